@@ -1,0 +1,289 @@
+//! Watches the header of a message go by: how long it is, how many hops it tells, what it lacks.
+
+use alloc::vec::Vec;
+
+use mail::address::{Address, Domain};
+use mail::mailbox_list::{self, Entry, Mailbox};
+
+use super::Author;
+
+// Longest header taken; large ones in real mail have some 50 KiB.
+const MAX_OCTETS: usize = 512 * 1024;
+const MAX_FIELDS: usize = 5_000;
+// RFC 5321 §6.3: a server that counts Received fields allows at least 100.
+const MAX_HOPS: usize = 100;
+
+// Long enough for every name we look for.
+const NAME: usize = 16;
+// Longest From field read; an address with a name needs a tenth of it.
+const MAX_AUTHOR: usize = 8 * 1024;
+
+/// Why a header is not acceptable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeaderFault {
+    /// More octets or fields than any honest header has.
+    TooLarge,
+    /// More hops than any honest message makes.
+    Loop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    LineStart,
+    Name,
+    Value,
+    /// The header is over, at an empty line or at a line that is no field.
+    Body,
+}
+
+#[derive(Debug)]
+pub(super) struct HeaderWatch {
+    at: At,
+    name: [u8; NAME],
+    name_len: usize,
+    octets: usize,
+    fields: usize,
+    hops: usize,
+    has_date: bool,
+    has_message_id: bool,
+    fault: Option<HeaderFault>,
+    author: AuthorWatch,
+}
+
+/// What the From fields say (RFC 5322 §3.6.2).
+#[derive(Debug, Default)]
+struct AuthorWatch {
+    fields: usize,
+    value: Vec<u8>,
+    is_reading: bool,
+    /// The header ended at a line that is no field, behind which others may still see fields.
+    is_cut: bool,
+}
+
+impl HeaderWatch {
+    pub(super) fn new() -> Self {
+        Self {
+            at: At::LineStart,
+            name: [0; NAME],
+            name_len: 0,
+            octets: 0,
+            fields: 0,
+            hops: 0,
+            has_date: false,
+            has_message_id: false,
+            fault: None,
+            author: AuthorWatch::default(),
+        }
+    }
+
+    /// Reads on; returns where in `bytes` the empty line stands that ends the header.
+    ///
+    /// CR and LF come in pairs that are never cut, as [`crate::data::Receiver`] guarantees.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.at == At::Body {
+            return None;
+        }
+        for (n, b) in bytes.iter().enumerate() {
+            self.octets += 1;
+            if self.octets > MAX_OCTETS {
+                self.fault.get_or_insert(HeaderFault::TooLarge);
+                return None;
+            }
+            match (self.at, b) {
+                (At::LineStart, b'\r') => {
+                    self.at = At::Body;
+                    return Some(n);
+                }
+                (At::LineStart, b' ' | b'\t') => {
+                    self.author.note(b' ');
+                    self.at = At::Value;
+                }
+                (At::LineStart, b) => {
+                    self.author.is_reading = false;
+                    self.name_len = 0;
+                    self.at = At::Name;
+                    self.note(*b);
+                }
+                (At::Name, b':') => {
+                    self.end_name();
+                    self.at = At::Value;
+                }
+                (At::Name, b'\n') => {
+                    self.author.is_cut = true;
+                    self.at = At::Body;
+                    return None;
+                }
+                (At::Name, b) => self.note(*b),
+                (At::Value, b'\n') => self.at = At::LineStart,
+                (At::Value, b'\r') => {}
+                (At::Value, b) => self.author.note(*b),
+                (At::Body, _) => return None,
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, b: u8) {
+        // RFC 5322 §4.5: white space may precede the colon in old mail.
+        if matches!(b, b' ' | b'\t') {
+            return;
+        }
+        if let Some(place) = self.name.get_mut(self.name_len) {
+            *place = b;
+        }
+        self.name_len = self.name_len.saturating_add(1);
+    }
+
+    fn end_name(&mut self) {
+        self.fields += 1;
+        if self.fields > MAX_FIELDS {
+            self.fault.get_or_insert(HeaderFault::TooLarge);
+        }
+        let name = self.name.get(..self.name_len).unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"Received") {
+            self.hops += 1;
+            if self.hops > MAX_HOPS {
+                self.fault.get_or_insert(HeaderFault::Loop);
+            }
+        } else if name.eq_ignore_ascii_case(b"Date") {
+            self.has_date = true;
+        } else if name.eq_ignore_ascii_case(b"Message-ID") {
+            self.has_message_id = true;
+        } else if name.eq_ignore_ascii_case(b"From") {
+            self.author.fields += 1;
+            self.author.is_reading = true;
+        }
+    }
+
+    /// Whom the header names as author.
+    pub(super) fn author(&self) -> Author {
+        self.author.judge()
+    }
+
+    /// The first thing wrong with the header.
+    pub(super) fn fault(&self) -> Option<HeaderFault> {
+        self.fault
+    }
+
+    /// Whether the message so far is all header, well-formed and at the start of a line.
+    pub(super) fn is_open(&self) -> bool {
+        self.at == At::LineStart
+    }
+
+    pub(super) fn has_date(&self) -> bool {
+        self.has_date
+    }
+
+    pub(super) fn has_message_id(&self) -> bool {
+        self.has_message_id
+    }
+}
+
+impl AuthorWatch {
+    fn note(&mut self, b: u8) {
+        // One byte too many is kept, so that a value that is too long shows.
+        if self.is_reading && self.value.len() <= MAX_AUTHOR {
+            self.value.push(b);
+        }
+    }
+
+    fn judge(&self) -> Author {
+        if self.is_cut || self.fields > 1 || self.value.len() > MAX_AUTHOR {
+            return Author::Unclear;
+        }
+        if self.fields == 0 {
+            return Author::Absent;
+        }
+        match mailbox_list::parse(&self.value).as_slice() {
+            [Entry::Mailbox(only)] => address(only).map_or(Author::Unclear, Author::One),
+            _ => Author::Unclear,
+        }
+    }
+}
+
+fn address(mailbox: &Mailbox) -> Option<Address> {
+    let local = core::str::from_utf8(&mailbox.local).ok()?;
+    let domain = Domain::parse(core::str::from_utf8(&mailbox.domain).ok()?).ok()?;
+    Address::new(local, domain).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(bytes: &[u8]) -> (HeaderWatch, Option<usize>) {
+        let mut header = HeaderWatch::new();
+        let end = header.feed(bytes);
+        (header, end)
+    }
+
+    #[test]
+    fn the_header_ends_at_the_empty_line() {
+        let (header, end) = watch(b"Date: x\r\nmessage-id : <y>\r\n z\r\n\r\nReceived: body\r\n");
+        assert_eq!(end, Some(31));
+        assert!(header.has_date() && header.has_message_id());
+        assert_eq!(header.hops, 0);
+    }
+
+    #[test]
+    fn hops_are_counted_in_any_case_but_not_in_continuations() {
+        let (header, _) = watch(b"Received: a\r\n received: b\r\nRECEIVED: c\r\nX-Received: d\r\n");
+        assert_eq!(header.hops, 2);
+        assert_eq!(header.fields, 3);
+    }
+
+    #[test]
+    fn a_line_that_is_no_field_ends_the_header_without_a_place_to_add_to() {
+        let (header, end) = watch(b"hello\r\nDate: x\r\n\r\n");
+        assert_eq!(end, None);
+        assert!(!header.has_date() && !header.is_open());
+    }
+
+    #[test]
+    fn loops_and_bombs_are_noticed() {
+        let (header, _) = watch(&b"Received: x\r\n".repeat(100));
+        assert_eq!(header.fault(), None);
+        let (header, _) = watch(&b"Received: x\r\n".repeat(101));
+        assert_eq!(header.fault(), Some(HeaderFault::Loop));
+        let (header, _) = watch(&b"A:\r\n".repeat(5001));
+        assert_eq!(header.fault(), Some(HeaderFault::TooLarge));
+        let (header, _) = watch(&b"x".repeat(600_000));
+        assert_eq!(header.fault(), Some(HeaderFault::TooLarge));
+    }
+
+    fn author(header: &[u8]) -> Author {
+        watch(header).0.author()
+    }
+
+    #[test]
+    fn one_from_field_with_one_address_names_the_author() {
+        let alice = Author::One(Address::parse("alice@example.org").unwrap());
+        for from in [
+            "From: alice@example.org\r\n\r\n",
+            "Subject: x\r\nfrom : \"A, B\" <alice@example.org>\r\nTo: bob@example.org\r\n\r\n",
+            "From: Alice\r\n <alice@example.org> (me)\r\n\r\nFrom: bob@example.org\r\n",
+        ] {
+            assert_eq!(author(from.as_bytes()), alice, "{from}");
+        }
+        assert_eq!(
+            author(b"Subject: x\r\n\r\nFrom: bob@example.org\r\n"),
+            Author::Absent
+        );
+    }
+
+    #[test]
+    fn whoever_hides_the_author_is_unclear() {
+        for from in [
+            "From: a@example.org\r\nFrom: b@example.org\r\n\r\n",
+            "From: a@example.org, b@example.org\r\n\r\n",
+            "From: friends: a@example.org;\r\n\r\n",
+            "From: nobody\r\n\r\n",
+            "From:\r\n\r\n",
+            "hello\r\nFrom: a@example.org\r\n\r\n",
+        ] {
+            assert_eq!(author(from.as_bytes()), Author::Unclear, "{from}");
+        }
+        let long = alloc::format!("From: {}<a@example.org>\r\n\r\n", "x".repeat(9000));
+        assert_eq!(author(long.as_bytes()), Author::Unclear);
+    }
+}

@@ -1,0 +1,125 @@
+//! `AUTH`: which response is awaited, and what the responses make.
+
+use alloc::string::String;
+
+use super::{Action, Answer, Pending, Question, Role, Server, State, words};
+use crate::auth::{Credentials, Mechanism, ResponseError, Secret, parse_login, parse_plain};
+use crate::reply::Reply;
+
+// draft-murchison-sasl-login §2.2: the challenges "Username:" and "Password:".
+const ASK_USER: &str = "VXNlcm5hbWU6";
+const ASK_PASSWORD: &str = "UGFzc3dvcmQ6";
+
+/// Which response is awaited.
+#[derive(Debug)]
+pub(super) enum Login {
+    Plain,
+    User,
+    Password { user: String },
+}
+
+impl Server {
+    /// Whether `AUTH` may be used on this connection as it is now.
+    pub(super) fn offers_auth(&self) -> bool {
+        self.config.role == Role::Submission && (self.tls.is_some() || self.config.cleartext_auth)
+    }
+
+    pub(super) fn obey_auth(&mut self, mechanism: Mechanism, initial: Option<String>) {
+        if let Err(refusal) = self.check_auth() {
+            return self.say_idle(&refusal);
+        }
+        let login = match mechanism {
+            Mechanism::Plain => Login::Plain,
+            Mechanism::Login => Login::User,
+        };
+        match initial {
+            Some(text) => self.obey_response(login, &text),
+            None => self.challenge(login),
+        }
+    }
+
+    fn check_auth(&self) -> Result<(), Reply> {
+        if self.config.role != Role::Submission {
+            return Err(words::auth_elsewhere());
+        }
+        if !self.offers_auth() {
+            return Err(words::encryption_required());
+        }
+        if !self.hello.as_ref().is_some_and(|hello| hello.extended) {
+            return Err(words::out_of_order("say EHLO first"));
+        }
+        if self.authenticated {
+            return Err(words::out_of_order("already authenticated"));
+        }
+        // RFC 4954 §4: AUTH is not permitted during a mail transaction.
+        if self.transaction.is_some() {
+            return Err(words::out_of_order("not during a transaction"));
+        }
+        Ok(())
+    }
+
+    fn challenge(&mut self, login: Login) {
+        let challenge = match login {
+            Login::Plain => "",
+            Login::User => ASK_USER,
+            Login::Password { .. } => ASK_PASSWORD,
+        };
+        self.say(&Reply::bare(334, challenge));
+        self.state = State::ExpectResponse(login);
+    }
+
+    pub(super) fn obey_response_line(&mut self, login: Login, line: &[u8]) {
+        // RFC 4954 §4: "*" cancels.
+        if line == b"*" {
+            return self.say_bad(&words::auth_cancelled());
+        }
+        match core::str::from_utf8(line) {
+            Ok(text) => self.obey_response(login, text),
+            Err(_) => self.say_bad(&words::bad_response()),
+        }
+    }
+
+    fn obey_response(&mut self, login: Login, text: &str) {
+        let credentials = match login {
+            Login::Plain => parse_plain(text),
+            Login::User => match parse_login(text) {
+                Ok(user) => {
+                    let user = String::from(user.as_str());
+                    return self.challenge(Login::Password { user });
+                }
+                Err(error) => Err(error),
+            },
+            Login::Password { user } => parse_login(text).map(|password| Credentials {
+                user,
+                password: Secret::new(password.as_str().into()),
+            }),
+        };
+        match credentials {
+            Ok(credentials) => {
+                self.ask(Question::Authenticate(credentials), Pending::Authenticate);
+            }
+            Err(ResponseError::Malformed) => self.say_bad(&words::bad_response()),
+            Err(ResponseError::OtherIdentity) => self.fail_login(&words::other_identity()),
+        }
+    }
+
+    pub(super) fn hear_authentication(&mut self, answer: Answer) {
+        match answer {
+            Answer::Granted => {
+                self.authenticated = true;
+                self.say(&words::authenticated());
+            }
+            Answer::Denied => self.fail_login(&words::bad_credentials()),
+            Answer::Refused(reply) => self.say_idle(&reply),
+            Answer::Opened { .. } => self.say(&words::local_fault()),
+        }
+    }
+
+    fn fail_login(&mut self, reply: &Reply) {
+        if self.patience.failed_login() {
+            self.actions.push_back(Action::Send(reply.to_bytes()));
+            return self.say_goodbye(&words::too_many_logins());
+        }
+        self.say(reply);
+    }
+}

@@ -1,0 +1,435 @@
+//! The server machine: one connection of a client that brings mail.
+//!
+//! How a driver uses it:
+//!
+//! ```text
+//! let mut server = Server::greet(config, peer, tls);
+//! loop {
+//!     while let Some(action) = server.next() {
+//!         Send(bytes)        => write them
+//!         Deadline(duration) => restart the one timer; when it runs out feed Input::Timeout
+//!         Ask(question)      => find the answer, feed Input::Answer; feed no bytes meanwhile
+//!         Body(bytes)        => write them to whoever the Open question found
+//!         Abort              => forget the message that was opened
+//!         StartTls           => write what is to be sent, run the handshake,
+//!                               then server = server.secured(tls)
+//!         Close              => write what is to be sent, close; nothing follows
+//!     }
+//!     feed Input::Bytes(read) or Input::End
+//! }
+//! ```
+//!
+//! The machine decides on order, syntax, limits and line ends. Whom to believe and where mail goes
+//! are questions; a refusal comes back as the [`Reply`] the client is to see.
+
+mod body;
+mod dialog;
+mod header;
+mod login;
+mod patience;
+mod words;
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use mail::address::{Address, Domain, ForwardPath};
+
+use self::body::Body;
+use self::login::Login;
+use self::patience::Patience;
+use crate::auth::Credentials;
+use crate::command::{HelloName, Mail};
+use crate::date::Timestamp;
+use crate::line::{LineBuffer, MAX_AUTH, MAX_COMMAND};
+use crate::reply::Reply;
+
+/// What the server offers; shared by all connections of one port.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our name.
+    pub hostname: Domain,
+    /// Whom the port is for.
+    pub role: Role,
+    /// Largest message taken, in octets.
+    pub max_message_size: u64,
+    /// Most recipients of one message; RFC 5321 §4.5.3.1.8 wants at least 100.
+    pub max_recipients: usize,
+    /// Most messages of one connection.
+    pub max_messages: usize,
+    /// Longest line of a message, CRLF included. RFC 5321 §4.5.3.1.6 allows to refuse more than
+    /// 1000 octets, but much real mail has longer lines, so `None` is the usual value.
+    pub max_text_line: Option<usize>,
+    /// A certificate is there, so TLS can be started.
+    pub starttls: bool,
+    /// Passwords are taken on connections without TLS.
+    pub cleartext_auth: bool,
+    /// Time for a command to arrive. RFC 5321 §4.5.3.2.7 wants at least five minutes.
+    pub command_timeout: Duration,
+    /// Time for each 64 KiB of a message to arrive.
+    pub data_timeout: Duration,
+}
+
+/// Whom a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Other mail servers: no logins, mail for our users only.
+    Exchange,
+    /// Our users (RFC 6409): nothing without a login.
+    Submission,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Bytes came from the client.
+    Bytes(&'a [u8]),
+    /// The answer to the last [`Action::Ask`].
+    Answer(Answer),
+    /// The time of the last [`Action::Deadline`] has passed.
+    Timeout,
+    /// The daemon is about to stop: finish the transaction, begin no other.
+    Shutdown,
+    /// The client closed the connection.
+    End,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write these bytes.
+    Send(Vec<u8>),
+    /// Restart the timer.
+    Deadline(Duration),
+    /// Find the answer.
+    Ask(Question),
+    /// The next piece of the opened message: canonical line ends, dots unstuffed.
+    Body(Vec<u8>),
+    /// The opened message will not be completed.
+    Abort,
+    /// Start TLS now, after all is written.
+    StartTls,
+    /// Close the connection, after all is written.
+    Close,
+}
+
+/// What the machine cannot know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Is this the user's password? `Granted`, `Denied` or `Refused`.
+    Authenticate(Credentials),
+    /// May this client begin a transaction with this sender? `Granted` or `Refused`.
+    /// An earlier transaction that was not opened is over.
+    Sender(Mail),
+    /// Will this recipient be served? `Granted` or `Refused`.
+    Recipient(ForwardPath),
+    /// Open a message for these recipients, all of them granted. `Opened` or `Refused`.
+    Open(Envelope),
+    /// The body is complete: make it durable. `Granted` or `Refused`.
+    Commit(Summary),
+}
+
+/// What a transaction said before its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// What `MAIL` said.
+    pub mail: Mail,
+    /// Whom `RCPT` named and the answers granted, in order.
+    pub recipients: Vec<ForwardPath>,
+}
+
+/// Whom a message's header names as its author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Author {
+    /// There is no From field.
+    Absent,
+    /// There is one From field with one address.
+    One(Address),
+    /// There are several fields or addresses, or none that can be read; clients may show any of them.
+    Unclear,
+}
+
+/// What the body turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The author.
+    pub author: Author,
+    /// Octets the client sent, dots unstuffed; less than what was given out as [`Action::Body`].
+    pub size: u64,
+    /// There is an octet above 127 in it.
+    pub eight_bit: bool,
+}
+
+/// An answer to a [`Question`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes.
+    Granted,
+    /// Wrong user or password.
+    Denied,
+    /// No; the client is told this.
+    Refused(Reply),
+    /// The message is open and takes its body.
+    Opened {
+        /// Its id in our logs: letters, digits, `.` and `-`.
+        id: String,
+        /// The time for the `Received:` field.
+        now: Timestamp,
+    },
+}
+
+/// What the machine waits for.
+#[derive(Debug)]
+enum State {
+    ExpectCommand,
+    ExpectResponse(Login),
+    ExpectAnswer(Pending),
+    ExpectBody(Body),
+    ExpectTls,
+    Closed,
+}
+
+/// Which question is open.
+#[derive(Debug)]
+enum Pending {
+    Authenticate,
+    Sender(Mail),
+    Recipient(ForwardPath),
+    Open,
+    Commit,
+}
+
+/// What the client called itself.
+#[derive(Debug)]
+struct Hello {
+    name: HelloName,
+    extended: bool,
+}
+
+/// One connection from a client.
+#[derive(Debug)]
+pub struct Server {
+    config: Arc<Config>,
+    peer: IpAddr,
+    tls: Option<String>,
+    input: LineBuffer,
+    actions: VecDeque<Action>,
+    state: State,
+    hello: Option<Hello>,
+    authenticated: bool,
+    transaction: Option<Envelope>,
+    /// The id of the opened message, for the reply that acknowledges it.
+    message_id: String,
+    /// How many messages were accepted.
+    accepted: usize,
+    patience: Patience,
+    stopping: bool,
+}
+
+impl Server {
+    /// A server on a fresh connection from `peer`; it greets. `tls` describes the encryption (version
+    /// and cipher suite) of a port that begins with TLS.
+    #[must_use]
+    pub fn greet(config: Arc<Config>, peer: IpAddr, tls: Option<String>) -> Self {
+        let mut server = Self::new(config, peer, tls);
+        // RFC 5321 §4.2: the greeting begins with our name.
+        let greeting = alloc::format!("{} ESMTP rmail", server.config.hostname);
+        server.say(&Reply::bare(220, &greeting));
+        server
+    }
+
+    /// The server after a TLS handshake that [`Action::StartTls`] asked for.
+    ///
+    /// RFC 3207 §4.2: nothing heard before survives, neither bytes nor `EHLO` nor login. There is
+    /// no second greeting.
+    #[must_use]
+    pub fn secured(self, tls: String) -> Self {
+        let mut server = Self::new(self.config, self.peer, Some(tls));
+        server.stopping = self.stopping;
+        server.accepted = self.accepted;
+        server.await_command();
+        server
+    }
+
+    fn new(config: Arc<Config>, peer: IpAddr, tls: Option<String>) -> Self {
+        let limit = match config.role {
+            Role::Exchange => MAX_COMMAND,
+            Role::Submission => MAX_AUTH,
+        };
+        Self {
+            patience: Patience::new(config.max_recipients),
+            config,
+            peer,
+            tls,
+            input: LineBuffer::new(limit),
+            actions: VecDeque::new(),
+            state: State::ExpectCommand,
+            hello: None,
+            authenticated: false,
+            transaction: None,
+            message_id: String::new(),
+            accepted: 0,
+            stopping: false,
+        }
+    }
+
+    /// Takes what happened.
+    pub fn feed(&mut self, input: Input<'_>) {
+        match input {
+            Input::Bytes(bytes) => self.read(bytes),
+            Input::Answer(answer) => self.hear(answer),
+            Input::Timeout => self.time_out(),
+            Input::Shutdown => self.stopping = true,
+            Input::End => self.end(),
+        }
+    }
+
+    /// What is to be done next; `None` when it is time to feed again.
+    #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a machine goes on after None, an iterator does not"
+    )]
+    pub fn next(&mut self) -> Option<Action> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            if !self.advance() {
+                return None;
+            }
+        }
+    }
+
+    /// Whether no transaction has begun, so that closing now loses nothing.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::ExpectCommand | State::Closed) && self.transaction.is_none()
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        match self.state {
+            // Nothing is taken on before the handshake, and nothing after the end.
+            State::ExpectTls | State::Closed => {}
+            // The body goes straight through; only what follows its end is kept.
+            State::ExpectBody(_) if self.input.pending().is_empty() => {
+                let used = self.receive(bytes);
+                let rest = bytes.get(used..).unwrap_or_default();
+                self.read_rest(rest);
+            }
+            _ => self.input.push(bytes),
+        }
+    }
+
+    fn read_rest(&mut self, rest: &[u8]) {
+        if !rest.is_empty() && !matches!(self.state, State::Closed) {
+            self.input.push(rest);
+        }
+    }
+
+    // Uses up some of the input; false when nothing is to be done before the next feed.
+    fn advance(&mut self) -> bool {
+        match self.state {
+            State::ExpectCommand if self.stopping && self.transaction.is_none() => {
+                self.say_goodbye(&words::shutting_down(&self.config.hostname));
+                true
+            }
+            State::ExpectCommand | State::ExpectResponse(_) => self.read_line(),
+            State::ExpectBody(_) if !self.input.pending().is_empty() => {
+                let bytes = self.input.pending().to_vec();
+                let used = self.receive(&bytes);
+                self.input.consume(used);
+                true
+            }
+            State::ExpectBody(_) | State::ExpectAnswer(_) | State::ExpectTls | State::Closed => {
+                false
+            }
+        }
+    }
+
+    fn read_line(&mut self) -> bool {
+        match self.input.take_line() {
+            Ok(None) => false,
+            Ok(Some(line)) => {
+                self.obey_line(&line);
+                true
+            }
+            // There is no telling where the next command begins.
+            Err(error) => {
+                self.say_goodbye(&words::bad_line(error));
+                true
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Question, pending: Pending) {
+        self.actions.push_back(Action::Ask(question));
+        self.state = State::ExpectAnswer(pending);
+    }
+
+    fn hear(&mut self, answer: Answer) {
+        let state = core::mem::replace(&mut self.state, State::ExpectCommand);
+        let State::ExpectAnswer(pending) = state else {
+            self.state = state;
+            return;
+        };
+        match pending {
+            Pending::Authenticate => self.hear_authentication(answer),
+            Pending::Sender(mail) => self.hear_sender(mail, answer),
+            Pending::Recipient(path) => self.hear_recipient(path, answer),
+            Pending::Open => self.hear_opening(answer),
+            Pending::Commit => self.hear_commit(answer),
+        }
+    }
+
+    fn time_out(&mut self) {
+        if matches!(self.state, State::Closed | State::ExpectAnswer(_)) {
+            return;
+        }
+        self.abort_body();
+        self.say_goodbye(&words::timeout(&self.config.hostname));
+    }
+
+    fn end(&mut self) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.abort_body();
+        self.close();
+    }
+
+    fn abort_body(&mut self) {
+        if let State::ExpectBody(body) = &self.state
+            && !body.is_refused()
+        {
+            self.actions.push_back(Action::Abort);
+        }
+    }
+
+    // Replies, and waits for the next command.
+    fn say(&mut self, reply: &Reply) {
+        self.actions.push_back(Action::Send(reply.to_bytes()));
+        self.await_command();
+    }
+
+    fn await_command(&mut self) {
+        self.state = State::ExpectCommand;
+        let deadline = Action::Deadline(self.config.command_timeout);
+        self.actions.push_back(deadline);
+    }
+
+    fn say_goodbye(&mut self, reply: &Reply) {
+        self.actions.push_back(Action::Send(reply.to_bytes()));
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.state = State::Closed;
+        self.transaction = None;
+        self.input.clear();
+        self.actions.push_back(Action::Close);
+    }
+}

@@ -1,0 +1,186 @@
+//! Replays the dialogs in `tests/dialogs/smtp/` against the bare server machine.
+//!
+//! A dialog file is read line by line:
+//!
+//! ```text
+//! # a comment
+//! port smtp                  or submission, submissions; the first statement
+//! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
+//! C> MAIL FR                 the same, but no CRLF is added
+//! S: 250 ok                  the server says this line; * stands for any text
+//! TLS                        the handshake that STARTTLS asked for is done
+//! TIMEOUT, SHUTDOWN, END     time runs out, the daemon stops, the client hangs up
+//! CLOSED                     the server has hung up
+//! MESSAGES 1                 so many messages were accepted since the beginning
+//! B: Subject: x              the last accepted message has this line
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use smtp::server::{Input, Role};
+use world::{World, config};
+
+fn dialog_files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/dialogs/smtp");
+    let entries = fs::read_dir(&folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths
+        .filter(|p| p.extension().is_some_and(|e| e == "dialog"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no dialogs in {}", folder.display());
+    files
+}
+
+/// How the client's bytes reach the machine.
+#[derive(Clone, Copy, PartialEq)]
+enum Delivery {
+    Lines,
+    Octets,
+}
+
+struct Player {
+    world: World,
+    delivery: Delivery,
+    /// What the server said and the dialog has not yet mentioned.
+    heard: String,
+}
+
+impl Player {
+    fn say(&mut self, bytes: &[u8]) {
+        match self.delivery {
+            Delivery::Lines => self.world.say(bytes),
+            Delivery::Octets => bytes.iter().for_each(|b| self.world.say(&[*b])),
+        }
+    }
+
+    fn listen(&mut self) -> Option<String> {
+        self.heard.push_str(&self.world.heard());
+        let (line, rest) = self.heard.split_once("\r\n")?;
+        let (line, rest) = (line.to_string(), rest.to_string());
+        self.heard = rest;
+        Some(line)
+    }
+
+    fn perform(&mut self, statement: &str) {
+        let (word, rest) = statement.split_once(' ').unwrap_or((statement, ""));
+        match word {
+            "C:" => self.say(&[octets(rest), b"\r\n".to_vec()].concat()),
+            "C>" => self.say(&octets(rest)),
+            "S:" => {
+                let line = self.listen();
+                let line = line.unwrap_or_else(|| panic!("silence where {rest:?} was due"));
+                assert!(matches(rest, &line), "expected {rest:?}\n     got {line:?}");
+            }
+            "TLS" => self.world.secure(),
+            "TIMEOUT" => self.world.feed(Input::Timeout),
+            "SHUTDOWN" => self.world.feed(Input::Shutdown),
+            "END" => self.world.feed(Input::End),
+            "CLOSED" => assert!(self.world.closed, "the server has not hung up"),
+            "MESSAGES" => assert_eq!(self.world.messages.len().to_string(), rest),
+            "B:" => {
+                let message = String::from_utf8_lossy(self.world.messages.last().unwrap());
+                assert!(
+                    message.split("\r\n").any(|line| matches(rest, line)),
+                    "{message}"
+                );
+            }
+            other => panic!("no such statement: {other}"),
+        }
+    }
+}
+
+fn octets(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'\\' {
+            out.push(b);
+            continue;
+        }
+        match bytes.next() {
+            Some(b'r') => out.push(b'\r'),
+            Some(b'n') => out.push(b'\n'),
+            Some(b'0') => out.push(0),
+            Some(b'\\') => out.push(b'\\'),
+            Some(b'x') => {
+                let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
+                let digits = str::from_utf8(&digits).unwrap();
+                out.push(u8::from_str_radix(digits, 16).unwrap());
+            }
+            other => panic!("bad escape {other:?}"),
+        }
+    }
+    out
+}
+
+fn matches(pattern: &str, line: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == line,
+        Some((head, tail)) => {
+            let rest = line.strip_prefix(head);
+            rest.is_some_and(|rest| {
+                (0..=rest.len()).any(|n| rest.is_char_boundary(n) && matches(tail, &rest[n..]))
+            })
+        }
+    }
+}
+
+fn open_port(name: &str) -> World {
+    match name {
+        "smtp" => World::new(config(Role::Exchange)),
+        "submission" => World::new(config(Role::Submission)),
+        "submissions" => World::with_tls(config(Role::Submission)),
+        other => panic!("no such port: {other}"),
+    }
+}
+
+fn replay(path: &Path, delivery: Delivery) {
+    let text = fs::read_to_string(path).unwrap();
+    let mut player: Option<Player> = None;
+    for (n, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // Shown only if the dialog fails.
+        println!("{}:{}: {line}", path.display(), n + 1);
+        match &mut player {
+            Some(player) => player.perform(line),
+            None => {
+                let port = line
+                    .strip_prefix("port ")
+                    .expect("a dialog begins with its port");
+                player = Some(Player {
+                    world: open_port(port),
+                    delivery,
+                    heard: String::new(),
+                });
+            }
+        }
+    }
+    let mut player = player.expect("an empty dialog");
+    assert_eq!(player.listen(), None, "the dialog ends too early");
+}
+
+#[test]
+fn dialogs_go_as_written() {
+    dialog_files()
+        .iter()
+        .for_each(|path| replay(path, Delivery::Lines));
+}
+
+#[test]
+fn dialogs_go_as_written_octet_by_octet() {
+    dialog_files()
+        .iter()
+        .for_each(|path| replay(path, Delivery::Octets));
+}

@@ -1,0 +1,164 @@
+//! A world for the server machine: it answers every question from a table and keeps what it was given.
+#![allow(dead_code, reason = "each test file uses another part")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail::address::{Domain, ForwardPath};
+use smtp::command::Mail;
+use smtp::date::Timestamp;
+use smtp::reply::Reply;
+use smtp::server::{Action, Answer, Config, Input, Question, Role, Server};
+
+pub(crate) fn config(role: Role) -> Config {
+    Config {
+        hostname: Domain::parse("mx.example.org").unwrap(),
+        role,
+        max_message_size: 10_000,
+        max_recipients: 3,
+        max_messages: 3,
+        max_text_line: None,
+        starttls: true,
+        cleartext_auth: false,
+        command_timeout: Duration::from_secs(300),
+        data_timeout: Duration::from_secs(180),
+    }
+}
+
+/// The server, the driver, and everything behind them.
+pub(crate) struct World {
+    pub(crate) server: Option<Server>,
+    pub(crate) sent: Vec<u8>,
+    pub(crate) messages: Vec<Vec<u8>>,
+    pub(crate) closed: bool,
+    pub(crate) tls_wanted: bool,
+    opened: Option<Vec<u8>>,
+    user: Option<String>,
+}
+
+impl World {
+    pub(crate) fn new(config: Config) -> Self {
+        let server = Server::greet(Arc::new(config), "192.0.2.7".parse().unwrap(), None);
+        Self::of(server)
+    }
+
+    pub(crate) fn with_tls(config: Config) -> Self {
+        let tls = Some("TLSv1.3".to_string());
+        let server = Server::greet(Arc::new(config), "192.0.2.7".parse().unwrap(), tls);
+        Self::of(server)
+    }
+
+    fn of(server: Server) -> Self {
+        let mut world = Self {
+            server: Some(server),
+            sent: Vec::new(),
+            messages: Vec::new(),
+            closed: false,
+            tls_wanted: false,
+            opened: None,
+            user: None,
+        };
+        world.run();
+        world
+    }
+
+    pub(crate) fn feed(&mut self, input: Input<'_>) {
+        self.server.as_mut().unwrap().feed(input);
+        self.run();
+    }
+
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        self.feed(Input::Bytes(bytes));
+    }
+
+    /// The TLS handshake is done.
+    pub(crate) fn secure(&mut self) {
+        assert!(
+            std::mem::take(&mut self.tls_wanted),
+            "STARTTLS was not granted"
+        );
+        self.user = None;
+        self.server = self.server.take().map(|s| s.secured("TLSv1.3".to_string()));
+        self.run();
+    }
+
+    pub(crate) fn heard(&mut self) -> String {
+        String::from_utf8(std::mem::take(&mut self.sent)).unwrap()
+    }
+
+    fn run(&mut self) {
+        while let Some(action) = self.server.as_mut().unwrap().next() {
+            match action {
+                Action::Send(bytes) => self.sent.extend(bytes),
+                Action::Deadline(_) => {}
+                Action::Ask(question) => {
+                    let answer = self.answer(question);
+                    self.server.as_mut().unwrap().feed(Input::Answer(answer));
+                }
+                Action::Body(bytes) => self.opened.as_mut().unwrap().extend(bytes),
+                Action::Abort => {
+                    assert!(self.opened.take().is_some(), "aborted twice");
+                }
+                Action::StartTls => self.tls_wanted = true,
+                Action::Close => {
+                    assert!(self.opened.is_none(), "closed with an open message");
+                    self.closed = true;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Authenticate(who) => {
+                if who.user == "alice@example.org" && who.password.expose() == "wonderland" {
+                    self.user = Some(who.user);
+                    return Answer::Granted;
+                }
+                Answer::Denied
+            }
+            Question::Sender(mail) => self.answer_sender(&mail),
+            Question::Recipient(path) => self.answer_recipient(&path),
+            Question::Open(envelope) => {
+                if envelope.mail.sender.to_string() == "away@example.com" {
+                    return Answer::Refused(Reply::new(451, (4, 3, 0), "away"));
+                }
+                self.opened = Some(Vec::new());
+                let id = format!("m{}", self.messages.len() + 1);
+                let now = Timestamp(0);
+                Answer::Opened { id, now }
+            }
+            Question::Commit(_) => {
+                let message = self.opened.take().unwrap();
+                if message.ends_with(b"fail the commit\r\n") {
+                    return Answer::Refused(Reply::new(452, (4, 3, 1), "disk full"));
+                }
+                self.messages.push(message);
+                Answer::Granted
+            }
+        }
+    }
+
+    fn answer_sender(&self, mail: &Mail) -> Answer {
+        let sender = mail.sender.to_string();
+        if self.user.as_ref().is_some_and(|user| *user != sender) {
+            return Answer::Refused(Reply::new(553, (5, 7, 1), "not your address"));
+        }
+        Answer::Granted
+    }
+
+    fn answer_recipient(&self, path: &ForwardPath) -> Answer {
+        let ForwardPath::Address(address) = path else {
+            return Answer::Granted;
+        };
+        match (address.local(), address.domain().as_str()) {
+            ("nobody", "example.org") => {
+                let text = format!("<{address}>: no such user here");
+                Answer::Refused(Reply::new(550, (5, 1, 1), &text))
+            }
+            (_, "example.org") => Answer::Granted,
+            _ if self.user.is_some() => Answer::Granted,
+            _ => Answer::Refused(Reply::new(550, (5, 7, 1), "relay not permitted")),
+        }
+    }
+}
