@@ -1,0 +1,407 @@
+//! Shows a message's structure (BODY, BODYSTRUCTURE) and finds its sections (`BODY[1.2.HEADER]`).
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use mail::content::{Disposition, languages};
+use mail::header::{self, Field};
+use mail::mime::{Message, Part, Structure};
+use mail::parameter::Parameters;
+
+use crate::envelope::{self, write_nstring, write_number, write_string};
+
+/// What stands between the brackets of `BODY[…]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Section {
+    /// The part numbers; empty for the message itself.
+    pub part: Vec<u32>,
+    /// What of that part; `None` for all of its body (of the message itself: all of it).
+    pub text: Option<SectionText>,
+}
+
+/// What of a part a section names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SectionText {
+    /// `HEADER`: the header of a message.
+    Header,
+    /// `HEADER.FIELDS (…)`: these fields only.
+    HeaderFields(Vec<String>),
+    /// `HEADER.FIELDS.NOT (…)`: all fields but these.
+    HeaderFieldsNot(Vec<String>),
+    /// `TEXT`: the body of a message.
+    Text,
+    /// `MIME`: the header of a part.
+    Mime,
+}
+
+/// The `<origin.count>` after a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partial {
+    /// The first byte wanted.
+    pub origin: u64,
+    /// How many bytes at most.
+    pub count: u64,
+}
+
+/// The bytes of a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extract {
+    /// They lie together in the message.
+    Range(Range<usize>),
+    /// They had to be picked.
+    Owned(Vec<u8>),
+}
+
+impl Extract {
+    /// The bytes themselves, of the `message` they were extracted from.
+    #[must_use]
+    pub fn bytes<'a>(&'a self, message: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Range(range) => &message[range.clone()],
+            Self::Owned(bytes) => bytes,
+        }
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Range(range) => range.len(),
+            Self::Owned(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The wanted part of it; nothing when it begins past the end.
+    // RFC 3501 §6.4.5: a partial fetch beyond the end of the text is truncated.
+    #[must_use]
+    pub fn partial(self, partial: Partial) -> Self {
+        let clamp = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let start = clamp(partial.origin).min(self.len());
+        let end = start.saturating_add(clamp(partial.count)).min(self.len());
+        match self {
+            Self::Range(range) => Self::Range(range.start + start..range.start + end),
+            Self::Owned(bytes) => Self::Owned(bytes[start..end].to_vec()),
+        }
+    }
+}
+
+impl Section {
+    /// Writes the section as it stands between the brackets.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for (index, &number) in self.part.iter().enumerate() {
+            if index > 0 {
+                out.push(b'.');
+            }
+            write_number(number as usize, out);
+        }
+        let Some(text) = &self.text else { return };
+        if !self.part.is_empty() {
+            out.push(b'.');
+        }
+        match text {
+            SectionText::Header => out.extend_from_slice(b"HEADER"),
+            SectionText::HeaderFields(names) => write_names(b"HEADER.FIELDS (", names, out),
+            SectionText::HeaderFieldsNot(names) => write_names(b"HEADER.FIELDS.NOT (", names, out),
+            SectionText::Text => out.extend_from_slice(b"TEXT"),
+            SectionText::Mime => out.extend_from_slice(b"MIME"),
+        }
+    }
+
+    /// Finds the section in `message`; `None` if there is no such part.
+    #[must_use]
+    pub fn extract(&self, message: &Message<'_>) -> Option<Extract> {
+        let part = find_part(message, &self.part)?;
+        let Some(text) = &self.text else {
+            return Some(Extract::Range(if self.part.is_empty() {
+                0..message.bytes().len()
+            } else {
+                part.body.clone()
+            }));
+        };
+        if *text == SectionText::Mime {
+            // RFC 3501 §6.4.5: MIME must be preceded by a part number.
+            return (!self.part.is_empty()).then(|| Extract::Range(part.header.clone()));
+        }
+        // RFC 3501 §6.4.5: HEADER and TEXT refer to the message itself, or to one inside of it.
+        let whole = if self.part.is_empty() {
+            part
+        } else {
+            enclosed_message(message, part)?
+        };
+        Some(match text {
+            SectionText::Text => Extract::Range(whole.body.clone()),
+            SectionText::HeaderFields(names) => pick(message.header(whole), names, true),
+            SectionText::HeaderFieldsNot(names) => pick(message.header(whole), names, false),
+            SectionText::Header | SectionText::Mime => Extract::Range(whole.header.clone()),
+        })
+    }
+}
+
+/// The part with these numbers; no numbers mean the message itself.
+// RFC 3501 §6.4.5: every message has at least part 1, and a message/rfc822 is counted into.
+#[must_use]
+pub fn find_part<'m>(message: &'m Message<'_>, numbers: &[u32]) -> Option<&'m Part> {
+    let mut part = message.parts().first()?;
+    let mut is_message = true;
+    for &number in numbers {
+        if !is_message && part.structure == Structure::Message {
+            part = message.children(part).next()?;
+            is_message = true;
+        }
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        part = match part.structure {
+            Structure::Multipart => message.children(part).nth(index)?,
+            Structure::Leaf | Structure::Message if is_message && index == 0 => part,
+            Structure::Leaf | Structure::Message => return None,
+        };
+        is_message = false;
+    }
+    Some(part)
+}
+
+fn enclosed_message<'m>(message: &'m Message<'_>, part: &Part) -> Option<&'m Part> {
+    if part.structure != Structure::Message {
+        return None;
+    }
+    message.children(part).next()
+}
+
+/// The fields whose names are (or are not) among `names`, and an empty line.
+// RFC 3501 §6.4.5: the delimiting blank line is always included.
+fn pick(header: &[u8], names: &[String], among: bool) -> Extract {
+    let wanted = Names::new(names);
+    let mut picked = Vec::new();
+    for field in header::fields(header) {
+        if wanted.contains(field.name) == among {
+            let line = &header[field.start..field.end];
+            picked.extend_from_slice(line);
+            if !line.ends_with(b"\n") {
+                picked.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+    picked.extend_from_slice(b"\r\n");
+    Extract::Owned(picked)
+}
+
+/// Field names in lower case, sorted, so that many names against many fields stay cheap.
+struct Names(Vec<Vec<u8>>);
+
+impl Names {
+    fn new(names: &[String]) -> Self {
+        let lower = |name: &String| name.as_bytes().to_ascii_lowercase();
+        let mut sorted: Vec<_> = names.iter().map(lower).collect();
+        sorted.sort_unstable();
+        Self(sorted)
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        self.0.binary_search(&name.to_ascii_lowercase()).is_ok()
+    }
+}
+
+fn write_names(open: &[u8], names: &[String], out: &mut Vec<u8>) {
+    out.extend_from_slice(open);
+    for (index, name) in names.iter().enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        // RFC 3501 §9: header-fld-name is an astring.
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"(){%*\"\\".contains(&byte);
+        if !name.is_empty() && name.bytes().all(plain) {
+            out.extend_from_slice(name.as_bytes());
+        } else {
+            write_string(name.as_bytes(), out);
+        }
+    }
+    out.push(b')');
+}
+
+/// Whether the extension data are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `BODY`: without.
+    Body,
+    /// `BODYSTRUCTURE`: with.
+    BodyStructure,
+}
+
+/// Writes the structure of `message`.
+// RFC 3501 §7.4.2, BODYSTRUCTURE; §9, body.
+pub fn write_structure(message: &Message<'_>, form: Form, out: &mut Vec<u8>) {
+    if let Some(root) = message.parts().first() {
+        write_part(message, root, form, out);
+    }
+}
+
+// Invariant: recursion ends because the walker goes no deeper than `mail::mime::MAX_DEPTH`.
+fn write_part(message: &Message<'_>, part: &Part, form: Form, out: &mut Vec<u8>) {
+    let fields = ContentFields::collect(message.header(part));
+    out.push(b'(');
+    match part.structure {
+        Structure::Multipart => write_multipart(message, part, form, out),
+        Structure::Leaf | Structure::Message => write_single(message, part, form, &fields, out),
+    }
+    if form == Form::BodyStructure {
+        if part.structure == Structure::Multipart {
+            out.push(b' ');
+            write_parameters(&part.content_type.parameters, out);
+        } else {
+            out.push(b' ');
+            write_nstring(fields.md5.as_deref(), out);
+        }
+        fields.write_extension(out);
+    }
+    out.push(b')');
+}
+
+fn write_multipart(message: &Message<'_>, part: &Part, form: Form, out: &mut Vec<u8>) {
+    for child in message.children(part) {
+        write_part(message, child, form, out);
+    }
+    if part.first_child.is_none() {
+        // RFC 3501 §9: body-type-mpart has at least one body, so an empty one stands in.
+        out.extend_from_slice(
+            b"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0",
+        );
+        if form == Form::BodyStructure {
+            out.extend_from_slice(b" NIL NIL NIL NIL");
+        }
+        out.push(b')');
+    }
+    out.push(b' ');
+    write_string(part.content_type.subtype.as_bytes(), out);
+}
+
+fn write_single(
+    message: &Message<'_>,
+    part: &Part,
+    form: Form,
+    fields: &ContentFields<'_>,
+    out: &mut Vec<u8>,
+) {
+    let content_type = &part.content_type;
+    write_string(content_type.kind.as_bytes(), out);
+    out.push(b' ');
+    write_string(content_type.subtype.as_bytes(), out);
+    out.push(b' ');
+    write_parameters(&content_type.parameters, out);
+    out.push(b' ');
+    write_nstring(fields.id.as_deref(), out);
+    out.push(b' ');
+    write_nstring(fields.description.as_deref(), out);
+    out.push(b' ');
+    write_string(part.encoding.as_str().as_bytes(), out);
+    out.push(b' ');
+    write_number(part.body.len(), out);
+    if let Some(inner) = enclosed_message(message, part) {
+        out.push(b' ');
+        envelope::write(message.header(inner), out);
+        out.push(b' ');
+        write_part(message, inner, form, out);
+    }
+    if content_type.kind == "text" || part.structure == Structure::Message {
+        out.push(b' ');
+        write_number(part.lines, out);
+    }
+}
+
+fn write_parameters(parameters: &Parameters, out: &mut Vec<u8>) {
+    if parameters.raw().is_empty() {
+        out.extend_from_slice(b"NIL");
+        return;
+    }
+    for (index, parameter) in parameters.raw().iter().enumerate() {
+        out.push(if index == 0 { b'(' } else { b' ' });
+        write_string(parameter.name.as_bytes(), out);
+        out.push(b' ');
+        write_string(&parameter.value, out);
+    }
+    out.push(b')');
+}
+
+/// The fields of a part that its structure shows, beside type and encoding.
+#[derive(Default)]
+struct ContentFields<'a> {
+    id: Option<Cow<'a, [u8]>>,
+    description: Option<Cow<'a, [u8]>>,
+    md5: Option<Cow<'a, [u8]>>,
+    location: Option<Cow<'a, [u8]>>,
+    disposition: Option<Disposition>,
+    languages: Vec<String>,
+}
+
+impl<'a> ContentFields<'a> {
+    fn collect(header: &'a [u8]) -> Self {
+        let mut found = Self::default();
+        let content = |field: &Field<'a>| {
+            field.name.len() > 8 && field.name[..8].eq_ignore_ascii_case(b"content-")
+        };
+        for field in header::fields(header).filter(content) {
+            found.note(&field);
+        }
+        found
+    }
+
+    fn note(&mut self, field: &Field<'a>) {
+        match field.name[8..].to_ascii_lowercase().as_slice() {
+            b"id" => keep_first(&mut self.id, field),
+            b"description" => keep_first(&mut self.description, field),
+            b"md5" => keep_first(&mut self.md5, field),
+            b"location" => keep_first(&mut self.location, field),
+            b"disposition" if self.disposition.is_none() => {
+                self.disposition = Disposition::parse(field.value);
+            }
+            b"language" if self.languages.is_empty() => self.languages = languages(field.value),
+            _ => {}
+        }
+    }
+
+    /// Writes disposition, language and location, each with a blank before it.
+    fn write_extension(&self, out: &mut Vec<u8>) {
+        out.push(b' ');
+        match &self.disposition {
+            Some(disposition) => {
+                out.push(b'(');
+                write_string(disposition.kind.as_bytes(), out);
+                out.push(b' ');
+                write_parameters(&disposition.parameters, out);
+                out.push(b')');
+            }
+            None => out.extend_from_slice(b"NIL"),
+        }
+        out.push(b' ');
+        self.write_languages(out);
+        out.push(b' ');
+        write_nstring(self.location.as_deref(), out);
+    }
+
+    fn write_languages(&self, out: &mut Vec<u8>) {
+        match self.languages.as_slice() {
+            [] => out.extend_from_slice(b"NIL"),
+            [one] => write_string(one.as_bytes(), out),
+            several => {
+                for (index, tag) in several.iter().enumerate() {
+                    out.push(if index == 0 { b'(' } else { b' ' });
+                    write_string(tag.as_bytes(), out);
+                }
+                out.push(b')');
+            }
+        }
+    }
+}
+
+fn keep_first<'a>(place: &mut Option<Cow<'a, [u8]>>, field: &Field<'a>) {
+    if place.is_none() {
+        let text = field.unfolded();
+        *place = (!text.is_empty()).then_some(text);
+    }
+}

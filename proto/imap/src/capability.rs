@@ -1,0 +1,29 @@
+//! What this server can do, as CAPABILITY says it.
+
+/// What a client may do about logging in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// Nothing before STARTTLS.
+    AfterTls,
+    /// Log in, with or without STARTTLS first.
+    NowOrAfterTls,
+    /// Log in.
+    Now,
+}
+
+/// The capabilities before login.
+// RFC 3501 §6.2.3: LOGINDISABLED where LOGIN would be refused; §7.2.1: IMAP4rev1 is always listed.
+#[must_use]
+pub const fn before_login(login: Login) -> &'static str {
+    match login {
+        Login::AfterTls => "IMAP4rev1 LITERAL+ ID ENABLE STARTTLS LOGINDISABLED",
+        Login::NowOrAfterTls => "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=PLAIN",
+        Login::Now => "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN",
+    }
+}
+
+/// The capabilities after login.
+#[must_use]
+pub const fn after_login() -> &'static str {
+    "IMAP4rev1 LITERAL+ ID ENABLE NAMESPACE IDLE UNSELECT UIDPLUS MOVE CHILDREN SPECIAL-USE CREATE-SPECIAL-USE"
+}

@@ -1,0 +1,291 @@
+//! What a client can ask for.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::body::{Partial, Section};
+use crate::flag::{Flag, Use};
+use crate::sasl::Credentials;
+use crate::search::Key;
+use crate::sequence::SequenceSet;
+
+/// A command with the tag its answer will carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Chosen by the client; printable ASCII.
+    pub tag: String,
+    /// What it wants.
+    pub command: Command,
+}
+
+/// How messages are numbered in a command and its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering {
+    /// By their place in the mailbox.
+    Sequence,
+    /// By UID (the command began with `UID`).
+    Uid,
+}
+
+/// The commands of RFC 3501 and of the extensions in [`crate::capability`]. Mailbox names are UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// CAPABILITY
+    Capability,
+    /// NOOP
+    Noop,
+    /// LOGOUT
+    Logout,
+    /// ID (RFC 2971); what the client says of itself is not kept.
+    Id,
+    /// STARTTLS
+    StartTls,
+    /// LOGIN
+    Login(Credentials),
+    /// AUTHENTICATE, with the initial response of SASL-IR (RFC 4959).
+    Authenticate {
+        /// In upper case.
+        mechanism: String,
+        /// In base64; empty for `=`.
+        initial: Option<Vec<u8>>,
+    },
+    /// ENABLE (RFC 5161)
+    Enable,
+    /// NAMESPACE (RFC 2342)
+    Namespace,
+    /// SELECT and EXAMINE
+    Select {
+        /// Which.
+        mailbox: String,
+        /// EXAMINE.
+        read_only: bool,
+    },
+    /// CREATE, with the use of CREATE-SPECIAL-USE (RFC 6154)
+    Create {
+        /// Which; a trailing delimiter is removed.
+        mailbox: String,
+        /// What for.
+        special_use: Option<Use>,
+    },
+    /// DELETE
+    Delete(String),
+    /// RENAME
+    Rename {
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// SUBSCRIBE
+    Subscribe(String),
+    /// UNSUBSCRIBE
+    Unsubscribe(String),
+    /// LIST
+    List(List),
+    /// LSUB
+    Lsub {
+        /// Goes before the pattern.
+        reference: String,
+        /// With `*` and `%`.
+        pattern: String,
+    },
+    /// STATUS
+    Status {
+        /// Which.
+        mailbox: String,
+        /// What of it, in the order asked.
+        items: Vec<StatusItem>,
+    },
+    /// CHECK
+    Check,
+    /// CLOSE
+    Close,
+    /// UNSELECT (RFC 3691)
+    Unselect,
+    /// EXPUNGE, and UID EXPUNGE (RFC 4315) with a set
+    Expunge(Option<SequenceSet>),
+    /// SEARCH
+    Search {
+        /// How results are numbered.
+        by: Numbering,
+        /// CHARSET, if given.
+        charset: Option<String>,
+        /// What is looked for.
+        key: Key,
+    },
+    /// FETCH
+    Fetch {
+        /// What the set counts.
+        by: Numbering,
+        /// Which.
+        set: SequenceSet,
+        /// What of them.
+        items: Vec<FetchItem>,
+    },
+    /// STORE
+    Store {
+        /// What the set counts.
+        by: Numbering,
+        /// Which.
+        set: SequenceSet,
+        /// How flags change.
+        mode: StoreMode,
+        /// `.SILENT`
+        silent: bool,
+        /// These flags.
+        flags: Vec<Flag>,
+    },
+    /// COPY
+    Copy {
+        /// What the set counts.
+        by: Numbering,
+        /// Which.
+        set: SequenceSet,
+        /// To which mailbox.
+        to: String,
+    },
+    /// MOVE (RFC 6851)
+    Move {
+        /// What the set counts.
+        by: Numbering,
+        /// Which.
+        set: SequenceSet,
+        /// To which mailbox.
+        to: String,
+    },
+    /// IDLE (RFC 2177)
+    Idle,
+}
+
+/// LIST with the options of SPECIAL-USE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Goes before the pattern.
+    pub reference: String,
+    /// With `*` and `%`.
+    pub pattern: String,
+    /// `LIST (SPECIAL-USE)`: only mailboxes with a use (RFC 6154 §5.2).
+    pub special_use_only: bool,
+}
+
+/// The head of an APPEND; its message follows as a literal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// Chosen by the client.
+    pub tag: String,
+    /// To which mailbox.
+    pub mailbox: String,
+    /// With these flags.
+    pub flags: Vec<Flag>,
+    /// INTERNALDATE in Unix seconds.
+    pub internal_date: Option<i64>,
+}
+
+/// An item of STATUS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusItem {
+    /// MESSAGES
+    Messages,
+    /// RECENT
+    Recent,
+    /// UIDNEXT
+    UidNext,
+    /// UIDVALIDITY
+    UidValidity,
+    /// UNSEEN
+    Unseen,
+}
+
+/// An item of FETCH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchItem {
+    /// ENVELOPE
+    Envelope,
+    /// FLAGS
+    Flags,
+    /// INTERNALDATE
+    InternalDate,
+    /// RFC822.SIZE
+    Size,
+    /// UID
+    Uid,
+    /// BODY without a section
+    Body,
+    /// BODYSTRUCTURE
+    BodyStructure,
+    /// BODY[…], BODY.PEEK[…], RFC822, RFC822.HEADER, RFC822.TEXT
+    Section {
+        /// The name under which it is answered.
+        name: SectionName,
+        /// Which part.
+        section: Section,
+        /// Which bytes of it.
+        partial: Option<Partial>,
+        /// Whether it leaves `\Seen` alone.
+        peek: bool,
+    },
+}
+
+/// How a section was asked for, and so is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectionName {
+    /// `BODY[…]`
+    Body,
+    /// `RFC822`
+    Rfc822,
+    /// `RFC822.HEADER`
+    Rfc822Header,
+    /// `RFC822.TEXT`
+    Rfc822Text,
+}
+
+/// How STORE changes flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreMode {
+    /// `FLAGS`
+    Replace,
+    /// `+FLAGS`
+    Add,
+    /// `-FLAGS`
+    Remove,
+}
+
+impl Command {
+    /// The name, for logs and answers.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Capability => "CAPABILITY",
+            Self::Noop => "NOOP",
+            Self::Logout => "LOGOUT",
+            Self::Id => "ID",
+            Self::StartTls => "STARTTLS",
+            Self::Login(_) => "LOGIN",
+            Self::Authenticate { .. } => "AUTHENTICATE",
+            Self::Enable => "ENABLE",
+            Self::Namespace => "NAMESPACE",
+            Self::Select {
+                read_only: false, ..
+            } => "SELECT",
+            Self::Select { .. } => "EXAMINE",
+            Self::Create { .. } => "CREATE",
+            Self::Delete(_) => "DELETE",
+            Self::Rename { .. } => "RENAME",
+            Self::Subscribe(_) => "SUBSCRIBE",
+            Self::Unsubscribe(_) => "UNSUBSCRIBE",
+            Self::List(_) => "LIST",
+            Self::Lsub { .. } => "LSUB",
+            Self::Status { .. } => "STATUS",
+            Self::Check => "CHECK",
+            Self::Close => "CLOSE",
+            Self::Unselect => "UNSELECT",
+            Self::Expunge(_) => "EXPUNGE",
+            Self::Search { .. } => "SEARCH",
+            Self::Fetch { .. } => "FETCH",
+            Self::Store { .. } => "STORE",
+            Self::Copy { .. } => "COPY",
+            Self::Move { .. } => "MOVE",
+            Self::Idle => "IDLE",
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The IMAP grammar: commands in, responses out, without sockets.
+//!
+//! Bytes of the client go into a [`fragment::Fragmenter`], which cuts them into whole commands and enforces the limits; [`parse`]
+//! turns a command into a [`command::Request`]; [`state`] says whether it may be given now. Answers are written by [`response`]
+//! (OK, NO, BAD and codes) and [`mod@write`] (data); what a message looks like by [`envelope`] and [`body`].
+#![no_std]
+
+extern crate alloc;
+
+pub mod body;
+pub mod capability;
+pub mod command;
+pub mod envelope;
+pub mod flag;
+pub mod fragment;
+pub mod mailbox;
+pub mod parse;
+pub mod response;
+pub mod sasl;
+pub mod search;
+pub mod sequence;
+pub mod state;
+pub mod write;

@@ -1,0 +1,475 @@
+//! Reads commands. What is not exactly right is refused with words that say what was expected, and where.
+
+mod cursor;
+mod fetch;
+mod search;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::command::{Append, Command, List, Numbering, Request, StatusItem, StoreMode};
+use crate::flag::{Flag, MAX_KEYWORD, Use};
+use crate::mailbox::{self, DELIMITER};
+use crate::sasl::{Credentials, MAX_CREDENTIAL, Password};
+use crate::sequence::{Number, SequenceSet};
+
+use self::cursor::{Cursor, Result};
+
+pub use self::cursor::SyntaxError;
+pub(crate) use self::cursor::is_atom_char;
+
+/// Longer patterns of LIST match no name anyway, or say the same as a shorter one.
+const MAX_PATTERN: usize = 1000;
+
+/// A command that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadCommand {
+    /// Its tag, if that much could be read.
+    pub tag: Option<String>,
+    /// What is wrong.
+    pub error: SyntaxError,
+}
+
+/// Reads a command as [`crate::fragment::Fragment::Command`] brings it.
+///
+/// # Errors
+/// [`BadCommand`].
+pub fn request(bytes: &[u8]) -> core::result::Result<Request, BadCommand> {
+    let (tag, mut cursor) = tagged(bytes)?;
+    match command(&mut cursor).and_then(|command| cursor.end().map(|()| command)) {
+        Ok(command) => Ok(Request { tag, command }),
+        Err(error) => Err(BadCommand {
+            tag: Some(tag),
+            error,
+        }),
+    }
+}
+
+/// Reads the head of an APPEND as [`crate::fragment::Fragment::Message`] brings it.
+///
+/// # Errors
+/// [`BadCommand`].
+pub fn append(head: &[u8]) -> core::result::Result<Append, BadCommand> {
+    let (tag, mut cursor) = tagged(head)?;
+    append_arguments(&tag, &mut cursor).map_err(|error| BadCommand {
+        tag: Some(tag),
+        error,
+    })
+}
+
+/// The tag of a command that was not read whole.
+#[must_use]
+pub fn tag(bytes: &[u8]) -> Option<String> {
+    tagged(bytes).ok().map(|(tag, _)| tag)
+}
+
+fn tagged(bytes: &[u8]) -> core::result::Result<(String, Cursor<'_>), BadCommand> {
+    let mut cursor = Cursor::new(bytes);
+    let tag = cursor
+        .tag()
+        .and_then(|tag| cursor.space().map(|()| String::from(tag)));
+    match tag {
+        Ok(tag) => Ok((tag, cursor)),
+        Err(error) => Err(BadCommand { tag: None, error }),
+    }
+}
+
+// RFC 3501 §6.3.11: append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal.
+fn append_arguments(tag: &str, cursor: &mut Cursor<'_>) -> Result<Append> {
+    cursor.word("expected a command")?;
+    cursor.space()?;
+    let mailbox = mailbox(cursor)?;
+    cursor.space()?;
+    let mut flags = Vec::new();
+    if cursor.peek() == Some(b'(') {
+        flags = cursor.list(flag)?;
+        cursor.space()?;
+    }
+    let mut internal_date = None;
+    if cursor.peek() == Some(b'"') {
+        internal_date = Some(date_time(cursor)?);
+        cursor.space()?;
+    }
+    if !cursor.is_at_end() {
+        return cursor.fail("expected flags, a date or the literal");
+    }
+    Ok(Append {
+        tag: tag.into(),
+        mailbox,
+        flags,
+        internal_date,
+    })
+}
+
+fn date_time(cursor: &mut Cursor<'_>) -> Result<i64> {
+    let text = cursor.string("expected a date")?;
+    match mail::date::parse_imap(&text) {
+        Some(date) => Ok(date.unix),
+        None => cursor.fail("expected a date like \"17-Jul-1996 02:44:25 -0700\""),
+    }
+}
+
+fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let start = cursor.clone();
+    let name = cursor.word("expected a command")?;
+    Ok(match name.as_str() {
+        "CAPABILITY" => Command::Capability,
+        "NOOP" => Command::Noop,
+        "LOGOUT" => Command::Logout,
+        "STARTTLS" => Command::StartTls,
+        "NAMESPACE" => Command::Namespace,
+        "CHECK" => Command::Check,
+        "CLOSE" => Command::Close,
+        "UNSELECT" => Command::Unselect,
+        "EXPUNGE" => Command::Expunge(None),
+        "IDLE" => Command::Idle,
+        "ID" | "LOGIN" | "AUTHENTICATE" | "ENABLE" | "SELECT" | "EXAMINE" | "CREATE" | "DELETE"
+        | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB" | "STATUS" | "SEARCH"
+        | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID" | "APPEND" => {
+            cursor.space()?;
+            return with_arguments(&name, cursor);
+        }
+        _ => return start.fail("unknown command"),
+    })
+}
+
+fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
+    Ok(match name {
+        "ID" => id(cursor)?,
+        "LOGIN" => login(cursor)?,
+        "AUTHENTICATE" => authenticate(cursor)?,
+        "ENABLE" => enable(cursor)?,
+        "SELECT" | "EXAMINE" => Command::Select {
+            mailbox: mailbox(cursor)?,
+            read_only: name == "EXAMINE",
+        },
+        "CREATE" => create(cursor)?,
+        "DELETE" => Command::Delete(mailbox(cursor)?),
+        "RENAME" => {
+            let from = mailbox(cursor)?;
+            cursor.space()?;
+            let to = without_delimiter(mailbox(cursor)?);
+            Command::Rename { from, to }
+        }
+        "SUBSCRIBE" => Command::Subscribe(mailbox(cursor)?),
+        "UNSUBSCRIBE" => Command::Unsubscribe(mailbox(cursor)?),
+        "LIST" => Command::List(list(cursor)?),
+        "LSUB" => {
+            let reference = mailbox(cursor)?;
+            cursor.space()?;
+            let pattern = pattern(cursor)?;
+            Command::Lsub { reference, pattern }
+        }
+        "STATUS" => status(cursor)?,
+        // An APPEND that ends without a literal.
+        "APPEND" => return cursor.fail("expected the message as a literal"),
+        "UID" => return uid(cursor),
+        name => return numbered(name, Numbering::Sequence, cursor),
+    })
+}
+
+// RFC 3501 §6.4.8; RFC 4315 §2.1, UID EXPUNGE.
+fn uid(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let start = cursor.clone();
+    let name = cursor.word("expected a command behind UID")?;
+    if !matches!(
+        name.as_str(),
+        "EXPUNGE" | "SEARCH" | "FETCH" | "STORE" | "COPY" | "MOVE"
+    ) {
+        return start.fail("UID goes with COPY, EXPUNGE, FETCH, MOVE, SEARCH and STORE");
+    }
+    cursor.space()?;
+    if name == "EXPUNGE" {
+        return Ok(Command::Expunge(Some(sequence_set(cursor)?)));
+    }
+    numbered(&name, Numbering::Uid, cursor)
+}
+
+fn numbered(name: &str, by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
+    if name == "SEARCH" {
+        return search::arguments(by, cursor);
+    }
+    let set = sequence_set(cursor)?;
+    cursor.space()?;
+    Ok(match name {
+        "FETCH" => Command::Fetch {
+            by,
+            set,
+            items: fetch::items(cursor)?,
+        },
+        "STORE" => return store(by, set, cursor),
+        "COPY" => Command::Copy {
+            by,
+            set,
+            to: mailbox(cursor)?,
+        },
+        _ => Command::Move {
+            by,
+            set,
+            to: mailbox(cursor)?,
+        },
+    })
+}
+
+// RFC 2971 §3.1: id = "ID" SP ("NIL" / "(" pairs of string and nstring ")").
+fn id(cursor: &mut Cursor<'_>) -> Result<Command> {
+    if !cursor.accept_word("NIL") {
+        cursor.list(|cursor| {
+            if !cursor.accept_word("NIL") {
+                cursor.string("expected a string")?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(Command::Id)
+}
+
+fn login(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let user = cursor.text("expected a user name")?;
+    cursor.space()?;
+    let password = cursor.astring("expected a password")?.into_owned();
+    if user.len() > MAX_CREDENTIAL || password.len() > MAX_CREDENTIAL {
+        return cursor.fail("user name or password too long");
+    }
+    Ok(Command::Login(Credentials {
+        user,
+        password: Password::new(password),
+    }))
+}
+
+// RFC 4959 §3: a single "=" stands for an initial response of no bytes.
+fn authenticate(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let mechanism = cursor
+        .atom("expected a SASL mechanism")?
+        .to_ascii_uppercase();
+    let mut initial = None;
+    if cursor.accept(b' ') {
+        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+        let response = cursor.take_while(is_base64);
+        if response.is_empty() {
+            return cursor.fail("expected base64");
+        }
+        let response = if response == b"=" { b"" } else { response };
+        initial = Some(response.to_vec());
+    }
+    Ok(Command::Authenticate { mechanism, initial })
+}
+
+fn enable(cursor: &mut Cursor<'_>) -> Result<Command> {
+    cursor.atom("expected a capability")?;
+    while cursor.accept(b' ') {
+        cursor.atom("expected a capability")?;
+    }
+    Ok(Command::Enable)
+}
+
+// RFC 6154 §3: CREATE name (USE (\Sent)).
+fn create(cursor: &mut Cursor<'_>) -> Result<Command> {
+    // RFC 3501 §6.3.3: a trailing delimiter says that children will be made; it is no part of the name.
+    let mailbox = without_delimiter(mailbox(cursor)?);
+    let mut special_use = None;
+    if cursor.accept(b' ') {
+        cursor.expect(b'(', "expected (USE (…))")?;
+        if !cursor.accept_word("USE ") {
+            return cursor.fail("expected USE");
+        }
+        let mut uses = cursor.list(|cursor| {
+            cursor.expect(b'\\', "expected a use like \\Sent")?;
+            let name = cursor.atom("expected a use like \\Sent")?;
+            match Use::parse(name.as_bytes()) {
+                Some(known) => Ok(known),
+                None => cursor.fail("uses are \\Archive \\Drafts \\Junk \\Sent \\Trash"),
+            }
+        })?;
+        cursor.expect(b')', "expected )")?;
+        special_use = uses.pop();
+        if !uses.is_empty() {
+            return cursor.fail("a mailbox has one use");
+        }
+    }
+    Ok(Command::Create {
+        mailbox,
+        special_use,
+    })
+}
+
+fn without_delimiter(mut mailbox: String) -> String {
+    if mailbox.len() > 1 && mailbox.ends_with(DELIMITER) {
+        mailbox.pop();
+    }
+    mailbox
+}
+
+// RFC 3501 §6.3.8; RFC 6154 §5.2: LIST (SPECIAL-USE) reference pattern RETURN (SPECIAL-USE).
+fn list(cursor: &mut Cursor<'_>) -> Result<List> {
+    let mut special_use_only = false;
+    if cursor.peek() == Some(b'(') {
+        let options = cursor.list(|cursor| list_option(cursor, &["SPECIAL-USE"]))?;
+        special_use_only = !options.is_empty();
+        cursor.space()?;
+    }
+    let reference = mailbox(cursor)?;
+    cursor.space()?;
+    let pattern = pattern(cursor)?;
+    if cursor.accept(b' ') {
+        if !cursor.accept_word("RETURN ") {
+            return cursor.fail("expected RETURN");
+        }
+        cursor.list(|cursor| list_option(cursor, &["SPECIAL-USE", "CHILDREN"]))?;
+    }
+    Ok(List {
+        reference,
+        pattern,
+        special_use_only,
+    })
+}
+
+fn list_option(cursor: &mut Cursor<'_>, known: &[&str]) -> Result<()> {
+    let start = cursor.clone();
+    let option = cursor.word("expected an option of LIST")?;
+    if known.contains(&option.as_str()) {
+        Ok(())
+    } else {
+        start.fail("unknown option of LIST")
+    }
+}
+
+fn status(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let mailbox = mailbox(cursor)?;
+    cursor.space()?;
+    let items = cursor.list(|cursor| {
+        let start = cursor.clone();
+        Ok(match cursor.word("expected an item of STATUS")?.as_str() {
+            "MESSAGES" => StatusItem::Messages,
+            "RECENT" => StatusItem::Recent,
+            "UIDNEXT" => StatusItem::UidNext,
+            "UIDVALIDITY" => StatusItem::UidValidity,
+            "UNSEEN" => StatusItem::Unseen,
+            _ => return start.fail("unknown item of STATUS"),
+        })
+    })?;
+    if items.is_empty() {
+        return cursor.fail("expected an item of STATUS");
+    }
+    Ok(Command::Status { mailbox, items })
+}
+
+// RFC 3501 §6.4.6: store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / flags).
+fn store(by: Numbering, set: SequenceSet, cursor: &mut Cursor<'_>) -> Result<Command> {
+    let mode = match cursor.peek() {
+        Some(b'+') => StoreMode::Add,
+        Some(b'-') => StoreMode::Remove,
+        _ => StoreMode::Replace,
+    };
+    if mode != StoreMode::Replace {
+        cursor.take_while(|byte| byte == b'+' || byte == b'-');
+    }
+    let item = cursor.clone();
+    let silent = match cursor.word("expected FLAGS, +FLAGS or -FLAGS")?.as_str() {
+        "FLAGS" => false,
+        "FLAGS.SILENT" => true,
+        _ => return item.fail("expected FLAGS, +FLAGS or -FLAGS"),
+    };
+    cursor.space()?;
+    let flags = if cursor.peek() == Some(b'(') {
+        cursor.list(flag)?
+    } else {
+        let mut flags = alloc::vec![flag(cursor)?];
+        while cursor.accept(b' ') {
+            flags.push(flag(cursor)?);
+        }
+        flags
+    };
+    Ok(Command::Store {
+        by,
+        set,
+        mode,
+        silent,
+        flags,
+    })
+}
+
+fn flag(cursor: &mut Cursor<'_>) -> Result<Flag> {
+    let start = cursor.clone();
+    if !cursor.accept(b'\\') {
+        let keyword = cursor.atom("expected a flag")?;
+        if keyword.len() > MAX_KEYWORD {
+            return start.fail("the keyword is too long");
+        }
+        return Ok(Flag::Keyword(keyword.into()));
+    }
+    let name = cursor.atom("expected a flag")?.to_ascii_uppercase();
+    Ok(match name.as_str() {
+        "ANSWERED" => Flag::Answered,
+        "DELETED" => Flag::Deleted,
+        "DRAFT" => Flag::Draft,
+        "FLAGGED" => Flag::Flagged,
+        "SEEN" => Flag::Seen,
+        // RFC 3501 §2.3.2: clients cannot set \Recent; other names are reserved.
+        _ => {
+            return start
+                .fail("system flags are \\Answered \\Deleted \\Draft \\Flagged and \\Seen");
+        }
+    })
+}
+
+fn mailbox(cursor: &mut Cursor<'_>) -> Result<String> {
+    let text = cursor.astring("expected a mailbox name")?;
+    named(&text, cursor)
+}
+
+// RFC 3501 §9: list-mailbox has wildcards even where it is no string.
+fn pattern(cursor: &mut Cursor<'_>) -> Result<String> {
+    let is_list_char = |byte: u8| is_atom_char(byte) || b"%*]".contains(&byte);
+    let pattern = if matches!(cursor.peek(), Some(b'"' | b'{')) {
+        mailbox(cursor)?
+    } else {
+        match cursor.take_while(is_list_char) {
+            b"" => return cursor.fail("expected a mailbox name or pattern"),
+            text => named(text, cursor)?,
+        }
+    };
+    // Matching costs its length for every letter of every name.
+    if pattern.len() > MAX_PATTERN {
+        return cursor.fail("the pattern is too long");
+    }
+    Ok(pattern)
+}
+
+fn named(text: &[u8], cursor: &Cursor<'_>) -> Result<String> {
+    match mailbox::decode(text) {
+        // RFC 3501 §5.1: INBOX is the same in any case.
+        Some(name) if name.eq_ignore_ascii_case("INBOX") => Ok("INBOX".into()),
+        Some(name) => Ok(name),
+        None => cursor.fail("the mailbox name is not in modified UTF-7 (& is written &-)"),
+    }
+}
+
+fn sequence_set(cursor: &mut Cursor<'_>) -> Result<SequenceSet> {
+    let mut ranges = Vec::new();
+    loop {
+        let start = sequence_number(cursor)?;
+        let end = if cursor.accept(b':') {
+            sequence_number(cursor)?
+        } else {
+            start
+        };
+        ranges.push((start, end));
+        if !cursor.accept(b',') {
+            return Ok(SequenceSet::new(ranges));
+        }
+    }
+}
+
+fn sequence_number(cursor: &mut Cursor<'_>) -> Result<Number> {
+    if cursor.accept(b'*') {
+        return Ok(Number::Last);
+    }
+    match cursor.peek() {
+        Some(byte) if byte.is_ascii_digit() => cursor.nonzero().map(Number::Value),
+        _ => cursor.fail("expected message numbers like 1:5,7"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

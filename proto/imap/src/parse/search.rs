@@ -1,0 +1,154 @@
+//! Reads what SEARCH looks for.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::command::{Command, Numbering};
+use crate::flag::Flag;
+use crate::search::{Key, MAX_DEPTH, MAX_KEYS, MAX_TEXTS, When};
+
+use super::cursor::{Cursor, Result};
+use super::sequence_set;
+
+// RFC 3501 §6.4.4: search = "SEARCH" [SP "CHARSET" SP astring] 1*(SP search-key).
+pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
+    let mut charset = None;
+    if cursor.accept_word("CHARSET ") {
+        charset = Some(cursor.text("expected a charset")?.to_ascii_uppercase());
+        cursor.space()?;
+    }
+    let mut keys = alloc::vec![key(cursor, 0)?];
+    while cursor.accept(b' ') {
+        keys.push(key(cursor, 0)?);
+    }
+    let key = Key::And(keys);
+    let (keys, texts) = key.weight();
+    if keys > MAX_KEYS || texts > MAX_TEXTS {
+        return cursor.fail("the search has too many keys");
+    }
+    Ok(Command::Search { by, charset, key })
+}
+
+fn key(cursor: &mut Cursor<'_>, depth: usize) -> Result<Key> {
+    if depth > MAX_DEPTH {
+        return cursor.fail("the search is nested too deeply");
+    }
+    match cursor.peek() {
+        Some(b'(') => {
+            let keys = cursor.list(|cursor| key(cursor, depth + 1))?;
+            if keys.is_empty() {
+                return cursor.fail("expected a search key");
+            }
+            return Ok(Key::And(keys));
+        }
+        Some(b'*' | b'0'..=b'9') => return Ok(Key::Sequence(sequence_set(cursor)?)),
+        _ => {}
+    }
+    let start = cursor.clone();
+    let name = cursor.word("expected a search key")?;
+    if let Some(key) = plain(&name) {
+        return Ok(key);
+    }
+    if !is_known(&name) {
+        return start.fail("unknown search key");
+    }
+    cursor.space()?;
+    with_argument(&name, cursor, depth)
+}
+
+fn plain(name: &str) -> Option<Key> {
+    let not = |key| Key::Not(Box::new(key));
+    Some(match name {
+        "ALL" => Key::All,
+        "ANSWERED" => Key::Flag(Flag::Answered),
+        "DELETED" => Key::Flag(Flag::Deleted),
+        "DRAFT" => Key::Flag(Flag::Draft),
+        "FLAGGED" => Key::Flag(Flag::Flagged),
+        "SEEN" => Key::Flag(Flag::Seen),
+        "UNANSWERED" => not(Key::Flag(Flag::Answered)),
+        "UNDELETED" => not(Key::Flag(Flag::Deleted)),
+        "UNDRAFT" => not(Key::Flag(Flag::Draft)),
+        "UNFLAGGED" => not(Key::Flag(Flag::Flagged)),
+        "UNSEEN" => not(Key::Flag(Flag::Seen)),
+        "RECENT" => Key::Recent,
+        "OLD" => not(Key::Recent),
+        // RFC 3501 §6.4.4: NEW is (RECENT UNSEEN).
+        "NEW" => Key::And(alloc::vec![Key::Recent, not(Key::Flag(Flag::Seen))]),
+        _ => return None,
+    })
+}
+
+fn is_known(name: &str) -> bool {
+    const NAMES: [&str; 21] = [
+        "BCC",
+        "BEFORE",
+        "BODY",
+        "CC",
+        "FROM",
+        "HEADER",
+        "KEYWORD",
+        "LARGER",
+        "NOT",
+        "ON",
+        "OR",
+        "SENTBEFORE",
+        "SENTON",
+        "SENTSINCE",
+        "SINCE",
+        "SMALLER",
+        "SUBJECT",
+        "TEXT",
+        "TO",
+        "UID",
+        "UNKEYWORD",
+    ];
+    NAMES.contains(&name)
+}
+
+fn with_argument(name: &str, cursor: &mut Cursor<'_>, depth: usize) -> Result<Key> {
+    Ok(match name {
+        "UID" => Key::Uid(sequence_set(cursor)?),
+        "NOT" => Key::Not(Box::new(key(cursor, depth + 1)?)),
+        "OR" => {
+            let first = Box::new(key(cursor, depth + 1)?);
+            cursor.space()?;
+            Key::Or(first, Box::new(key(cursor, depth + 1)?))
+        }
+        "KEYWORD" => Key::Flag(keyword(cursor)?),
+        "UNKEYWORD" => Key::Not(Box::new(Key::Flag(keyword(cursor)?))),
+        "BEFORE" => Key::Received(When::Before, day(cursor)?),
+        "ON" => Key::Received(When::On, day(cursor)?),
+        "SINCE" => Key::Received(When::Since, day(cursor)?),
+        "SENTBEFORE" => Key::Sent(When::Before, day(cursor)?),
+        "SENTON" => Key::Sent(When::On, day(cursor)?),
+        "SENTSINCE" => Key::Sent(When::Since, day(cursor)?),
+        "LARGER" => Key::Larger(cursor.number()?),
+        "SMALLER" => Key::Smaller(cursor.number()?),
+        "BODY" => Key::Body(cursor.text("expected a text")?),
+        "TEXT" => Key::Text(cursor.text("expected a text")?),
+        "HEADER" => {
+            let field = cursor.text("expected the name of a header field")?;
+            cursor.space()?;
+            let text = cursor.text("expected a text")?;
+            Key::Header { name: field, text }
+        }
+        field => Key::Header {
+            name: String::from(field),
+            text: cursor.text("expected a text")?,
+        },
+    })
+}
+
+fn keyword(cursor: &mut Cursor<'_>) -> Result<Flag> {
+    Ok(Flag::Keyword(cursor.atom("expected a keyword")?.into()))
+}
+
+// RFC 3501 §9: date = date-text / DQUOTE date-text DQUOTE.
+fn day(cursor: &mut Cursor<'_>) -> Result<i64> {
+    let text: Vec<u8> = cursor.astring("expected a date")?.into_owned();
+    match mail::date::parse_imap_day(&text) {
+        Some(day) => Ok(day),
+        None => cursor.fail("expected a date like 1-Feb-1994"),
+    }
+}

@@ -1,0 +1,249 @@
+//! Status responses: OK, NO, BAD, BYE, with their codes and words.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use crate::flag::Flag;
+use crate::write;
+
+/// How something went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Done.
+    Ok,
+    /// Not done.
+    No,
+    /// Not understood, or not now.
+    Bad,
+    /// The connection ends.
+    Bye,
+}
+
+/// What the words of a status response cannot tell a program.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 5530 §3, RFC 6154 §3, RFC 7889 §5.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Code<'a> {
+    /// ALREADYEXISTS
+    AlreadyExists,
+    /// APPENDUID: UIDVALIDITY and UID of the new message.
+    AppendUid(u32, u32),
+    /// AUTHENTICATIONFAILED
+    AuthenticationFailed,
+    /// BADCHARSET, with those we know.
+    BadCharset,
+    /// CANNOT
+    Cannot,
+    /// CAPABILITY
+    Capability(&'static str),
+    /// CLIENTBUG
+    ClientBug,
+    /// COPYUID
+    CopyUid {
+        /// UIDVALIDITY of the target.
+        uid_validity: u32,
+        /// Old UIDs.
+        source: &'a [(u32, u32)],
+        /// New UIDs.
+        target: &'a [(u32, u32)],
+    },
+    /// EXPUNGEISSUED
+    ExpungeIssued,
+    /// LIMIT
+    Limit,
+    /// NONEXISTENT
+    NonExistent,
+    /// OVERQUOTA
+    OverQuota,
+    /// PERMANENTFLAGS
+    PermanentFlags {
+        /// What can be set.
+        flags: &'a [Flag],
+        /// Whether new keywords can be made.
+        more: bool,
+    },
+    /// PRIVACYREQUIRED
+    PrivacyRequired,
+    /// READ-ONLY
+    ReadOnly,
+    /// READ-WRITE
+    ReadWrite,
+    /// SERVERBUG
+    ServerBug,
+    /// TOOBIG
+    TooBig,
+    /// TRYCREATE
+    TryCreate,
+    /// UIDNEXT
+    UidNext(u32),
+    /// UIDVALIDITY
+    UidValidity(u32),
+    /// UNAVAILABLE
+    Unavailable,
+    /// UNSEEN
+    Unseen(u32),
+    /// USEATTR
+    UseAttribute,
+}
+
+/// Writes a tagged response.
+pub fn tagged(tag: &str, kind: Kind, code: Option<&Code<'_>>, text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(tag.as_bytes());
+    finish(kind, code, text, out);
+}
+
+/// Writes an untagged response.
+pub fn untagged(kind: Kind, code: Option<&Code<'_>>, text: &str, out: &mut Vec<u8>) {
+    out.push(b'*');
+    finish(kind, code, text, out);
+}
+
+/// Writes a continuation request.
+// RFC 3501 §7.5. Some clients want the blank even where no text follows.
+pub fn continuation(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"+ ");
+    write_text(text, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn finish(kind: Kind, code: Option<&Code<'_>>, text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(match kind {
+        Kind::Ok => b" OK ",
+        Kind::No => b" NO ",
+        Kind::Bad => b" BAD ",
+        Kind::Bye => b" BYE ",
+    });
+    if let Some(code) = code {
+        out.push(b'[');
+        code.write(out);
+        out.extend_from_slice(b"] ");
+    }
+    write_text(text, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+// RFC 3501 §9: text is one or more characters of US-ASCII, never CR, LF or NUL.
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    let printable = |letter: char| {
+        if (' '..='~').contains(&letter) {
+            u8::try_from(letter).unwrap_or(b'?')
+        } else {
+            b'?'
+        }
+    };
+    out.extend(text.chars().map(printable));
+}
+
+impl Code<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut number = |name: &str, number: u32| {
+            out.extend_from_slice(name.as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(number.to_string().as_bytes());
+        };
+        match self {
+            Self::UidNext(uid) => number("UIDNEXT", *uid),
+            Self::UidValidity(validity) => number("UIDVALIDITY", *validity),
+            Self::Unseen(sequence) => number("UNSEEN", *sequence),
+            Self::AppendUid(validity, uid) => {
+                number("APPENDUID", *validity);
+                write::number(u64::from(*uid), out.push_blank());
+            }
+            Self::CopyUid {
+                uid_validity,
+                source,
+                target,
+            } => {
+                number("COPYUID", *uid_validity);
+                write::ranges(source, out.push_blank());
+                write::ranges(target, out.push_blank());
+            }
+            Self::PermanentFlags { flags, more } => {
+                out.extend_from_slice(b"PERMANENTFLAGS ");
+                write::flag_list(flags, *more, out);
+            }
+            Self::Capability(list) => {
+                out.extend_from_slice(b"CAPABILITY ");
+                out.extend_from_slice(list.as_bytes());
+            }
+            word => out.extend_from_slice(word.word().as_bytes()),
+        }
+    }
+
+    /// Codes that are nothing but a word.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::AlreadyExists => "ALREADYEXISTS",
+            Self::AuthenticationFailed => "AUTHENTICATIONFAILED",
+            Self::BadCharset => "BADCHARSET (US-ASCII UTF-8)",
+            Self::Cannot => "CANNOT",
+            Self::ClientBug => "CLIENTBUG",
+            Self::ExpungeIssued => "EXPUNGEISSUED",
+            Self::Limit => "LIMIT",
+            Self::NonExistent => "NONEXISTENT",
+            Self::OverQuota => "OVERQUOTA",
+            Self::PrivacyRequired => "PRIVACYREQUIRED",
+            Self::ReadOnly => "READ-ONLY",
+            Self::ReadWrite => "READ-WRITE",
+            Self::ServerBug => "SERVERBUG",
+            Self::TooBig => "TOOBIG",
+            Self::TryCreate => "TRYCREATE",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::UseAttribute => "USEATTR",
+            Self::AppendUid(..)
+            | Self::Capability(_)
+            | Self::CopyUid { .. }
+            | Self::PermanentFlags { .. }
+            | Self::UidNext(_)
+            | Self::UidValidity(_)
+            | Self::Unseen(_) => "",
+        }
+    }
+}
+
+trait PushBlank {
+    fn push_blank(&mut self) -> &mut Self;
+}
+
+impl PushBlank for Vec<u8> {
+    fn push_blank(&mut self) -> &mut Self {
+        self.push(b' ');
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+
+    fn written(kind: Kind, code: Option<Code<'_>>, text: &str) -> String {
+        let mut out = Vec::new();
+        tagged("a1", kind, code.as_ref(), text, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_response_is_one_line_whatever_the_text() {
+        assert_eq!(
+            written(Kind::No, Some(Code::TryCreate), "no\r\na2 OK ü\0"),
+            "a1 NO [TRYCREATE] no??a2 OK ??\r\n"
+        );
+    }
+
+    #[test]
+    fn codes_of_uidplus_are_written_as_sets() {
+        let code = Code::CopyUid {
+            uid_validity: 7,
+            source: &[(1, 3), (5, 5)],
+            target: &[(10, 13)],
+        };
+        assert_eq!(
+            written(Kind::Ok, Some(code), "copied"),
+            "a1 OK [COPYUID 7 1:3,5 10:13] copied\r\n"
+        );
+        assert_eq!(
+            written(Kind::Ok, Some(Code::AppendUid(7, 9)), "appended"),
+            "a1 OK [APPENDUID 7 9] appended\r\n"
+        );
+    }
+}

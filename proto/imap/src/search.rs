@@ -1,0 +1,330 @@
+//! What SEARCH looks for, and whether a message is it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::flag::Flag;
+use crate::sequence::{Ranges, SequenceSet};
+
+/// Search keys nested deeper than this are refused.
+pub const MAX_DEPTH: usize = 32;
+/// A search of more keys is refused: each is looked at for each message.
+pub const MAX_KEYS: usize = 1000;
+/// A search for more texts is refused: for each, messages are decoded.
+pub const MAX_TEXTS: usize = 50;
+
+/// A search key. As the client gives it, its sets may name the last message; [`Key::resolve`] settles what that is.
+// RFC 3501 §6.4.4. Days count from 1970-01-01.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key<S = SequenceSet> {
+    /// ALL
+    All,
+    /// Sequence numbers.
+    Sequence(S),
+    /// UID
+    Uid(S),
+    /// ANSWERED, KEYWORD and their kin; UN… is [`Key::Not`] of it.
+    Flag(Flag),
+    /// RECENT, and NEW and OLD by way of it. No message is recent here (RFC 9051 §2.3.2 did away with it).
+    Recent,
+    /// Received before, on or since that day.
+    Received(When, i64),
+    /// The Date: field says before, on or since that day.
+    Sent(When, i64),
+    /// LARGER
+    Larger(u64),
+    /// SMALLER
+    Smaller(u64),
+    /// A field of the header contains a text: HEADER, FROM, SUBJECT, …
+    Header {
+        /// Name of the field.
+        name: String,
+        /// What it contains; anything if empty.
+        text: String,
+    },
+    /// BODY
+    Body(String),
+    /// TEXT
+    Text(String),
+    /// NOT
+    Not(Box<Self>),
+    /// OR
+    Or(Box<Self>, Box<Self>),
+    /// All of them.
+    And(Vec<Self>),
+}
+
+/// How a date compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Earlier than that day.
+    Before,
+    /// On that day.
+    On,
+    /// On that day or later.
+    Since,
+}
+
+impl When {
+    const fn holds(self, day: i64, wanted: i64) -> bool {
+        match self {
+            Self::Before => day < wanted,
+            Self::On => day == wanted,
+            Self::Since => day >= wanted,
+        }
+    }
+}
+
+/// How much of a message must be read to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Nothing of it: flags, numbers, dates and sizes suffice.
+    Nothing,
+    /// Its header.
+    Header,
+    /// All of it.
+    Whole,
+}
+
+/// A message under search. Questions about what was not read are answered `None`.
+pub trait Subject {
+    /// Its sequence number.
+    fn sequence(&self) -> u32;
+    /// Its UID.
+    fn uid(&self) -> u32;
+    /// Whether it has the flag.
+    fn has_flag(&self, flag: &Flag) -> bool;
+    /// Bytes.
+    fn size(&self) -> u64;
+    /// Day of the INTERNALDATE.
+    fn received_on(&self) -> i64;
+    /// Day its Date: field names; the inner `None` if there is none or it cannot be read.
+    fn sent_on(&self) -> Option<Option<i64>>;
+    /// Whether a field of that name contains the text.
+    fn header_contains(&self, name: &str, text: &str) -> Option<bool>;
+    /// Whether the body contains the text.
+    fn body_contains(&self, text: &str) -> Option<bool>;
+    /// Whether header or body contains the text.
+    fn text_contains(&self, text: &str) -> Option<bool>;
+}
+
+impl Key {
+    /// How many keys there are in it, and how many of them look for a text.
+    #[must_use]
+    pub fn weight(&self) -> (usize, usize) {
+        let add = |a: (usize, usize), b: (usize, usize)| (a.0 + b.0, a.1 + b.1);
+        let inner = match self {
+            Self::Header { .. } | Self::Body(_) | Self::Text(_) => (0, 1),
+            Self::Not(key) => key.weight(),
+            Self::Or(a, b) => add(a.weight(), b.weight()),
+            Self::And(keys) => keys.iter().map(Self::weight).fold((0, 0), add),
+            _ => (0, 0),
+        };
+        add((1, 0), inner)
+    }
+
+    /// Settles what the sets mean while these are the largest sequence number and UID in use.
+    #[must_use]
+    pub fn resolve(self, last_sequence: u32, last_uid: u32) -> Key<Ranges> {
+        let one = |key: Self| key.resolve(last_sequence, last_uid);
+        match self {
+            Self::All => Key::All,
+            Self::Sequence(set) => Key::Sequence(set.resolve(last_sequence)),
+            Self::Uid(set) => Key::Uid(set.resolve(last_uid)),
+            Self::Flag(flag) => Key::Flag(flag),
+            Self::Recent => Key::Recent,
+            Self::Received(when, day) => Key::Received(when, day),
+            Self::Sent(when, day) => Key::Sent(when, day),
+            Self::Larger(size) => Key::Larger(size),
+            Self::Smaller(size) => Key::Smaller(size),
+            Self::Header { name, text } => Key::Header { name, text },
+            Self::Body(text) => Key::Body(text),
+            Self::Text(text) => Key::Text(text),
+            Self::Not(key) => Key::Not(Box::new(one(*key))),
+            Self::Or(a, b) => Key::Or(Box::new(one(*a)), Box::new(one(*b))),
+            Self::And(keys) => Key::And(keys.into_iter().map(one).collect()),
+        }
+    }
+
+    /// The largest sequence number the client named; more than there are messages is its mistake.
+    #[must_use]
+    pub fn largest_sequence(&self) -> u32 {
+        match self {
+            Self::Sequence(set) => set.largest_named(),
+            Self::Not(key) => key.largest_sequence(),
+            Self::Or(a, b) => a.largest_sequence().max(b.largest_sequence()),
+            Self::And(keys) => keys.iter().map(Self::largest_sequence).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+impl Key<Ranges> {
+    /// Whether the message matches; `None` if that depends on what was not read.
+    #[must_use]
+    pub fn matches(&self, subject: &impl Subject) -> Option<bool> {
+        Some(match self {
+            Self::All => true,
+            Self::Sequence(set) => set.contains(subject.sequence()),
+            Self::Uid(set) => set.contains(subject.uid()),
+            Self::Flag(flag) => subject.has_flag(flag),
+            Self::Recent => false,
+            Self::Received(when, day) => when.holds(subject.received_on(), *day),
+            Self::Sent(when, day) => subject
+                .sent_on()?
+                .is_some_and(|sent| when.holds(sent, *day)),
+            Self::Larger(size) => subject.size() > *size,
+            Self::Smaller(size) => subject.size() < *size,
+            Self::Header { name, text } => return subject.header_contains(name, text),
+            Self::Body(text) => return subject.body_contains(text),
+            Self::Text(text) => return subject.text_contains(text),
+            Self::Not(key) => !key.matches(subject)?,
+            Self::Or(a, b) => {
+                return not(all([a, b].into_iter().map(|key| not(key.matches(subject)))));
+            }
+            Self::And(keys) => return all(keys.iter().map(|key| key.matches(subject))),
+        })
+    }
+
+    /// How much of a message may have to be read.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        match self {
+            Self::Sent(..) | Self::Header { .. } => Depth::Header,
+            Self::Body(_) | Self::Text(_) => Depth::Whole,
+            Self::Not(key) => key.depth(),
+            Self::Or(a, b) => a.depth().max(b.depth()),
+            Self::And(keys) => keys.iter().map(Self::depth).max().unwrap_or(Depth::Nothing),
+            _ => Depth::Nothing,
+        }
+    }
+}
+
+const fn not(known: Option<bool>) -> Option<bool> {
+    match known {
+        Some(known) => Some(!known),
+        None => None,
+    }
+}
+
+/// One that does not hold decides, whatever is unknown of the others.
+fn all(known: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut outcome = Some(true);
+    for known in known {
+        match known {
+            Some(false) => return Some(false),
+            Some(true) => {}
+            None => outcome = None,
+        }
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    struct Message {
+        size: u64,
+        read: bool,
+    }
+
+    impl Subject for Message {
+        fn sequence(&self) -> u32 {
+            1
+        }
+        fn uid(&self) -> u32 {
+            5
+        }
+        fn has_flag(&self, flag: &Flag) -> bool {
+            *flag == Flag::Seen
+        }
+        fn size(&self) -> u64 {
+            self.size
+        }
+        fn received_on(&self) -> i64 {
+            100
+        }
+        fn sent_on(&self) -> Option<Option<i64>> {
+            self.read.then_some(None)
+        }
+        fn header_contains(&self, _: &str, text: &str) -> Option<bool> {
+            self.read.then_some(text == "x")
+        }
+        fn body_contains(&self, _: &str) -> Option<bool> {
+            None
+        }
+        fn text_contains(&self, _: &str) -> Option<bool> {
+            None
+        }
+    }
+
+    const UNREAD: Message = Message {
+        size: 10,
+        read: false,
+    };
+    const READ: Message = Message {
+        size: 10,
+        read: true,
+    };
+
+    fn boxed(key: Key<Ranges>) -> Box<Key<Ranges>> {
+        Box::new(key)
+    }
+
+    #[test]
+    fn what_is_known_decides_before_anything_is_read() {
+        let text = Key::Text("x".into());
+        let and = Key::And(vec![text.clone(), Key::Larger(10)]);
+        assert_eq!(and.matches(&UNREAD), Some(false));
+        let or = Key::Or(boxed(text.clone()), boxed(Key::Flag(Flag::Seen)));
+        assert_eq!(or.matches(&UNREAD), Some(true));
+        assert_eq!(Key::Not(boxed(text)).matches(&UNREAD), None);
+    }
+
+    #[test]
+    fn the_last_message_is_in_a_set_that_ends_with_it() {
+        use crate::sequence::Number;
+        let set = |number| SequenceSet::new(vec![(Number::Value(number), Number::Last)]);
+        let found = |key: Key| key.resolve(1, 5).matches(&UNREAD);
+        assert_eq!(found(Key::Uid(set(9))), Some(true));
+        assert_eq!(
+            found(Key::Not(Box::new(Key::Sequence(set(1))))),
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn a_message_without_a_date_was_not_sent_before_nor_since() {
+        for when in [When::Before, When::On, When::Since] {
+            assert_eq!(Key::Sent(when, 0).matches(&READ), Some(false));
+        }
+    }
+
+    #[test]
+    fn days_compare_as_the_rfc_says() {
+        for (when, day, expected) in [
+            (When::Before, 100, false),
+            (When::Before, 101, true),
+            (When::On, 100, true),
+            (When::Since, 100, true),
+            (When::Since, 101, false),
+        ] {
+            assert_eq!(Key::Received(when, day).matches(&UNREAD), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_depth_is_that_of_the_deepest_key() {
+        let header = Key::Header {
+            name: "From".into(),
+            text: "x".into(),
+        };
+        assert_eq!(Key::Not(boxed(header.clone())).depth(), Depth::Header);
+        let and = Key::And(vec![header, Key::Body("x".into()), Key::All]);
+        assert_eq!(and.depth(), Depth::Whole);
+        assert_eq!(Key::<Ranges>::And(vec![]).depth(), Depth::Nothing);
+    }
+}

@@ -1,0 +1,155 @@
+//! Which command may be given when.
+
+use crate::command::Command;
+
+/// How far a connection has come.
+// RFC 3501 §3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has logged in.
+    NotAuthenticated,
+    /// Somebody has.
+    Authenticated,
+    /// A mailbox is selected.
+    Selected,
+}
+
+/// In which states a command is welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Welcome {
+    Always,
+    BeforeLogin,
+    AfterLogin,
+    Selected,
+}
+
+/// Whether `command` may be given in `state`.
+///
+/// # Errors
+/// The words that tell the client what to do first.
+pub const fn check(command: &Command, state: State) -> Result<(), &'static str> {
+    check_welcome(welcome(command), state)
+}
+
+/// Whether an APPEND may be given in `state`.
+///
+/// # Errors
+/// The words that tell the client what to do first.
+pub const fn check_append(state: State) -> Result<(), &'static str> {
+    check_welcome(Welcome::AfterLogin, state)
+}
+
+const fn check_welcome(welcome: Welcome, state: State) -> Result<(), &'static str> {
+    match (welcome, state) {
+        (Welcome::Always, _)
+        | (Welcome::BeforeLogin, State::NotAuthenticated)
+        | (Welcome::AfterLogin, State::Authenticated | State::Selected)
+        | (Welcome::Selected, State::Selected) => Ok(()),
+        (Welcome::BeforeLogin, _) => Err("you are logged in already"),
+        (Welcome::AfterLogin | Welcome::Selected, State::NotAuthenticated) => Err("log in first"),
+        (Welcome::Selected, State::Authenticated) => Err("select a mailbox first"),
+    }
+}
+
+// RFC 3501 §6.1–6.4, with the extensions' own words on where they belong.
+const fn welcome(command: &Command) -> Welcome {
+    match command {
+        Command::Capability | Command::Noop | Command::Logout | Command::Id => Welcome::Always,
+        Command::StartTls | Command::Login(_) | Command::Authenticate { .. } => {
+            Welcome::BeforeLogin
+        }
+        Command::Enable
+        | Command::Namespace
+        | Command::Select { .. }
+        | Command::Create { .. }
+        | Command::Delete(_)
+        | Command::Rename { .. }
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)
+        | Command::List(_)
+        | Command::Lsub { .. }
+        | Command::Status { .. }
+        | Command::Idle => Welcome::AfterLogin,
+        Command::Check
+        | Command::Close
+        | Command::Unselect
+        | Command::Expunge(_)
+        | Command::Search { .. }
+        | Command::Fetch { .. }
+        | Command::Store { .. }
+        | Command::Copy { .. }
+        | Command::Move { .. } => Welcome::Selected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    const ALWAYS: [bool; 3] = [true, true, true];
+    const BEFORE: [bool; 3] = [true, false, false];
+    const AFTER: [bool; 3] = [false, true, true];
+    const SELECTED: [bool; 3] = [false, false, true];
+
+    /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
+    const TABLE: [(&str, [bool; 3]); 37] = [
+        ("CAPABILITY", ALWAYS),
+        ("NOOP", ALWAYS),
+        ("LOGOUT", ALWAYS),
+        ("ID NIL", ALWAYS),
+        ("STARTTLS", BEFORE),
+        ("LOGIN a b", BEFORE),
+        ("AUTHENTICATE PLAIN", BEFORE),
+        ("AUTHENTICATE PLAIN =", BEFORE),
+        ("ENABLE X", AFTER),
+        ("NAMESPACE", AFTER),
+        ("SELECT a", AFTER),
+        ("EXAMINE a", AFTER),
+        ("CREATE a", AFTER),
+        ("DELETE a", AFTER),
+        ("RENAME a b", AFTER),
+        ("SUBSCRIBE a", AFTER),
+        ("UNSUBSCRIBE a", AFTER),
+        ("LIST \"\" *", AFTER),
+        ("LSUB \"\" *", AFTER),
+        ("STATUS a (UNSEEN)", AFTER),
+        ("IDLE", AFTER),
+        ("CHECK", SELECTED),
+        ("CLOSE", SELECTED),
+        ("UNSELECT", SELECTED),
+        ("EXPUNGE", SELECTED),
+        ("SEARCH ALL", SELECTED),
+        ("FETCH 1 ALL", SELECTED),
+        ("STORE 1 FLAGS ()", SELECTED),
+        ("COPY 1 a", SELECTED),
+        ("MOVE 1 a", SELECTED),
+        ("UID EXPUNGE 1", SELECTED),
+        ("UID SEARCH ALL", SELECTED),
+        ("UID FETCH 1 FAST", SELECTED),
+        ("UID STORE 1 +FLAGS.SILENT \\Seen", SELECTED),
+        ("UID COPY 1 a", SELECTED),
+        ("UID MOVE 1 a", SELECTED),
+        ("APPEND", AFTER),
+    ];
+
+    #[test]
+    fn every_command_is_welcome_in_exactly_the_states_the_table_says() {
+        let states = [
+            State::NotAuthenticated,
+            State::Authenticated,
+            State::Selected,
+        ];
+        for (text, expected) in TABLE {
+            let found = states.map(|state| match text {
+                "APPEND" => check_append(state).is_ok(),
+                text => {
+                    let line = alloc::format!("a {text}");
+                    let request = parse::request(line.as_bytes()).expect(text);
+                    check(&request.command, state).is_ok()
+                }
+            });
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Data the server sends: strict, so that only valid syntax leaves.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use mail::date::{self, DateTime};
+
+use crate::command::{FetchItem, SectionName, StatusItem};
+use crate::envelope::write_string;
+use crate::flag::Flag;
+use crate::mailbox;
+
+/// Writes a decimal number.
+pub fn number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(number.to_string().as_bytes());
+}
+
+/// Writes a set of numbers, `1:3,5`.
+pub fn ranges(ranges: &[(u32, u32)], out: &mut Vec<u8>) {
+    for (index, &(start, end)) in ranges.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        number(u64::from(start), out);
+        if end > start {
+            out.push(b':');
+            number(u64::from(end), out);
+        }
+    }
+}
+
+/// Writes `(\Seen kw)`, with `\*` if new keywords can be made.
+pub fn flag_list(flags: &[Flag], more: bool, out: &mut Vec<u8>) {
+    out.push(b'(');
+    for (index, flag) in flags.iter().enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        flag.write(out);
+    }
+    if more {
+        out.extend_from_slice(if flags.is_empty() { b"\\*" } else { b" \\*" });
+    }
+    out.push(b')');
+}
+
+/// Writes a mailbox name in modified UTF-7.
+pub fn mailbox_name(name: &str, out: &mut Vec<u8>) {
+    let mut encoded = Vec::with_capacity(name.len());
+    mailbox::encode(name, &mut encoded);
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./&,+".contains(byte);
+    let is_nil = encoded.eq_ignore_ascii_case(b"NIL");
+    if !encoded.is_empty() && !is_nil && encoded.iter().all(plain) {
+        out.extend_from_slice(&encoded);
+    } else {
+        write_string(&encoded, out);
+    }
+}
+
+/// Writes `* 5 EXISTS` and its like.
+pub fn message_data(count: u32, word: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* ");
+    number(u64::from(count), out);
+    out.push(b' ');
+    out.extend_from_slice(word.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `* FLAGS (…)`.
+pub fn flags(flags: &[Flag], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* FLAGS ");
+    flag_list(flags, false, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `* CAPABILITY …`.
+pub fn capability(list: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* CAPABILITY ");
+    out.extend_from_slice(list.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `* ID (…)` (RFC 2971 §3.2).
+pub fn id(name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* ID (\"name\" ");
+    write_string(name.as_bytes(), out);
+    out.extend_from_slice(b")\r\n");
+}
+
+/// Writes the one namespace there is, the user's own (RFC 2342 §5).
+pub fn namespace(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+}
+
+/// Writes `* ENABLED`, with nothing (RFC 5161 §3.2).
+pub fn enabled(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* ENABLED\r\n");
+}
+
+/// Writes a line of LIST or LSUB; `word` says which.
+pub fn list(word: &str, attributes: &[&str], name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* ");
+    out.extend_from_slice(word.as_bytes());
+    out.extend_from_slice(b" (");
+    out.extend_from_slice(attributes.join(" ").as_bytes());
+    out.extend_from_slice(b") \"/\" ");
+    mailbox_name(name, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `* STATUS name (…)`.
+pub fn status(
+    name: &str,
+    items: &[StatusItem],
+    value: impl Fn(StatusItem) -> u64,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"* STATUS ");
+    mailbox_name(name, out);
+    out.extend_from_slice(b" (");
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(match item {
+            StatusItem::Messages => b"MESSAGES ",
+            StatusItem::Recent => b"RECENT ",
+            StatusItem::UidNext => b"UIDNEXT ",
+            StatusItem::UidValidity => b"UIDVALIDITY ",
+            StatusItem::Unseen => b"UNSEEN ",
+        });
+        number(value(*item), out);
+    }
+    out.extend_from_slice(b")\r\n");
+}
+
+/// Writes `* SEARCH 2 5`.
+pub fn search(found: &[u32], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* SEARCH");
+    for &one in found {
+        out.push(b' ');
+        number(u64::from(one), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the beginning of `* 7 FETCH (…)`; items follow, each after [`fetch_name`].
+pub fn fetch_begin(sequence: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* ");
+    number(u64::from(sequence), out);
+    out.extend_from_slice(b" FETCH (");
+}
+
+/// Ends what [`fetch_begin`] began.
+pub fn fetch_end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b")\r\n");
+}
+
+/// Writes the name of an item and the blank behind it.
+pub fn fetch_name(item: &FetchItem, out: &mut Vec<u8>) {
+    let word: &[u8] = match item {
+        FetchItem::Envelope => b"ENVELOPE ",
+        FetchItem::Flags => b"FLAGS ",
+        FetchItem::InternalDate => b"INTERNALDATE ",
+        FetchItem::Size => b"RFC822.SIZE ",
+        FetchItem::Uid => b"UID ",
+        FetchItem::Body => b"BODY ",
+        FetchItem::BodyStructure => b"BODYSTRUCTURE ",
+        FetchItem::Section { name, .. } => match name {
+            SectionName::Body => b"BODY[",
+            SectionName::Rfc822 => b"RFC822 ",
+            SectionName::Rfc822Header => b"RFC822.HEADER ",
+            SectionName::Rfc822Text => b"RFC822.TEXT ",
+        },
+    };
+    out.extend_from_slice(word);
+    if let FetchItem::Section {
+        name: SectionName::Body,
+        section,
+        partial,
+        ..
+    } = item
+    {
+        section.write(out);
+        out.push(b']');
+        // RFC 3501 §7.4.2: only the origin comes back.
+        if let Some(partial) = partial {
+            out.push(b'<');
+            number(partial.origin, out);
+            out.push(b'>');
+        }
+        out.push(b' ');
+    }
+}
+
+/// Writes an INTERNALDATE, in UTC.
+pub fn internal_date(unix: i64, out: &mut Vec<u8>) {
+    let date = DateTime {
+        unix,
+        offset_minutes: 0,
+    };
+    out.push(b'"');
+    out.extend_from_slice(date::format_imap(date).as_bytes());
+    out.push(b'"');
+}
+
+/// Writes the announcement of a literal; exactly `size` bytes must follow.
+pub fn literal_begin(size: u64, out: &mut Vec<u8>) {
+    out.push(b'{');
+    number(size, out);
+    out.extend_from_slice(b"}\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+
+    fn written(write: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn mailbox_names_are_quoted_where_they_must_be() {
+        let name = |name: &str| written(|out| mailbox_name(name, out));
+        assert_eq!(name("INBOX"), "INBOX");
+        assert_eq!(name("a b"), "\"a b\"");
+        assert_eq!(name("a\"\\"), "\"a\\\"\\\\\"");
+        assert_eq!(name("nil"), "\"nil\"");
+        assert_eq!(name(""), "\"\"");
+        assert_eq!(name("x)\r\n* BYE"), "\"x)&AA0ACg-* BYE\"");
+    }
+
+    #[test]
+    fn lists_and_searches_are_lines() {
+        assert_eq!(
+            written(|out| list("LIST", &["\\HasNoChildren", "\\Sent"], "Sent", out)),
+            "* LIST (\\HasNoChildren \\Sent) \"/\" Sent\r\n"
+        );
+        assert_eq!(written(|out| search(&[], out)), "* SEARCH\r\n");
+        assert_eq!(
+            written(|out| flag_list(&[Flag::Seen, Flag::Keyword("$x".into())], true, out)),
+            "(\\Seen $x \\*)"
+        );
+        assert_eq!(
+            written(|out| internal_date(0, out)),
+            "\" 1-Jan-1970 00:00:00 +0000\""
+        );
+    }
+}
