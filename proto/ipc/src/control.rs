@@ -1,0 +1,262 @@
+//! rmailctl → deliverd and rmailctl → relayd: the operator's orders, over sockets only the operator can open.
+
+use crate::edge::{Edge, Silence};
+use crate::frame::{Decode, Encode};
+use crate::secret::Secret;
+
+/// How many entries one page of a listing holds at most.
+pub const ENTRIES_PER_FRAME: usize = 16;
+
+/// How an alias is matched. Exact ones come first, then regular expressions in their order, then the catch-all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum AliasKind {
+    /// `pattern` is a local part, compared without case.
+    Exact,
+    /// `pattern` is a regular expression that must match the whole local part; targets may use `$1`.
+    Regex,
+    /// Everything else in the domain; `pattern` is empty.
+    CatchAll,
+}
+
+/// An alias of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Alias {
+    /// The domain it belongs to.
+    pub domain: String,
+    /// How it is matched.
+    pub kind: AliasKind,
+    /// What is matched.
+    pub pattern: String,
+    /// Where the mail goes: full addresses, local or foreign.
+    pub targets: Vec<String>,
+}
+
+/// A user as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct UserInfo {
+    /// Canonical address.
+    pub address: String,
+    /// Bytes the user may store; 0 for no limit.
+    pub quota: u64,
+    /// Bytes stored now.
+    pub used: u64,
+    /// Messages stored now.
+    pub messages: u64,
+}
+
+/// The operator's orders to deliverd.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum StoreControlRequest {
+    /// Take mail for a domain.
+    AddDomain {
+        /// Domain name.
+        name: String,
+    },
+    /// One page of the domains.
+    ListDomains {
+        /// Names up to this one were seen.
+        after: Option<String>,
+    },
+    /// Stop taking mail for a domain; refused while it has users.
+    RemoveDomain {
+        /// Domain name.
+        name: String,
+    },
+    /// Make a user with its INBOX and the usual special-use mailboxes.
+    AddUser {
+        /// Full address; its domain must exist.
+        address: String,
+        /// At least 8 bytes.
+        password: Secret,
+        /// Bytes the user may store; 0 for no limit.
+        quota: u64,
+    },
+    /// One page of the users.
+    ListUsers {
+        /// Only this domain.
+        domain: Option<String>,
+        /// Addresses up to this one were seen.
+        after: Option<String>,
+    },
+    /// Remove a user's account. The mail stays on disk, under a name no new user can get by accident.
+    RemoveUser {
+        /// Full address.
+        address: String,
+    },
+    /// Give a user a new password.
+    SetPassword {
+        /// Full address.
+        address: String,
+        /// At least 8 bytes.
+        password: Secret,
+    },
+    /// Add an alias; a regular expression goes behind those there are.
+    AddAlias(Alias),
+    /// One page of a domain's aliases in matching order.
+    ListAliases {
+        /// Domain name.
+        domain: String,
+        /// How many entries were seen.
+        skip: u32,
+    },
+    /// Remove an alias.
+    RemoveAlias {
+        /// Domain name.
+        domain: String,
+        /// How it is matched.
+        kind: AliasKind,
+        /// What is matched.
+        pattern: String,
+    },
+    /// How is deliverd?
+    ShowStatus,
+}
+
+/// What deliverd answers to the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum StoreControlAnswer {
+    /// Done and on disk.
+    Done,
+    /// A page of names.
+    Domains {
+        /// Ordered.
+        names: Vec<String>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// A page of users.
+    Users {
+        /// Ordered by address.
+        users: Vec<UserInfo>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// A page of aliases.
+    Aliases {
+        /// In matching order.
+        aliases: Vec<Alias>,
+        /// Ask again with a larger `skip`.
+        more: bool,
+    },
+    /// State of deliverd.
+    Status {
+        /// Package version.
+        version: String,
+        /// Seconds since its start.
+        uptime: u64,
+        /// Number of domains.
+        domains: u64,
+        /// Number of users.
+        users: u64,
+        /// Mail sessions open now.
+        sessions: u64,
+        /// Messages delivered and appended since its start.
+        stored: u64,
+    },
+}
+
+/// rmailctl asks deliverd.
+#[derive(Debug)]
+pub struct StoreControlEdge;
+
+impl Edge for StoreControlEdge {
+    type Request = StoreControlRequest;
+    type Answer = StoreControlAnswer;
+    type Event = Silence;
+    const NAME: &'static str = "rmailctl-deliverd";
+}
+
+/// A recipient that is still waiting.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct QueuedRecipient {
+    /// The address.
+    pub address: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Unix seconds of the next attempt.
+    pub next_attempt: i64,
+    /// The last answer or fault, cut to 200 bytes; empty before the first attempt.
+    pub last_error: String,
+}
+
+/// A message in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct QueuedMessage {
+    /// Queue id.
+    pub queue_id: String,
+    /// MAIL FROM; empty for the null reverse-path.
+    pub reverse_path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Unix seconds it was queued.
+    pub queued: i64,
+    /// Recipients that are not done, at most 8 of them; `waiting` has the full count.
+    pub recipients: Vec<QueuedRecipient>,
+    /// How many recipients are not done.
+    pub waiting: u32,
+}
+
+/// The operator's orders to relayd.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum QueueControlRequest {
+    /// A page (one to three messages) of the queue, ordered by queue id.
+    ListQueue {
+        /// Ids up to this one were seen.
+        after: Option<String>,
+    },
+    /// Try now.
+    RetryMessage {
+        /// Queue id; `None` for all.
+        queue_id: Option<String>,
+    },
+    /// Take a message out of the queue without a report.
+    RemoveMessage {
+        /// Queue id.
+        queue_id: String,
+    },
+    /// How is relayd?
+    ShowStatus,
+}
+
+/// What relayd answers to the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum QueueControlAnswer {
+    /// A page of the queue.
+    Queue {
+        /// Ordered by queue id.
+        messages: Vec<QueuedMessage>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// Messages that were made due.
+    Retried {
+        /// How many.
+        messages: u64,
+    },
+    /// Done and on disk.
+    Removed,
+    /// State of relayd.
+    Status {
+        /// Package version.
+        version: String,
+        /// Seconds since its start.
+        uptime: u64,
+        /// Messages in the queue.
+        queued: u64,
+        /// Recipients delivered since its start.
+        delivered: u64,
+        /// Recipients that failed for good since its start.
+        failed: u64,
+    },
+}
+
+/// rmailctl asks relayd.
+#[derive(Debug)]
+pub struct QueueControlEdge;
+
+impl Edge for QueueControlEdge {
+    type Request = QueueControlRequest;
+    type Answer = QueueControlAnswer;
+    type Event = Silence;
+    const NAME: &'static str = "rmailctl-relayd";
+}

@@ -1,0 +1,33 @@
+//! imapd → deliverd: logins. Everything after a login goes over the mail session descriptor ([`crate::session`]).
+
+use crate::edge::{Edge, Silence};
+use crate::frame::{Decode, Encode};
+use crate::smtp::Credentials;
+
+/// Orders of imapd to deliverd.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ImapRequest {
+    /// Verify a login and open a mail session.
+    Authenticate(Credentials),
+}
+
+/// What deliverd answers to an [`ImapRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ImapAnswer {
+    /// Comes with one descriptor: a connected packet socket speaking [`crate::session::SessionEdge`], bound to this account.
+    SessionOpened {
+        /// Canonical address of the account.
+        account: String,
+    },
+}
+
+/// imapd asks deliverd.
+#[derive(Debug)]
+pub struct ImapEdge;
+
+impl Edge for ImapEdge {
+    type Request = ImapRequest;
+    type Answer = ImapAnswer;
+    type Event = Silence;
+    const NAME: &'static str = "imapd-deliverd";
+}

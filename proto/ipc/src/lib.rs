@@ -1,0 +1,36 @@
+//! What the processes say to each other: one typed enum per edge, packed into small packets.
+//!
+//! Asking goes one way (`rmailctl, smtpd, imapd, apid → relayd → deliverd`). Whoever answers doubts whoever asks, so text
+//! crosses an edge as plain strings and is parsed into its type again on the other side. Message bodies and mailbox
+//! snapshots travel as descriptors beside a frame, never inside one.
+//!
+//! | edge | module | who asks | who answers |
+//! |---|---|---|---|
+//! | [`smtp::SmtpEdge`] | [`smtp`] | smtpd | deliverd |
+//! | [`relay::DeliveryEdge`] | [`delivery`] | relayd | deliverd |
+//! | [`imap::ImapEdge`] | [`imap`] | imapd | deliverd |
+//! | [`session::SessionEdge`] | [`session`] | holder of a mail session descriptor | deliverd |
+//! | [`api::ApiEdge`] | [`api`] | apid | deliverd |
+//! | [`queue::QueueEdge`] | [`queue`] | smtpd | relayd |
+//! | [`control::StoreControlEdge`], [`control::QueueControlEdge`] | [`control`] | rmailctl | deliverd, relayd |
+
+pub mod api;
+pub mod call;
+pub mod control;
+pub mod delivery;
+pub mod edge;
+pub mod frame;
+pub mod hello;
+pub mod imap;
+pub mod queue;
+pub mod refusal;
+pub mod relay;
+pub mod secret;
+pub mod session;
+pub mod smtp;
+pub mod snapshot;
+
+pub use call::{Call, Context, Return};
+pub use edge::Edge;
+pub use refusal::Refusal;
+pub use secret::Secret;

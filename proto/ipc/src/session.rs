@@ -1,0 +1,283 @@
+//! The mail session: one connected descriptor that is one account. Its requests never name an account.
+//!
+//! Calls are answered in order. Events about the selected mailbox come on the same descriptor, before the answer of the
+//! call that caused them, so the holder has always seen a change when it sees the answer. A holder that reads too slowly
+//! gets [`SessionEvent::Resync`] instead of a growing queue, and selects again.
+
+use crate::delivery::MessageHandle;
+use crate::edge::Edge;
+use crate::frame::{Decode, Encode};
+use crate::snapshot::Record;
+
+/// How many mailboxes one page of a listing holds at most.
+pub const MAILBOXES_PER_FRAME: usize = 16;
+/// How many messages one `OpenMessages` may ask for (the kernel passes at most 253 descriptors).
+pub const MESSAGES_PER_FRAME: usize = 64;
+/// How many UID ranges one request or answer may carry; larger sets are split by the asker.
+pub const RANGES_PER_FRAME: usize = 1000;
+/// How many records one event carries at most.
+pub const RECORDS_PER_FRAME: usize = 300;
+/// How many different keywords a mailbox can hold.
+pub const MAX_KEYWORDS: usize = 64;
+/// Longest keyword in bytes.
+pub const MAX_KEYWORD_LEN: usize = 100;
+/// Longest mailbox name in bytes of UTF-8.
+pub const MAX_MAILBOX_NAME: usize = 200;
+
+/// Inclusive UID ranges, ascending and disjoint.
+pub type UidRanges = Vec<(u32, u32)>;
+
+/// What a mailbox is for (RFC 6154 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum SpecialUse {
+    /// `\Archive`
+    Archive,
+    /// `\Drafts`
+    Drafts,
+    /// `\Junk`
+    Junk,
+    /// `\Sent`
+    Sent,
+    /// `\Trash`
+    Trash,
+}
+
+/// How STORE changes flags (RFC 9051 §6.4.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum FlagChange {
+    /// `+FLAGS`
+    Add,
+    /// `-FLAGS`
+    Remove,
+    /// `FLAGS`
+    Replace,
+}
+
+/// Orders of the holder of a mail session.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SessionRequest {
+    /// One page of the account's mailboxes (and names only subscribed to), ordered by name.
+    ListMailboxes {
+        /// Names up to this one were seen; `None` for the first page.
+        after: Option<String>,
+    },
+    /// Make a mailbox (UTF-8 name, `/` between levels). Missing parents are made too.
+    CreateMailbox {
+        /// Full name.
+        name: String,
+        /// RFC 6154 use, if the creator wants one.
+        special_use: Option<SpecialUse>,
+    },
+    /// Remove a mailbox and its messages; children stay.
+    DeleteMailbox {
+        /// Full name.
+        name: String,
+    },
+    /// Rename a mailbox and its children. Renaming INBOX moves its messages (RFC 9051 §6.3.6).
+    RenameMailbox {
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// Subscribe or unsubscribe a name.
+    Subscribe {
+        /// Full name; need not exist to be unsubscribed.
+        name: String,
+        /// True to subscribe.
+        subscribed: bool,
+    },
+    /// Counters of a mailbox.
+    Status {
+        /// Full name.
+        name: String,
+    },
+    /// Make this the selected mailbox. Answered with a descriptor of the snapshot; events start from exactly there.
+    Select {
+        /// Full name.
+        name: String,
+        /// EXAMINE: nothing may be changed through this selection.
+        read_only: bool,
+    },
+    /// Nothing is selected any more; no more events.
+    Unselect,
+    /// Read-only descriptors of messages of the selected mailbox, at most [`MESSAGES_PER_FRAME`].
+    OpenMessages {
+        /// UIDs.
+        uids: Vec<u32>,
+    },
+    /// Change flags of messages of the selected mailbox. UIDs that are gone are skipped.
+    StoreFlags {
+        /// Which.
+        uids: UidRanges,
+        /// How.
+        change: FlagChange,
+        /// System flags, bits of [`crate::snapshot::flag`].
+        flags: u8,
+        /// Keywords by name.
+        keywords: Vec<String>,
+    },
+    /// Remove messages that carry `\Deleted`: all, or those among `uids` (RFC 4315 §2.1).
+    Expunge {
+        /// `None` for all.
+        uids: Option<UidRanges>,
+    },
+    /// Copy messages of the selected mailbox to another one. All or nothing.
+    Copy {
+        /// Which.
+        uids: UidRanges,
+        /// Name of the target.
+        to: String,
+    },
+    /// Move messages of the selected mailbox to another one (RFC 6851).
+    Move {
+        /// Which.
+        uids: UidRanges,
+        /// Name of the target.
+        to: String,
+    },
+    /// Begin an APPEND. Answered with the stream to write the message into, as in [`crate::delivery`].
+    OpenAppend {
+        /// Name of the target.
+        mailbox: String,
+        /// Size the client announced; refused at once if over quota or too large.
+        size: u64,
+    },
+    /// All bytes were written and the stream shut down: make the message durable and visible.
+    CommitAppend {
+        /// From [`SessionAnswer::AppendOpened`].
+        message: MessageHandle,
+        /// Bytes written into the stream.
+        size: u64,
+        /// System flags, bits of [`crate::snapshot::flag`].
+        flags: u8,
+        /// Keywords by name.
+        keywords: Vec<String>,
+        /// INTERNALDATE in Unix seconds; now if absent.
+        internal_date: Option<i64>,
+    },
+    /// Forget the message.
+    AbortAppend {
+        /// From [`SessionAnswer::AppendOpened`].
+        message: MessageHandle,
+    },
+}
+
+/// A line of a mailbox listing.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MailboxInfo {
+    /// Full name, UTF-8, `/` between levels.
+    pub name: String,
+    /// False for a name that is only subscribed to.
+    pub exists: bool,
+    /// Whether the user subscribed to it.
+    pub subscribed: bool,
+    /// RFC 6154 use.
+    pub special_use: Option<SpecialUse>,
+    /// Whether mailboxes exist below it.
+    pub has_children: bool,
+}
+
+/// Counters of a mailbox (RFC 9051 §6.3.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct MailboxStatus {
+    /// MESSAGES
+    pub messages: u32,
+    /// UNSEEN: messages without `\Seen`.
+    pub unseen: u32,
+    /// DELETED: messages with `\Deleted`.
+    pub deleted: u32,
+    /// SIZE: sum of sizes in bytes.
+    pub size: u64,
+    /// UIDNEXT
+    pub uid_next: u32,
+    /// UIDVALIDITY
+    pub uid_validity: u32,
+    /// HIGHESTMODSEQ
+    pub highest_modseq: u64,
+}
+
+/// What deliverd answers to a [`SessionRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SessionAnswer {
+    /// A page of the listing.
+    Mailboxes {
+        /// Ordered by name.
+        mailboxes: Vec<MailboxInfo>,
+        /// Ask again with `after` = the last name.
+        more: bool,
+    },
+    /// Made, removed, renamed, subscribed, unselected or aborted.
+    Done,
+    /// Counters.
+    Status(MailboxStatus),
+    /// Comes with one descriptor: `status.messages` records of [`crate::snapshot::RECORD_LEN`] bytes, ascending by UID.
+    Selected {
+        /// Counters at the moment of the snapshot.
+        status: MailboxStatus,
+        /// The keyword table.
+        keywords: Vec<String>,
+        /// Whether changes are refused.
+        read_only: bool,
+    },
+    /// Comes with one read-only descriptor per UID listed, in this order. UIDs that are gone are left out.
+    MessagesOpened {
+        /// The UIDs that were opened.
+        uids: Vec<u32>,
+    },
+    /// Done; the events were sent before this answer.
+    FlagsStored,
+    /// Done; the events were sent before this answer.
+    Expunged,
+    /// Copied or moved: the k-th source UID became the k-th target UID (RFC 4315 §3).
+    Copied {
+        /// UIDVALIDITY of the target.
+        uid_validity: u32,
+        /// Source UIDs that existed.
+        source: UidRanges,
+        /// Target UIDs.
+        target: UidRanges,
+    },
+    /// Comes with one descriptor, a connected stream socket.
+    AppendOpened(MessageHandle),
+    /// Durable and visible.
+    Appended {
+        /// UIDVALIDITY of the mailbox.
+        uid_validity: u32,
+        /// UID of the new message.
+        uid: u32,
+    },
+}
+
+/// What deliverd tells about the selected mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SessionEvent {
+    /// The keyword table is now this; sent before any record that uses a new bit.
+    Keywords(Vec<String>),
+    /// New messages, ascending by UID, all above the ones known.
+    Added(Vec<Record>),
+    /// Messages whose flags, keywords or modseq changed, in their new state.
+    Changed(Vec<Record>),
+    /// Messages that are gone.
+    Removed(UidRanges),
+    /// Events were dropped because the holder read too slowly: select again and compare.
+    Resync,
+    /// The selected mailbox was deleted or renamed; nothing is selected any more.
+    Gone,
+}
+
+/// The holder of a mail session asks deliverd.
+#[derive(Debug)]
+pub struct SessionEdge;
+
+impl Edge for SessionEdge {
+    type Request = SessionRequest;
+    type Answer = SessionAnswer;
+    type Event = SessionEvent;
+    const NAME: &'static str = "session";
+    const ORDERED: bool = true;
+
+    fn lost() -> Option<SessionEvent> {
+        Some(SessionEvent::Resync)
+    }
+}

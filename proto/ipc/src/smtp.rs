@@ -1,0 +1,58 @@
+//! smtpd → deliverd: deliveries, logins of submission, and who may use which sender.
+
+use crate::delivery::{DeliveryAnswer, DeliveryRequest};
+use crate::edge::{Edge, Silence};
+use crate::frame::{Decode, Encode};
+use crate::secret::Secret;
+
+/// A login attempt with a password, from any protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Credentials {
+    /// What the client gave as user name: the full address.
+    pub user: String,
+    /// The password as it came (RFC 4616), at most 1 KiB.
+    pub password: Secret,
+    /// The client's IP address, for counting failures and for the log.
+    pub client: String,
+}
+
+/// Orders of smtpd to deliverd.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SmtpRequest {
+    /// Local delivery.
+    Delivery(DeliveryRequest),
+    /// Verify a submission login.
+    Authenticate(Credentials),
+    /// May `account` send as `sender`?
+    CheckSender {
+        /// From [`SmtpAnswer::Authenticated`].
+        account: String,
+        /// Address of MAIL FROM.
+        sender: String,
+    },
+}
+
+/// What deliverd answers to a [`SmtpRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SmtpAnswer {
+    /// To [`SmtpRequest::Delivery`].
+    Delivery(DeliveryAnswer),
+    /// The password was right.
+    Authenticated {
+        /// Canonical address of the account.
+        account: String,
+    },
+    /// The sender is the account's own address or one of its aliases.
+    SenderAllowed,
+}
+
+/// smtpd asks deliverd.
+#[derive(Debug)]
+pub struct SmtpEdge;
+
+impl Edge for SmtpEdge {
+    type Request = SmtpRequest;
+    type Answer = SmtpAnswer;
+    type Event = Silence;
+    const NAME: &'static str = "smtpd-deliverd";
+}
