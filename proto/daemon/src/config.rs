@@ -1,0 +1,647 @@
+//! `config.json`: read strictly, so that nothing starts on a configuration that does not mean what it says.
+//!
+//! Every daemon reads the file itself at start, before its jail closes. An unknown key, a wrong type or an impossible
+//! value is an error that names the path of the key, the line, and what is allowed.
+
+mod value;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use value::{AtLeast, HostName, LogLevel, RetrySchedule, Socket, UserName};
+
+/// The only version of the format there is.
+pub const VERSION: u32 = 1;
+
+/// Where the configuration is looked for when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/rmail/config.json";
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name and version of the JSON Schema, for editors; not used.
+    #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Version of this format, 1.
+    pub version: FormatVersion,
+    /// The name this server greets with and writes into `Received`.
+    pub hostname: HostName,
+    /// Domains made at start if they do not exist; more are added with `rmailctl domain add`.
+    #[serde(default)]
+    pub domains: Vec<HostName>,
+    /// Parent of the store (`store/`) and of the queue (`queue/`).
+    #[serde(default = "default::mail_root")]
+    pub mail_root: PathBuf,
+    /// Sockets between the daemons, pid files.
+    #[serde(default = "default::run_dir")]
+    pub run_dir: PathBuf,
+    /// How much is logged.
+    #[serde(default)]
+    pub log_level: LogLevel,
+    /// Users and groups the daemons run as; only used when the supervisor is root.
+    #[serde(default)]
+    pub users: Users,
+    /// Certificate and key.
+    pub tls: Tls,
+    /// smtpd.
+    #[serde(default)]
+    pub smtp: Smtp,
+    /// imapd.
+    #[serde(default)]
+    pub imap: Imap,
+    /// apid.
+    #[serde(default)]
+    pub exchange_api: ExchangeApi,
+    /// relayd.
+    #[serde(default)]
+    pub relay: Relay,
+    /// Limits against floods and guessing.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The number 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct FormatVersion;
+
+/// Who each daemon runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Users {
+    /// User (name or number) of smtpd; its group is the user's primary group, or the same number.
+    pub smtpd: UserName,
+    /// User of imapd.
+    pub imapd: UserName,
+    /// User of apid.
+    pub apid: UserName,
+    /// User of relayd.
+    pub relayd: UserName,
+    /// User of deliverd.
+    pub deliverd: UserName,
+}
+
+/// Where the certificate is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file with the certificate and its chain.
+    pub cert_file: PathBuf,
+    /// PEM file with the private key.
+    pub key_file: PathBuf,
+}
+
+/// The `smtp` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Smtp {
+    /// Address to listen on; `::` takes IPv4 too.
+    pub host: std::net::IpAddr,
+    /// Mail from other servers; 0 switches the listener off.
+    pub port: u16,
+    /// Submission with STARTTLS (RFC 6409); 0 switches it off.
+    pub submission_port: u16,
+    /// Submission over TLS from the start (RFC 8314); 0 switches it off.
+    pub smtps_port: u16,
+    /// Recipients per message; RFC 5321 §4.5.3.1.8 wants at least 100.
+    pub max_recipients: value::AtLeast<100>,
+    /// Connections at once.
+    pub max_connections: value::AtLeast<1>,
+    /// Messages per connection before 421.
+    pub max_messages_per_connection: value::AtLeast<1>,
+    /// Bytes per message; RFC 5321 §4.5.3.1.7 wants at least 64 KiB.
+    pub max_message_size: value::AtLeast<65536>,
+    /// Offer AUTH without TLS to clients on a loopback address.
+    pub cleartext_auth_on_loopback: bool,
+}
+
+/// The `imap` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Imap {
+    /// Address to listen on; `::` takes IPv4 too.
+    pub host: std::net::IpAddr,
+    /// IMAP with STARTTLS; 0 switches the listener off.
+    pub port: u16,
+    /// IMAP over TLS from the start (RFC 8314); 0 switches it off.
+    pub imaps_port: u16,
+    /// Connections at once.
+    pub max_connections: value::AtLeast<1>,
+    /// Allow LOGIN without TLS to clients on a loopback address.
+    pub cleartext_login_on_loopback: bool,
+}
+
+/// The `exchange_api` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExchangeApi {
+    /// Address to listen on; `::` takes IPv4 too.
+    pub host: std::net::IpAddr,
+    /// Plain HTTP, for a reverse proxy on the same machine: answers only clients on a loopback address. 0 switches it off.
+    pub port: u16,
+    /// HTTPS; 0 switches it off.
+    pub secure_port: u16,
+    /// Connections at once.
+    pub max_connections: value::AtLeast<1>,
+}
+
+/// The `relay` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Relay {
+    /// Whether mail for foreign domains is taken at all.
+    pub enabled: bool,
+    /// Send all foreign mail here instead of to the domains' own servers.
+    pub smarthost: Option<HostName>,
+    /// Port of the smarthost.
+    pub smarthost_port: u16,
+    /// Log in at the smarthost as this user.
+    pub smarthost_username: Option<String>,
+    /// File with the password, one line; handed to relayd as the credential `smarthost.password`.
+    pub smarthost_password_file: Option<PathBuf>,
+    /// Port of other domains' servers. 25, except in tests.
+    pub port: u16,
+    /// DNS servers as `address:port`; those of `/etc/resolv.conf` if empty.
+    pub dns: Vec<Socket>,
+    /// Seconds between attempts; after the last one a message is returned.
+    pub retry_seconds: RetrySchedule,
+    /// Outgoing connections at once.
+    pub max_connections: value::AtLeast<1>,
+    /// Outgoing connections at once to one domain.
+    pub max_connections_per_domain: value::AtLeast<1>,
+}
+
+/// The `limits` section. 0 means no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once from one address, per daemon.
+    pub connections_per_address: u32,
+    /// Failed logins from one address, or for one user, within the window before more are refused unheard.
+    pub auth_failures: u32,
+    /// Length of that sliding window in seconds.
+    pub auth_window_seconds: u32,
+    /// Quota in bytes for users made without one.
+    pub default_quota: u64,
+}
+
+mod default {
+    use std::path::PathBuf;
+
+    pub(super) fn mail_root() -> PathBuf {
+        PathBuf::from("/var/lib/rmail")
+    }
+
+    pub(super) fn run_dir() -> PathBuf {
+        PathBuf::from("/run/rmail")
+    }
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Self {
+            smtpd: UserName::known("_rmail-smtpd"),
+            imapd: UserName::known("_rmail-imapd"),
+            apid: UserName::known("_rmail-apid"),
+            relayd: UserName::known("_rmail-relayd"),
+            deliverd: UserName::known("_rmail-deliverd"),
+        }
+    }
+}
+
+const ANY: std::net::IpAddr = std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self {
+            host: ANY,
+            port: 25,
+            submission_port: 587,
+            smtps_port: 465,
+            max_recipients: value::AtLeast::known(1000),
+            max_connections: value::AtLeast::known(1000),
+            max_messages_per_connection: value::AtLeast::known(1000),
+            max_message_size: value::AtLeast::known(52_428_800),
+            cleartext_auth_on_loopback: false,
+        }
+    }
+}
+
+impl Default for Imap {
+    fn default() -> Self {
+        Self {
+            host: ANY,
+            port: 143,
+            imaps_port: 993,
+            max_connections: value::AtLeast::known(10_000),
+            cleartext_login_on_loopback: false,
+        }
+    }
+}
+
+impl Default for ExchangeApi {
+    fn default() -> Self {
+        Self {
+            host: ANY,
+            port: 9002,
+            secure_port: 9003,
+            max_connections: value::AtLeast::known(1000),
+        }
+    }
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            smarthost: None,
+            smarthost_port: 25,
+            smarthost_username: None,
+            smarthost_password_file: None,
+            port: 25,
+            dns: Vec::new(),
+            retry_seconds: RetrySchedule::default(),
+            max_connections: value::AtLeast::known(50),
+            max_connections_per_domain: value::AtLeast::known(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_address: 50,
+            auth_failures: 10,
+            auth_window_seconds: 600,
+            default_quota: 0,
+        }
+    }
+}
+
+impl TryFrom<u32> for FormatVersion {
+    type Error = String;
+
+    fn try_from(version: u32) -> Result<Self, String> {
+        if version == VERSION {
+            Ok(Self)
+        } else {
+            Err(format!(
+                "version {version} is not known to this build; it reads version {VERSION}"
+            ))
+        }
+    }
+}
+
+impl From<FormatVersion> for u32 {
+    fn from(_: FormatVersion) -> Self {
+        VERSION
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says where and what is allowed.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            file: path.to_owned(),
+            place: Place::File,
+            reason: unreadable(&error),
+        })?;
+        Self::parse(&text).map_err(|(place, reason)| ConfigError {
+            file: path.to_owned(),
+            place,
+            reason,
+        })
+    }
+
+    /// Checks a configuration text.
+    fn parse(text: &str) -> Result<Self, (Place, String)> {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let config: Self = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let key = error.path().to_string();
+            let inner = error.into_inner();
+            (
+                Place::Key {
+                    key,
+                    line: inner.line(),
+                    column: inner.column(),
+                },
+                reason(&inner),
+            )
+        })?;
+        reader.end().map_err(|error| {
+            let place = Place::Key {
+                key: ".".into(),
+                line: error.line(),
+                column: error.column(),
+            };
+            (place, "text after the end of the configuration".into())
+        })?;
+        config.check().map_err(|(key, reason)| {
+            let (line, column) = line_of(text, key);
+            (
+                Place::Key {
+                    key: key.into(),
+                    line,
+                    column,
+                },
+                reason,
+            )
+        })?;
+        Ok(config)
+    }
+
+    /// What no single value can show: keys that need or exclude one another.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let relay = &self.relay;
+        if relay.smarthost.is_none() && relay.smarthost_username.is_some() {
+            return Err((
+                "relay.smarthost_username",
+                "needs relay.smarthost, the server to log in at".into(),
+            ));
+        }
+        if relay.smarthost_username.is_some() != relay.smarthost_password_file.is_some() {
+            let key = if relay.smarthost_username.is_some() {
+                "relay.smarthost_username"
+            } else {
+                "relay.smarthost_password_file"
+            };
+            return Err((key, "smarthost_username and smarthost_password_file are only of use together: give both or neither".into()));
+        }
+        for (key, path) in [
+            ("mail_root", &self.mail_root),
+            ("run_dir", &self.run_dir),
+            ("tls.cert_file", &self.tls.cert_file),
+            ("tls.key_file", &self.tls.key_file),
+        ] {
+            if !path.is_absolute() {
+                return Err((
+                    key,
+                    format!(
+                        "must be an absolute path (it begins with /), not \"{}\"",
+                        path.display()
+                    ),
+                ));
+            }
+        }
+        // A Unix socket's path has 108 bytes (unix(7)); the longest name below run_dir needs 32 of them.
+        if self.run_dir.as_os_str().len() > 75 {
+            return Err((
+                "run_dir",
+                "is too long for the sockets in it: at most 75 bytes".into(),
+            ));
+        }
+        let ports = [
+            ("smtp.port", self.smtp.host, self.smtp.port),
+            (
+                "smtp.submission_port",
+                self.smtp.host,
+                self.smtp.submission_port,
+            ),
+            ("smtp.smtps_port", self.smtp.host, self.smtp.smtps_port),
+            ("imap.port", self.imap.host, self.imap.port),
+            ("imap.imaps_port", self.imap.host, self.imap.imaps_port),
+            (
+                "exchange_api.port",
+                self.exchange_api.host,
+                self.exchange_api.port,
+            ),
+            (
+                "exchange_api.secure_port",
+                self.exchange_api.host,
+                self.exchange_api.secure_port,
+            ),
+        ];
+        for (index, (key, host, port)) in ports.iter().enumerate() {
+            let twin = ports[..index]
+                .iter()
+                .find(|(_, h, p)| p == port && h == host);
+            if let (true, Some((other, ..))) = (*port != 0, twin) {
+                return Err((
+                    key,
+                    format!(
+                        "port {port} is used by {other} already: give each listener its own port, or 0 for none"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Directory of the store, deliverd's alone.
+    #[must_use]
+    pub fn store_dir(&self) -> PathBuf {
+        self.mail_root.join("store")
+    }
+
+    /// Directory of the queue, relayd's alone.
+    #[must_use]
+    pub fn queue_dir(&self) -> PathBuf {
+        self.mail_root.join("queue")
+    }
+
+    /// Path of the socket on which `answerer` hears `asker`.
+    #[must_use]
+    pub fn ipc_socket(&self, answerer: &str, asker: &str) -> PathBuf {
+        self.run_dir.join(format!("{answerer}-{asker}.sock"))
+    }
+}
+
+/// A configuration that cannot be used, in words for the admin who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    place: Place,
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    File,
+    Key {
+        key: String,
+        line: usize,
+        column: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        match &self.place {
+            Place::File => write!(f, "{file}: {}", self.reason),
+            Place::Key { key, line, column } => {
+                write!(f, "{file}:{line}:{column}: {key}: {}", self.reason)
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file; `rmailctl init` writes one".into(),
+        std::io::ErrorKind::PermissionDenied => {
+            "not readable for this user; the file holds no secrets: chmod 644 it, and make its directory searchable".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// serde's words without the position, which is printed in front.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+/// The line and column of a dotted key, found by looking for its last word inside the object its first word opens.
+fn line_of(text: &str, key: &str) -> (usize, usize) {
+    let mut at = 0;
+    for word in key.split('.') {
+        at += text[at..].find(&format!("\"{word}\"")).unwrap_or(0);
+    }
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = at - before.rfind('\n').map_or(0, |newline| newline + 1) + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"{
+  "version": 1,
+  "hostname": "mail.example.com",
+  "tls": {"cert_file": "/etc/rmail/tls/cert.pem", "key_file": "/etc/rmail/tls/key.pem"}
+}"#;
+
+    fn refused(text: &str) -> String {
+        let (place, reason) = Config::parse(text).unwrap_err();
+        ConfigError {
+            file: "c.json".into(),
+            place,
+            reason,
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn host_name_version_and_certificate_are_enough() {
+        let config = Config::parse(SMALL).unwrap();
+        assert_eq!(config.smtp.port, 25);
+        assert_eq!(config.imap.imaps_port, 993);
+        assert_eq!(config.exchange_api.port, 9002);
+        assert_eq!(
+            config.relay.retry_seconds.as_slice(),
+            [60, 300, 900, 1800, 3600, 14400, 28800, 86400]
+        );
+    }
+
+    #[test]
+    fn a_written_configuration_reads_back_as_itself() {
+        let config = Config::parse(SMALL).unwrap();
+        assert_eq!(
+            Config::parse(&serde_json::to_string_pretty(&config).unwrap()).unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_path_line_and_the_keys_there_are() {
+        let error =
+            refused(&SMALL.replace("\"tls\": {", "\"smtp\": {\n  \"prot\": 25},\n  \"tls\": {"));
+        assert!(error.starts_with("c.json:5:"), "{error}");
+        assert!(
+            error.contains("smtp.prot") && error.contains("`submission_port`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_with_its_path_and_line() {
+        let error =
+            refused(&SMALL.replace("\"tls\": {", "\"imap\": {\"port\": \"143\"},\n  \"tls\": {"));
+        assert!(
+            error.starts_with("c.json:4:") && error.contains("imap.port"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_impossible_port_is_refused() {
+        let error =
+            refused(&SMALL.replace("\"tls\": {", "\"imap\": {\"port\": 70000},\n  \"tls\": {"));
+        assert!(
+            error.contains("imap.port") && error.contains("70000"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn fewer_recipients_than_the_rfc_wants_are_refused_with_the_minimum() {
+        let error = refused(&SMALL.replace(
+            "\"tls\": {",
+            "\"smtp\": {\"max_recipients\": 5},\n  \"tls\": {",
+        ));
+        assert!(
+            error.contains("smtp.max_recipients") && error.contains("at least 100"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn two_listeners_on_one_port_are_refused_with_the_line_of_the_second() {
+        let error = refused(&SMALL.replace(
+            "\"tls\": {",
+            "\"imap\": {\n    \"port\": 25},\n  \"smtp\": {\"host\": \"::\"},\n  \"tls\": {",
+        ));
+        assert!(
+            error.starts_with("c.json:5:") && error.contains("smtp.port"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_relative_path_is_refused() {
+        let error = refused(&SMALL.replace("/etc/rmail/tls/key.pem", "key.pem"));
+        assert!(
+            error.starts_with("c.json:4:")
+                && error.contains("tls.key_file")
+                && error.contains("absolute"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn text_behind_the_end_is_refused() {
+        assert!(refused(&format!("{SMALL}\n{{}}")).contains("after the end"));
+    }
+
+    #[test]
+    fn a_version_of_the_future_is_refused() {
+        assert!(
+            refused(&SMALL.replace("\"version\": 1", "\"version\": 2")).contains("reads version 1")
+        );
+    }
+
+    #[test]
+    fn a_missing_file_says_how_to_make_one() {
+        let error = Config::read(Path::new("/nonexistent/config.json"))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "/nonexistent/config.json: no such file; `rmailctl init` writes one"
+        );
+    }
+}
