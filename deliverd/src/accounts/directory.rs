@@ -1,0 +1,294 @@
+//! Domains and users: adding, listing, removing.
+
+use ipc::control::ENTRIES_PER_FRAME;
+use ipc::{Refusal, Secret};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::password::{self, Stored};
+use super::{Accounts, domain};
+use crate::clock;
+use crate::fault::OrFault;
+use crate::store::Owner;
+
+/// A user as the database knows it.
+pub(crate) struct Account {
+    pub(crate) owner: Owner,
+    /// Bytes; 0 for no limit.
+    pub(crate) quota: u64,
+}
+
+/// A page of a listing.
+pub(crate) struct Page<T> {
+    pub(crate) entries: Vec<T>,
+    pub(crate) more: bool,
+}
+
+impl<T> Page<T> {
+    pub(super) fn cut(mut entries: Vec<T>) -> Self {
+        let more = entries.len() > ENTRIES_PER_FRAME;
+        entries.truncate(ENTRIES_PER_FRAME);
+        Self { entries, more }
+    }
+}
+
+/// One more than a page, to know whether there is more.
+pub(super) const PAGE: i64 = ENTRIES_PER_FRAME as i64 + 1;
+
+impl Accounts {
+    /// Takes mail for a domain.
+    pub(crate) fn add_domain(&self, name: &str) -> Result<(), Refusal> {
+        let name = domain(name)?;
+        let added = self
+            .database()
+            .execute("INSERT INTO domains (name) VALUES (?1)", [name.as_str()]);
+        unique(added)
+    }
+
+    /// Whether a domain is ours.
+    pub(crate) fn is_local(&self, domain: &str) -> Result<bool, Refusal> {
+        Ok(self.domain_id(domain)?.is_some())
+    }
+
+    pub(super) fn domain_id(&self, domain: &str) -> Result<Option<i64>, Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare_cached("SELECT id FROM domains WHERE name = ?1")
+            .or_fault("read domains")?;
+        select
+            .query_row([domain], |row| row.get(0))
+            .optional()
+            .or_fault("read domains")
+    }
+
+    /// A page of the domains, by name.
+    pub(crate) fn domains(&self, after: Option<&str>) -> Result<Page<String>, Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare_cached("SELECT name FROM domains WHERE name > ?1 ORDER BY name LIMIT ?2")
+            .or_fault("list domains")?;
+        let rows = select
+            .query_map(params![after.unwrap_or(""), PAGE], |row| row.get(0))
+            .or_fault("list domains")?;
+        Ok(Page::cut(
+            rows.collect::<rusqlite::Result<_>>()
+                .or_fault("list domains")?,
+        ))
+    }
+
+    /// Stops taking mail for a domain that has no users.
+    pub(crate) fn remove_domain(&self, name: &str) -> Result<(), Refusal> {
+        let name = domain(name)?;
+        let Some(id) = self.domain_id(name.as_str())? else {
+            return Err(Refusal::NotFound);
+        };
+        let removed = self
+            .database()
+            .execute("DELETE FROM domains WHERE id = ?1", [id]);
+        if is_constraint(&removed) {
+            return Err(Refusal::Invalid(format!(
+                "{name} still has users; remove them first"
+            )));
+        }
+        removed.or_fault("remove a domain")?;
+        self.forget_patterns(name.as_str());
+        Ok(())
+    }
+
+    /// Makes a user. The mail directory is the caller's business.
+    pub(crate) fn add_user(
+        &self,
+        owner: &Owner,
+        password: &Secret,
+        quota: u64,
+    ) -> Result<(), Refusal> {
+        password::check(password)?;
+        let Some(domain) = self.domain_id(&owner.domain)? else {
+            return Err(Refusal::NoSuchDomain);
+        };
+        if self.user(owner)?.is_some() || self.has_exact_alias(domain, &owner.local)? {
+            return Err(Refusal::Exists);
+        }
+        let stored = Stored::new(password.reveal(), self.iterations)?;
+        unique(self.database().execute(
+            "INSERT INTO users (domain, local, quota, salt, iterations, stored_key, server_key, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                domain,
+                owner.local,
+                i64::try_from(quota).unwrap_or(i64::MAX),
+                stored.salt,
+                stored.iterations,
+                stored.stored_key,
+                stored.server_key,
+                clock::seconds()
+            ],
+        ))
+    }
+
+    /// A user, if there is one.
+    pub(crate) fn user(&self, owner: &Owner) -> Result<Option<Account>, Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT local, name, quota FROM users JOIN domains ON domains.id = users.domain WHERE name = ?1 AND local = ?2",
+            )
+            .or_fault("read users")?;
+        select
+            .query_row(params![owner.domain, owner.local], account)
+            .optional()
+            .or_fault("read users")
+    }
+
+    /// A page of the users, by address; of one domain or of all.
+    pub(crate) fn users(
+        &self,
+        domain: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<Page<Account>, Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT local, name, quota FROM users JOIN domains ON domains.id = users.domain
+                 WHERE (?1 IS NULL OR name = ?1) AND local || '@' || name > ?2
+                 ORDER BY local || '@' || name LIMIT ?3",
+            )
+            .or_fault("list users")?;
+        let rows = select
+            .query_map(params![domain, after.unwrap_or(""), PAGE], account)
+            .or_fault("list users")?;
+        Ok(Page::cut(
+            rows.collect::<rusqlite::Result<_>>()
+                .or_fault("list users")?,
+        ))
+    }
+
+    /// Removes a user with its tokens.
+    pub(crate) fn remove_user(&self, owner: &Owner) -> Result<(), Refusal> {
+        let removed = self.database().execute(
+            "DELETE FROM users WHERE local = ?2 AND domain = (SELECT id FROM domains WHERE name = ?1)",
+            params![owner.domain, owner.local],
+        );
+        found(removed, "remove a user")
+    }
+
+    /// Gives a user a new password; tokens issued before end.
+    pub(crate) fn set_password(&self, owner: &Owner, password: &Secret) -> Result<(), Refusal> {
+        password::check(password)?;
+        let stored = Stored::new(password.reveal(), self.iterations)?;
+        self.store_password(owner, &stored)?;
+        let ended = self.database().execute(
+            "DELETE FROM tokens WHERE user = (SELECT users.id FROM users JOIN domains ON domains.id = users.domain
+             WHERE name = ?1 AND local = ?2)",
+            params![owner.domain, owner.local],
+        );
+        ended.or_fault("end tokens").map(|_| ())
+    }
+
+    pub(super) fn store_password(&self, owner: &Owner, stored: &Stored) -> Result<(), Refusal> {
+        let changed = self.database().execute(
+            "UPDATE users SET salt = ?3, iterations = ?4, stored_key = ?5, server_key = ?6
+             WHERE local = ?2 AND domain = (SELECT id FROM domains WHERE name = ?1)",
+            params![
+                owner.domain,
+                owner.local,
+                stored.salt,
+                stored.iterations,
+                stored.stored_key,
+                stored.server_key
+            ],
+        );
+        found(changed, "change a password")
+    }
+
+    /// Replaces a record by a better one of the same password, unless the password was changed meanwhile.
+    pub(super) fn renew_password(
+        &self,
+        owner: &Owner,
+        old: &Stored,
+        new: &Stored,
+    ) -> Result<bool, Refusal> {
+        let changed = self.database().execute(
+            "UPDATE users SET salt = ?3, iterations = ?4, stored_key = ?5, server_key = ?6
+             WHERE local = ?2 AND domain = (SELECT id FROM domains WHERE name = ?1) AND stored_key = ?7 AND salt = ?8",
+            params![
+                owner.domain,
+                owner.local,
+                new.salt,
+                new.iterations,
+                new.stored_key,
+                new.server_key,
+                old.stored_key,
+                old.salt
+            ],
+        );
+        Ok(changed.or_fault("renew a password")? > 0)
+    }
+
+    pub(super) fn stored_password(&self, owner: &Owner) -> Result<Option<Stored>, Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT salt, iterations, stored_key, server_key FROM users JOIN domains ON domains.id = users.domain
+                 WHERE name = ?1 AND local = ?2",
+            )
+            .or_fault("read a password")?;
+        let read = |row: &Row<'_>| {
+            Ok(Stored {
+                salt: row.get(0)?,
+                iterations: row.get(1)?,
+                stored_key: row.get(2)?,
+                server_key: row.get(3)?,
+            })
+        };
+        select
+            .query_row(params![owner.domain, owner.local], read)
+            .optional()
+            .or_fault("read a password")
+    }
+
+    /// Number of domains and of users.
+    pub(crate) fn counts(&self) -> Result<(u64, u64), Refusal> {
+        let count = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let counts: rusqlite::Result<(i64, i64)> = self.database().query_row(
+            "SELECT (SELECT count(*) FROM domains), (SELECT count(*) FROM users)",
+            [],
+            count,
+        );
+        let (domains, users) = counts.or_fault("count accounts")?;
+        Ok((domains.unsigned_abs(), users.unsigned_abs()))
+    }
+}
+
+fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
+    let quota: i64 = row.get(2)?;
+    let owner = Owner {
+        local: row.get(0)?,
+        domain: row.get(1)?,
+    };
+    Ok(Account {
+        owner,
+        quota: u64::try_from(quota).unwrap_or(0),
+    })
+}
+
+fn is_constraint<T>(result: &rusqlite::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| {
+        error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+    })
+}
+
+/// An insertion: a row that is there already is told as such.
+pub(super) fn unique(inserted: rusqlite::Result<usize>) -> Result<(), Refusal> {
+    if is_constraint(&inserted) {
+        return Err(Refusal::Exists);
+    }
+    inserted.or_fault("write the account database").map(|_| ())
+}
+
+/// A change of one row: if it is not there, that is told.
+pub(super) fn found(changed: rusqlite::Result<usize>, doing: &'static str) -> Result<(), Refusal> {
+    match changed.or_fault(doing)? {
+        0 => Err(Refusal::NotFound),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,113 @@
+//! Accounts: domains, users, aliases, tokens, and who may log in. Kept in an embedded database that only this process opens.
+
+mod alias;
+mod directory;
+mod failures;
+mod login;
+mod password;
+mod schema;
+mod token;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipc::Refusal;
+use mail::address::{Address, Domain};
+use rusqlite::Connection;
+
+use crate::store::Owner;
+
+pub(crate) use self::alias::Resolved;
+pub(crate) use self::directory::Account;
+pub(crate) use self::login::Doorman;
+pub(crate) use self::token::LIFETIME as TOKEN_LIFETIME;
+
+/// The account database. All of it blocks for microseconds, changes for one flush.
+pub(crate) struct Accounts {
+    database: Mutex<Connection>,
+    /// Compiled regular expressions per domain; dropped when its aliases change.
+    patterns: Mutex<HashMap<String, Arc<Vec<alias::Pattern>>>>,
+    /// Iterations for new passwords; fewer in tests.
+    iterations: u32,
+}
+
+impl Accounts {
+    /// Opens the database in `directory`.
+    ///
+    /// # Errors
+    /// A text for the admin.
+    pub(crate) fn open(directory: &Path) -> Result<Self, String> {
+        Self::with_iterations(directory, password::ITERATIONS)
+    }
+
+    fn with_iterations(directory: &Path, iterations: u32) -> Result<Self, String> {
+        let database = schema::open(&directory.join("accounts.db"))?;
+        Ok(Self {
+            database: Mutex::new(database),
+            patterns: Mutex::new(HashMap::new()),
+            iterations,
+        })
+    }
+
+    /// For tests: as [`Accounts::open`], with passwords that cost nothing.
+    #[cfg(test)]
+    pub(crate) fn cheap(directory: &Path) -> Self {
+        Self::with_iterations(directory, 16).unwrap()
+    }
+
+    fn database(&self) -> MutexGuard<'_, Connection> {
+        // A transaction that was open when a call panicked was rolled back when it was dropped.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads an address as it comes over IPC: quoted as on the wire, or with the bare local part.
+pub(crate) fn address(text: &str) -> Result<Address, Refusal> {
+    let bare = || {
+        let (local, domain) = text
+            .rsplit_once('@')
+            .filter(|(local, _)| !local.starts_with('"'))?;
+        Address::new(local, Domain::parse(domain).ok()?).ok()
+    };
+    match Address::parse(text) {
+        Ok(address) => Ok(address),
+        Err(error) => bare().ok_or_else(|| {
+            Refusal::Invalid(format!(
+                "\"{}\" is no address: {error}",
+                text.escape_debug()
+            ))
+        }),
+    }
+}
+
+/// Reads a domain name of ours; address literals cannot be that.
+pub(crate) fn domain(text: &str) -> Result<Domain, Refusal> {
+    match Domain::parse(text) {
+        Ok(domain) if !domain.is_literal() => Ok(domain),
+        _ => Err(Refusal::Invalid(format!(
+            "\"{}\" is no domain name",
+            text.escape_debug()
+        ))),
+    }
+}
+
+impl Owner {
+    /// Whose mail an address is, if there is such a user.
+    pub(crate) fn of(address: &Address) -> Self {
+        Self {
+            local: address.local().to_lowercase(),
+            domain: address.domain().as_str().to_owned(),
+        }
+    }
+
+    /// The canonical address.
+    pub(crate) fn address(&self) -> String {
+        let address =
+            Domain::parse(&self.domain).and_then(|domain| Address::new(&self.local, domain));
+        address.map_or_else(
+            |_| format!("{}@{}", self.local, self.domain),
+            |address| address.to_string(),
+        )
+    }
+}

@@ -1,0 +1,159 @@
+//! The account database: its tables, and how an older file becomes a newer one.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// One step per version; `user_version` says how many were taken. Steps are only ever added.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE domains (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE
+    ) STRICT;
+    CREATE TABLE users (
+        id INTEGER PRIMARY KEY,
+        domain INTEGER NOT NULL REFERENCES domains(id) ON DELETE RESTRICT,
+        local TEXT NOT NULL,
+        quota INTEGER NOT NULL,
+        salt BLOB NOT NULL,
+        iterations INTEGER NOT NULL,
+        stored_key BLOB NOT NULL,
+        server_key BLOB NOT NULL,
+        created INTEGER NOT NULL,
+        UNIQUE (domain, local)
+    ) STRICT;
+    CREATE TABLE aliases (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        domain INTEGER NOT NULL REFERENCES domains(id) ON DELETE CASCADE,
+        kind INTEGER NOT NULL,
+        pattern TEXT NOT NULL,
+        targets TEXT NOT NULL,
+        UNIQUE (domain, kind, pattern)
+    ) STRICT;
+    CREATE TABLE tokens (
+        hash BLOB PRIMARY KEY,
+        user INTEGER NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+        expires INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tokens_by_expiry ON tokens (expires);
+"];
+
+/// Opens the database at `path`, makes it if need be, and brings it up to date.
+///
+/// # Errors
+/// A text for the admin.
+pub(super) fn open(path: &Path) -> Result<Connection, String> {
+    let explain = |error: rusqlite::Error| {
+        format!(
+            "cannot open the account database {}: {error}; it must belong to the user deliverd runs as",
+            path.display()
+        )
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    make_private(path).map_err(|error| {
+        format!("cannot make the account database {}: {error}; its directory must belong to the user deliverd runs as", path.display())
+    })?;
+    let mut database = Connection::open_with_flags(path, flags).map_err(explain)?;
+    prepare(&database).map_err(explain)?;
+    let version: u32 = database
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(explain)?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() {
+        return Err(format!(
+            "the account database {} was written by a newer version of rmail (format {version})",
+            path.display()
+        ));
+    }
+    for (step, sql) in (1_u32..).zip(MIGRATIONS).skip(version) {
+        let migrate = |database: &mut Connection| {
+            let transaction = database.transaction()?;
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", step)?;
+            transaction.commit()
+        };
+        migrate(&mut database).map_err(explain)?;
+    }
+    Ok(database)
+}
+
+/// Makes the file, if it is not there, for nobody else to read: it holds password records. SQLite gives its other files the
+/// same mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map(|_| ())
+}
+
+fn prepare(database: &Connection) -> rusqlite::Result<()> {
+    // A committed change is on disk: FULL flushes the log at each commit.
+    database.pragma_update(None, "journal_mode", "WAL")?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    database.pragma_update(None, "foreign_keys", true)?;
+    database.pragma_update(None, "trusted_schema", false)?;
+    // There may be no directory for temporary files in the jail.
+    database.pragma_update(None, "temp_store", "MEMORY")?;
+    database.busy_timeout(std::time::Duration::from_secs(5))?;
+    database.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_can_be_opened_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("accounts.db");
+        open(&path)
+            .unwrap()
+            .execute("INSERT INTO domains (name) VALUES ('a.example')", [])
+            .unwrap();
+        let count: i64 = open(&path)
+            .unwrap()
+            .query_row("SELECT count(*) FROM domains", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn nobody_else_can_read_the_database() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let database = open(&temp.path().join("accounts.db")).unwrap();
+        database
+            .execute("INSERT INTO domains (name) VALUES ('a.example')", [])
+            .unwrap();
+        for entry in std::fs::read_dir(temp.path()).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0);
+        }
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("accounts.db");
+        open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(open(&path).unwrap_err().contains("newer version"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error_with_its_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("accounts.db");
+        std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+        assert!(open(&path).unwrap_err().contains("accounts.db"));
+    }
+}

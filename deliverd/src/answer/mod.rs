@@ -1,0 +1,232 @@
+//! Who may ask deliverd what. Each asking role has a listening socket of its own, so the socket says who asks.
+//!
+//! | socket | asks | file |
+//! |---|---|---|
+//! | `smtpd` | deliveries, submission logins, senders | [`smtp`] |
+//! | `relayd` | deliveries (reports) | [`relay`] |
+//! | `imapd` | logins that open a mail session | [`imap`] |
+//! | `apid` | tokens, health | [`api`] |
+//! | `ctl` | the operator's orders | [`control`] |
+//! | a mail session descriptor | one account's mailboxes | [`session`] |
+
+mod api;
+mod control;
+mod delivery;
+mod desk;
+mod imap;
+mod relay;
+mod session;
+mod smtp;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use daemon::channel::{Service, serve};
+use daemon::config::Config;
+use daemon::{Birth, StartError, Stop};
+use ipc::smtp::Credentials;
+use ipc::{Edge, Refusal};
+use sys::packet::PacketListener;
+use tokio::sync::Semaphore;
+use tracing::{error, info, warn};
+
+use crate::accounts::{Accounts, Doorman};
+use crate::store::{self, Owner, Store};
+
+/// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
+const MAX_JOBS: usize = 64;
+
+/// What all answering parts share.
+pub(crate) struct House {
+    pub(crate) store: Store,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) doorman: Arc<Doorman>,
+    pub(crate) max_message_size: u64,
+    pub(crate) default_quota: u64,
+    pub(crate) started: Instant,
+    /// Mail sessions open now.
+    pub(crate) sessions: AtomicU64,
+    pub(crate) stop: Stop,
+    jobs: Arc<Semaphore>,
+    roster: Mutex<()>,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// When the store or the database cannot be opened, or a socket was not handed over.
+pub async fn run(mut birth: Birth) -> Result<(), StartError> {
+    let house = Arc::new(House::open(&birth.config, birth.stop.clone())?);
+    let mut doors = tokio::task::JoinSet::new();
+    doors.spawn(door(
+        birth.packet_listener("smtpd")?,
+        smtp::Door(Arc::clone(&house)),
+        birth.stop.clone(),
+    ));
+    doors.spawn(door(
+        birth.packet_listener("relayd")?,
+        relay::Door(Arc::clone(&house)),
+        birth.stop.clone(),
+    ));
+    doors.spawn(door(
+        birth.packet_listener("imapd")?,
+        imap::Door(Arc::clone(&house)),
+        birth.stop.clone(),
+    ));
+    doors.spawn(door(
+        birth.packet_listener("apid")?,
+        api::Door(Arc::clone(&house)),
+        birth.stop.clone(),
+    ));
+    doors.spawn(door(
+        birth.packet_listener("ctl")?,
+        control::Door(Arc::clone(&house)),
+        birth.stop.clone(),
+    ));
+    for name in birth.inherited.rest() {
+        warn!(
+            name,
+            "a socket was handed over that deliverd does not serve"
+        );
+    }
+    birth.ready();
+    while let Some(ended) = doors.join_next().await {
+        ended
+            .map_err(StartError::fault)?
+            .map_err(StartError::fault)?;
+    }
+    house.close().await;
+    Ok(())
+}
+
+async fn door<E: Edge, S: Service<E>>(
+    listener: PacketListener,
+    service: S,
+    stop: Stop,
+) -> std::io::Result<()> {
+    serve(listener, Arc::new(service), stop).await
+}
+
+impl House {
+    /// Opens the store and the accounts, and makes the domains of the configuration.
+    pub(crate) fn open(config: &Config, stop: Stop) -> Result<Self, StartError> {
+        let directory = config.store_dir();
+        // Rights do not come back by waiting; everything else may.
+        if let Some(text) = store::unusable(&directory) {
+            return Err(StartError::Config(text));
+        }
+        let store = Store::open(&directory).map_err(StartError::Fault)?;
+        let accounts = Arc::new(Accounts::open(&directory).map_err(StartError::Fault)?);
+        Self::furnish(config, stop, store, accounts).map_err(StartError::Fault)
+    }
+
+    fn furnish(
+        config: &Config,
+        stop: Stop,
+        store: Store,
+        accounts: Arc<Accounts>,
+    ) -> Result<Self, String> {
+        for domain in config.domains.iter().map(daemon::config::HostName::as_str) {
+            match accounts.add_domain(domain) {
+                Ok(()) => info!(domain, "domain added from the configuration"),
+                Err(Refusal::Exists) => {}
+                Err(refusal) => {
+                    return Err(format!(
+                        "cannot add the domain {domain} of the configuration: {refusal}"
+                    ));
+                }
+            }
+        }
+        let limits = &config.limits;
+        let window = Duration::from_secs(u64::from(limits.auth_window_seconds));
+        let doorman = Doorman::new(Arc::clone(&accounts), limits.auth_failures, window)
+            .map_err(|refusal| format!("cannot prepare logins: {refusal}"))?;
+        Ok(Self {
+            store,
+            accounts,
+            doorman: Arc::new(doorman),
+            max_message_size: config.smtp.max_message_size.into(),
+            default_quota: limits.default_quota,
+            started: Instant::now(),
+            sessions: AtomicU64::new(0),
+            stop,
+            jobs: Arc::new(Semaphore::new(MAX_JOBS)),
+            roster: Mutex::new(()),
+        })
+    }
+
+    /// Does blocking work on a thread for it. Work that began ends, even if nobody waits for it any more.
+    pub(crate) async fn work<T, F>(self: &Arc<Self>, work: F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
+    {
+        let Ok(job) = Arc::clone(&self.jobs).acquire_owned().await else {
+            return Err(Refusal::ShuttingDown);
+        };
+        let house = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let _job = job;
+            work(&house)
+        });
+        done.await.unwrap_or_else(|panic| {
+            error!(%panic, "bug: a piece of work panicked");
+            Err(Refusal::StorageFault)
+        })
+    }
+
+    /// Waits for the work under way – commits are finished and answered –, refuses more, and writes what memory knows better.
+    async fn close(self: &Arc<Self>) {
+        let all = u32::try_from(MAX_JOBS).unwrap_or(u32::MAX);
+        match tokio::time::timeout(Duration::from_secs(20), self.jobs.acquire_many(all)).await {
+            Ok(_) => self.jobs.close(),
+            Err(_) => warn!("work was still under way at the end; none of it was acknowledged"),
+        }
+        let house = Arc::clone(self);
+        if let Err(panic) = tokio::task::spawn_blocking(move || house.store.save()).await {
+            error!(%panic, "bug: saving the store panicked");
+        }
+        // Answers of the work just done get on their way.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Whose password this is.
+    pub(crate) async fn admit(&self, credentials: Credentials) -> Result<Owner, Refusal> {
+        self.doorman.admit(credentials).await
+    }
+
+    /// Whether `more` bytes would exceed an owner's quota. `None` for users that do not exist.
+    pub(crate) fn is_over_quota(&self, owner: &Owner, more: u64) -> Result<Option<bool>, Refusal> {
+        let Some(account) = self.accounts.user(owner)? else {
+            return Ok(None);
+        };
+        if account.quota == 0 {
+            return Ok(Some(false));
+        }
+        let used = self.store.user(owner)?.totals()?.bytes;
+        Ok(Some(used.saturating_add(more.max(1)) > account.quota))
+    }
+
+    /// Users are added and removed one at a time, so that database and directories change together.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a mail session began or ended.
+    pub(crate) fn count_session(&self, begins: bool) {
+        if begins {
+            self.sessions.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How ids are written in the logs of every process.
+fn hex(id: u64) -> String {
+    format!("{id:016x}")
+}

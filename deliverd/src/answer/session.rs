@@ -1,0 +1,548 @@
+//! The mail session: everything one account may do with its mailboxes. No request names an account.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use daemon::channel::{Answered, Events, Service};
+use ipc::session::{
+    FlagChange, MESSAGES_PER_FRAME, RANGES_PER_FRAME, RECORDS_PER_FRAME, SessionAnswer,
+    SessionEdge, SessionEvent, SessionRequest, SpecialUse, UidRanges,
+};
+use ipc::snapshot::flag;
+use ipc::{Call, Refusal};
+use tracing::{debug, error, info};
+
+use super::House;
+use super::desk::Desk;
+use crate::clock;
+use crate::store::{
+    FlagOrder, Listener, Mailbox, MailboxName, NewMessage, Selection, Transfer, User, ranges,
+};
+
+/// Messages one session may append at once.
+const MAX_APPENDS: usize = 8;
+/// How long until a slow reader is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// Pause between the pieces of a large change.
+const BREATH: Duration = Duration::from_millis(2);
+/// Events held back at most.
+const MAX_HELD: usize = 64;
+
+/// One account's door.
+pub(super) struct Door {
+    house: Arc<House>,
+    user: Arc<User>,
+    owner: crate::store::Owner,
+}
+
+/// What a session keeps.
+pub(super) struct Peer {
+    house: Arc<House>,
+    events: Events<SessionEdge>,
+    appends: Arc<Desk<Append>>,
+    selected: Mutex<Option<Selected>>,
+}
+
+/// Where an opened message shall go.
+struct Append {
+    mailbox: Arc<Mailbox>,
+}
+
+#[derive(Clone)]
+struct Selected {
+    mailbox: Arc<Mailbox>,
+    selection: Selection,
+    read_only: bool,
+    ear: Arc<Ear>,
+}
+
+impl Door {
+    pub(super) fn new(house: Arc<House>, user: Arc<User>, owner: crate::store::Owner) -> Self {
+        Self { house, user, owner }
+    }
+}
+
+impl Service<SessionEdge> for Door {
+    type Peer = Peer;
+
+    fn open(&self, events: Events<SessionEdge>) -> Peer {
+        self.house.count_session(true);
+        let appends = Desk::new(Arc::clone(&self.house), MAX_APPENDS);
+        Peer {
+            house: Arc::clone(&self.house),
+            events,
+            appends,
+            selected: Mutex::new(None),
+        }
+    }
+
+    async fn answer(
+        &self,
+        peer: Arc<Peer>,
+        call: Call<SessionRequest>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        // The account was removed, and perhaps another made under its name: this session is nobody's.
+        if self.user.is_removed() {
+            return Err(Refusal::NoSuchUser);
+        }
+        self.reply(&peer, call.request).await
+    }
+
+    /// The answer to SELECT is on its way: what happened since its snapshot follows.
+    fn answered(&self, peer: &Peer) {
+        if let Some(selected) = peer.lock().as_ref() {
+            selected.ear.release();
+        }
+    }
+}
+
+impl Door {
+    async fn reply(
+        &self,
+        peer: &Arc<Peer>,
+        request: SessionRequest,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        match request {
+            SessionRequest::ListMailboxes { after } => self.list(after).await,
+            SessionRequest::CreateMailbox { name, special_use } => {
+                self.create(name, special_use).await
+            }
+            SessionRequest::DeleteMailbox { name } => self.change(name, User::delete_mailbox).await,
+            SessionRequest::RenameMailbox { from, to } => {
+                let to = MailboxName::parse(&to)?;
+                self.change(from, move |user, from| user.rename_mailbox(from, &to))
+                    .await
+            }
+            SessionRequest::Subscribe { name, subscribed } => {
+                self.change(name, move |user, name| user.subscribe(name, subscribed))
+                    .await
+            }
+            SessionRequest::Status { name } => self.status(name).await,
+            SessionRequest::Select { name, read_only } => self.select(peer, name, read_only).await,
+            SessionRequest::Unselect => {
+                peer.unselect();
+                Ok(Answered::plain(SessionAnswer::Done))
+            }
+            SessionRequest::OpenMessages { uids } => self.open_messages(peer, uids).await,
+            SessionRequest::StoreFlags {
+                uids,
+                change,
+                flags,
+                keywords,
+            } => self.store_flags(peer, uids, change, flags, keywords).await,
+            SessionRequest::Expunge { uids } => self.expunge(peer, uids).await,
+            SessionRequest::Copy { uids, to } => self.copy(peer, uids, to).await,
+            SessionRequest::Move { uids, to } => self.move_to(peer, uids, to).await,
+            SessionRequest::OpenAppend { mailbox, size } => {
+                self.open_append(peer, mailbox, size).await
+            }
+            SessionRequest::CommitAppend {
+                message,
+                size,
+                flags,
+                keywords,
+                internal_date,
+            } => {
+                let (incoming, Append { mailbox }) = peer.appends.close(message, size).await?;
+                let internal_date = internal_date.unwrap_or_else(clock::seconds);
+                let message = NewMessage {
+                    flags: flags & flag::ALL,
+                    keywords,
+                    size,
+                    internal_date,
+                };
+                self.check_quota(size).await?;
+                let (uid_validity, uid) = self
+                    .house
+                    .work(move |house| house.store.append(incoming, &mailbox, message))
+                    .await?;
+                info!(size, uid, "appended");
+                Ok(Answered::plain(SessionAnswer::Appended {
+                    uid_validity,
+                    uid,
+                }))
+            }
+            SessionRequest::AbortAppend { message } => {
+                peer.appends.abort(message)?;
+                Ok(Answered::plain(SessionAnswer::Done))
+            }
+        }
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Answered<SessionAnswer>, Refusal> {
+        let user = Arc::clone(&self.user);
+        let (mailboxes, more) = self
+            .house
+            .work(move |_| user.list(after.as_deref()))
+            .await?;
+        Ok(Answered::plain(SessionAnswer::Mailboxes {
+            mailboxes,
+            more,
+        }))
+    }
+
+    async fn create(
+        &self,
+        name: String,
+        special_use: Option<SpecialUse>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        self.change(name, move |user, name| {
+            user.create_mailbox(name, special_use)
+        })
+        .await
+    }
+
+    async fn change<F>(&self, name: String, change: F) -> Result<Answered<SessionAnswer>, Refusal>
+    where
+        F: FnOnce(&User, &MailboxName) -> Result<(), Refusal> + Send + 'static,
+    {
+        let name = MailboxName::parse(&name)?;
+        let user = Arc::clone(&self.user);
+        self.house.work(move |_| change(&user, &name)).await?;
+        Ok(Answered::plain(SessionAnswer::Done))
+    }
+
+    /// A name that could not be a mailbox's is simply not there.
+    fn mailbox(&self, name: &str) -> Result<Arc<Mailbox>, Refusal> {
+        let name = MailboxName::parse(name).map_err(|_| Refusal::NoSuchMailbox)?;
+        self.user.mailbox(&name)
+    }
+
+    async fn status(&self, name: String) -> Result<Answered<SessionAnswer>, Refusal> {
+        let mailbox = self.mailbox(&name)?;
+        let status = self.house.work(move |house| {
+            let status = mailbox.status();
+            house.store.trim();
+            status
+        });
+        Ok(Answered::plain(SessionAnswer::Status(status.await?)))
+    }
+
+    async fn select(
+        &self,
+        peer: &Arc<Peer>,
+        name: String,
+        read_only: bool,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        // RFC 9051 §6.3.2: whatever comes of it, the mailbox selected before is not any more.
+        peer.unselect();
+        let mailbox = self.mailbox(&name)?;
+        let ear = Ear::new(peer.events.clone());
+        let (listener, heard) = (Arc::clone(&ear), Arc::clone(&mailbox));
+        let (found, snapshot) = self
+            .house
+            .work(move |house| {
+                let found = heard.select(listener)?;
+                house.store.trim();
+                let snapshot = sys::memfd::sealed("mailbox", &found.snapshot).map_err(|error| {
+                    error!(%error, "cannot make a snapshot");
+                    heard.unselect(found.selection);
+                    Refusal::Busy
+                })?;
+                Ok((found, snapshot))
+            })
+            .await?;
+        *peer.lock() = Some(Selected {
+            mailbox,
+            selection: found.selection,
+            read_only,
+            ear,
+        });
+        let answer = SessionAnswer::Selected {
+            status: found.status,
+            keywords: found.keywords,
+            read_only,
+        };
+        Ok(Answered::with(answer, vec![snapshot]))
+    }
+
+    async fn open_messages(
+        &self,
+        peer: &Peer,
+        uids: Vec<u32>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        if uids.len() > MESSAGES_PER_FRAME {
+            return Err(Refusal::Invalid(format!(
+                "at most {MESSAGES_PER_FRAME} messages are opened at once"
+            )));
+        }
+        let mailbox = peer.selected()?.mailbox;
+        let opened = self.house.work(move |_| mailbox.open(&uids)).await?;
+        let (uids, files): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        Ok(Answered::with(
+            SessionAnswer::MessagesOpened { uids },
+            files.into_iter().map(OwnedFd::from).collect(),
+        ))
+    }
+
+    async fn store_flags(
+        &self,
+        peer: &Peer,
+        uids: UidRanges,
+        change: FlagChange,
+        flags: u8,
+        keywords: Vec<String>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let mailbox = peer.writable()?;
+        let uids = bounded(uids)?;
+        let order = Arc::new(FlagOrder {
+            change,
+            flags,
+            keywords,
+        });
+        let whole = Arc::clone(&mailbox);
+        for (number, piece) in self
+            .house
+            .work(move |_| whole.pieces(&uids))
+            .await?
+            .into_iter()
+            .enumerate()
+        {
+            if number > 0 {
+                // Listeners read what was told so far, so that the events of a large STORE do not have to be dropped.
+                tokio::time::sleep(BREATH).await;
+            }
+            let (mailbox, order) = (Arc::clone(&mailbox), Arc::clone(&order));
+            self.house
+                .work(move |_| mailbox.store_flags(&piece, &order))
+                .await?;
+        }
+        Ok(Answered::plain(SessionAnswer::FlagsStored))
+    }
+
+    async fn expunge(
+        &self,
+        peer: &Peer,
+        uids: Option<UidRanges>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let mailbox = peer.writable()?;
+        let uids = uids.map(bounded).transpose()?;
+        self.house
+            .work(move |_| mailbox.expunge(uids.as_ref()))
+            .await?;
+        Ok(Answered::plain(SessionAnswer::Expunged))
+    }
+
+    async fn copy(
+        &self,
+        peer: &Peer,
+        uids: UidRanges,
+        to: String,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let (source, target, uids) = (peer.selected()?.mailbox, self.mailbox(&to)?, bounded(uids)?);
+        let size = self.measure(&source, &uids).await?;
+        self.check_quota(size).await?;
+        let transfer = self.house.work(move |house| {
+            let transfer = source.copy(&uids, &target);
+            house.store.trim();
+            transfer
+        });
+        Ok(Answered::plain(copied(&transfer.await?)?))
+    }
+
+    async fn move_to(
+        &self,
+        peer: &Peer,
+        uids: UidRanges,
+        to: String,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let (source, target, uids) = (peer.writable()?, self.mailbox(&to)?, bounded(uids)?);
+        self.measure(&source, &uids).await?;
+        let transfer = self.house.work(move |house| {
+            let transfer = source.move_to(&uids, &target);
+            house.store.trim();
+            transfer
+        });
+        Ok(Answered::plain(copied(&transfer.await?)?))
+    }
+
+    /// Bytes of messages that shall be copied or moved; refused if the answer could not name them all.
+    async fn measure(&self, source: &Arc<Mailbox>, uids: &UidRanges) -> Result<u64, Refusal> {
+        let (source, uids) = (Arc::clone(source), uids.clone());
+        let (bytes, ranges) = self.house.work(move |_| source.measure(&uids)).await?;
+        if ranges > RANGES_PER_FRAME {
+            return Err(Refusal::Invalid(format!(
+                "more than {RANGES_PER_FRAME} separate ranges of messages at once"
+            )));
+        }
+        Ok(bytes)
+    }
+
+    async fn open_append(
+        &self,
+        peer: &Peer,
+        mailbox: String,
+        size: u64,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let mailbox = self.mailbox(&mailbox)?;
+        if size > self.house.max_message_size {
+            return Err(Refusal::MessageTooLarge);
+        }
+        self.check_quota(size).await?;
+        let (handle, stream) = peer.appends.open(Append { mailbox })?;
+        Ok(Answered::with(
+            SessionAnswer::AppendOpened(handle),
+            vec![stream],
+        ))
+    }
+
+    async fn check_quota(&self, size: u64) -> Result<(), Refusal> {
+        let owner = self.owner.clone();
+        match self
+            .house
+            .work(move |house| house.is_over_quota(&owner, size))
+            .await?
+        {
+            Some(false) => Ok(()),
+            Some(true) => Err(Refusal::OverQuota),
+            None => Err(Refusal::NoSuchUser),
+        }
+    }
+}
+
+/// The answer to COPY and MOVE.
+fn copied(transfer: &Transfer) -> Result<SessionAnswer, Refusal> {
+    Ok(SessionAnswer::Copied {
+        uid_validity: transfer.uid_validity,
+        source: ranges(&transfer.source),
+        target: ranges(&transfer.target),
+    })
+}
+
+fn bounded(uids: UidRanges) -> Result<UidRanges, Refusal> {
+    if uids.len() > RANGES_PER_FRAME {
+        return Err(Refusal::Invalid(format!(
+            "a request has at most {RANGES_PER_FRAME} ranges"
+        )));
+    }
+    Ok(uids)
+}
+
+impl Peer {
+    fn lock(&self) -> MutexGuard<'_, Option<Selected>> {
+        self.selected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn selected(&self) -> Result<Selected, Refusal> {
+        self.lock().clone().ok_or(Refusal::NothingSelected)
+    }
+
+    fn writable(&self) -> Result<Arc<Mailbox>, Refusal> {
+        let selected = self.selected()?;
+        if selected.read_only {
+            Err(Refusal::ReadOnly)
+        } else {
+            Ok(selected.mailbox)
+        }
+    }
+
+    fn unselect(&self) {
+        if let Some(selected) = self.lock().take() {
+            selected.mailbox.unselect(selected.selection);
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.unselect();
+        self.house.count_session(false);
+    }
+}
+
+/// How a session hears of changes: events go out on its channel in order, and never make anyone wait.
+struct Ear {
+    events: Events<SessionEdge>,
+    /// Events held back until the answer to SELECT is on its way; `None` afterwards.
+    held: Mutex<Option<Vec<SessionEvent>>>,
+    lost: AtomicBool,
+    me: Weak<Self>,
+}
+
+impl Ear {
+    fn new(events: Events<SessionEdge>) -> Arc<Self> {
+        let held = Mutex::new(Some(Vec::new()));
+        Arc::new_cyclic(|me| Self {
+            events,
+            held,
+            lost: AtomicBool::new(false),
+            me: me.clone(),
+        })
+    }
+
+    /// Lets events through from now on.
+    fn release(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that no later event overtakes the held ones.
+        for event in held.take().into_iter().flatten() {
+            if !self.send(event) {
+                break;
+            }
+        }
+    }
+
+    fn send(&self, event: SessionEvent) -> bool {
+        if self.lost.load(Ordering::Acquire) {
+            return false;
+        }
+        if self.events.send(event).is_ok() {
+            return true;
+        }
+        self.lose();
+        false
+    }
+
+    /// An event was lost: as soon as there is room again the session is told to select anew.
+    fn lose(&self) {
+        if self.lost.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        debug!("a session reads too slowly; it will be told to select again");
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let me = self.me.clone();
+        runtime.spawn(async move {
+            // Ends with the selection, or the session.
+            while let Some(ear) = me.upgrade() {
+                if ear.events.send(SessionEvent::Resync).is_ok() {
+                    return;
+                }
+                drop(ear);
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+    }
+}
+
+/// Puts an event behind those held back; new messages are joined with new messages, so that a busy mailbox fits.
+fn hold(waiting: &mut Vec<SessionEvent>, event: SessionEvent) {
+    match (waiting.last_mut(), event) {
+        (Some(SessionEvent::Added(known)), SessionEvent::Added(more))
+            if known.len() + more.len() <= RECORDS_PER_FRAME =>
+        {
+            known.extend(more);
+        }
+        (_, event) => waiting.push(event),
+    }
+}
+
+impl Listener for Ear {
+    fn tell(&self, event: SessionEvent) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_mut() {
+            Some(waiting) if waiting.len() < MAX_HELD => {
+                hold(waiting, event);
+                true
+            }
+            Some(_) => {
+                *held = None;
+                self.lose();
+                false
+            }
+            None => self.send(event),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What smtpd may ask: deliveries, logins of submission, and who may use which sender.
+
+use std::sync::Arc;
+
+use daemon::channel::{Answered, Events, Service};
+use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
+use ipc::{Call, Refusal};
+use tracing::{Instrument, info_span};
+
+use super::delivery::{self, Messages};
+use super::{House, hex};
+use crate::accounts::address;
+use crate::store::Owner;
+
+/// The door of smtpd.
+pub(super) struct Door(pub(super) Arc<House>);
+
+impl Service<SmtpEdge> for Door {
+    type Peer = Messages;
+
+    fn open(&self, _events: Events<SmtpEdge>) -> Messages {
+        delivery::messages(&self.0)
+    }
+
+    async fn answer(
+        &self,
+        messages: Arc<Messages>,
+        call: Call<SmtpRequest>,
+    ) -> Result<Answered<SmtpAnswer>, Refusal> {
+        let span = info_span!(
+            "smtpd",
+            session = hex(call.context.session),
+            message = hex(call.context.message)
+        );
+        self.reply(&messages, call.request).instrument(span).await
+    }
+}
+
+impl Door {
+    async fn reply(
+        &self,
+        messages: &Messages,
+        request: SmtpRequest,
+    ) -> Result<Answered<SmtpAnswer>, Refusal> {
+        match request {
+            SmtpRequest::Delivery(request) => {
+                let Answered { answer, fds } = delivery::answer(&self.0, messages, request).await?;
+                Ok(Answered::with(SmtpAnswer::Delivery(answer), fds))
+            }
+            SmtpRequest::Authenticate(credentials) => {
+                let owner = self.0.admit(credentials).await?;
+                Ok(Answered::plain(SmtpAnswer::Authenticated {
+                    account: owner.address(),
+                }))
+            }
+            SmtpRequest::CheckSender { account, sender } => {
+                self.0
+                    .work(move |house| check_sender(house, &account, &sender))
+                    .await?;
+                Ok(Answered::plain(SmtpAnswer::SenderAllowed))
+            }
+        }
+    }
+}
+
+fn check_sender(house: &House, account: &str, sender: &str) -> Result<(), Refusal> {
+    let owner = Owner::of(&address(account)?);
+    let sender = address(sender).map_err(|_| Refusal::SenderNotAllowed)?;
+    if house.accounts.user(&owner)?.is_some() && house.accounts.may_send_as(&owner, &sender)? {
+        Ok(())
+    } else {
+        Err(Refusal::SenderNotAllowed)
+    }
+}

@@ -1,0 +1,330 @@
+//! Directories and files of the store, opened so that no name can lead out of it.
+//!
+//! Every path is resolved beneath the store's own directory descriptor and refuses symbolic links, so a link somebody planted is
+//! an error and never a way out. Changes of a directory are made with one plain name in an open directory.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::fs::{
+    self, AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat,
+    Timespec, Timestamps,
+};
+use rustix::io::Errno;
+
+/// A shard of 1,000 names is about 40 KiB: one `getdents64` with this buffer reads it whole, under the directory's lock.
+const LISTING: usize = 128 * 1024;
+/// Small text files of the store (status, keywords, account) are not read beyond this.
+const MAX_SMALL_FILE: u64 = 16 * 1024 * 1024;
+const DIRECTORY: Mode = Mode::RWXU;
+const SMALL_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Messages are never changed once written.
+const MESSAGE_FILE: Mode = Mode::RUSR.union(Mode::RGRP);
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
+/// An open directory of the store.
+#[derive(Debug)]
+pub(crate) struct Dir(OwnedFd);
+
+/// One name in a directory.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) is_dir: bool,
+    pub(crate) is_file: bool,
+}
+
+impl Dir {
+    /// Opens the directory the store lives in; the only path that is followed as the admin wrote it.
+    pub(crate) fn root(path: &Path) -> io::Result<Self> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(fs::open(path, flags, Mode::empty())?))
+    }
+
+    fn openat(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        loop {
+            match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, BENEATH) {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                opened => return Ok(opened?),
+            }
+        }
+    }
+
+    /// Opens a directory beneath this one.
+    pub(crate) fn dir(&self, path: &str) -> io::Result<Self> {
+        self.openat(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+            .map(Self)
+    }
+
+    /// Opens a directory beneath this one and makes what is missing of its path, durably.
+    pub(crate) fn make_path(&self, path: &str) -> io::Result<Self> {
+        match self.dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let mut dir = self.dir(".")?;
+        for name in path.split('/') {
+            dir.make_dir(name)?;
+            dir.sync()?;
+            dir = dir.dir(name)?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes a directory; it is no error if it is there. Not durable before [`Dir::sync`].
+    pub(crate) fn make_dir(&self, name: &str) -> io::Result<()> {
+        match fs::mkdirat(&self.0, name, DIRECTORY) {
+            Err(Errno::EXIST) => Ok(()),
+            made => Ok(made?),
+        }
+    }
+
+    /// Opens a regular file for reading.
+    pub(crate) fn open_file(&self, path: &str) -> io::Result<File> {
+        // NONBLOCK: a planted FIFO must not hold us up.
+        let fd = self.openat(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            Mode::empty(),
+        )?;
+        if FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Makes a file for a message; it must not exist.
+    pub(crate) fn create_message(&self, name: &str) -> io::Result<File> {
+        let file = self.openat(
+            name,
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            MESSAGE_FILE,
+        )?;
+        Ok(File::from(file))
+    }
+
+    /// Reads a small file whole; `None` if it is not there.
+    pub(crate) fn read_small(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        match self.open_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(file) => {
+                let mut bytes = Vec::new();
+                file.take(MAX_SMALL_FILE).read_to_end(&mut bytes)?;
+                Ok(Some(bytes))
+            }
+        }
+    }
+
+    /// Replaces a small file as a whole, durably: after a crash it has the old or the new content.
+    pub(crate) fn write_small(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!(".{}.new", name.trim_start_matches('.'));
+        self.remove_if_there(&temporary)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let mut file = File::from(self.openat(&temporary, flags, SMALL_FILE)?);
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let renamed = written.and_then(|()| Ok(fs::renameat(&self.0, &temporary, &self.0, name)?));
+        if let Err(error) = renamed {
+            // The first failure is what counts; a leftover temporary file is removed by the next writer.
+            let _ = self.unlink(&temporary);
+            return Err(error);
+        }
+        self.sync()
+    }
+
+    /// Gives a file one more name. Fails if that name is taken.
+    pub(crate) fn link(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
+        Ok(fs::linkat(&self.0, name, &to.0, new, AtFlags::empty())?)
+    }
+
+    /// Renames without ever replacing something.
+    pub(crate) fn rename(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
+        Ok(fs::renameat_with(
+            &self.0,
+            name,
+            &to.0,
+            new,
+            RenameFlags::NOREPLACE,
+        )?)
+    }
+
+    /// Removes a file's name.
+    pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
+        Ok(fs::unlinkat(&self.0, name, AtFlags::empty())?)
+    }
+
+    fn remove_if_there(&self, name: &str) -> io::Result<()> {
+        match self.unlink(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Removes a directory with all that is in it; links in it are removed, not followed.
+    pub(crate) fn remove_tree(&self, name: &str) -> io::Result<()> {
+        let dir = self.dir(name)?;
+        for entry in dir.entries()? {
+            if entry.is_dir {
+                dir.remove_tree(&entry.name)?
+            } else {
+                dir.unlink(&entry.name)?
+            }
+        }
+        Ok(fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Flushes this directory's names to disk. A failure is final: it must not be tried again.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        Ok(fs::fsync(&self.0)?)
+    }
+
+    /// All names in this directory that are UTF-8, in no order.
+    pub(crate) fn entries(&self) -> io::Result<Vec<Entry>> {
+        let fd = self.dir(".")?;
+        let mut buffer = vec![MaybeUninit::uninit(); LISTING];
+        let mut listing = RawDir::new(fd.0.as_fd(), &mut buffer);
+        let mut entries = Vec::new();
+        while let Some(entry) = listing.next() {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // Some file systems do not say.
+                FileType::Unknown => FileType::from_raw_mode(self.stat(name)?.st_mode),
+                kind => kind,
+            };
+            let (is_dir, is_file) = (kind == FileType::Directory, kind == FileType::RegularFile);
+            entries.push(Entry {
+                name: name.to_owned(),
+                is_dir,
+                is_file,
+            });
+        }
+        Ok(entries)
+    }
+
+    /// What `stat(2)` says about a name here; a link is not followed.
+    pub(crate) fn stat(&self, name: &str) -> io::Result<Stat> {
+        Ok(fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Takes the lock that says who owns the store; it is held as long as the file is open.
+    pub(crate) fn lock_file(&self, name: &str) -> io::Result<Option<File>> {
+        let file = File::from(self.openat(name, OFlags::RDWR | OFlags::CREATE, SMALL_FILE)?);
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Sets a message's INTERNALDATE (its modification time) and flushes bytes and times to disk.
+pub(crate) fn seal(file: &File, date: i64) -> io::Result<()> {
+    let time = Timespec {
+        tv_sec: date,
+        tv_nsec: 0,
+    };
+    fs::futimens(
+        file,
+        &Timestamps {
+            last_access: time,
+            last_modification: time,
+        },
+    )?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, Dir) {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::root(&temp.path().join("store")).unwrap();
+        (temp, root)
+    }
+
+    #[test]
+    fn a_planted_link_is_refused_wherever_it_stands() {
+        let (temp, root) = tree();
+        std::fs::write(temp.path().join("secret"), "x").unwrap();
+        let store = temp.path().join("store");
+        symlink(temp.path(), store.join("out")).unwrap();
+        symlink(temp.path().join("secret"), store.join("1.eml")).unwrap();
+        assert!(root.open_file("out/secret").is_err());
+        assert!(root.open_file("1.eml").is_err());
+        assert!(root.dir("out").is_err());
+        assert!(root.make_path("out/new").is_err());
+        assert!(!temp.path().join("new").exists());
+    }
+
+    #[test]
+    fn a_path_cannot_climb_out() {
+        let (temp, root) = tree();
+        std::fs::write(temp.path().join("secret"), "x").unwrap();
+        assert!(root.open_file("../secret").is_err());
+        assert!(root.dir("..").is_err());
+    }
+
+    #[test]
+    fn a_planted_fifo_is_not_read() {
+        let (temp, root) = tree();
+        let made = std::process::Command::new("mkfifo")
+            .arg(temp.path().join("store/1.eml"))
+            .status()
+            .unwrap();
+        assert!(made.success());
+        assert!(root.open_file("1.eml").is_err());
+    }
+
+    #[test]
+    fn a_small_file_is_replaced_and_no_temporary_is_left() {
+        let (_temp, root) = tree();
+        root.write_small("status.json", b"1").unwrap();
+        root.write_small("status.json", b"2").unwrap();
+        assert_eq!(root.read_small("status.json").unwrap().unwrap(), b"2");
+        assert_eq!(root.entries().unwrap().len(), 1);
+        assert_eq!(root.read_small("absent").unwrap(), None);
+    }
+
+    #[test]
+    fn removing_a_tree_removes_links_but_not_what_they_point_to() {
+        let (temp, root) = tree();
+        std::fs::create_dir(temp.path().join("kept")).unwrap();
+        root.make_path("a/b").unwrap();
+        symlink(temp.path().join("kept"), temp.path().join("store/a/b/link")).unwrap();
+        root.remove_tree("a").unwrap();
+        assert!(temp.path().join("kept").exists());
+        assert!(root.dir("a").is_err());
+    }
+
+    #[test]
+    fn renaming_never_replaces() {
+        let (_temp, root) = tree();
+        root.write_small("a", b"a").unwrap();
+        root.write_small("b", b"b").unwrap();
+        assert_eq!(
+            root.rename("a", &root, "b").unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+    }
+}

@@ -1,0 +1,557 @@
+//! One mailbox: its files, and what of them is kept in memory while it is in use.
+//!
+//! Invariant: the files are the truth. Memory is read from them at first use and changed only after they were.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use ipc::Refusal;
+use ipc::session::{MailboxStatus, SessionEvent, SpecialUse};
+use ipc::snapshot::{RECORD_LEN, Record, flag};
+use tracing::{error, warn};
+
+use super::cache::Cache;
+use super::disk::Dir;
+use super::feed::{Feed, Listener, Selection};
+use super::incoming::Nursery;
+use super::keywords::{self, Table};
+use super::message_file;
+use super::refresh::Time;
+use super::scan::Scan;
+use super::status::Status;
+use crate::clock;
+use crate::fault::OrFault;
+
+/// A mailbox of a user. Cheap while it is not loaded.
+pub(crate) struct Mailbox {
+    pub(super) root: Arc<Dir>,
+    cache: Arc<Cache>,
+    pub(super) nursery: Arc<Nursery>,
+    /// Directory beneath the root.
+    path: String,
+    /// Held by whoever flushes linked messages; always taken before any `slot`, and never two of them.
+    pub(super) flushing: Mutex<()>,
+    /// Who needs two of these takes them in the order of [`Mailbox::load_both`].
+    slot: Mutex<Slot>,
+    /// The cache's clock at the last use.
+    pub(super) used: AtomicU64,
+    /// Records in memory, as the cache counts them.
+    pub(super) weight: AtomicUsize,
+}
+
+enum Slot {
+    Unloaded {
+        totals: Option<Totals>,
+    },
+    Loaded(Box<State>),
+    /// Deleted, renamed, or its user removed: this object must not touch files any more.
+    Gone,
+}
+
+/// Sums over the messages of a mailbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What is known about a mailbox in use.
+pub(super) struct State {
+    pub(super) status: Status,
+    pub(super) uid_next: u32,
+    pub(super) modseq: u64,
+    /// Messages everyone may see, ascending by UID; their names are flushed to disk.
+    pub(super) records: Vec<Record>,
+    /// Messages whose names exist but are not flushed yet, ascending, all above `records`.
+    pub(super) pending: Vec<Record>,
+    /// Pending messages whose flush failed, until their bringer was told.
+    pub(super) failed: HashMap<u32, Refusal>,
+    /// Sum of the sizes of `records` and `pending`.
+    pub(super) bytes: u64,
+    pub(super) keywords: Table,
+    pub(super) shards: BTreeSet<u32>,
+    /// Modification times of the shards, and of the mailbox (`None`), when they were last read.
+    pub(super) seen: HashMap<Option<u32>, Time>,
+    pub(super) feed: Feed,
+}
+
+/// A mailbox in memory, under its lock.
+pub(super) struct Loaded<'a> {
+    mailbox: &'a Mailbox,
+    slot: MutexGuard<'a, Slot>,
+}
+
+/// A mailbox as SELECT hands it out.
+pub(crate) struct Selected {
+    pub(crate) selection: Selection,
+    pub(crate) status: MailboxStatus,
+    pub(crate) keywords: Vec<String>,
+    /// Records as [`Record::to_bytes`] writes them.
+    pub(crate) snapshot: Vec<u8>,
+}
+
+impl Mailbox {
+    /// The mailbox in the directory `path` beneath `root`; nothing is read yet.
+    pub(super) fn new(
+        root: Arc<Dir>,
+        cache: Arc<Cache>,
+        nursery: Arc<Nursery>,
+        path: String,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            root,
+            cache,
+            nursery,
+            path,
+            flushing: Mutex::new(()),
+            slot: Mutex::new(Slot::Unloaded { totals: None }),
+            used: AtomicU64::new(0),
+            weight: AtomicUsize::new(0),
+        })
+    }
+
+    /// Works on the loaded mailbox under its lock.
+    pub(super) fn with<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut State) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        work(self.load()?.state()?)
+    }
+
+    /// Locks the mailbox, and reads it if it is not in memory.
+    pub(super) fn load(self: &Arc<Self>) -> Result<Loaded<'_>, Refusal> {
+        let mut slot = self.lock();
+        if matches!(*slot, Slot::Unloaded { .. }) {
+            let state = State::from(Scan::read(&self.dir().or_fault("open a mailbox")?)?);
+            *slot = Slot::Loaded(Box::new(state));
+            self.cache.register(self);
+        }
+        self.cache.touch(self);
+        Ok(Loaded {
+            mailbox: self,
+            slot,
+        })
+    }
+
+    /// Locks two different mailboxes, `self` first in the result.
+    pub(super) fn load_both<'a>(
+        self: &'a Arc<Self>,
+        other: &'a Arc<Self>,
+    ) -> Result<(Loaded<'a>, Loaded<'a>), Refusal> {
+        // Invariant: two mailboxes are always locked in the order of their addresses, so nobody waits for each other.
+        if Arc::as_ptr(self) < Arc::as_ptr(other) {
+            let first = self.load()?;
+            Ok((first, other.load()?))
+        } else {
+            let first = other.load()?;
+            Ok((self.load()?, first))
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        match self.slot.lock() {
+            Ok(slot) => slot,
+            Err(poisoned) => {
+                // A call panicked while it changed the state: read it again from the files, and let clients do the same.
+                error!(
+                    mailbox = self.path,
+                    "bug: a call panicked in a mailbox; reading it again"
+                );
+                self.slot.clear_poison();
+                let mut slot = poisoned.into_inner();
+                if let Slot::Loaded(state) = &mut *slot {
+                    state.feed.close(&SessionEvent::Resync);
+                    *slot = Slot::Unloaded { totals: None };
+                }
+                slot
+            }
+        }
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        matches!(*self.lock(), Slot::Loaded(_))
+    }
+
+    /// Directory beneath the root, for the log.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn dir(&self) -> io::Result<Dir> {
+        self.root.dir(&self.path)
+    }
+
+    pub(super) fn shard(&self, shard: u32) -> io::Result<Dir> {
+        self.root.dir(&format!(
+            "{}/{}",
+            self.path,
+            message_file::shard_name(shard)
+        ))
+    }
+
+    /// Opens a shard and makes it if need be, durably.
+    pub(super) fn make_shard(&self, state: &mut State, shard: u32) -> Result<Dir, Refusal> {
+        if state.shards.insert(shard) {
+            let made = self
+                .dir()
+                .and_then(|dir| dir.make_path(&message_file::shard_name(shard)));
+            if made.is_err() {
+                state.shards.remove(&shard);
+            }
+            return made.or_fault("make a shard");
+        }
+        self.shard(shard).or_fault("open a shard")
+    }
+
+    /// Writes the keywords of a shard as they are in memory, durably.
+    pub(super) fn write_keywords(&self, state: &State, shard: u32) -> Result<(), Refusal> {
+        let messages = state.records.iter().chain(&state.pending);
+        let in_shard = messages.filter(|record| message_file::shard_of(record.uid) == shard);
+        let text = keywords::format(
+            in_shard.map(|record| (record.uid, record.keywords)),
+            &state.keywords,
+        );
+        let dir = self
+            .dir()
+            .and_then(|dir| dir.make_path(keywords::DIRECTORY))
+            .or_fault("open the keywords")?;
+        dir.write_small(&message_file::shard_name(shard), text.as_bytes())
+            .or_fault("write keywords")
+    }
+
+    /// Writes `status.json` with the present UIDNEXT, durably.
+    pub(super) fn write_status(&self, state: &mut State) -> Result<(), Refusal> {
+        let mut status = state.status.clone();
+        status.uid_next = state.uid_next;
+        status.modseq_floor = state.modseq;
+        self.dir()
+            .and_then(|dir| status.write(&dir))
+            .or_fault("write status.json")?;
+        state.status = status;
+        Ok(())
+    }
+
+    /// Counters.
+    pub(crate) fn status(self: &Arc<Self>) -> Result<MailboxStatus, Refusal> {
+        self.with(|state| Ok(state.counters()))
+    }
+
+    /// What the mailbox is for.
+    pub(crate) fn special_use(self: &Arc<Self>) -> Result<Option<SpecialUse>, Refusal> {
+        if let Slot::Loaded(state) = &*self.lock() {
+            return Ok(state.status.special_use());
+        }
+        let status = self
+            .dir()
+            .and_then(|dir| Status::read(&dir))
+            .or_fault("read status.json")?;
+        Ok(status.and_then(|status| status.special_use()))
+    }
+
+    /// UIDVALIDITY, without loading the messages.
+    pub(super) fn uid_validity(&self) -> io::Result<u32> {
+        Ok(Status::read(&self.dir()?)?.map_or(0, |status| status.uid_validity))
+    }
+
+    /// Message count and bytes; reads the mailbox only if it was never read before.
+    pub(crate) fn totals(self: &Arc<Self>) -> Result<Totals, Refusal> {
+        if let Slot::Unloaded {
+            totals: Some(totals),
+        } = &*self.lock()
+        {
+            return Ok(*totals);
+        }
+        self.with(|state| Ok(state.totals()))
+    }
+
+    /// Snapshot and change feed: `listener` hears exactly what happens after the snapshot.
+    pub(crate) fn select(
+        self: &Arc<Self>,
+        listener: Arc<dyn Listener>,
+    ) -> Result<Selected, Refusal> {
+        self.with(|state| {
+            self.refresh(state)?;
+            let mut snapshot = Vec::with_capacity(state.records.len() * RECORD_LEN);
+            for record in &state.records {
+                snapshot.extend_from_slice(&record.to_bytes());
+            }
+            Ok(Selected {
+                selection: state.feed.add(listener),
+                status: state.counters(),
+                keywords: state.keywords.names().to_vec(),
+                snapshot,
+            })
+        })
+    }
+
+    /// Ends a selection.
+    pub(crate) fn unselect(&self, selection: Selection) {
+        if let Slot::Loaded(state) = &mut *self.lock() {
+            state.feed.remove(selection);
+        }
+    }
+
+    /// Opens messages for reading; those that are gone are left out.
+    pub(crate) fn open(self: &Arc<Self>, uids: &[u32]) -> Result<Vec<(u32, File)>, Refusal> {
+        self.with(|state| {
+            let mut shards = BTreeMap::new();
+            let mut opened = Vec::with_capacity(uids.len());
+            for &uid in uids {
+                let Some(mut record) = state.record(uid) else {
+                    continue;
+                };
+                let shard = message_file::shard_of(uid);
+                if let std::collections::btree_map::Entry::Vacant(slot) = shards.entry(shard) {
+                    slot.insert(self.shard(shard).or_fault("open a shard")?);
+                }
+                let Some(dir) = shards.get(&shard) else {
+                    continue;
+                };
+                let mut file = dir.open_file(&message_file::file_name(uid, record.flags));
+                if is_not_found(&file) {
+                    let Some(found) = self.find_again(state, dir, uid)? else {
+                        continue;
+                    };
+                    record = found;
+                    file = dir.open_file(&message_file::file_name(uid, record.flags));
+                }
+                if file.as_ref().is_err_and(is_no_message) {
+                    error!(
+                        mailbox = self.path,
+                        uid, "the file of a message was replaced by something else"
+                    );
+                    continue;
+                }
+                opened.push((uid, file.or_fault("open a message")?));
+            }
+            Ok(opened)
+        })
+    }
+
+    /// Someone renamed or removed a message's file by hand: finds it in its shard, and tells everyone.
+    pub(super) fn find_again(
+        &self,
+        state: &mut State,
+        shard: &Dir,
+        uid: u32,
+    ) -> Result<Option<Record>, Refusal> {
+        let Some(at) = state.position(uid) else {
+            return Ok(None);
+        };
+        let entries = shard.entries().or_fault("list a shard")?;
+        let known = entries
+            .iter()
+            .filter_map(|entry| message_file::parse(&entry.name));
+        match known.into_iter().find(|(known, _)| *known == uid) {
+            Some((_, flags)) => {
+                let modseq = state.next_modseq();
+                state.records[at].flags = flags;
+                state.records[at].modseq = modseq;
+                let record = state.records[at];
+                state.feed.changed(&[record]);
+                Ok(Some(record))
+            }
+            None => {
+                warn!(
+                    mailbox = self.path,
+                    uid, "the file of a message was removed by someone else"
+                );
+                if uid >= state.status.uid_next {
+                    self.write_status(state)?;
+                }
+                state.forget(&[at]);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes the mailbox out of memory if nobody uses it. False if it is in use.
+    pub(super) fn unload(&self) -> bool {
+        let _flushing = match self.flushing.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let Ok(mut slot) = self.slot.try_lock() else {
+            return false;
+        };
+        let Slot::Loaded(state) = &mut *slot else {
+            return true;
+        };
+        if !state.feed.is_empty() || !state.pending.is_empty() || !state.failed.is_empty() {
+            return false;
+        }
+        if state.status.uid_next != state.uid_next && self.write_status(state).is_err() {
+            return false;
+        }
+        *slot = Slot::Unloaded {
+            totals: Some(state.totals()),
+        };
+        self.weight.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// Writes what memory knows better than `status.json`; at a clean stop.
+    pub(crate) fn save(&self) {
+        let mut slot = self.lock();
+        if let Slot::Loaded(state) = &mut *slot
+            && state.status.uid_next != state.uid_next
+        {
+            // The fault is logged; the files alone are enough to start from.
+            let _ = self.write_status(state);
+        }
+    }
+
+    /// Ends the life of this object: what is pending is flushed, `last` is done under the lock, and listeners hear `Gone`.
+    pub(super) fn retire<T>(
+        self: &Arc<Self>,
+        last: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_pending(&flushing)?;
+        let mut slot = self.lock();
+        if let Slot::Loaded(state) = &mut *slot {
+            // A message linked since the flush: its bringer still waits and would find nothing to flush.
+            if !state.pending.is_empty() {
+                return Err(Refusal::Busy);
+            }
+            if state.status.uid_next != state.uid_next {
+                self.write_status(state)?;
+            }
+        }
+        let done = last()?;
+        if let Slot::Loaded(state) = &mut *slot {
+            state.feed.close(&SessionEvent::Gone);
+        }
+        *slot = Slot::Gone;
+        self.weight.store(0, Ordering::Relaxed);
+        Ok(done)
+    }
+}
+
+impl Loaded<'_> {
+    /// What is known about the mailbox. Refused if it was deleted or renamed.
+    pub(super) fn state(&mut self) -> Result<&mut State, Refusal> {
+        match &mut *self.slot {
+            Slot::Loaded(state) => Ok(state),
+            Slot::Unloaded { .. } | Slot::Gone => Err(Refusal::NoSuchMailbox),
+        }
+    }
+}
+
+impl Drop for Loaded<'_> {
+    fn drop(&mut self) {
+        if let Slot::Loaded(state) = &*self.slot {
+            self.mailbox
+                .weight
+                .store(state.records.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl From<Scan> for State {
+    fn from(scan: Scan) -> Self {
+        Self {
+            bytes: scan.records.iter().map(|record| record.size).sum(),
+            status: scan.status,
+            uid_next: scan.uid_next,
+            modseq: scan.modseq,
+            records: scan.records,
+            pending: Vec::new(),
+            failed: HashMap::new(),
+            keywords: scan.keywords,
+            shards: scan.shards,
+            seen: scan.seen,
+            feed: Feed::default(),
+        }
+    }
+}
+
+impl State {
+    /// The next modification sequence: the clock in microseconds, but always above the last one.
+    pub(super) fn next_modseq(&mut self) -> u64 {
+        self.modseq = clock::micros().max(self.modseq + 1);
+        self.modseq
+    }
+
+    pub(super) fn position(&self, uid: u32) -> Option<usize> {
+        self.records
+            .binary_search_by_key(&uid, |record| record.uid)
+            .ok()
+    }
+
+    pub(super) fn record(&self, uid: u32) -> Option<Record> {
+        self.position(uid).map(|at| self.records[at])
+    }
+
+    /// Takes records out of memory and tells everyone; `positions` ascending.
+    pub(super) fn forget(&mut self, positions: &[usize]) {
+        let uids: Vec<u32> = positions.iter().map(|at| self.records[*at].uid).collect();
+        self.bytes -= positions
+            .iter()
+            .map(|at| self.records[*at].size)
+            .sum::<u64>();
+        let mut gone = positions.iter().copied().peekable();
+        let mut at = 0;
+        self.records.retain(|_| {
+            let goes = gone.next_if_eq(&at).is_some();
+            at += 1;
+            !goes
+        });
+        self.next_modseq();
+        self.feed.removed(&uids);
+    }
+
+    /// The bits of `names`, new ones put into the table; listeners hear of the new table before any record uses it.
+    pub(super) fn keyword_bits(&mut self, names: &[String]) -> Result<u64, Refusal> {
+        let known = self.keywords.names().len();
+        let bits = self.keywords.bits(names)?;
+        if self.keywords.names().len() != known {
+            self.feed
+                .tell(&SessionEvent::Keywords(self.keywords.names().to_vec()));
+        }
+        Ok(bits)
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            messages: (self.records.len() + self.pending.len()) as u64,
+            bytes: self.bytes,
+        }
+    }
+
+    fn counters(&self) -> MailboxStatus {
+        let count = |wanted: fn(&Record) -> bool| {
+            u32::try_from(self.records.iter().filter(|record| wanted(record)).count())
+                .unwrap_or(u32::MAX)
+        };
+        MailboxStatus {
+            messages: count(|_| true),
+            unseen: count(|record| record.flags & flag::SEEN == 0),
+            deleted: count(|record| record.flags & flag::DELETED != 0),
+            size: self.records.iter().map(|record| record.size).sum(),
+            // RFC 9051 §2.3.1.1: no message that shows up later may have a UID below what was announced.
+            uid_next: self
+                .pending
+                .first()
+                .map_or(self.uid_next, |record| record.uid),
+            uid_validity: self.status.uid_validity,
+            highest_modseq: self.modseq,
+        }
+    }
+}
+
+/// A link, or something else that is not a regular file, stands where a message should be.
+fn is_no_message(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+        || error.kind() == io::ErrorKind::InvalidInput
+}
+
+pub(super) fn is_not_found<T>(result: &io::Result<T>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}

@@ -1,0 +1,235 @@
+//! The mail store: directories of `.eml` files, which are the truth about every message.
+//!
+//! ```text
+//! mailstore/.lock, .incoming/                         who owns the store; messages that are not finished
+//! mailstore/domains/example.com/users/alice/
+//! ├── account.json                                    subscriptions
+//! └── mailboxes/INBOX/                                percent-encoded mailbox name
+//!     ├── status.json                                 UIDVALIDITY, UIDNEXT
+//!     ├── .keywords/0000                              keywords of shard 0
+//!     └── 0000/00000041_AFS.eml                       UID 41: \Answered \Flagged \Seen
+//! ```
+//! What a crash can leave at each step, and why that is sound, stands in `docs/store.md`. All of this blocks: it is called on
+//! the runtime's blocking threads.
+
+mod append;
+mod cache;
+mod change;
+mod delivery;
+mod disk;
+mod feed;
+mod incoming;
+mod keywords;
+mod mailbox;
+mod message_file;
+mod name;
+mod refresh;
+mod registry;
+mod scan;
+mod status;
+mod transfer;
+mod user;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipc::Refusal;
+
+use self::cache::Cache;
+use self::disk::Dir;
+use self::incoming::Nursery;
+use crate::clock;
+use crate::fault::OrFault;
+
+pub(crate) use self::append::NewMessage;
+pub(crate) use self::change::FlagOrder;
+pub(crate) use self::feed::{Listener, Selection, ranges};
+pub(crate) use self::incoming::{BUFFER, Incoming};
+pub(crate) use self::mailbox::Mailbox;
+pub(crate) use self::name::MailboxName;
+pub(crate) use self::transfer::Transfer;
+pub(crate) use self::user::User;
+
+/// Records that may be in memory: 100 MB of them.
+const CACHED_RECORDS: usize = 2_500_000;
+
+/// Whose mail: a local part (lower case, without quotes) in a domain (lower case, A-labels).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Owner {
+    pub(crate) local: String,
+    pub(crate) domain: String,
+}
+
+/// The mail of all users.
+pub(crate) struct Store {
+    root: Arc<Dir>,
+    cache: Arc<Cache>,
+    nursery: Arc<Nursery>,
+    users: Mutex<HashMap<Owner, Arc<User>>>,
+    /// Messages delivered and appended since the start.
+    stored: AtomicU64,
+    /// Held for the life of the process: two owners would give one UID twice.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in `directory`, makes it if it is not there, and removes what a crash left unfinished.
+    ///
+    /// # Errors
+    /// A text for the admin.
+    pub(crate) fn open(directory: &Path) -> Result<Self, String> {
+        let path = directory.join("mailstore");
+        let explain = |error: std::io::Error| {
+            format!(
+                "cannot open the mail store {}: {error}; it must belong to the user deliverd runs as",
+                path.display()
+            )
+        };
+        let root = Dir::root(&path).map_err(explain)?;
+        let lock = root.lock_file(".lock").map_err(explain)?;
+        let lock = lock.ok_or_else(|| {
+            format!(
+                "the mail store {} is in use by another deliverd",
+                path.display()
+            )
+        })?;
+        let incoming = root.make_path(".incoming").map_err(explain)?;
+        root.make_path("domains").map_err(explain)?;
+        let nursery = Nursery::new(incoming).map_err(|refusal| {
+            format!(
+                "cannot clean up the mail store {}: {refusal}",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            root: Arc::new(root),
+            cache: Arc::new(Cache::new(CACHED_RECORDS)),
+            nursery: Arc::new(nursery),
+            users: Mutex::new(HashMap::new()),
+            stored: AtomicU64::new(0),
+            _lock: lock,
+        })
+    }
+
+    /// Begins a message.
+    pub(crate) fn begin(&self) -> Incoming {
+        self.nursery.begin()
+    }
+
+    /// A user's mail; the directory of a user who has none yet is made. Whether the account exists is the caller's business.
+    pub(crate) fn user(&self, owner: &Owner) -> Result<Arc<User>, Refusal> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = users.get(owner) {
+            return Ok(Arc::clone(user));
+        }
+        let (parent, name) = owner.place()?;
+        let path = format!("{parent}/{name}");
+        if let Err(error) = self.root.dir(&path) {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Err(error).or_fault("open a user's directory");
+            }
+            User::create(
+                &self
+                    .root
+                    .make_path(&parent)
+                    .or_fault("make a domain's directory")?,
+                &name,
+            )?;
+        }
+        let user = Arc::new(User::open(&self.root, &self.cache, &self.nursery, path)?);
+        users.insert(owner.clone(), Arc::clone(&user));
+        Ok(user)
+    }
+
+    /// Puts a user's mail aside under a name no user can have, and cuts off everyone who still has it open. No error if the
+    /// user has no mail.
+    pub(crate) fn set_aside(&self, owner: &Owner) -> Result<(), Refusal> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let (parent, name) = owner.place()?;
+        let Ok(parent) = self.root.dir(&parent) else {
+            return Ok(());
+        };
+        let aside = || {
+            let removed = format!(".removed-{}-{name}", clock::micros());
+            match parent.rename(&name, &parent, &removed) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                renamed => renamed
+                    .and_then(|()| parent.sync())
+                    .or_fault("put a removed user's mail aside"),
+            }
+        };
+        match users.remove(owner) {
+            Some(user) => user.retire(aside),
+            None => aside(),
+        }
+    }
+
+    /// Unloads mailboxes if too many are in memory. Called after work, without locks.
+    pub(crate) fn trim(&self) {
+        self.cache.trim();
+    }
+
+    /// Messages stored since the start.
+    pub(crate) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// Counts stored messages.
+    pub(crate) fn count_stored(&self, messages: u64) {
+        self.stored.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Whether the disk still takes a flush; for the health check.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        self.root.sync().or_fault("flush the store's directory")
+    }
+
+    /// Writes what memory knows better; at a clean stop, when no work is under way.
+    pub(crate) fn save(&self) {
+        for mailbox in self.cache.mailboxes() {
+            mailbox.save();
+        }
+    }
+}
+
+/// Why the directory of the store can never be used by this process as it is, in words for the admin.
+pub(crate) fn unusable(directory: &Path) -> Option<String> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    let probe = directory.join(".probe");
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    let error = made
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe))
+        .err()?;
+    let is_lasting = matches!(
+        error.kind(),
+        std::io::ErrorKind::PermissionDenied
+            | std::io::ErrorKind::ReadOnlyFilesystem
+            | std::io::ErrorKind::NotADirectory
+    );
+    is_lasting.then(|| {
+        let store = directory.display();
+        format!("cannot open the mail store {store}: {error}; make it a directory that belongs to the user deliverd runs as")
+    })
+}
+
+impl Owner {
+    /// The directory the user's directory is in, and its name.
+    fn place(&self) -> Result<(String, String), Refusal> {
+        let encode = |text: &str| name::encode(text).ok_or(Refusal::NoSuchUser);
+        Ok((
+            format!("domains/{}/users", encode(&self.domain)?),
+            encode(&self.local)?,
+        ))
+    }
+}

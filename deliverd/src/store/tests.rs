@@ -1,0 +1,1150 @@
+//! What the store promises, seen from outside: files on disk, events, and what is left after a crash.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex as StdMutex;
+
+use ipc::session::{FlagChange, SessionEvent};
+use ipc::snapshot::{RECORD_LEN, Record, flag};
+
+use super::*;
+
+mod transfers;
+
+pub(super) struct World {
+    temp: tempfile::TempDir,
+    pub(super) store: Option<Store>,
+}
+
+pub(super) fn owner(local: &str) -> Owner {
+    Owner {
+        local: local.into(),
+        domain: "example.test".into(),
+    }
+}
+
+fn name(text: &str) -> MailboxName {
+    MailboxName::parse(text).unwrap()
+}
+
+pub(super) fn world() -> World {
+    let temp = tempfile::tempdir().unwrap();
+    let store = Store::open(temp.path()).unwrap();
+    World {
+        temp,
+        store: Some(store),
+    }
+}
+
+impl World {
+    pub(super) fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// As after a crash: memory is lost, nothing is saved.
+    fn crash(&mut self) {
+        self.store = None;
+        self.store = Some(Store::open(self.temp.path()).unwrap());
+    }
+
+    fn user(&self) -> Arc<User> {
+        self.store().user(&owner("alice")).unwrap()
+    }
+
+    fn mailbox(&self, text: &str) -> Arc<Mailbox> {
+        self.user().mailbox(&name(text)).unwrap()
+    }
+
+    fn inbox(&self) -> Arc<Mailbox> {
+        self.mailbox("INBOX")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.temp.path().join("mailstore")
+    }
+
+    fn path(&self, mailbox: &str) -> PathBuf {
+        self.root()
+            .join("domains/example.test/users/alice/mailboxes")
+            .join(mailbox)
+    }
+
+    fn incoming(&self, bytes: &[u8]) -> Incoming {
+        let mut incoming = self.store().begin();
+        for chunk in bytes.chunks(BUFFER) {
+            incoming.buffer().extend_from_slice(chunk);
+            if incoming.is_full() {
+                incoming.spill().unwrap();
+            }
+        }
+        incoming
+    }
+
+    fn append(&self, mailbox: &str, bytes: &[u8], flags: u8, keywords: &[&str]) -> u32 {
+        let keywords = keywords.iter().map(|word| (*word).to_owned()).collect();
+        let message = NewMessage {
+            flags,
+            keywords,
+            size: 0,
+            internal_date: 1_000_000_000,
+        };
+        self.store()
+            .append(self.incoming(bytes), &self.mailbox(mailbox), message)
+            .unwrap()
+            .1
+    }
+
+    fn records(&self, mailbox: &str) -> Vec<Record> {
+        records(&self.mailbox(mailbox))
+    }
+
+    fn uids(&self, mailbox: &str) -> Vec<u32> {
+        self.records(mailbox)
+            .iter()
+            .map(|record| record.uid)
+            .collect()
+    }
+}
+
+struct Silent;
+impl Listener for Silent {
+    fn tell(&self, _: SessionEvent) -> bool {
+        true
+    }
+}
+
+#[derive(Default)]
+struct Diary(StdMutex<Vec<SessionEvent>>);
+impl Listener for Diary {
+    fn tell(&self, event: SessionEvent) -> bool {
+        self.0.lock().unwrap().push(event);
+        true
+    }
+}
+
+impl Diary {
+    fn events(&self) -> Vec<SessionEvent> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+fn records(mailbox: &Arc<Mailbox>) -> Vec<Record> {
+    let selected = mailbox.select(Arc::new(Silent)).unwrap();
+    mailbox.unselect(selected.selection);
+    selected
+        .snapshot
+        .chunks_exact(RECORD_LEN)
+        .map(|bytes| Record::from_bytes(bytes.try_into().unwrap()))
+        .collect()
+}
+
+fn files(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn order(change: FlagChange, flags: u8, keywords: &[&str]) -> FlagOrder {
+    FlagOrder {
+        change,
+        flags,
+        keywords: keywords.iter().map(|word| (*word).to_owned()).collect(),
+    }
+}
+
+fn read(mailbox: &Arc<Mailbox>, uid: u32) -> Vec<u8> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    mailbox
+        .open(&[uid])
+        .unwrap()
+        .remove(0)
+        .1
+        .read_to_end(&mut bytes)
+        .unwrap();
+    bytes
+}
+
+#[test]
+fn a_new_user_has_the_usual_mailboxes_all_subscribed() {
+    let world = world();
+    let (list, more) = world.user().list(None).unwrap();
+    let names: Vec<_> = list.iter().map(|info| info.name.as_str()).collect();
+    assert_eq!(
+        (names.as_slice(), more),
+        (
+            ["Archive", "Drafts", "INBOX", "Junk", "Sent", "Trash"].as_slice(),
+            false
+        )
+    );
+    assert!(
+        list.iter()
+            .all(|info| info.subscribed && info.exists && !info.has_children)
+    );
+    assert_eq!(
+        list.iter()
+            .filter(|info| info.special_use.is_some())
+            .count(),
+        5
+    );
+    assert_eq!(files(&world.path("INBOX")), ["0000", "status.json"]);
+}
+
+#[test]
+fn an_appended_message_is_a_file_of_the_designed_name_and_mode() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let world = world();
+    let uid = world.append(
+        "INBOX",
+        b"Subject: x\r\n\r\nhello\r\n",
+        flag::SEEN | flag::ANSWERED,
+        &[],
+    );
+    let file = world.path("INBOX").join("0000/00000001_AS.eml");
+    let stat = file.metadata().unwrap();
+    assert_eq!(
+        (
+            uid,
+            stat.len(),
+            stat.mtime(),
+            stat.permissions().mode() & 0o733
+        ),
+        (1, 21, 1_000_000_000, 0o400)
+    );
+    assert_eq!(read(&world.inbox(), 1), b"Subject: x\r\n\r\nhello\r\n");
+    assert_eq!(files(&world.root().join(".incoming")), [""; 0]);
+    let status = world.inbox().status().unwrap();
+    assert_eq!(
+        (status.messages, status.unseen, status.size, status.uid_next),
+        (1, 0, 21, 2)
+    );
+}
+
+#[test]
+fn a_large_message_goes_through_a_bounded_buffer_and_comes_back_whole() {
+    let world = world();
+    let bytes: Vec<u8> = (0..3 * BUFFER + 17)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    let uid = world.append("INBOX", &bytes, 0, &[]);
+    assert!(read(&world.inbox(), uid) == bytes);
+}
+
+#[test]
+fn a_message_that_is_dropped_leaves_nothing() {
+    let world = world();
+    drop(world.incoming(&vec![b'x'; 2 * BUFFER]));
+    assert_eq!(files(&world.root().join(".incoming")), [""; 0]);
+}
+
+#[test]
+fn recipients_of_one_domain_share_a_file_and_domains_do_not() {
+    use std::os::unix::fs::MetadataExt;
+    let world = world();
+    let other = Owner {
+        local: "carol".into(),
+        domain: "other.test".into(),
+    };
+    world
+        .store()
+        .deliver(world.incoming(b"x"), &[owner("alice"), owner("bob"), other])
+        .unwrap();
+    let inode = |domain: &str, user: &str| {
+        let path = format!("domains/{domain}/users/{user}/mailboxes/INBOX/0000/00000001_.eml");
+        world.root().join(path).metadata().unwrap().ino()
+    };
+    assert_eq!(inode("example.test", "alice"), inode("example.test", "bob"));
+    assert_ne!(inode("example.test", "alice"), inode("other.test", "carol"));
+    assert_eq!(world.store().stored(), 3);
+}
+
+#[test]
+fn parallel_deliveries_all_arrive_under_their_own_uid_and_are_shown_in_order() {
+    let world = world();
+    let diary = Arc::new(Diary::default());
+    world
+        .inbox()
+        .select(Arc::clone(&diary) as Arc<dyn Listener>)
+        .unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let world = &world;
+            scope.spawn(move || {
+                for number in 0..25 {
+                    let bytes = format!("message {thread} {number}");
+                    world
+                        .store()
+                        .deliver(
+                            world.incoming(bytes.as_bytes()),
+                            &[owner("alice"), owner("bob")],
+                        )
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(world.uids("INBOX"), (1..=200).collect::<Vec<_>>());
+    let told: Vec<u32> = diary
+        .events()
+        .into_iter()
+        .flat_map(|event| match event {
+            SessionEvent::Added(records) => records
+                .into_iter()
+                .map(|record| record.uid)
+                .collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, (1..=200).collect::<Vec<_>>());
+    let bodies: std::collections::HashSet<_> =
+        (1..=200).map(|uid| read(&world.inbox(), uid)).collect();
+    assert_eq!(bodies.len(), 200);
+}
+
+#[test]
+fn flags_are_renames_and_keywords_a_text_file() {
+    let world = world();
+    for _ in 0..3 {
+        world.append("INBOX", b"x", 0, &[]);
+    }
+    world
+        .inbox()
+        .store_flags(
+            &vec![(1, 2)],
+            &order(FlagChange::Add, flag::SEEN, &["$Forwarded", "work"]),
+        )
+        .unwrap();
+    world
+        .inbox()
+        .store_flags(&vec![(2, 3)], &order(FlagChange::Add, flag::FLAGGED, &[]))
+        .unwrap();
+    world
+        .inbox()
+        .store_flags(
+            &vec![(1, 1)],
+            &order(FlagChange::Remove, flag::SEEN, &["work"]),
+        )
+        .unwrap();
+    world
+        .inbox()
+        .store_flags(
+            &vec![(3, 9)],
+            &order(FlagChange::Replace, flag::DRAFT, &["work"]),
+        )
+        .unwrap();
+    let shard = world.path("INBOX").join("0000");
+    assert_eq!(
+        files(&shard),
+        ["00000001_.eml", "00000002_FS.eml", "00000003_D.eml"]
+    );
+    let text = std::fs::read_to_string(world.path("INBOX").join(".keywords/0000")).unwrap();
+    assert_eq!(
+        text,
+        "00000001 $Forwarded\n00000002 $Forwarded work\n00000003 work\n"
+    );
+}
+
+#[test]
+fn flags_and_keywords_survive_a_crash() {
+    let mut world = world();
+    world.append("INBOX", b"x", flag::SEEN, &["work"]);
+    world.append("INBOX", b"yy", 0, &[]);
+    world
+        .inbox()
+        .store_flags(
+            &vec![(2, 2)],
+            &order(FlagChange::Add, flag::DELETED, &["home"]),
+        )
+        .unwrap();
+    let before = world.records("INBOX");
+    world.crash();
+    let after = world.records("INBOX");
+    let known = |records: &[Record]| -> Vec<_> {
+        records
+            .iter()
+            .map(|r| {
+                (
+                    r.uid,
+                    r.flags,
+                    r.keywords.count_ones(),
+                    r.size,
+                    r.internal_date,
+                )
+            })
+            .collect()
+    };
+    assert_eq!(known(&before), known(&after));
+    // A client that knows the state before must see no change as older than it was.
+    assert!(
+        before
+            .iter()
+            .zip(&after)
+            .all(|(before, after)| after.modseq >= before.modseq)
+    );
+}
+
+#[test]
+fn events_come_in_order_with_the_keyword_table_before_its_use() {
+    let world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    let diary = Arc::new(Diary::default());
+    let selected = world
+        .inbox()
+        .select(Arc::clone(&diary) as Arc<dyn Listener>)
+        .unwrap();
+    world.append("INBOX", b"y", 0, &[]);
+    world
+        .inbox()
+        .store_flags(
+            &vec![(1, 1)],
+            &order(FlagChange::Add, flag::DELETED, &["work"]),
+        )
+        .unwrap();
+    world.inbox().expunge(None).unwrap();
+    let events = diary.events();
+    assert!(
+        matches!(&events[0], SessionEvent::Added(records) if records[0].uid == 2),
+        "{events:?}"
+    );
+    assert_eq!(events[1], SessionEvent::Keywords(vec!["work".into()]));
+    assert!(
+        matches!(&events[2], SessionEvent::Changed(records) if records[0].uid == 1 && records[0].keywords == 1)
+    );
+    assert_eq!(events[3], SessionEvent::Removed(vec![(1, 1)]));
+    world.inbox().unselect(selected.selection);
+    world.append("INBOX", b"z", 0, &[]);
+    assert_eq!(diary.events(), []);
+}
+
+#[test]
+fn modification_sequences_only_grow() {
+    let world = world();
+    let mut last = 0;
+    for round in 0..20 {
+        world.append("INBOX", b"x", 0, &[]);
+        world
+            .inbox()
+            .store_flags(&vec![(1, 1)], &order(FlagChange::Replace, round % 2, &[]))
+            .unwrap();
+        let highest = world.inbox().status().unwrap().highest_modseq;
+        assert!(highest > last);
+        last = highest;
+    }
+}
+
+#[test]
+fn an_expunged_uid_never_returns_even_after_a_crash() {
+    let mut world = world();
+    for _ in 0..3 {
+        world.append("INBOX", b"x", flag::DELETED, &[]);
+    }
+    world.inbox().expunge(Some(&vec![(2, 3)])).unwrap();
+    assert_eq!(world.uids("INBOX"), [1]);
+    world.crash();
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 4);
+    world.inbox().expunge(None).unwrap();
+    world.crash();
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 5);
+}
+
+#[test]
+fn expunge_removes_only_what_is_deleted_and_asked_for() {
+    let world = world();
+    world.append("INBOX", b"x", flag::DELETED, &[]);
+    world.append("INBOX", b"x", 0, &[]);
+    world.append("INBOX", b"x", flag::DELETED, &[]);
+    world.inbox().expunge(Some(&vec![(2, 3)])).unwrap();
+    assert_eq!(world.uids("INBOX"), [1, 2]);
+    world.inbox().expunge(None).unwrap();
+    assert_eq!(world.uids("INBOX"), [2]);
+}
+
+#[test]
+fn a_copy_is_a_hard_link_with_flags_keywords_and_date() {
+    use std::os::unix::fs::MetadataExt;
+    let world = world();
+    world.append("INBOX", b"x", flag::SEEN, &["work"]);
+    world.append("INBOX", b"y", 0, &[]);
+    let transfer = world
+        .inbox()
+        .copy(&vec![(1, 9)], &world.mailbox("Archive"))
+        .unwrap();
+    assert_eq!((transfer.source, transfer.target), (vec![1, 2], vec![1, 2]));
+    let copies = world.records("Archive");
+    assert_eq!(
+        (copies[0].flags, copies[0].keywords, copies[0].internal_date),
+        (flag::SEEN, 1, 1_000_000_000)
+    );
+    let inode = |mailbox: &str| {
+        world
+            .path(mailbox)
+            .join("0000/00000001_S.eml")
+            .metadata()
+            .unwrap()
+            .ino()
+    };
+    assert_eq!(inode("INBOX"), inode("Archive"));
+    let again = world.inbox().copy(&vec![(1, 1)], &world.inbox()).unwrap();
+    assert_eq!(again.target, [3]);
+}
+
+#[test]
+fn a_move_takes_messages_from_one_mailbox_to_the_other() {
+    let world = world();
+    for _ in 0..3 {
+        world.append("INBOX", b"x", 0, &["work"]);
+    }
+    let transfer = world
+        .inbox()
+        .move_to(&vec![(2, 3)], &world.mailbox("Trash"))
+        .unwrap();
+    assert_eq!((transfer.source, transfer.target), (vec![2, 3], vec![1, 2]));
+    assert_eq!(
+        (world.uids("INBOX"), world.uids("Trash")),
+        (vec![1], vec![1, 2])
+    );
+    assert_eq!(
+        world
+            .inbox()
+            .copy(&vec![(9, 9)], &world.mailbox("Trash"))
+            .unwrap()
+            .source,
+        [0; 0]
+    );
+}
+
+#[test]
+fn shards_hold_a_thousand_uids() {
+    let mut world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    std::fs::rename(
+        world.path("INBOX/0000/00000001_.eml"),
+        world.path("INBOX/0000/00000999_.eml"),
+    )
+    .unwrap();
+    world.crash();
+    assert_eq!(world.append("INBOX", b"x", 0, &["k"]), 1000);
+    assert!(world.path("INBOX/0001/00001000_.eml").exists());
+    assert!(world.path("INBOX/.keywords/0001").exists());
+    assert_eq!(world.uids("INBOX"), [999, 1000]);
+}
+
+#[test]
+fn files_made_by_hand_are_taken_in() {
+    let mut world = world();
+    for _ in 0..3 {
+        world.append("INBOX", b"x", 0, &[]);
+    }
+    let shard = world.path("INBOX").join("0000");
+    std::fs::write(shard.join("hello.eml"), "by hand").unwrap();
+    std::fs::write(shard.join("00000002_S.eml"), "another file").unwrap();
+    std::fs::hard_link(shard.join("00000003_.eml"), shard.join("00000003_FS.eml")).unwrap();
+    std::fs::write(shard.join("notes.txt"), "not mail").unwrap();
+    std::fs::write(shard.join("00000500_F.eml"), "higher").unwrap();
+    world.crash();
+    let records = world.records("INBOX");
+    let seen: Vec<_> = records
+        .iter()
+        .map(|record| (record.uid, record.flags))
+        .collect();
+    assert_eq!(
+        seen[..4],
+        [
+            (1, 0),
+            (2, flag::SEEN),
+            (3, flag::FLAGGED | flag::SEEN),
+            (500, flag::FLAGGED)
+        ]
+    );
+    assert_eq!(
+        seen.iter().map(|(uid, _)| *uid).collect::<Vec<_>>(),
+        [1, 2, 3, 500, 501, 502]
+    );
+    assert!(shard.join("notes.txt").exists());
+    let names = files(&shard);
+    assert!(
+        names.contains(&"00000501_.eml".to_owned()) && !names.contains(&"hello.eml".to_owned()),
+        "{names:?}"
+    );
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 503);
+}
+
+#[test]
+fn a_file_renamed_by_hand_while_running_is_found_again() {
+    let world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    world.append("INBOX", b"y", 0, &[]);
+    let diary = Arc::new(Diary::default());
+    world
+        .inbox()
+        .select(Arc::clone(&diary) as Arc<dyn Listener>)
+        .unwrap();
+    let shard = world.path("INBOX").join("0000");
+    std::fs::rename(shard.join("00000001_.eml"), shard.join("00000001_F.eml")).unwrap();
+    std::fs::remove_file(shard.join("00000002_.eml")).unwrap();
+    assert_eq!(world.inbox().open(&[1, 2, 3]).unwrap().len(), 1);
+    world
+        .inbox()
+        .store_flags(&vec![(1, 2)], &order(FlagChange::Add, flag::SEEN, &[]))
+        .unwrap();
+    assert_eq!(files(&shard), ["00000001_FS.eml"]);
+    let events = diary.events();
+    assert!(
+        matches!(&events[0], SessionEvent::Changed(records) if records[0].flags == flag::FLAGGED),
+        "{events:?}"
+    );
+    assert_eq!(events[1], SessionEvent::Removed(vec![(2, 2)]));
+}
+
+#[test]
+fn what_is_done_by_hand_while_running_is_seen_at_the_next_select() {
+    let world = world();
+    for _ in 0..3 {
+        world.append("INBOX", b"x", 0, &[]);
+    }
+    assert_eq!(world.uids("INBOX"), [1, 2, 3]);
+    let diary = Arc::new(Diary::default());
+    let selected = world
+        .inbox()
+        .select(Arc::clone(&diary) as Arc<dyn Listener>)
+        .unwrap();
+    let shard = world.path("INBOX").join("0000");
+    std::fs::rename(shard.join("00000001_.eml"), shard.join("00000001_S.eml")).unwrap();
+    std::fs::remove_file(shard.join("00000003_.eml")).unwrap();
+    std::fs::write(shard.join("hello.eml"), "by hand").unwrap();
+    std::fs::write(shard.join("00000002_F.eml"), "another file").unwrap();
+    std::fs::write(shard.join("00000010_D.eml"), "with a uid").unwrap();
+    let records = world.records("INBOX");
+    let seen: Vec<_> = records
+        .iter()
+        .map(|record| (record.uid, record.flags))
+        .collect();
+    assert_eq!(seen[..3], [(1, flag::SEEN), (2, 0), (10, flag::DRAFT)]);
+    assert_eq!(
+        seen.iter().map(|(uid, _)| *uid).collect::<Vec<_>>(),
+        [1, 2, 10, 11, 12]
+    );
+    let events = diary.events();
+    assert_eq!(events[0], SessionEvent::Removed(vec![(3, 3)]));
+    assert!(
+        matches!(&events[1], SessionEvent::Changed(records) if records.len() == 1),
+        "{events:?}"
+    );
+    assert!(
+        matches!(&events[2], SessionEvent::Added(records) if records.len() == 3),
+        "{events:?}"
+    );
+    assert_eq!(
+        world.user().totals().unwrap(),
+        super::mailbox::Totals {
+            messages: 5,
+            bytes: 31
+        }
+    );
+    world.inbox().unselect(selected.selection);
+    std::fs::create_dir(world.path("INBOX/0002")).unwrap();
+    std::fs::write(world.path("INBOX/0002/00002000_.eml"), "in a new shard").unwrap();
+    assert_eq!(world.uids("INBOX").last(), Some(&2000));
+    std::fs::remove_dir_all(world.path("INBOX/0002")).unwrap();
+    assert_eq!(world.uids("INBOX"), [1, 2, 10, 11, 12]);
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 2001);
+}
+
+#[test]
+fn a_planted_link_is_no_message_and_no_mailbox() {
+    use std::os::unix::fs::symlink;
+    let mut world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    let secret = world.temp.path().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    symlink(&secret, world.path("INBOX/0000/00000002_.eml")).unwrap();
+    symlink(world.temp.path(), world.path("INBOX/0001")).unwrap();
+    symlink(world.temp.path(), world.path("Evil")).unwrap();
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [1]);
+    assert!(world.user().mailbox(&name("Evil")).is_err());
+    // A link put in place of a message that is known.
+    std::fs::remove_file(world.path("INBOX/0000/00000001_.eml")).unwrap();
+    symlink(&secret, world.path("INBOX/0000/00000001_.eml")).unwrap();
+    world.append("INBOX", b"y", 0, &[]);
+    // UID 2 was passed over, a link has its name.
+    let opened = world.inbox().open(&[1, 2, 3]).unwrap();
+    assert_eq!(
+        opened.into_iter().map(|(uid, _)| uid).collect::<Vec<_>>(),
+        [3]
+    );
+}
+
+#[test]
+fn hostile_owners_stay_inside_the_tree() {
+    let world = world();
+    for local in [
+        "../../../../evil",
+        ".",
+        "..",
+        ".removed-1-bob",
+        "a/b",
+        "%2e",
+    ] {
+        let owner = Owner {
+            local: local.into(),
+            domain: "example.test".into(),
+        };
+        world
+            .store()
+            .deliver(world.incoming(b"x"), &[owner])
+            .unwrap();
+    }
+    let users = files(&world.root().join("domains/example.test/users"));
+    assert_eq!(
+        users,
+        [
+            "%252e",
+            "%2E",
+            "%2E.",
+            "%2E.%2F..%2F..%2F..%2Fevil",
+            "%2Eremoved-1-bob",
+            "a%2Fb"
+        ]
+    );
+    assert_eq!(files(world.temp.path()), ["mailstore"]);
+}
+
+#[test]
+fn mailboxes_are_made_with_parents_renamed_with_children_and_deleted_without_them() {
+    let mut world = world();
+    let user = world.user();
+    user.create_mailbox(&name("a/b/c"), None).unwrap();
+    world.append("a/b/c", b"x", 0, &[]);
+    user.rename_mailbox(&name("a"), &name("x/y")).unwrap();
+    assert_eq!(world.uids("x/y/b/c"), [1]);
+    assert!(user.mailbox(&name("a")).is_err());
+    assert_eq!(
+        user.rename_mailbox(&name("x"), &name("x/z")),
+        Err(Refusal::InvalidMailboxName)
+    );
+    assert_eq!(
+        user.rename_mailbox(&name("x"), &name("Sent")),
+        Err(Refusal::MailboxExists)
+    );
+    assert_eq!(user.create_mailbox(&name("X"), None), Ok(()));
+    assert_eq!(
+        user.create_mailbox(&name("inbox"), None),
+        Err(Refusal::MailboxExists)
+    );
+    user.delete_mailbox(&name("x/y/b")).unwrap();
+    assert_eq!(
+        user.delete_mailbox(&name("INBOX")),
+        Err(Refusal::NotPermitted)
+    );
+    assert_eq!(
+        user.delete_mailbox(&name("nothing")),
+        Err(Refusal::NoSuchMailbox)
+    );
+    drop(user);
+    world.crash();
+    assert_eq!(world.uids("x/y/b/c"), [1]);
+    assert!(world.user().mailbox(&name("x/y/b")).is_err());
+}
+
+#[test]
+fn a_mailbox_made_again_has_another_uid_validity() {
+    let mut world = world();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..3 {
+        world.user().create_mailbox(&name("work"), None).unwrap();
+        assert!(seen.insert(world.mailbox("work").status().unwrap().uid_validity));
+        world.user().delete_mailbox(&name("work")).unwrap();
+        world.crash();
+    }
+}
+
+#[test]
+fn renaming_inbox_moves_its_messages_and_keeps_inbox() {
+    let world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    world
+        .user()
+        .rename_mailbox(&name("INBOX"), &name("old mail"))
+        .unwrap();
+    assert_eq!(
+        (world.uids("INBOX"), world.uids("old mail")),
+        (vec![], vec![1])
+    );
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 2);
+}
+
+#[test]
+fn who_selected_a_deleted_mailbox_hears_that_it_is_gone() {
+    let world = world();
+    world.user().create_mailbox(&name("work"), None).unwrap();
+    let mailbox = world.mailbox("work");
+    let diary = Arc::new(Diary::default());
+    mailbox
+        .select(Arc::clone(&diary) as Arc<dyn Listener>)
+        .unwrap();
+    world.user().delete_mailbox(&name("work")).unwrap();
+    assert_eq!(diary.events(), [SessionEvent::Gone]);
+    assert_eq!(mailbox.status(), Err(Refusal::NoSuchMailbox));
+    assert!(matches!(
+        world
+            .store()
+            .append(world.incoming(b"x"), &mailbox, NewMessage::default()),
+        Err(Refusal::NoSuchMailbox)
+    ));
+}
+
+#[test]
+fn subscriptions_outlive_mailboxes_and_crashes() {
+    let mut world = world();
+    world.user().subscribe(&name("gone/by"), true).unwrap();
+    world.user().subscribe(&name("Junk"), false).unwrap();
+    world.crash();
+    let (list, _) = world.user().list(None).unwrap();
+    let info = |name: &str| list.iter().find(|info| info.name == name).unwrap();
+    assert_eq!(
+        (info("gone/by").exists, info("gone/by").subscribed),
+        (false, true)
+    );
+    assert!(!info("Junk").subscribed);
+}
+
+#[test]
+fn a_long_listing_comes_in_pages() {
+    let world = world();
+    for number in 0..40 {
+        world
+            .user()
+            .create_mailbox(&name(&format!("m{number:02}")), None)
+            .unwrap();
+    }
+    let (mut after, mut names) = (None, Vec::new());
+    loop {
+        let (page, more) = world.user().list(after.as_deref()).unwrap();
+        names.extend(page.into_iter().map(|info| info.name));
+        after = names.last().cloned();
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(names.len(), 46);
+    assert!(names.is_sorted());
+}
+
+#[test]
+fn a_removed_users_mail_is_kept_aside_and_never_shown_to_the_next_one() {
+    let world = world();
+    world.append("INBOX", b"secret", 0, &[]);
+    let (old, inbox) = (world.user(), world.inbox());
+    let diary = Arc::new(Diary::default());
+    inbox
+        .select(Arc::clone(&diary) as Arc<dyn Listener>)
+        .unwrap();
+    world.store().set_aside(&owner("alice")).unwrap();
+    assert_eq!(world.uids("INBOX"), [0; 0]);
+    assert!(old.is_removed());
+    assert_eq!(diary.events(), [SessionEvent::Gone]);
+    assert!(old.mailbox(&MailboxName::inbox()).is_err() && inbox.open(&[1]).is_err());
+    assert_eq!(
+        old.create_mailbox(&name("x"), None),
+        Err(Refusal::NoSuchUser)
+    );
+    let users = files(&world.root().join("domains/example.test/users"));
+    assert!(
+        users
+            .iter()
+            .any(|name| name.starts_with(".removed-") && name.ends_with("-alice")),
+        "{users:?}"
+    );
+}
+
+#[test]
+fn totals_follow_every_change_and_survive_unloading() {
+    let world = world();
+    let totals = |messages, bytes| super::mailbox::Totals { messages, bytes };
+    for _ in 0..3 {
+        world.append("INBOX", b"12345", flag::DELETED, &[]);
+    }
+    world
+        .inbox()
+        .copy(&vec![(1, 2)], &world.mailbox("Sent"))
+        .unwrap();
+    assert_eq!(world.user().totals().unwrap(), totals(5, 25));
+    world.inbox().expunge(Some(&vec![(1, 1)])).unwrap();
+    assert!(world.inbox().unload());
+    assert_eq!(world.user().totals().unwrap(), totals(4, 20));
+    assert_eq!(world.uids("INBOX"), [2, 3]);
+}
+
+#[test]
+fn a_selected_mailbox_stays_in_memory_when_others_leave() {
+    let world = world();
+    let cache = Arc::new(super::cache::Cache::new(100));
+    let root = Arc::clone(&world.store().root);
+    world.user();
+    let path = |mailbox: &str| format!("domains/example.test/users/alice/mailboxes/{mailbox}");
+    let boxes: Vec<_> = ["INBOX", "Sent", "Trash", "Junk"]
+        .map(|mailbox| {
+            Mailbox::new(
+                Arc::clone(&root),
+                Arc::clone(&cache),
+                Arc::clone(&world.store().nursery),
+                path(mailbox),
+            )
+        })
+        .into();
+    boxes[0].select(Arc::new(Silent)).unwrap();
+    for mailbox in &boxes[1..] {
+        mailbox.status().unwrap();
+    }
+    cache.trim();
+    let loaded: Vec<bool> = boxes.iter().map(|mailbox| mailbox.is_loaded()).collect();
+    assert_eq!(loaded, [true, false, false, true]);
+}
+
+#[test]
+fn a_flush_that_fails_is_refused_shows_nothing_and_is_not_tried_again() {
+    let world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    let (shard, away) = (world.path("INBOX/0000"), world.path("INBOX/away"));
+    let diary = Arc::new(Diary::default());
+    world
+        .inbox()
+        .select(Arc::clone(&diary) as Arc<dyn Listener>)
+        .unwrap();
+    let sealed = world.incoming(b"y").seal(0).unwrap();
+    let (dir, file) = sealed.place();
+    let uid = world
+        .inbox()
+        .link(
+            dir,
+            file,
+            &NewMessage {
+                size: 1,
+                ..NewMessage::default()
+            },
+        )
+        .unwrap();
+    std::fs::rename(&shard, &away).unwrap();
+    assert_eq!(world.inbox().flush(&[uid]), Err(Refusal::StorageFault));
+    std::fs::rename(&away, &shard).unwrap();
+    assert_eq!(world.inbox().flush(&[uid]), Ok(()));
+    // Where the directory can still be written, the store removes the name itself.
+    std::fs::remove_file(shard.join("00000002_.eml")).unwrap();
+    assert_eq!((world.uids("INBOX"), diary.events().len()), (vec![1], 0));
+    assert_eq!(world.append("INBOX", b"z", 0, &[]), uid + 1);
+    assert_eq!(world.user().totals().unwrap().bytes, 2);
+}
+
+#[test]
+fn a_delivery_that_fails_at_one_recipient_leaves_no_link_at_the_others() {
+    let world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    let bob = world
+        .store()
+        .user(&owner("bob"))
+        .unwrap()
+        .mailbox(&MailboxName::inbox())
+        .unwrap();
+    bob.status().unwrap();
+    let bobs = world
+        .root()
+        .join("domains/example.test/users/bob/mailboxes/INBOX");
+    std::fs::rename(bobs.join("0000"), bobs.join("away")).unwrap();
+    let delivered = world
+        .store()
+        .deliver(world.incoming(b"y"), &[owner("alice"), owner("bob")]);
+    assert_eq!(delivered, Err(Refusal::StorageFault));
+    assert_eq!(files(&world.path("INBOX/0000")), ["00000001_.eml"]);
+    assert_eq!(world.append("INBOX", b"z", 0, &[]), 3);
+}
+
+#[test]
+fn two_owners_of_one_store_are_refused() {
+    let world = world();
+    assert!(
+        Store::open(world.temp.path())
+            .err()
+            .unwrap()
+            .contains("in use by another deliverd")
+    );
+}
+
+#[test]
+fn a_mailbox_without_status_gets_a_new_uid_validity_and_keeps_its_messages() {
+    let mut world = world();
+    world.append("INBOX", b"x", flag::SEEN, &[]);
+    std::fs::write(world.path("INBOX/status.json"), "{").unwrap();
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [1]);
+    assert!(world.inbox().status().unwrap().uid_validity >= 1_700_000_000);
+}
+
+/// The states of docs/store.md, each made by hand as the crash would leave it.
+mod crash_states {
+    use super::*;
+
+    #[test]
+    fn a1_a_temporary_file_is_removed_at_start() {
+        let mut world = world();
+        std::fs::write(world.root().join(".incoming/7.eml"), "half a mess").unwrap();
+        world.crash();
+        assert_eq!(files(&world.root().join(".incoming")), [""; 0]);
+        assert_eq!(world.uids("INBOX"), [0; 0]);
+    }
+
+    #[test]
+    fn a2_a_message_linked_but_not_acknowledged_is_kept() {
+        let mut world = world();
+        world.user();
+        std::fs::write(world.root().join(".incoming/7.eml"), "whole message").unwrap();
+        std::fs::hard_link(
+            world.root().join(".incoming/7.eml"),
+            world.path("INBOX/0000/00000001_.eml"),
+        )
+        .unwrap();
+        world.crash();
+        assert_eq!(world.uids("INBOX"), [1]);
+        assert_eq!(world.append("INBOX", b"x", 0, &[]), 2);
+    }
+
+    #[test]
+    fn a3_keywords_without_their_message_do_not_stick_to_the_next_one() {
+        let mut world = world();
+        world.user();
+        std::fs::create_dir(world.path("INBOX/.keywords")).unwrap();
+        std::fs::write(world.path("INBOX/.keywords/0000"), "00000001 work\n").unwrap();
+        world.crash();
+        assert_eq!(world.append("INBOX", b"x", 0, &[]), 2);
+        assert_eq!(world.records("INBOX")[0].keywords, 0);
+    }
+
+    #[test]
+    fn a4_an_empty_new_shard_is_harmless() {
+        let mut world = world();
+        world.user();
+        std::fs::create_dir(world.path("INBOX/0007")).unwrap();
+        world.crash();
+        assert_eq!(world.append("INBOX", b"x", 0, &[]), 1);
+    }
+
+    #[test]
+    fn f1_a_half_done_flag_change_is_a_valid_state() {
+        let mut world = world();
+        for _ in 0..2 {
+            world.append("INBOX", b"x", 0, &[]);
+        }
+        std::fs::rename(
+            world.path("INBOX/0000/00000001_.eml"),
+            world.path("INBOX/0000/00000001_S.eml"),
+        )
+        .unwrap();
+        world.crash();
+        let flags: Vec<u8> = world
+            .records("INBOX")
+            .iter()
+            .map(|record| record.flags)
+            .collect();
+        assert_eq!(flags, [flag::SEEN, 0]);
+    }
+
+    #[test]
+    fn f2_a_half_written_small_file_is_passed_over() {
+        let mut world = world();
+        world.append("INBOX", b"x", 0, &["work"]);
+        std::fs::write(world.path("INBOX/.status.json.new"), "{\"uid_va").unwrap();
+        std::fs::write(world.path("INBOX/.keywords/.0000.new"), "0000").unwrap();
+        world.crash();
+        assert_eq!(world.records("INBOX")[0].keywords, 1);
+        world
+            .inbox()
+            .store_flags(
+                &vec![(1, 1)],
+                &order(FlagChange::Add, flag::DELETED, &["home"]),
+            )
+            .unwrap();
+        world.inbox().expunge(None).unwrap();
+        assert_eq!(
+            files(&world.path("INBOX")),
+            [".keywords", "0000", "status.json"]
+        );
+    }
+
+    #[test]
+    fn e1_a_status_written_before_the_removal_only_skips_uids() {
+        let mut world = world();
+        world.append("INBOX", b"x", flag::DELETED, &[]);
+        let text = std::fs::read_to_string(world.path("INBOX/status.json")).unwrap();
+        std::fs::write(
+            world.path("INBOX/status.json"),
+            text.replace("\"uid_next\":1", "\"uid_next\":2"),
+        )
+        .unwrap();
+        world.crash();
+        assert_eq!(world.uids("INBOX"), [1]);
+        assert_eq!(world.append("INBOX", b"x", 0, &[]), 2);
+    }
+
+    #[test]
+    fn m1_a_message_in_both_mailboxes_stays_in_both() {
+        let mut world = world();
+        world.append("INBOX", b"x", 0, &[]);
+        std::fs::hard_link(
+            world.path("INBOX/0000/00000001_.eml"),
+            world.path("Trash/0000/00000001_.eml"),
+        )
+        .unwrap();
+        world.crash();
+        assert_eq!(
+            (world.uids("INBOX"), world.uids("Trash")),
+            (vec![1], vec![1])
+        );
+    }
+
+    #[test]
+    fn b1_half_made_and_half_removed_mailboxes_and_users_are_cleaned_up() {
+        let mut world = world();
+        world.append("INBOX", b"x", 0, &[]);
+        std::fs::create_dir_all(world.path(".new-1700000000/0000")).unwrap();
+        std::fs::rename(world.path("Junk"), world.path(".deleted-1")).unwrap();
+        std::fs::create_dir_all(
+            world
+                .root()
+                .join("domains/example.test/users/.new-bob/mailboxes/INBOX"),
+        )
+        .unwrap();
+        world.crash();
+        assert_eq!(world.uids("INBOX"), [1]);
+        assert_eq!(
+            files(&world.path("")),
+            ["Archive", "Drafts", "INBOX", "Sent", "Trash"]
+        );
+        world
+            .store()
+            .deliver(world.incoming(b"x"), &[owner("bob")])
+            .unwrap();
+        assert_eq!(
+            files(&world.root().join("domains/example.test/users")),
+            ["alice", "bob"]
+        );
+    }
+
+    #[test]
+    fn b2_a_lost_account_file_costs_subscriptions_only() {
+        let mut world = world();
+        world.user().create_mailbox(&name("work"), None).unwrap();
+        let validity = world.mailbox("work").status().unwrap().uid_validity;
+        world.user().delete_mailbox(&name("Junk")).unwrap();
+        std::fs::remove_file(
+            world
+                .root()
+                .join("domains/example.test/users/alice/account.json"),
+        )
+        .unwrap();
+        world.crash();
+        world.user().create_mailbox(&name("Junk"), None).unwrap();
+        assert!(world.mailbox("Junk").status().unwrap().uid_validity > validity);
+    }
+}

@@ -1,0 +1,190 @@
+//! COPY and MOVE between the mailboxes of one user: hard links under new UIDs, never a second copy of the bytes as long as the
+//! file system allows one more name.
+//!
+//! Both mailboxes are locked while messages are looked up and linked, and by MOVE until they are removed: so what is transferred
+//! is what the message is now, and of two MOVEs of one message only the first finds it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, PoisonError};
+
+use ipc::Refusal;
+use ipc::session::UidRanges;
+use ipc::snapshot::Record;
+
+use super::append::{NewMessage, Placing};
+use super::disk::Dir;
+use super::feed;
+use super::mailbox::{Loaded, Mailbox, State, is_not_found};
+use super::message_file;
+use crate::fault::OrFault;
+
+/// What was copied: the k-th source UID became the k-th target UID.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) uid_validity: u32,
+    pub(crate) source: Vec<u32>,
+    pub(crate) target: Vec<u32>,
+}
+
+/// Where messages come from and go to, under their locks.
+struct Pair<'a> {
+    source: Loaded<'a>,
+    /// `None` if it is the source.
+    target: Option<Loaded<'a>>,
+}
+
+/// Open shards of the source.
+type Shards = BTreeMap<u32, Dir>;
+
+impl Mailbox {
+    /// Bytes of the messages `uids`, for the quota, and how many ranges it takes to name them.
+    pub(crate) fn measure(self: &Arc<Self>, uids: &UidRanges) -> Result<(u64, usize), Refusal> {
+        self.with(|state| {
+            let records: Vec<Record> = feed::members(&state.records, uids)
+                .into_iter()
+                .map(|at| state.records[at])
+                .collect();
+            let uids: Vec<u32> = records.iter().map(|record| record.uid).collect();
+            Ok((
+                records.iter().map(|record| record.size).sum(),
+                feed::ranges(&uids).len(),
+            ))
+        })
+    }
+
+    /// Copies messages to `target`, which may be this mailbox; those that are gone are skipped. All or nothing.
+    pub(crate) fn copy(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+        target: &Arc<Self>,
+    ) -> Result<Transfer, Refusal> {
+        let transfer = self.link_to(&mut Pair::lock(self, target)?, uids, target)?;
+        if let Err(refusal) = target.flush(&transfer.target) {
+            target.unlink_pending(&transfer.target);
+            return Err(refusal);
+        }
+        Ok(transfer)
+    }
+
+    /// Moves messages to `target`; those that are gone are skipped. A crash in between leaves a message in both mailboxes, never
+    /// in none.
+    pub(crate) fn move_to(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+        target: &Arc<Self>,
+    ) -> Result<Transfer, Refusal> {
+        let flushing = target
+            .flushing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut pair = Pair::lock(self, target)?;
+        let transfer = self.link_to(&mut pair, uids, target)?;
+        if transfer.source.is_empty() {
+            return Ok(transfer);
+        }
+        // Invariant: the names in the target are on disk before those in the source go.
+        target.flush_locked(pair.target()?, &flushing, &transfer.target)?;
+        self.remove_uids(pair.source.state()?, &transfer.source)?;
+        Ok(transfer)
+    }
+
+    /// Gives messages a name in `target`, not flushed yet.
+    fn link_to(
+        &self,
+        pair: &mut Pair<'_>,
+        uids: &UidRanges,
+        target: &Self,
+    ) -> Result<Transfer, Refusal> {
+        let mut shards = Shards::new();
+        let messages = self.present(pair.source.state()?, uids, &mut shards)?;
+        let mut files = Vec::with_capacity(messages.len());
+        let mut source = Vec::with_capacity(messages.len());
+        for (record, keywords) in messages {
+            let Record {
+                uid,
+                flags,
+                size,
+                internal_date,
+                ..
+            } = record;
+            let Some(from) = shards.get(&message_file::shard_of(uid)) else {
+                continue;
+            };
+            let message = NewMessage {
+                flags,
+                keywords,
+                size,
+                internal_date,
+            };
+            files.push(Placing {
+                from,
+                name: message_file::file_name(uid, flags),
+                message,
+            });
+            source.push(uid);
+        }
+        let state = pair.target()?;
+        let target = target.link_all(state, &files)?;
+        Ok(Transfer {
+            uid_validity: state.status.uid_validity,
+            source,
+            target,
+        })
+    }
+
+    /// Those among `uids` that have a file, as they are now and with the names of their keywords, ascending.
+    fn present(
+        &self,
+        state: &mut State,
+        uids: &UidRanges,
+        shards: &mut Shards,
+    ) -> Result<Vec<(Record, Vec<String>)>, Refusal> {
+        let uids: Vec<u32> = feed::members(&state.records, uids)
+            .into_iter()
+            .map(|at| state.records[at].uid)
+            .collect();
+        let mut messages = Vec::with_capacity(uids.len());
+        for uid in uids {
+            let Some(mut record) = state.record(uid) else {
+                continue;
+            };
+            let shard = message_file::shard_of(uid);
+            let dir = match shards.entry(shard) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(slot) => slot.insert(self.shard(shard).or_fault("open a shard")?),
+            };
+            let stat = dir.stat(&message_file::file_name(uid, record.flags));
+            if is_not_found(&stat) {
+                let Some(found) = self.find_again(state, dir, uid)? else {
+                    continue;
+                };
+                record = found;
+            } else {
+                stat.or_fault("look at a message")?;
+            }
+            messages.push((record, state.keywords.named(record.keywords)));
+        }
+        Ok(messages)
+    }
+}
+
+impl<'a> Pair<'a> {
+    fn lock(source: &'a Arc<Mailbox>, target: &'a Arc<Mailbox>) -> Result<Self, Refusal> {
+        if Arc::ptr_eq(source, target) {
+            return Ok(Self {
+                source: source.load()?,
+                target: None,
+            });
+        }
+        let (source, target) = source.load_both(target)?;
+        Ok(Self {
+            source,
+            target: Some(target),
+        })
+    }
+
+    fn target(&mut self) -> Result<&mut State, Refusal> {
+        self.target.as_mut().unwrap_or(&mut self.source).state()
+    }
+}

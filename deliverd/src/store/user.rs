@@ -1,0 +1,415 @@
+//! One user's mail: which mailboxes there are, and making, renaming and removing them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipc::Refusal;
+use ipc::session::{MAILBOXES_PER_FRAME, MailboxInfo, SpecialUse};
+use tracing::warn;
+
+use super::cache::Cache;
+use super::disk::Dir;
+use super::incoming::Nursery;
+use super::mailbox::{Mailbox, Totals};
+use super::message_file;
+use super::name::MailboxName;
+use super::registry::Registry;
+use super::status::Status;
+use crate::clock;
+use crate::fault::OrFault;
+
+/// Directory of the mailboxes in a user's directory.
+const MAILBOXES: &str = "mailboxes";
+/// How many mailboxes a user can have.
+const MAX_MAILBOXES: usize = 10_000;
+/// How many names a user can subscribe to.
+const MAX_SUBSCRIPTIONS: usize = 10_000;
+
+/// What a new user gets, all subscribed (RFC 6154).
+const FIRST_MAILBOXES: [(&str, Option<SpecialUse>); 6] = [
+    ("INBOX", None),
+    ("Archive", Some(SpecialUse::Archive)),
+    ("Drafts", Some(SpecialUse::Drafts)),
+    ("Junk", Some(SpecialUse::Junk)),
+    ("Sent", Some(SpecialUse::Sent)),
+    ("Trash", Some(SpecialUse::Trash)),
+];
+
+/// A user's mail, bound to one directory.
+pub(crate) struct User {
+    root: Arc<Dir>,
+    cache: Arc<Cache>,
+    nursery: Arc<Nursery>,
+    path: String,
+    tree: Mutex<Tree>,
+    /// Set once and for all when the account was removed: whoever still holds this may do nothing with it.
+    removed: AtomicBool,
+}
+
+struct Tree {
+    mailboxes: BTreeMap<MailboxName, Arc<Mailbox>>,
+    registry: Registry,
+}
+
+impl User {
+    /// Makes the directory of a new user, complete or not at all.
+    pub(super) fn create(users: &Dir, name: &str) -> Result<(), Refusal> {
+        let temporary = format!(".new-{name}");
+        if users.dir(&temporary).is_ok() {
+            users
+                .remove_tree(&temporary)
+                .or_fault("remove a half-made user")?;
+        }
+        users
+            .make_dir(&temporary)
+            .or_fault("make a user's directory")?;
+        let user = users.dir(&temporary).or_fault("open a user's directory")?;
+        let mailboxes = user
+            .make_path(MAILBOXES)
+            .or_fault("make a user's directory")?;
+        let mut registry = Registry::default();
+        for (name, special_use) in FIRST_MAILBOXES {
+            let name = MailboxName::parse(name)?;
+            mailboxes
+                .make_dir(&name.file_name())
+                .or_fault("make a mailbox")?;
+            let mailbox = mailboxes
+                .dir(&name.file_name())
+                .or_fault("make a mailbox")?;
+            mailbox
+                .make_dir(&message_file::shard_name(0))
+                .or_fault("make a mailbox")?;
+            Status::new(registry.next_uid_validity(), special_use)
+                .write(&mailbox)
+                .or_fault("make a mailbox")?;
+            registry.subscribed.insert(name.as_str().to_owned());
+        }
+        registry
+            .write(&user)
+            .and_then(|()| mailboxes.sync())
+            .or_fault("make a user's directory")?;
+        users
+            .rename(&temporary, users, name)
+            .and_then(|()| users.sync())
+            .or_fault("make a user's directory")
+    }
+
+    /// Opens the user's directory `path` beneath `root`.
+    pub(super) fn open(
+        root: &Arc<Dir>,
+        cache: &Arc<Cache>,
+        nursery: &Arc<Nursery>,
+        path: String,
+    ) -> Result<Self, Refusal> {
+        let dir = root.dir(&path).or_fault("open a user's directory")?;
+        let known = Registry::read(&dir).or_fault("read account.json")?;
+        let is_lost = known.is_none();
+        let mut registry = known.unwrap_or_default();
+        let mut mailboxes = BTreeMap::new();
+        let all = dir.make_path(MAILBOXES).or_fault("open the mailboxes")?;
+        for entry in all.entries().or_fault("list the mailboxes")? {
+            if entry.name.starts_with('.') {
+                // Half made, or half removed: nobody was told that it exists.
+                all.remove_tree(&entry.name)
+                    .or_fault("remove what a crash left behind")?;
+                continue;
+            }
+            let Some(name) = MailboxName::from_file_name(&entry.name).filter(|_| entry.is_dir)
+            else {
+                warn!(
+                    user = path,
+                    file = entry.name,
+                    "this is no mailbox and is left alone"
+                );
+                continue;
+            };
+            let place = format!("{path}/{MAILBOXES}/{}", entry.name);
+            let mailbox = Mailbox::new(
+                Arc::clone(root),
+                Arc::clone(cache),
+                Arc::clone(nursery),
+                place,
+            );
+            if is_lost {
+                registry.saw_uid_validity(mailbox.uid_validity().or_fault("read status.json")?);
+            }
+            mailboxes.insert(name, mailbox);
+        }
+        let user = Self {
+            root: Arc::clone(root),
+            cache: Arc::clone(cache),
+            nursery: Arc::clone(nursery),
+            path,
+            tree: Mutex::new(Tree {
+                mailboxes,
+                registry,
+            }),
+            removed: AtomicBool::new(false),
+        };
+        let inbox = MailboxName::inbox();
+        let mut tree = user.tree();
+        if !tree.mailboxes.contains_key(&inbox) {
+            user.add(&mut tree, &inbox, None)?;
+        }
+        drop(tree);
+        Ok(user)
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the account was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        if self.is_removed() {
+            Err(Refusal::NoSuchUser)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The mailbox of that name.
+    pub(crate) fn mailbox(&self, name: &MailboxName) -> Result<Arc<Mailbox>, Refusal> {
+        self.check()?;
+        self.tree()
+            .mailboxes
+            .get(name)
+            .cloned()
+            .ok_or(Refusal::NoSuchMailbox)
+    }
+
+    /// Messages and bytes of all mailboxes.
+    pub(crate) fn totals(&self) -> Result<Totals, Refusal> {
+        let mailboxes: Vec<_> = self.tree().mailboxes.values().cloned().collect();
+        let mut sum = Totals::default();
+        for mailbox in mailboxes {
+            match mailbox.totals() {
+                Ok(totals) => {
+                    sum.messages += totals.messages;
+                    sum.bytes += totals.bytes;
+                }
+                // Deleted since the names were listed.
+                Err(Refusal::NoSuchMailbox) => {}
+                Err(refusal) => return Err(refusal),
+            }
+            self.cache.trim();
+        }
+        Ok(sum)
+    }
+
+    /// A page of the listing, and whether there is more.
+    pub(crate) fn list(&self, after: Option<&str>) -> Result<(Vec<MailboxInfo>, bool), Refusal> {
+        self.check()?;
+        let tree = self.tree();
+        let existing = tree.mailboxes.keys().map(MailboxName::as_str);
+        let all: std::collections::BTreeSet<&str> = existing
+            .chain(tree.registry.subscribed.iter().map(String::as_str))
+            .collect();
+        let mut names = all
+            .into_iter()
+            .filter(|name| after.is_none_or(|after| *name > after));
+        let mut page = Vec::new();
+        for name in names.by_ref().take(MAILBOXES_PER_FRAME) {
+            let known = MailboxName::parse(name).ok();
+            let mailbox = known.as_ref().and_then(|known| tree.mailboxes.get(known));
+            page.push(MailboxInfo {
+                name: name.to_owned(),
+                exists: mailbox.is_some(),
+                subscribed: tree.registry.subscribed.contains(name),
+                special_use: mailbox.map(Mailbox::special_use).transpose()?.flatten(),
+                has_children: known
+                    .is_some_and(|known| tree.mailboxes.range(known.children()).next().is_some()),
+            });
+        }
+        Ok((page, names.next().is_some()))
+    }
+
+    /// Makes a mailbox and its missing parents.
+    pub(crate) fn create_mailbox(
+        &self,
+        name: &MailboxName,
+        special_use: Option<SpecialUse>,
+    ) -> Result<(), Refusal> {
+        self.check()?;
+        let mut tree = self.tree();
+        if tree.mailboxes.contains_key(name) {
+            return Err(Refusal::MailboxExists);
+        }
+        self.add_parents(&mut tree, name)?;
+        self.add(&mut tree, name, special_use)
+    }
+
+    fn add_parents(&self, tree: &mut Tree, name: &MailboxName) -> Result<(), Refusal> {
+        let missing: Vec<_> = name
+            .parents()
+            .filter(|parent| !tree.mailboxes.contains_key(parent))
+            .collect();
+        missing
+            .iter()
+            .try_for_each(|parent| self.add(tree, parent, None))
+    }
+
+    /// Makes one mailbox: a directory that is complete before it gets its name.
+    fn add(
+        &self,
+        tree: &mut Tree,
+        name: &MailboxName,
+        special_use: Option<SpecialUse>,
+    ) -> Result<(), Refusal> {
+        if tree.mailboxes.len() >= MAX_MAILBOXES {
+            return Err(Refusal::NotPermitted);
+        }
+        let uid_validity = tree.registry.next_uid_validity();
+        self.save(tree)?;
+        let all = self.mailboxes()?;
+        let temporary = format!(".new-{uid_validity}");
+        let make = || {
+            all.make_dir(&temporary)?;
+            let mailbox = all.dir(&temporary)?;
+            mailbox.make_dir(&message_file::shard_name(0))?;
+            Status::new(uid_validity, special_use).write(&mailbox)?;
+            all.rename(&temporary, &all, &name.file_name())?;
+            all.sync()
+        };
+        make().or_fault("make a mailbox")?;
+        tree.mailboxes.insert(name.clone(), self.object(name));
+        Ok(())
+    }
+
+    fn object(&self, name: &MailboxName) -> Arc<Mailbox> {
+        let path = format!("{}/{MAILBOXES}/{}", self.path, name.file_name());
+        Mailbox::new(
+            Arc::clone(&self.root),
+            Arc::clone(&self.cache),
+            Arc::clone(&self.nursery),
+            path,
+        )
+    }
+
+    fn mailboxes(&self) -> Result<Dir, Refusal> {
+        self.root
+            .dir(&format!("{}/{MAILBOXES}", self.path))
+            .or_fault("open the mailboxes")
+    }
+
+    fn save(&self, tree: &Tree) -> Result<(), Refusal> {
+        self.root
+            .dir(&self.path)
+            .and_then(|dir| tree.registry.write(&dir))
+            .or_fault("write account.json")
+    }
+
+    /// Removes a mailbox with its messages; what is below it stays.
+    pub(crate) fn delete_mailbox(&self, name: &MailboxName) -> Result<(), Refusal> {
+        self.check()?;
+        // RFC 9051 §6.3.5: it is an error to delete INBOX.
+        if name.is_inbox() {
+            return Err(Refusal::NotPermitted);
+        }
+        let mut tree = self.tree();
+        let mailbox = tree
+            .mailboxes
+            .get(name)
+            .cloned()
+            .ok_or(Refusal::NoSuchMailbox)?;
+        let all = self.mailboxes()?;
+        // The name goes at once and for good; the files behind it follow, after a crash at the next start.
+        let grave = format!(".deleted-{}", clock::micros());
+        mailbox.retire(|| {
+            all.rename(&name.file_name(), &all, &grave)
+                .and_then(|()| all.sync())
+                .or_fault("remove a mailbox")
+        })?;
+        tree.mailboxes.remove(name);
+        drop(tree);
+        all.remove_tree(&grave)
+            .or_fault("remove the files of a deleted mailbox")
+    }
+
+    /// Renames a mailbox and what is below it; renaming INBOX moves its messages instead.
+    pub(crate) fn rename_mailbox(
+        &self,
+        from: &MailboxName,
+        to: &MailboxName,
+    ) -> Result<(), Refusal> {
+        self.check()?;
+        if from.is_inbox() {
+            return self.rename_inbox(to);
+        }
+        let mut tree = self.tree();
+        if !tree.mailboxes.contains_key(from) {
+            return Err(Refusal::NoSuchMailbox);
+        }
+        // A mailbox cannot become its own child.
+        if to.is_below(from) {
+            return Err(Refusal::InvalidMailboxName);
+        }
+        let moving = tree
+            .mailboxes
+            .keys()
+            .filter(|name| *name == from || name.is_below(from));
+        let pairs = moving
+            .map(|name| Ok((name.clone(), name.moved(from, to)?)))
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        if pairs
+            .iter()
+            .any(|(_, new)| tree.mailboxes.contains_key(new))
+        {
+            return Err(Refusal::MailboxExists);
+        }
+        self.add_parents(&mut tree, to)?;
+        let all = self.mailboxes()?;
+        for (old, new) in pairs {
+            let Some(mailbox) = tree.mailboxes.get(&old).cloned() else {
+                continue;
+            };
+            mailbox.retire(|| {
+                all.rename(&old.file_name(), &all, &new.file_name())
+                    .and_then(|()| all.sync())
+                    .or_fault("rename a mailbox")
+            })?;
+            tree.mailboxes.remove(&old);
+            tree.mailboxes.insert(new.clone(), self.object(&new));
+        }
+        Ok(())
+    }
+
+    // RFC 9051 §6.3.6: renaming INBOX moves its messages to a new mailbox and leaves INBOX empty; its children stay.
+    fn rename_inbox(&self, to: &MailboxName) -> Result<(), Refusal> {
+        self.create_mailbox(to, None)?;
+        let (inbox, target) = (self.mailbox(&MailboxName::inbox())?, self.mailbox(to)?);
+        inbox.move_to(&vec![(1, u32::MAX)], &target).map(|_| ())
+    }
+
+    /// Subscribes to a name or ends that.
+    pub(crate) fn subscribe(&self, name: &MailboxName, subscribed: bool) -> Result<(), Refusal> {
+        self.check()?;
+        let mut tree = self.tree();
+        let name = name.as_str().to_owned();
+        if subscribed && tree.registry.subscribed.len() >= MAX_SUBSCRIPTIONS {
+            return Err(Refusal::NotPermitted);
+        }
+        let changed = if subscribed {
+            tree.registry.subscribed.insert(name)
+        } else {
+            tree.registry.subscribed.remove(&name)
+        };
+        if changed { self.save(&tree) } else { Ok(()) }
+    }
+
+    /// Ends the use of this account for everyone who holds it; `last` moves the files away.
+    pub(super) fn retire(&self, last: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let mut tree = self.tree();
+        self.removed.store(true, Ordering::Release);
+        for mailbox in tree.mailboxes.values() {
+            mailbox.retire(|| Ok(()))?;
+        }
+        tree.mailboxes.clear();
+        last()
+    }
+}
