@@ -1,0 +1,320 @@
+//! What smtpd may ask: to take a message for other servers into the queue.
+//!
+//! smtpd talks to the world and may have been taken over by it, so everything it says is parsed and bounded again.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use daemon::channel::{Answered, Events, Service};
+use ipc::delivery::{MessageHandle, RECIPIENTS_PER_FRAME};
+use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest};
+use ipc::{Call, Refusal};
+use mail::address::{Address, ReversePath};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval};
+
+use crate::clock;
+use crate::desk::{self, Desk};
+use crate::queue::journal::{Header, VERSION};
+use crate::queue::{Draft, QueueId};
+
+/// Messages one channel may have open at once.
+const MAX_OPEN: usize = 1024;
+/// An open message nobody says anything about is forgotten.
+const IDLE: Duration = Duration::from_mins(10);
+const CHUNK: usize = 64 * 1024;
+/// RFC 5321 §4.5.3.1: local part and domain, with room for UTF-8.
+const MAX_ACCOUNT: usize = 512;
+
+/// Takes messages in.
+#[derive(Debug)]
+pub struct Intake {
+    /// Where they go.
+    pub desk: Arc<Desk>,
+    /// Whether mail is taken at all.
+    pub enabled: bool,
+    /// Octets a message may have.
+    pub max_size: u64,
+    /// Recipients a message may have.
+    pub max_recipients: usize,
+}
+
+/// The messages one channel has open.
+#[derive(Debug, Default)]
+pub struct Counter(Arc<Mutex<Drawer>>);
+
+#[derive(Debug, Default)]
+struct Drawer {
+    last: u64,
+    open: HashMap<MessageHandle, Incoming>,
+}
+
+/// A message on its way in. Dropping it stops its reader and leaves nothing on disk.
+#[derive(Debug)]
+struct Incoming {
+    envelope: Envelope,
+    recipients: Vec<String>,
+    reader: Reader,
+    touched: Touched,
+}
+
+/// When something was last heard of a message: an order, or bytes of its body.
+#[derive(Debug, Clone)]
+struct Touched(Arc<Mutex<Instant>>);
+
+impl Touched {
+    fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn again(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
+            >= IDLE
+    }
+}
+
+/// Ends the task when it is dropped.
+#[derive(Debug)]
+struct Reader(JoinHandle<io::Result<(Draft, u64)>>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Service<QueueEdge> for Intake {
+    type Peer = Counter;
+
+    fn open(&self, _events: Events<QueueEdge>) -> Counter {
+        let counter = Counter::default();
+        tokio::spawn(sweep(Arc::downgrade(&counter.0)));
+        counter
+    }
+
+    async fn answer(
+        &self,
+        peer: Arc<Counter>,
+        call: Call<QueueRequest>,
+    ) -> Result<Answered<QueueAnswer>, Refusal> {
+        match call.request {
+            QueueRequest::OpenMessage(envelope) => {
+                let (handle, stream) = self.open_message(&peer, envelope).await?;
+                Ok(Answered::with(
+                    QueueAnswer::MessageOpened(handle),
+                    vec![stream],
+                ))
+            }
+            QueueRequest::AddRecipients {
+                message,
+                recipients,
+            } => {
+                self.add_recipients(&peer, message, &recipients)?;
+                Ok(Answered::plain(QueueAnswer::RecipientsAdded))
+            }
+            QueueRequest::CommitMessage { message, size } => {
+                let queue_id = self.commit(&peer, message, size).await?.to_string();
+                Ok(Answered::plain(QueueAnswer::MessageQueued { queue_id }))
+            }
+            QueueRequest::AbortMessage { message } => {
+                peer.lock()
+                    .open
+                    .remove(&message)
+                    .ok_or(Refusal::UnknownHandle)?;
+                Ok(Answered::plain(QueueAnswer::MessageAborted))
+            }
+        }
+    }
+}
+
+impl Intake {
+    async fn open_message(
+        &self,
+        peer: &Counter,
+        envelope: Envelope,
+    ) -> Result<(MessageHandle, OwnedFd), Refusal> {
+        if !self.enabled {
+            return Err(Refusal::RelayDisabled);
+        }
+        check(&envelope)?;
+        if peer.lock().open.len() >= MAX_OPEN {
+            return Err(Refusal::Busy);
+        }
+        let draft = self.desk.with_queue(|queue| queue.draft()).await;
+        let draft = draft.map_err(|error| desk::fault(&error, "begin a message"))?;
+        let (ours, theirs) = pair().map_err(|error| desk::fault(&error, "make a stream"))?;
+        let touched = Touched::now();
+        let reader = Reader(tokio::spawn(fill(
+            draft,
+            ours,
+            self.max_size,
+            touched.clone(),
+        )));
+        let incoming = Incoming {
+            envelope,
+            recipients: Vec::new(),
+            reader,
+            touched,
+        };
+        let mut drawer = peer.lock();
+        drawer.last += 1;
+        let handle = MessageHandle(drawer.last);
+        drawer.open.insert(handle, incoming);
+        Ok((handle, theirs))
+    }
+
+    fn add_recipients(
+        &self,
+        peer: &Counter,
+        handle: MessageHandle,
+        addresses: &[String],
+    ) -> Result<(), Refusal> {
+        if addresses.len() > RECIPIENTS_PER_FRAME {
+            return Err(Refusal::TooManyRecipients);
+        }
+        let parse = |text: &String| {
+            Address::parse(text)
+                .map(|address| address.to_string())
+                .map_err(|error| Refusal::Invalid(format!("a recipient is no address: {error}")))
+        };
+        let addresses = addresses.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let mut drawer = peer.lock();
+        let incoming = drawer.open.get_mut(&handle).ok_or(Refusal::UnknownHandle)?;
+        incoming.touched.again();
+        for address in addresses {
+            if !incoming.recipients.contains(&address) {
+                incoming.recipients.push(address);
+            }
+        }
+        if incoming.recipients.len() > self.max_recipients {
+            return Err(Refusal::TooManyRecipients);
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        peer: &Counter,
+        handle: MessageHandle,
+        size: u64,
+    ) -> Result<QueueId, Refusal> {
+        let mut incoming = peer
+            .lock()
+            .open
+            .remove(&handle)
+            .ok_or(Refusal::UnknownHandle)?;
+        if size > self.max_size {
+            return Err(Refusal::MessageTooLarge);
+        }
+        if incoming.recipients.is_empty() {
+            return Err(Refusal::Invalid("a message without recipients".into()));
+        }
+        // Ends with the stream; if that never ends, the call's deadline drops all of this.
+        let read = (&mut incoming.reader.0)
+            .await
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let (draft, written) = read.map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => Refusal::MessageTooLarge,
+            _ => desk::fault(&error, "write a message"),
+        })?;
+        if written != size {
+            return Err(Refusal::SizeMismatch);
+        }
+        let id = QueueId::generate().map_err(|error| desk::fault(&error, "make a queue id"))?;
+        let header = Header {
+            version: VERSION,
+            queued: clock::now(),
+            size,
+            reverse_path: incoming.envelope.reverse_path.clone(),
+            account: incoming.envelope.account.clone(),
+            smtp_utf8: incoming.envelope.smtp_utf8,
+            eight_bit: incoming.envelope.eight_bit,
+            recipients: std::mem::take(&mut incoming.recipients),
+        };
+        self.desk.enqueue(id, draft, header).await?;
+        Ok(id)
+    }
+}
+
+impl Counter {
+    fn lock(&self) -> MutexGuard<'_, Drawer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check(envelope: &Envelope) -> Result<(), Refusal> {
+    ReversePath::parse(&envelope.reverse_path)
+        .map_err(|error| Refusal::Invalid(format!("the reverse-path is no address: {error}")))?;
+    match &envelope.account {
+        Some(account) if account.len() > MAX_ACCOUNT || account.chars().any(char::is_control) => {
+            Err(Refusal::Invalid("the account is no user name".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}
+
+/// Writes what comes over the stream into the file, one bounded piece after the other.
+async fn fill(
+    draft: Draft,
+    mut stream: UnixStream,
+    max_size: u64,
+    touched: Touched,
+) -> io::Result<(Draft, u64)> {
+    let mut file = tokio::fs::File::from_std(draft.file().try_clone()?);
+    let mut piece = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        let count = stream.read(&mut piece).await?;
+        if count == 0 {
+            break;
+        }
+        touched.again();
+        size += count as u64;
+        if size > max_size {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        file.write_all(&piece[..count]).await?;
+    }
+    file.flush().await?;
+    Ok((draft, size))
+}
+
+/// Forgets messages nobody says anything about, as long as the channel lives.
+async fn sweep(drawer: Weak<Mutex<Drawer>>) {
+    let mut beat = interval(Duration::from_mins(1));
+    loop {
+        beat.tick().await;
+        let Some(drawer) = drawer.upgrade() else {
+            return;
+        };
+        let mut drawer = drawer.lock().unwrap_or_else(PoisonError::into_inner);
+        drawer.open.retain(|handle, incoming| {
+            let keep = !incoming.touched.is_idle();
+            if !keep {
+                tracing::warn!(
+                    handle = handle.0,
+                    "an open message nobody committed is forgotten"
+                );
+            }
+            keep
+        });
+    }
+}

@@ -1,0 +1,127 @@
+//! All relayd may ask of others: deliverd, to put a report into the INBOX of its addressee.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::channel::{Answered, CallError, Client};
+use ipc::Context;
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, RECIPIENTS_PER_FRAME};
+use ipc::relay::DeliveryEdge;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tracing::warn;
+
+/// How long an answer may take; a report that cannot be brought now is brought later.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where mail for an address goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// The domain is one of ours; aliases are expanded.
+    Ours {
+        /// Users here.
+        local: Vec<String>,
+        /// Addresses elsewhere that an alias names.
+        remote: Vec<String>,
+    },
+    /// The domain is not one of ours.
+    Foreign,
+}
+
+/// The channel to deliverd. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ask(Client<DeliveryEdge>);
+
+impl Ask {
+    /// Will ask over this socket file; connects when something is to be asked.
+    #[must_use]
+    pub fn new(deliverd: PathBuf) -> Self {
+        Self(Client::new(deliverd))
+    }
+
+    /// Where does mail of `size` octets for `address` go?
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn resolve(&self, address: &str, size: u64) -> Result<Route, CallError> {
+        let request = DeliveryRequest::ResolveRecipient {
+            address: address.to_owned(),
+            size,
+        };
+        match self
+            .0
+            .ask(Context::default(), PATIENCE, request)
+            .await?
+            .answer
+        {
+            DeliveryAnswer::RecipientResolved { local, remote } => {
+                Ok(Route::Ours { local, remote })
+            }
+            DeliveryAnswer::RecipientForeign => Ok(Route::Foreign),
+            answer => Err(nonsense(&answer)),
+        }
+    }
+
+    /// Puts a message into the INBOX of local users; durable when this returns `Ok`.
+    ///
+    /// # Errors
+    /// [`CallError`]; unless deliverd died while it answered, nothing was delivered.
+    pub async fn deliver(&self, recipients: &[String], message: &[u8]) -> Result<(), CallError> {
+        // The handle of a message is good on its own connection only.
+        let link = self.0.pinned(PATIENCE).await?;
+        let call = |request| link.call(Context::default(), PATIENCE, request);
+        let Answered { answer, fds } = call(DeliveryRequest::OpenMessage).await?;
+        let DeliveryAnswer::MessageOpened(handle) = answer else {
+            return Err(nonsense(&answer));
+        };
+        let mut stream = only_stream(fds)?;
+        for page in recipients.chunks(RECIPIENTS_PER_FRAME) {
+            let request = DeliveryRequest::AddRecipients {
+                message: handle,
+                recipients: page.to_vec(),
+            };
+            match call(request).await?.answer {
+                DeliveryAnswer::RecipientsAdded => {}
+                answer => return Err(nonsense(&answer)),
+            }
+        }
+        let writing = async {
+            stream.write_all(message).await?;
+            stream.shutdown().await
+        };
+        if !matches!(timeout(PATIENCE, writing).await, Ok(Ok(()))) {
+            warn!("the stream of a report broke");
+            return Err(CallError::Unavailable);
+        }
+        let request = DeliveryRequest::CommitMessage {
+            message: handle,
+            size: message.len() as u64,
+        };
+        match call(request).await?.answer {
+            DeliveryAnswer::MessageDelivered => Ok(()),
+            answer => Err(nonsense(&answer)),
+        }
+    }
+}
+
+fn only_stream(fds: Vec<OwnedFd>) -> Result<UnixStream, CallError> {
+    let Ok([fd]) = <[OwnedFd; 1]>::try_from(fds) else {
+        warn!("bug: deliverd opened a message without its one stream");
+        return Err(CallError::Unavailable);
+    };
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    let watched = stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream));
+    watched.map_err(|error| {
+        warn!(%error, "cannot use the stream of a message");
+        CallError::Unavailable
+    })
+}
+
+fn nonsense(answer: &DeliveryAnswer) -> CallError {
+    warn!(?answer, "bug: an answer to another question");
+    CallError::Unavailable
+}

@@ -1,0 +1,297 @@
+//! One attempt: a message's recipients at one destination, host after host until one of them answers for good or ill.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mail::address::Address;
+use smtp::auth::Credentials;
+use smtp::client::{Envelope, Origin, Outcome, Verdict};
+use tokio::fs::File;
+use tracing::{info, warn};
+
+use crate::dial::{Begins, Heard, Phone, Target};
+use crate::dns::{Dns, Host, NoHost};
+use crate::lanes::Destination;
+use crate::tls::Policy;
+
+/// Connections tried in one attempt.
+const MAX_CONNECTIONS: usize = 10;
+/// RFC 8314 §3.3: submission over TLS from the start.
+const SUBMISSIONS: u16 = 465;
+
+/// Knows the way to every destination.
+#[derive(Debug)]
+pub struct Carrier {
+    /// Asks DNS.
+    pub dns: Dns,
+    /// Connects.
+    pub phone: Arc<Phone>,
+    /// Port of other domains' servers.
+    pub port: u16,
+    /// Where everything goes, if it does.
+    pub smarthost: Option<Smarthost>,
+}
+
+/// The one server that takes everything.
+#[derive(Debug, Clone)]
+pub struct Smarthost {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// How to log in there.
+    pub credentials: Option<Credentials>,
+}
+
+/// What became of the recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Done, later, never.
+    pub outcome: Outcome,
+    /// RFC 3463 status.
+    pub status: String,
+    /// The reply, or the fault, on one line.
+    pub text: String,
+    /// A remote server's words.
+    pub remote: bool,
+    /// Which host it was.
+    pub host: Option<String>,
+}
+
+impl Smarthost {
+    // A password, or mail, must not go to an impostor, so the certificate is verified when there is a password. On a loopback
+    // address nobody can stand between, and no public certificate exists for it: TLS is still asked for, not its certificate.
+    fn policy(&self) -> Policy {
+        let loopback = self.host == "localhost"
+            || self
+                .host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        match (&self.credentials, loopback) {
+            (None, _) => Policy::Opportunistic,
+            (Some(_), true) => Policy::Required,
+            (Some(_), false) => Policy::Verified,
+        }
+    }
+}
+
+impl Carrier {
+    /// Takes a message to a destination. The findings come in the order of the envelope's recipients.
+    pub async fn attempt(
+        &self,
+        destination: &Destination,
+        envelope: &Envelope,
+        body: impl Fn() -> io::Result<std::fs::File>,
+    ) -> Vec<Finding> {
+        let hosts = match self.hosts(destination).await {
+            Ok(hosts) => hosts,
+            Err(no_host) => return vec![no_host.into(); envelope.recipients.len()],
+        };
+        let mut failures = Vec::new();
+        let mut connections = 0;
+        'hosts: for host in hosts {
+            let addresses = match self.dns.addresses(&host.name).await {
+                Ok(addresses) => addresses,
+                Err(fault) => {
+                    failures.push(Finding::from(fault));
+                    continue;
+                }
+            };
+            if addresses.is_empty() {
+                failures.push(Finding::ours(
+                    "4.4.4",
+                    format!("the mail server {} has no address", host.name),
+                ));
+            }
+            for address in addresses {
+                connections += 1;
+                if connections > MAX_CONNECTIONS {
+                    break 'hosts;
+                }
+                let target = self.target(destination, &host.name, address);
+                match self.visit(&target, envelope, &body).await {
+                    Ok(results) => return in_order(envelope, &results, &target.host),
+                    Err((finding, next)) => {
+                        info!(host = target.host, address = %target.address, reason = finding.text, "this host takes no mail now");
+                        failures.push(finding);
+                        if next == Next::Host {
+                            continue 'hosts;
+                        }
+                    }
+                }
+            }
+        }
+        vec![worst(failures); envelope.recipients.len()]
+    }
+
+    async fn hosts(&self, destination: &Destination) -> Result<Vec<Host>, NoHost> {
+        match (destination, &self.smarthost) {
+            (Destination::Domain(domain), _) => self.dns.hosts(domain).await,
+            (Destination::Smarthost, Some(smarthost)) => Ok(vec![Host {
+                name: smarthost.host.clone(),
+                preference: 0,
+            }]),
+            // The configuration changed since; the message is sorted anew at its next turn.
+            (Destination::Smarthost, None) => Err(NoHost::Temporary(
+                "smarthost".into(),
+                "there is none".into(),
+            )),
+        }
+    }
+
+    fn target(&self, destination: &Destination, host: &str, address: std::net::IpAddr) -> Target {
+        let smarthost = self
+            .smarthost
+            .as_ref()
+            .filter(|_| *destination == Destination::Smarthost);
+        let port = smarthost.map_or(self.port, |smarthost| smarthost.port);
+        let implicit = smarthost.is_some() && port == SUBMISSIONS;
+        Target {
+            host: host.to_owned(),
+            address: SocketAddr::new(address, port),
+            policy: smarthost.map_or(Policy::Opportunistic, Smarthost::policy),
+            begins: if implicit { Begins::Tls } else { Begins::Clear },
+            credentials: smarthost.and_then(|smarthost| smarthost.credentials.clone()),
+        }
+    }
+
+    async fn visit(
+        &self,
+        target: &Target,
+        envelope: &Envelope,
+        body: &impl Fn() -> io::Result<std::fs::File>,
+    ) -> Result<Vec<(Address, Verdict)>, (Finding, Next)> {
+        let mut target = target.clone();
+        loop {
+            let file = match body() {
+                Ok(file) => File::from_std(file),
+                Err(error) => {
+                    tracing::error!(%error, "a queued body cannot be read");
+                    return Err((
+                        Finding::ours("4.3.0", "the queued message cannot be read".into()),
+                        Next::Address,
+                    ));
+                }
+            };
+            let host = Some(target.host.clone());
+            match self.phone.dial(&target, envelope.clone(), file).await {
+                Heard::Results(results) => return Ok(results),
+                Heard::Refused(verdict) => {
+                    return Err((Finding::of(&verdict, target.host), Next::Host));
+                }
+                Heard::Unreachable(text) => {
+                    let text = format!("{}: {text}", target.address);
+                    return Err((
+                        Finding {
+                            host,
+                            ..Finding::ours("4.4.1", text)
+                        },
+                        Next::Address,
+                    ));
+                }
+                // RFC 7435: when encryption cannot be had, clear text is what there would have been without it.
+                Heard::TlsBroken(error)
+                    if target.policy == Policy::Opportunistic && target.begins == Begins::Clear =>
+                {
+                    warn!(
+                        host = target.host,
+                        error, "TLS failed; trying this host again in clear text"
+                    );
+                    target.begins = Begins::ClearOnly;
+                }
+                Heard::TlsBroken(error) => {
+                    warn!(
+                        host = target.host,
+                        error, "TLS is required and cannot be had"
+                    );
+                    let text = format!("TLS with {} failed: {error}", target.host);
+                    return Err((
+                        Finding {
+                            host,
+                            ..Finding::ours("4.7.5", text)
+                        },
+                        Next::Address,
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Where to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Address,
+    Host,
+}
+
+impl Finding {
+    fn ours(status: &str, text: String) -> Self {
+        let outcome = if status.starts_with('5') {
+            Outcome::Permanent
+        } else {
+            Outcome::Temporary
+        };
+        Self {
+            outcome,
+            status: status.into(),
+            text,
+            remote: false,
+            host: None,
+        }
+    }
+
+    fn of(verdict: &Verdict, host: String) -> Self {
+        // The class of the status must fit what we make of it: RFC 3463 §2.
+        let class = match verdict.outcome {
+            Outcome::Delivered => 2,
+            Outcome::Temporary => 4,
+            Outcome::Permanent => 5,
+        };
+        let enhanced = verdict
+            .reply
+            .enhanced()
+            .map_or((0, 0), |enhanced| (enhanced.subject, enhanced.detail));
+        Self {
+            outcome: verdict.outcome,
+            status: format!("{class}.{}.{}", enhanced.0, enhanced.1),
+            text: bounded(&verdict.reply.to_string()),
+            remote: verdict.origin == Origin::Remote,
+            host: Some(host),
+        }
+    }
+}
+
+impl From<NoHost> for Finding {
+    fn from(no_host: NoHost) -> Self {
+        Self::ours(no_host.status(), no_host.to_string())
+    }
+}
+
+/// Longest reply that is kept; a hostile server may send a hundred lines.
+const MAX_TEXT: usize = 500;
+
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+}
+
+/// The machine keeps the order of the recipients.
+fn in_order(envelope: &Envelope, results: &[(Address, Verdict)], host: &str) -> Vec<Finding> {
+    let finding = |index: usize| match results.get(index) {
+        Some((_, verdict)) => Finding::of(verdict, host.to_owned()),
+        None => Finding::ours("4.3.0", "bug: a recipient without a result".into()),
+    };
+    (0..envelope.recipients.len()).map(finding).collect()
+}
+
+/// As long as one host may still take it, it is tried again.
+fn worst(failures: Vec<Finding>) -> Finding {
+    let temporary = failures
+        .iter()
+        .rposition(|finding| finding.outcome != Outcome::Permanent);
+    let place = temporary.or(failures.len().checked_sub(1));
+    place
+        .and_then(|place| failures.into_iter().nth(place))
+        .unwrap_or_else(|| Finding::ours("4.4.4", "no host to try".into()))
+}

@@ -1,0 +1,135 @@
+//! What everybody in relayd shares: the queue, its schedule, and the counts for the operator.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipc::Refusal;
+use tokio::sync::Notify;
+use tracing::{error, info};
+
+use crate::clock;
+use crate::queue::journal::Header;
+use crate::queue::{Draft, Queue, QueueId};
+use crate::schedule::Schedule;
+
+/// The shared state.
+#[derive(Debug)]
+pub struct Desk {
+    queue: Arc<Queue>,
+    schedule: Mutex<Schedule>,
+    /// Rung when something may be due earlier than thought.
+    pub bell: Notify,
+    /// Recipients delivered since the start.
+    pub delivered: AtomicU64,
+    /// Recipients that failed for good since the start.
+    pub failed: AtomicU64,
+}
+
+impl Desk {
+    /// Takes the queue over, with all the messages that are in it.
+    ///
+    /// # Errors
+    /// When the queue directory cannot be read.
+    pub fn new(queue: Queue) -> io::Result<Self> {
+        let mut schedule = Schedule::default();
+        for message in queue.recover()? {
+            schedule.insert(message.id, message.due);
+        }
+        info!(messages = schedule.len(), "queue read");
+        Ok(Self {
+            queue: Arc::new(queue),
+            schedule: Mutex::new(schedule),
+            bell: Notify::new(),
+            delivered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    /// The schedule. Held for moments only.
+    pub fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with the queue on a thread that may block.
+    ///
+    /// # Errors
+    /// What `work` says; `Other` for a bug in it.
+    pub async fn with_queue<T, F>(&self, work: F) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Queue) -> io::Result<T> + Send + 'static,
+    {
+        let queue = Arc::clone(&self.queue);
+        let done = tokio::task::spawn_blocking(move || work(&queue)).await;
+        done.unwrap_or_else(|panic| Err(io::Error::other(format!("bug: {panic}"))))
+    }
+
+    /// Opens the body of a message; a few microseconds on a local disk.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidData` when it has not the size it was queued with.
+    pub fn body(&self, id: QueueId, size: u64) -> io::Result<std::fs::File> {
+        let file = self.queue.body(id)?;
+        if file.metadata()?.len() == size {
+            Ok(file)
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{id}.eml has not the size it was queued with"),
+            ))
+        }
+    }
+
+    /// Makes a message durable and due at once. Goes on to its end even if nobody waits for it any more, so that no message
+    /// is on disk and not in the schedule.
+    ///
+    /// # Errors
+    /// [`Refusal::DiskFull`] or [`Refusal::StorageFault`]; then nothing is left of it.
+    pub async fn enqueue(
+        self: &Arc<Self>,
+        id: QueueId,
+        draft: Draft,
+        header: Header,
+    ) -> Result<(), Refusal> {
+        let desk = Arc::clone(self);
+        let work = tokio::spawn(async move {
+            let (size, recipients, from) = (
+                header.size,
+                header.recipients.len(),
+                header.reverse_path.clone(),
+            );
+            desk.with_queue(move |queue| queue.commit(id, &draft, &header))
+                .await?;
+            info!(%id, from, size, recipients, "queued");
+            desk.schedule().insert(id, clock::now());
+            desk.bell.notify_one();
+            Ok(())
+        });
+        match work.await {
+            Ok(queued) => queued.map_err(|error| fault(&error, "queue a message")),
+            Err(panic) => Err(fault(&io::Error::other(panic), "queue a message")),
+        }
+    }
+
+    /// Counts recipients that are done.
+    pub fn count(&self, delivered: u64, failed: u64) {
+        self.delivered.fetch_add(delivered, Ordering::Relaxed);
+        self.failed.fetch_add(failed, Ordering::Relaxed);
+    }
+}
+
+/// What an asker is told about a failing disk; the log has the details.
+#[must_use]
+pub fn fault(error: &io::Error, what: &'static str) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            error!(%error, "the disk is full: cannot {what}");
+            Refusal::DiskFull
+        }
+        _ => {
+            error!(%error, "cannot {what}");
+            Refusal::StorageFault
+        }
+    }
+}

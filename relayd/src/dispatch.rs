@@ -1,0 +1,341 @@
+//! The heart of relayd: takes what is due, gives it its turn, records what came of it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::Stop;
+use smtp::client::{Envelope, Outcome as Verdict};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::{Instrument, error, info, info_span, warn};
+
+use crate::attempt::{Carrier, Finding};
+use crate::clock;
+use crate::desk::Desk;
+use crate::lanes::{Destination, Job, Lanes};
+use crate::queue::journal::{Attempted, Fate, Outcome, Record};
+use crate::queue::{Opened, QueueId};
+use crate::reporter::Reporter;
+use crate::schedule::{self, Due};
+
+/// How long attempts may go on once relayd is to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// The dispatcher looks at the clock at least this often: the time of day may jump.
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+/// Messages planned in one go before jobs are started.
+const PLANNED_AT_ONCE: usize = 64;
+/// A message that is still due after its round (a report that waits, a disk that fails) comes back after this.
+const PAUSE: i64 = 60;
+
+/// Takes messages out.
+#[derive(Debug)]
+pub struct Dispatcher {
+    /// The queue.
+    pub desk: Arc<Desk>,
+    /// The ways out.
+    pub carrier: Carrier,
+    /// Tells senders.
+    pub reporter: Reporter,
+    /// Seconds between attempts.
+    pub waits: Vec<u32>,
+}
+
+/// What a task of the dispatcher ends with.
+enum Done {
+    Job(Job),
+    Round,
+}
+
+impl Dispatcher {
+    /// Works until `stop`; then lets running attempts end for a while. What is unfinished stays in the queue.
+    pub async fn run(self: Arc<Self>, mut lanes: Lanes, stop: Stop) {
+        let mut tasks: JoinSet<Done> = JoinSet::new();
+        // Jobs of each message that are not over: when the last one is, its round is.
+        let mut rounds: HashMap<QueueId, usize> = HashMap::new();
+        loop {
+            let more = self.plan_due(&mut lanes, &mut rounds, &mut tasks).await;
+            while let Some(job) = lanes.start_next() {
+                tasks.spawn(guard(Done::Job(job.clone()), Arc::clone(&self).work(job)));
+            }
+            tokio::select! {
+                Some(done) = tasks.join_next() => self.finish(done, &mut lanes, &mut rounds, &mut tasks),
+                () = self.desk.bell.notified() => {}
+                () = sleep(if more { Duration::ZERO } else { self.until_due() }) => {}
+                () = stop.requested() => break,
+            }
+        }
+        self.drain(lanes, rounds, tasks).await;
+    }
+
+    /// A task is over; with the last job of a message its round ends.
+    fn finish(
+        self: &Arc<Self>,
+        done: Result<Done, JoinError>,
+        lanes: &mut Lanes,
+        rounds: &mut HashMap<QueueId, usize>,
+        tasks: &mut JoinSet<Done>,
+    ) {
+        let job = match done {
+            Ok(Done::Job(job)) => job,
+            Ok(Done::Round) => return,
+            Err(error) => return error!(%error, "bug: a task was lost"),
+        };
+        lanes.done(&job.destination);
+        if let Some(left) = rounds.get_mut(&job.id) {
+            *left -= 1;
+            if *left == 0 {
+                rounds.remove(&job.id);
+                self.end_round(job.id, tasks);
+            }
+        }
+    }
+
+    /// Sorts due messages into lanes. Tells whether more are due.
+    async fn plan_due(
+        self: &Arc<Self>,
+        lanes: &mut Lanes,
+        rounds: &mut HashMap<QueueId, usize>,
+        tasks: &mut JoinSet<Done>,
+    ) -> bool {
+        for _ in 0..PLANNED_AT_ONCE {
+            let Some(due) = self.desk.schedule().take_due(clock::now()) else {
+                return false;
+            };
+            // Its last round still runs (a removal that failed put it back): never two rounds of a message at once.
+            if rounds.contains_key(&due.id) {
+                self.desk.schedule().settle(due.id, clock::now() + PAUSE);
+                continue;
+            }
+            match self.plan(due).await {
+                Ok(destinations) if destinations.is_empty() => self.end_round(due.id, tasks),
+                Ok(destinations) => {
+                    rounds.insert(due.id, destinations.len());
+                    destinations.into_iter().for_each(|destination| {
+                        lanes.push(Job {
+                            id: due.id,
+                            destination,
+                        })
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.desk.schedule().remove(due.id);
+                    warn!(id = %due.id, "a message vanished from the queue directory");
+                }
+                Err(error) => {
+                    error!(id = %due.id, %error, "a message cannot be read; trying again later");
+                    self.desk.schedule().settle(due.id, clock::now() + PAUSE);
+                }
+            }
+        }
+        true
+    }
+
+    async fn plan(&self, due: Due) -> io::Result<Vec<Destination>> {
+        let opened = self
+            .desk
+            .with_queue(move |queue| queue.message(due.id))
+            .await?;
+        let domains =
+            opened
+                .snapshot()
+                .due_domains(if due.hurried { i64::MAX } else { clock::now() });
+        Ok(match &self.carrier.smarthost {
+            Some(_) if !domains.is_empty() => vec![Destination::Smarthost],
+            _ => domains.into_iter().map(Destination::Domain).collect(),
+        })
+    }
+
+    fn until_due(&self) -> Duration {
+        let next = self.desk.schedule().next_due();
+        let wait = next.map_or(i64::MAX, |due| due.saturating_sub(clock::now()));
+        Duration::from_secs(u64::try_from(wait).unwrap_or(0)).min(LONGEST_SLEEP)
+    }
+
+    /// One job: attempt, then record.
+    async fn work(self: Arc<Self>, job: Job) {
+        let span = info_span!("attempt", id = %job.id);
+        async {
+            if let Err(error) = self.try_work(&job).await
+                // The operator removed it meanwhile.
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                error!(%error, "an attempt could not be made or recorded");
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    async fn try_work(&self, job: &Job) -> io::Result<()> {
+        let id = job.id;
+        let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
+        let message = opened.snapshot();
+        let mine = |recipient: &crate::queue::Recipient| match &job.destination {
+            Destination::Smarthost => true,
+            Destination::Domain(domain) => recipient.address.domain() == domain,
+        };
+        let recipients: Vec<_> = message
+            .waiting()
+            .filter(|(_, recipient)| mine(recipient))
+            .collect();
+        let envelope = Envelope {
+            sender: message.reverse_path.clone(),
+            recipients: recipients
+                .iter()
+                .map(|(_, recipient)| recipient.address.clone())
+                .collect(),
+            size: message.header.size,
+            eight_bit: message.header.eight_bit,
+            smtputf8: message.header.smtp_utf8,
+        };
+        let body = || self.desk.body(id, message.header.size);
+        let findings = self
+            .carrier
+            .attempt(&job.destination, &envelope, body)
+            .await;
+        let now = clock::now();
+        let outcome =
+            |((index, recipient), finding): (&(usize, &crate::queue::Recipient), Finding)| {
+                // The second that runs is rounded up: a wait is never shorter than it says, nor over before it is recorded.
+                let next = schedule::next_attempt(&self.waits, recipient.attempts + 1, now + 1);
+                self.judge(*index, recipient, finding, next)
+            };
+        let results: Vec<_> = recipients.iter().zip(findings).map(outcome).collect();
+        self.record(opened, Attempted { at: now, results }).await
+    }
+
+    fn judge(
+        &self,
+        index: usize,
+        recipient: &crate::queue::Recipient,
+        finding: Finding,
+        next: Option<i64>,
+    ) -> Outcome {
+        let (to, host, attempts) = (
+            &recipient.address,
+            finding.host.as_deref(),
+            recipient.attempts + 1,
+        );
+        let (mut status, text) = (finding.status, finding.text);
+        let fate = match (finding.outcome, next) {
+            (Verdict::Delivered, _) => {
+                info!(%to, host, text, "delivered");
+                Fate::Delivered
+            }
+            (Verdict::Temporary, Some(next)) => {
+                info!(%to, host, text, attempts, next, "deferred");
+                Fate::Deferred { next }
+            }
+            (Verdict::Temporary, None) => {
+                warn!(%to, host, text, attempts, "given up after the last attempt");
+                // RFC 3463 §3.5: X.4.7, delivery time expired.
+                "4.4.7".clone_into(&mut status);
+                Fate::Failed
+            }
+            (Verdict::Permanent, _) => {
+                warn!(%to, host, text, "failed");
+                Fate::Failed
+            }
+        };
+        let recipient = u32::try_from(index).unwrap_or(u32::MAX);
+        Outcome {
+            recipient,
+            fate,
+            status,
+            text,
+            remote: finding.remote,
+            host: finding.host,
+        }
+    }
+
+    /// Makes the results durable before anything depends on them.
+    async fn record(&self, opened: Arc<Opened>, attempted: Attempted) -> io::Result<()> {
+        let count = |fate| {
+            attempted
+                .results
+                .iter()
+                .filter(|outcome| outcome.fate == fate)
+                .count() as u64
+        };
+        let (delivered, failed) = (count(Fate::Delivered), count(Fate::Failed));
+        self.desk
+            .with_queue(move |_| opened.append(&Record::Attempted(attempted)))
+            .await?;
+        self.desk.count(delivered, failed);
+        Ok(())
+    }
+
+    fn end_round(self: &Arc<Self>, id: QueueId, tasks: &mut JoinSet<Done>) {
+        tasks.spawn(guard(Done::Round, Arc::clone(self).settle(id)));
+    }
+
+    /// All jobs of a message are over: report, remove, or wait for the next round.
+    async fn settle(self: Arc<Self>, id: QueueId) {
+        if !self.desk.schedule().contains(id) {
+            return;
+        }
+        match self.try_settle(id).await {
+            Ok(Some(due)) => self.desk.schedule().settle(id, due),
+            Ok(None) => {
+                self.desk.schedule().remove(id);
+            }
+            Err(error) => {
+                error!(%id, %error, "the end of a round could not be recorded");
+                self.desk.schedule().settle(id, clock::now() + PAUSE);
+            }
+        }
+        self.desk.bell.notify_one();
+    }
+
+    async fn try_settle(&self, id: QueueId) -> io::Result<Option<i64>> {
+        let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
+        let told = self.reporter.report(&opened).await;
+        let due = match opened.snapshot().next_due() {
+            Some(due) => due,
+            None if told => {
+                self.desk.with_queue(move |queue| queue.remove(id)).await?;
+                info!(%id, "done");
+                return Ok(None);
+            }
+            None => 0,
+        };
+        let earliest = clock::now() + PAUSE;
+        // A report that waits comes back with the next round, and soon.
+        Ok(Some(if due <= clock::now() {
+            earliest
+        } else if told {
+            due
+        } else {
+            due.min(earliest)
+        }))
+    }
+
+    async fn drain(
+        self: &Arc<Self>,
+        mut lanes: Lanes,
+        mut rounds: HashMap<QueueId, usize>,
+        mut tasks: JoinSet<Done>,
+    ) {
+        let ended = timeout(GRACE, async {
+            while let Some(done) = tasks.join_next().await {
+                self.finish(done, &mut lanes, &mut rounds, &mut tasks);
+            }
+        });
+        if ended.await.is_err() {
+            warn!(
+                unfinished = tasks.len(),
+                "attempts that took too long are cut off; their mail stays in the queue"
+            );
+        }
+    }
+}
+
+/// A panic in one attempt must lose neither its place in the lanes nor its message.
+async fn guard(done: Done, work: impl Future<Output = ()> + Send + 'static) -> Done {
+    if let Err(panic) = tokio::spawn(work).await {
+        error!(%panic, "bug: an attempt panicked");
+    }
+    done
+}

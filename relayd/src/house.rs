@@ -1,0 +1,175 @@
+//! The whole daemon: what it is made of, how it starts and stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use daemon::channel::serve;
+use daemon::config::{Config, Relay};
+use daemon::{Birth, StartError};
+use mail::address::Domain;
+use rustls::RootCertStore;
+use smtp::auth::{Credentials, Secret};
+use smtp::client::{self, Timeouts};
+use tracing::{info, warn};
+
+use crate::answer::intake::Intake;
+use crate::answer::operator::Operator;
+use crate::ask::Ask;
+use crate::attempt::{Carrier, Smarthost};
+use crate::desk::Desk;
+use crate::dial::Phone;
+use crate::dispatch::Dispatcher;
+use crate::dns::Dns;
+use crate::lanes::Lanes;
+use crate::queue::Queue;
+use crate::reporter::Reporter;
+use crate::tls::{self, Tls};
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// [`StartError`] when it cannot start.
+pub async fn run(mut birth: Birth) -> Result<(), StartError> {
+    let started = Instant::now();
+    let config = birth.config.clone();
+    let hostname = domain(config.hostname.as_str())?;
+    let carrier = carrier(&birth, &hostname)?;
+    let desk = Arc::new(open_queue(&config)?);
+    let intake = Intake {
+        desk: Arc::clone(&desk),
+        enabled: config.relay.enabled,
+        max_size: config.smtp.max_message_size.value(),
+        max_recipients: count(config.smtp.max_recipients.value()),
+    };
+    let operator = Operator {
+        desk: Arc::clone(&desk),
+        started,
+    };
+    let smtpd = tokio::spawn(serve(
+        birth.packet_listener("smtpd")?,
+        Arc::new(intake),
+        birth.stop.clone(),
+    ));
+    let ctl = tokio::spawn(serve(
+        birth.packet_listener("ctl")?,
+        Arc::new(operator),
+        birth.stop.clone(),
+    ));
+    for name in birth.inherited.rest() {
+        warn!(name, "a socket was handed over that nobody serves");
+    }
+    let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
+    let dispatcher = Arc::new(Dispatcher {
+        desk: Arc::clone(&desk),
+        carrier,
+        reporter: Reporter {
+            desk,
+            ask,
+            hostname,
+        },
+        waits: config.relay.retry_seconds.as_slice().to_vec(),
+    });
+    let lanes = Lanes::new(
+        count(config.relay.max_connections.value()),
+        count(config.relay.max_connections_per_domain.value()),
+    );
+    birth.ready();
+    dispatcher.run(lanes, birth.stop.clone()).await;
+    info!("stopping");
+    for served in [smtpd, ctl] {
+        served
+            .await
+            .map_err(StartError::fault)?
+            .map_err(StartError::fault)?;
+    }
+    Ok(())
+}
+
+fn open_queue(config: &Config) -> Result<Desk, StartError> {
+    let path = config.queue_dir();
+    let explain = |error: std::io::Error| {
+        let text = format!(
+            "the queue directory {} cannot be used: {error}; it must belong to the user relayd runs as",
+            path.display()
+        );
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => {
+                StartError::Config(text)
+            }
+            _ => StartError::Fault(text),
+        }
+    };
+    Queue::open(&path).and_then(Desk::new).map_err(explain)
+}
+
+fn carrier(birth: &Birth, hostname: &Domain) -> Result<Carrier, StartError> {
+    let relay = &birth.config.relay;
+    let servers: Vec<SocketAddr> = relay.dns.iter().map(|socket| socket.0).collect();
+    let smarthost = smarthost(birth, relay)?;
+    let roots = if smarthost.is_some() {
+        tls::native_roots()
+    } else {
+        RootCertStore::empty()
+    };
+    let phone = Phone {
+        config: client::Config {
+            hostname: hostname.clone(),
+            timeouts: Timeouts::default(),
+        },
+        tls: Tls::new(roots).map_err(StartError::fault)?,
+    };
+    Ok(Carrier {
+        dns: Dns::new(&servers, birth.config.hostname.as_str()).map_err(StartError::config)?,
+        phone: Arc::new(phone),
+        port: relay.port,
+        smarthost,
+    })
+}
+
+fn smarthost(birth: &Birth, relay: &Relay) -> Result<Option<Smarthost>, StartError> {
+    let Some(host) = &relay.smarthost else {
+        return Ok(None);
+    };
+    let credentials = match &relay.smarthost_username {
+        None => None,
+        Some(user) => Some(Credentials {
+            user: user.clone(),
+            password: password(birth)?,
+        }),
+    };
+    Ok(Some(Smarthost {
+        host: host.as_str().to_owned(),
+        port: relay.smarthost_port,
+        credentials,
+    }))
+}
+
+fn password(birth: &Birth) -> Result<Secret, StartError> {
+    let file = birth.credentials()?.join("smarthost.password");
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        StartError::Config(format!(
+            "{}: {error}; check relay.smarthost_password_file",
+            file.display()
+        ))
+    })?;
+    let password = text.lines().next().unwrap_or_default();
+    if password.is_empty() {
+        return Err(StartError::Config(
+            "the first line of relay.smarthost_password_file is empty".into(),
+        ));
+    }
+    Ok(Secret::new(password.to_owned()))
+}
+
+fn domain(text: &str) -> Result<Domain, StartError> {
+    // A host without a name calls itself by its address literal (RFC 5321 §4.1.3).
+    if let Ok(address) = text.parse() {
+        return Ok(Domain::from_ip(address));
+    }
+    Domain::parse(text).map_err(|error| StartError::Config(format!("\"{text}\": {error}")))
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

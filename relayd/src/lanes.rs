@@ -1,0 +1,171 @@
+//! Whose turn it is: one lane per destination, served round-robin, so that a slow or crowded destination holds up only itself.
+
+use std::collections::{HashMap, VecDeque};
+
+use mail::address::Domain;
+
+use crate::queue::QueueId;
+
+/// Where a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The servers of a domain.
+    Domain(Domain),
+    /// The one server that takes everything.
+    Smarthost,
+}
+
+/// A turn: take this message there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Which message.
+    pub id: QueueId,
+    /// Where to.
+    pub destination: Destination,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<QueueId>,
+    active: usize,
+}
+
+/// All lanes.
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: HashMap<Destination, Lane>,
+    /// Destinations with waiting jobs, each once; the first has the next turn.
+    ring: VecDeque<Destination>,
+    active: usize,
+    most: usize,
+    most_per_destination: usize,
+}
+
+impl Lanes {
+    /// No jobs; at most `most` at once, and `most_per_destination` to one domain.
+    #[must_use]
+    pub fn new(most: usize, most_per_destination: usize) -> Self {
+        Self {
+            lanes: HashMap::new(),
+            ring: VecDeque::new(),
+            active: 0,
+            most,
+            most_per_destination,
+        }
+    }
+
+    /// Lines a job up.
+    pub fn push(&mut self, job: Job) {
+        let lane = self.lanes.entry(job.destination.clone()).or_default();
+        if lane.waiting.is_empty() {
+            self.ring.push_back(job.destination);
+        }
+        lane.waiting.push_back(job.id);
+    }
+
+    /// The next job that may start now; it counts as active until [`Lanes::done`].
+    pub fn start_next(&mut self) -> Option<Job> {
+        if self.active >= self.most {
+            return None;
+        }
+        for _ in 0..self.ring.len() {
+            let destination = self.ring.pop_front()?;
+            let limit = match destination {
+                Destination::Domain(_) => self.most_per_destination,
+                Destination::Smarthost => self.most,
+            };
+            let Some(lane) = self.lanes.get_mut(&destination) else {
+                continue;
+            };
+            let next = if lane.active < limit {
+                lane.waiting.pop_front()
+            } else {
+                None
+            };
+            if !lane.waiting.is_empty() {
+                self.ring.push_back(destination.clone());
+            }
+            if let Some(id) = next {
+                lane.active += 1;
+                self.active += 1;
+                return Some(Job { id, destination });
+            }
+        }
+        None
+    }
+
+    /// A job is over.
+    pub fn done(&mut self, destination: &Destination) {
+        self.active = self.active.saturating_sub(1);
+        if let Some(lane) = self.lanes.get_mut(destination) {
+            lane.active = lane.active.saturating_sub(1);
+            if lane.active == 0 && lane.waiting.is_empty() {
+                self.lanes.remove(destination);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(domain: &str) -> Job {
+        let destination = Destination::Domain(Domain::parse(domain).unwrap());
+        Job {
+            id: QueueId::generate().unwrap(),
+            destination,
+        }
+    }
+
+    fn started(lanes: &mut Lanes) -> Vec<String> {
+        std::iter::from_fn(|| lanes.start_next())
+            .map(|job| match job.destination {
+                Destination::Domain(domain) => domain.to_string(),
+                Destination::Smarthost => "smarthost".into(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_crowded_destination_does_not_hold_up_the_others() {
+        let mut lanes = Lanes::new(4, 5);
+        (0..100).for_each(|_| lanes.push(job("crowd.example")));
+        lanes.push(job("a.example"));
+        lanes.push(job("b.example"));
+        assert_eq!(
+            started(&mut lanes),
+            ["crowd.example", "a.example", "b.example", "crowd.example"]
+        );
+    }
+
+    #[test]
+    fn no_domain_gets_more_than_its_limit() {
+        let mut lanes = Lanes::new(50, 2);
+        (0..5).for_each(|_| lanes.push(job("a.example")));
+        assert_eq!(started(&mut lanes).len(), 2);
+        lanes.done(&job("a.example").destination);
+        assert_eq!(started(&mut lanes).len(), 1);
+    }
+
+    #[test]
+    fn lanes_that_are_empty_are_forgotten() {
+        let mut lanes = Lanes::new(50, 2);
+        lanes.push(job("a.example"));
+        started(&mut lanes);
+        lanes.done(&job("a.example").destination);
+        assert!(lanes.lanes.is_empty() && lanes.ring.is_empty() && lanes.active == 0);
+    }
+
+    #[test]
+    fn the_smarthost_may_have_all_connections() {
+        let mut lanes = Lanes::new(10, 2);
+        (0..20).for_each(|_| {
+            lanes.push(Job {
+                id: QueueId::generate().unwrap(),
+                destination: Destination::Smarthost,
+            });
+        });
+        assert_eq!(started(&mut lanes).len(), 10);
+    }
+}

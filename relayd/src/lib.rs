@@ -1,0 +1,27 @@
+//! relayd keeps mail for other servers in a durable queue and takes it there.
+//!
+//! - **Runs as** `_rmail-relayd`, started by rmaild or systemd with two listening sockets: `smtpd` and `ctl`.
+//! - **Owns** the queue directory (docs/queue.md), the DNS resolver and every connection out.
+//! - **Trusts** nobody: what smtpd brings is parsed again, what DNS and other servers say is bounded and sanitised. It asks
+//!   deliverd, over its own socket, to put delivery reports into the sender's INBOX.
+//! - **Never** sees the store or a private key, never answers a network client, never opens a file outside the queue.
+//!
+//! The way of a message: [`answer`] streams it in → [`queue`] makes it durable → [`schedule`] knows when it is due →
+//! [`dispatch`] gives it a turn in its destination's [`lanes`] → [`dns`] finds the hosts → [`attempt`] talks to them →
+//! the result is recorded → [`report`] tells the sender what failed for good.
+
+pub mod answer;
+pub mod ask;
+pub mod attempt;
+pub mod clock;
+pub mod desk;
+pub mod dial;
+pub mod dispatch;
+pub mod dns;
+pub mod house;
+pub mod lanes;
+pub mod queue;
+pub mod report;
+pub mod reporter;
+pub mod schedule;
+pub mod tls;

@@ -1,0 +1,236 @@
+//! The journal of one message: one record per line, each with its checksum, appended and never changed.
+//!
+//! ```text
+//! line   = crc SP json LF
+//! crc    = 8 hexadecimal digits, CRC-32 (IEEE) of the JSON text
+//! ```
+//! JSON escapes every control character, so no field of any record can hold a line end and forge another record.
+
+use serde::{Deserialize, Serialize};
+
+/// What is written into a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Always the first record, and only there: a message exists if and only if it is valid.
+    Message(Header),
+    /// What one attempt brought.
+    Attempted(Attempted),
+    /// The sender was told about these recipients (indexes), or cannot be.
+    Reported(Vec<u32>),
+}
+
+/// The message as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of this format.
+    pub version: u32,
+    /// Unix seconds it was queued.
+    pub queued: i64,
+    /// Octets of the body file.
+    pub size: u64,
+    /// MAIL FROM; empty for the null reverse-path.
+    pub reverse_path: String,
+    /// The account that submitted it.
+    pub account: Option<String>,
+    /// The header holds UTF-8 (RFC 6531).
+    pub smtp_utf8: bool,
+    /// Octets above 127 (RFC 6152).
+    pub eight_bit: bool,
+    /// `local@domain` each; other records name them by their place in this list.
+    pub recipients: Vec<String>,
+}
+
+/// The only version there is.
+pub const VERSION: u32 = 1;
+
+/// An attempt for some recipients at one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempted {
+    /// Unix seconds.
+    pub at: i64,
+    /// What became of each.
+    pub results: Vec<Outcome>,
+}
+
+/// What became of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Place in [`Header::recipients`].
+    pub recipient: u32,
+    /// Done, again, or never.
+    pub fate: Fate,
+    /// RFC 3463 status, `5.1.1`.
+    pub status: String,
+    /// The reply or the fault, on one line.
+    pub text: String,
+    /// The reply of a remote server (`true`), or words of ours.
+    pub remote: bool,
+    /// The host that was spoken to, if any.
+    pub host: Option<String>,
+}
+
+/// What is next for a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// The remote server has taken responsibility.
+    Delivered,
+    /// Try again then.
+    Deferred {
+        /// Unix seconds.
+        next: i64,
+    },
+    /// Given up.
+    Failed,
+}
+
+/// Appends a record as its line.
+///
+/// # Errors
+/// Never for the records of this module; serde's interface allows for it.
+pub fn encode(record: &Record, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    let json = serde_json::to_vec(record)?;
+    out.extend_from_slice(format!("{:08x} ", crc32(&json)).as_bytes());
+    out.extend_from_slice(&json);
+    out.push(b'\n');
+    Ok(())
+}
+
+/// What could be read of a journal.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The valid records.
+    pub records: Vec<Record>,
+    /// Octets up to the end of the last valid record. What follows was torn by a crash and is cut off before the next append.
+    pub valid: usize,
+}
+
+/// Reads all records up to the first that is not whole.
+#[must_use]
+pub fn decode(mut bytes: &[u8]) -> Decoded {
+    let mut decoded = Decoded {
+        records: Vec::new(),
+        valid: 0,
+    };
+    while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        let Some(record) = decode_line(&bytes[..end]) else {
+            break;
+        };
+        decoded.records.push(record);
+        decoded.valid += end + 1;
+        bytes = &bytes[end + 1..];
+    }
+    decoded
+}
+
+fn decode_line(line: &[u8]) -> Option<Record> {
+    let (crc, json) = line.split_at_checked(9)?;
+    if crc != format!("{:08x} ", crc32(json)).as_bytes() {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+/// CRC-32 as in IEEE 802.3, bit by bit: journals are short.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Record> {
+        let header = Header {
+            version: VERSION,
+            queued: 1_700_000_000,
+            size: 12,
+            reverse_path: "alice@example.test".into(),
+            account: Some("x\n00000000 {\"reported\":[0]}\n".into()),
+            smtp_utf8: false,
+            eight_bit: true,
+            recipients: vec!["bob@example.org".into(), "\"a\\\"b\"@example.org".into()],
+        };
+        let outcome = Outcome {
+            recipient: 1,
+            fate: Fate::Deferred {
+                next: 1_700_000_060,
+            },
+            status: "4.2.1".into(),
+            text: "450 4.2.1 later\r\nforged".into(),
+            remote: true,
+            host: Some("mx.example.org".into()),
+        };
+        vec![
+            Record::Message(header),
+            Record::Attempted(Attempted {
+                at: 1_700_000_001,
+                results: vec![outcome],
+            }),
+            Record::Reported(vec![0, 1]),
+        ]
+    }
+
+    fn encoded() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for record in records() {
+            encode(&record, &mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_everybody_computes() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn records_are_read_back_and_no_field_forges_one() {
+        let bytes = encoded();
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 3);
+        assert_eq!(
+            decode(&bytes),
+            Decoded {
+                records: records(),
+                valid: bytes.len()
+            }
+        );
+    }
+
+    #[test]
+    fn a_journal_torn_at_any_byte_gives_its_whole_records() {
+        let bytes = encoded();
+        let ends: Vec<_> = (0..bytes.len())
+            .filter(|n| bytes[*n] == b'\n')
+            .map(|n| n + 1)
+            .collect();
+        for length in 0..=bytes.len() {
+            let whole = ends.iter().filter(|end| **end <= length).count();
+            let decoded = decode(&bytes[..length]);
+            assert_eq!(decoded.records, records()[..whole], "torn at {length}");
+            assert_eq!(decoded.valid, if whole == 0 { 0 } else { ends[whole - 1] });
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_ends_the_journal_at_its_record() {
+        let bytes = encoded();
+        let first_end = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0x20;
+            let decoded = decode(&damaged);
+            assert!(decoded.records.len() < 3, "at {place}");
+            assert_eq!(decoded.records, records()[..decoded.records.len()]);
+            assert_eq!(place < first_end, decoded.records.is_empty());
+        }
+    }
+}

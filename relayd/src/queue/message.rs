@@ -1,0 +1,142 @@
+//! A queued message as its journal tells it: who is still waiting, who has it, who will never have it.
+
+use mail::address::{Address, Domain, ReversePath};
+
+use super::journal::{Attempted, Fate, Header, Outcome, Record, VERSION};
+
+/// The state of a message.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The message as it came.
+    pub header: Header,
+    /// Who is told when it fails.
+    pub reverse_path: ReversePath,
+    /// In the order of [`Header::recipients`].
+    pub recipients: Vec<Recipient>,
+}
+
+/// One recipient.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    /// The address.
+    pub address: Address,
+    /// Where it stands.
+    pub state: State,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// What the last attempt brought.
+    pub last: Option<Outcome>,
+}
+
+/// Where a recipient stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Due at this Unix second.
+    Waiting(i64),
+    /// Done.
+    Delivered,
+    /// Given up, and the sender is to be told.
+    Failed,
+    /// Given up, and the sender was told.
+    Reported,
+}
+
+impl Message {
+    /// Builds the state from a journal's records; `None` when they do not begin with a message that makes sense.
+    #[must_use]
+    pub fn replay(records: &[Record]) -> Option<Self> {
+        let (Record::Message(header), rest) = records.split_first()? else {
+            return None;
+        };
+        if header.version != VERSION || header.recipients.is_empty() {
+            return None;
+        }
+        let recipient = |text: &String| {
+            Address::parse(text).ok().map(|address| Recipient {
+                address,
+                state: State::Waiting(header.queued),
+                attempts: 0,
+                last: None,
+            })
+        };
+        let mut message = Self {
+            header: header.clone(),
+            reverse_path: ReversePath::parse(&header.reverse_path).ok()?,
+            recipients: header
+                .recipients
+                .iter()
+                .map(recipient)
+                .collect::<Option<_>>()?,
+        };
+        rest.iter().for_each(|record| message.apply(record));
+        Some(message)
+    }
+
+    /// Takes one more record in.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Message(_) => {}
+            Record::Attempted(attempted) => self.apply_attempt(attempted),
+            Record::Reported(recipients) => {
+                for index in recipients {
+                    if let Some(recipient) = self.recipients.get_mut(*index as usize) {
+                        recipient.state = State::Reported;
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_attempt(&mut self, attempted: &Attempted) {
+        for outcome in &attempted.results {
+            if let Some(recipient) = self.recipients.get_mut(outcome.recipient as usize) {
+                recipient.attempts += 1;
+                recipient.state = match outcome.fate {
+                    Fate::Delivered => State::Delivered,
+                    Fate::Deferred { next } => State::Waiting(next),
+                    Fate::Failed => State::Failed,
+                };
+                recipient.last = Some(outcome.clone());
+            }
+        }
+    }
+
+    /// Recipients that wait, with their places.
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, &Recipient)> {
+        let waiting =
+            |(_, recipient): &(usize, &Recipient)| matches!(recipient.state, State::Waiting(_));
+        self.recipients.iter().enumerate().filter(waiting)
+    }
+
+    /// Recipients the sender is still to be told about, with their places.
+    pub fn unreported(&self) -> impl Iterator<Item = (usize, &Recipient)> {
+        self.recipients
+            .iter()
+            .enumerate()
+            .filter(|(_, recipient)| recipient.state == State::Failed)
+    }
+
+    /// When the first waiting recipient is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<i64> {
+        let due = |(_, recipient): (usize, &Recipient)| match recipient.state {
+            State::Waiting(next) => Some(next),
+            State::Delivered | State::Failed | State::Reported => None,
+        };
+        self.waiting().filter_map(due).min()
+    }
+
+    /// The domains of waiting recipients that are due at `now`, each once.
+    #[must_use]
+    pub fn due_domains(&self, now: i64) -> Vec<Domain> {
+        let mut domains: Vec<Domain> = Vec::new();
+        for (_, recipient) in self.waiting() {
+            let domain = recipient.address.domain();
+            let due = matches!(recipient.state, State::Waiting(next) if next <= now);
+            if due && !domains.contains(domain) {
+                domains.push(domain.clone());
+            }
+        }
+        domains
+    }
+}

@@ -1,0 +1,259 @@
+//! Each state a crash can leave is built on disk and recovered.
+
+use std::fs;
+use std::io::Write;
+
+use super::journal::{Attempted, Fate, Outcome, VERSION};
+use super::*;
+
+fn queue() -> (tempfile::TempDir, Queue) {
+    let home = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&home.path().join("queue")).unwrap();
+    (home, queue)
+}
+
+fn header() -> Header {
+    Header {
+        version: VERSION,
+        queued: 1_700_000_000,
+        size: 5,
+        reverse_path: "alice@example.test".into(),
+        account: None,
+        smtp_utf8: false,
+        eight_bit: false,
+        recipients: vec!["bob@example.org".into(), "carol@example.net".into()],
+    }
+}
+
+fn commit(queue: &Queue) -> QueueId {
+    let id = QueueId::generate().unwrap();
+    let draft = queue.draft().unwrap();
+    draft.file().write_all(b"hello").unwrap();
+    queue.commit(id, &draft, &header()).unwrap();
+    id
+}
+
+fn attempted(recipient: u32, fate: Fate) -> Record {
+    let (status, text) = ("4.0.0".into(), "later".into());
+    let outcome = Outcome {
+        recipient,
+        fate,
+        status,
+        text,
+        remote: true,
+        host: None,
+    };
+    Record::Attempted(Attempted {
+        at: 1,
+        results: vec![outcome],
+    })
+}
+
+fn names(queue: &Queue) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(queue.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != ".lock")
+        .collect();
+    names.sort();
+    names
+}
+
+fn reopen(home: &tempfile::TempDir, queue: Queue) -> Queue {
+    drop(queue);
+    Queue::open(&home.path().join("queue")).unwrap()
+}
+
+#[test]
+fn a_committed_message_is_there_after_a_restart() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    let queue = reopen(&home, queue);
+    assert_eq!(
+        queue.recover().unwrap(),
+        [Recovered {
+            id,
+            due: 1_700_000_000
+        }]
+    );
+    assert_eq!(
+        io::read_to_string(queue.body(id).unwrap()).unwrap(),
+        "hello"
+    );
+    assert_eq!(queue.message(id).unwrap().snapshot().header, header());
+}
+
+#[test]
+fn the_schedule_and_the_results_survive_a_restart() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    let opened = queue.message(id).unwrap();
+    opened.append(&attempted(0, Fate::Delivered)).unwrap();
+    opened
+        .append(&attempted(
+            1,
+            Fate::Deferred {
+                next: 1_800_000_000,
+            },
+        ))
+        .unwrap();
+    let queue = reopen(&home, queue);
+    assert_eq!(
+        queue.recover().unwrap(),
+        [Recovered {
+            id,
+            due: 1_800_000_000
+        }]
+    );
+    let message = queue.message(id).unwrap().snapshot();
+    assert_eq!(message.recipients[0].state, State::Delivered);
+    assert_eq!(message.recipients[1].state, State::Waiting(1_800_000_000));
+    assert_eq!(message.recipients[1].attempts, 1);
+}
+
+#[test]
+fn a_draft_that_is_dropped_leaves_nothing() {
+    let (_home, queue) = queue();
+    let draft = queue.draft().unwrap();
+    draft.file().write_all(b"half a mess").unwrap();
+    drop(draft);
+    assert!(names(&queue).is_empty());
+}
+
+#[test]
+fn a_body_without_a_journal_is_removed_at_start() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    fs::remove_file(queue.path().join(id.journal_name())).unwrap();
+    let queue = reopen(&home, queue);
+    assert!(queue.recover().unwrap().is_empty());
+    assert!(names(&queue).is_empty());
+}
+
+#[test]
+fn a_journal_without_a_body_is_removed_at_start() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    fs::remove_file(queue.path().join(id.body_name())).unwrap();
+    let queue = reopen(&home, queue);
+    assert!(queue.recover().unwrap().is_empty());
+    assert!(names(&queue).is_empty());
+}
+
+#[test]
+fn temporary_names_are_removed_and_foreign_ones_stay() {
+    let (home, queue) = queue();
+    fs::write(queue.path().join(".tmp-1-1"), "x").unwrap();
+    fs::write(queue.path().join("notes.txt"), "x").unwrap();
+    let queue = reopen(&home, queue);
+    assert!(queue.recover().unwrap().is_empty());
+    assert_eq!(names(&queue), ["notes.txt"]);
+}
+
+#[test]
+fn a_journal_torn_at_any_byte_keeps_the_message_and_takes_new_records() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    let path = queue.path().join(id.journal_name());
+    let first = fs::read(&path).unwrap().len();
+    queue
+        .message(id)
+        .unwrap()
+        .append(&attempted(0, Fate::Delivered))
+        .unwrap();
+    let whole = fs::read(&path).unwrap();
+    drop(queue);
+    for length in first..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let queue = Queue::open(&home.path().join("queue")).unwrap();
+        assert_eq!(queue.recover().unwrap().len(), 1, "torn at {length}");
+        assert_eq!(fs::read(&path).unwrap().len(), first);
+        let opened = queue.message(id).unwrap();
+        assert_eq!(opened.snapshot().waiting().count(), 2);
+        opened.append(&attempted(1, Fate::Failed)).unwrap();
+        drop(opened);
+        let message = queue.message(id).unwrap().snapshot();
+        assert_eq!(message.recipients[1].state, State::Failed);
+        assert_eq!(message.unreported().count(), 1);
+    }
+}
+
+#[test]
+fn a_journal_whose_first_record_is_damaged_is_set_aside_and_nothing_is_destroyed() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    let path = queue.path().join(id.journal_name());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let queue = reopen(&home, queue);
+    assert!(queue.recover().unwrap().is_empty());
+    assert_eq!(
+        names(&queue),
+        [format!("{id}.eml.bad"), format!("{id}.env.bad")]
+    );
+    assert!(queue.recover().unwrap().is_empty());
+}
+
+#[test]
+fn a_removed_message_leaves_no_file() {
+    let (_home, queue) = queue();
+    let id = commit(&queue);
+    queue.remove(id).unwrap();
+    assert!(names(&queue).is_empty());
+    assert_eq!(
+        queue.remove(id).unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_removal_cut_short_after_the_journal_ends_at_the_next_start() {
+    let (home, queue) = queue();
+    let (gone, kept) = (commit(&queue), commit(&queue));
+    fs::remove_file(queue.path().join(gone.journal_name())).unwrap();
+    let queue = reopen(&home, queue);
+    assert_eq!(
+        queue
+            .recover()
+            .unwrap()
+            .iter()
+            .map(|r| r.id)
+            .collect::<Vec<_>>(),
+        [kept]
+    );
+    assert_eq!(names(&queue), [kept.body_name(), kept.journal_name()]);
+}
+
+#[test]
+fn a_second_relayd_is_kept_out() {
+    let (_home, queue) = queue();
+    assert_eq!(
+        Queue::open(queue.path()).unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+}
+
+#[test]
+fn planted_links_are_not_followed() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    let secret = home.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let body = queue.path().join(id.body_name());
+    fs::remove_file(&body).unwrap();
+    std::os::unix::fs::symlink(&secret, &body).unwrap();
+    assert!(queue.body(id).is_err());
+    fs::remove_file(&body).unwrap();
+    fs::hard_link(&secret, &body).unwrap();
+    assert!(queue.body(id).is_err());
+}
+
+#[test]
+fn everybody_who_opens_a_message_shares_its_state() {
+    let (_home, queue) = queue();
+    let id = commit(&queue);
+    let (one, other) = (queue.message(id).unwrap(), queue.message(id).unwrap());
+    one.append(&attempted(0, Fate::Delivered)).unwrap();
+    assert_eq!(other.snapshot().recipients[0].state, State::Delivered);
+}

@@ -1,0 +1,227 @@
+//! When each message is due: all that is kept in memory of a message that nobody works on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use crate::queue::QueueId;
+
+/// The queue's messages by id and by time.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    messages: BTreeMap<QueueId, Turn>,
+    due: BTreeSet<(i64, QueueId)>,
+}
+
+// Invariant: (due, id) is in `Schedule::due` exactly for the messages that are `Waiting` for `due`.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Waiting { due: i64, hurried: bool },
+    InWork,
+}
+
+/// A message whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub id: QueueId,
+    /// The operator wants all its recipients tried, due or not.
+    pub hurried: bool,
+}
+
+impl Schedule {
+    /// Adds a message, or changes when it is due.
+    pub fn insert(&mut self, id: QueueId, due: i64) {
+        self.put(id, due, false);
+    }
+
+    fn put(&mut self, id: QueueId, due: i64, hurried: bool) {
+        if let Some(Turn::Waiting { due: old, .. }) =
+            self.messages.insert(id, Turn::Waiting { due, hurried })
+        {
+            self.due.remove(&(old, id));
+        }
+        self.due.insert((due, id));
+    }
+
+    /// Takes the message that has been due longest, if one is due at `now`. It is in work until [`Schedule::settle`].
+    pub fn take_due(&mut self, now: i64) -> Option<Due> {
+        let (due, id) = *self.due.first().filter(|(due, _)| *due <= now)?;
+        self.due.remove(&(due, id));
+        let turn = self.messages.insert(id, Turn::InWork);
+        Some(Due {
+            id,
+            hurried: matches!(turn, Some(Turn::Waiting { hurried: true, .. })),
+        })
+    }
+
+    /// Work on a message is over; it is due again then. Does nothing when the message was removed meanwhile.
+    pub fn settle(&mut self, id: QueueId, due: i64) {
+        if self.contains(id) {
+            self.insert(id, due);
+        }
+    }
+
+    /// Forgets a message. Tells whether it was there.
+    pub fn remove(&mut self, id: QueueId) -> bool {
+        let turn = self.messages.remove(&id);
+        if let Some(Turn::Waiting { due, .. }) = turn {
+            self.due.remove(&(due, id));
+        }
+        turn.is_some()
+    }
+
+    /// Makes a message due at `now`. `None` when there is none of that id; `Some(false)` when it is being worked on already.
+    pub fn hurry(&mut self, id: QueueId, now: i64) -> Option<bool> {
+        match self.messages.get(&id)? {
+            Turn::InWork => Some(false),
+            Turn::Waiting { .. } => {
+                self.put(id, now, true);
+                Some(true)
+            }
+        }
+    }
+
+    /// Makes all messages due at `now`; tells how many.
+    pub fn hurry_all(&mut self, now: i64) -> u64 {
+        let waiting: Vec<_> = self.due.iter().map(|(_, id)| *id).collect();
+        waiting.iter().for_each(|id| self.put(*id, now, true));
+        waiting.len() as u64
+    }
+
+    /// When the next message is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<i64> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Whether the message is in the queue.
+    #[must_use]
+    pub fn contains(&self, id: QueueId) -> bool {
+        self.messages.contains_key(&id)
+    }
+
+    /// Messages in the queue.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether the queue is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The next `count` ids behind `after`, in order.
+    #[must_use]
+    pub fn page(&self, after: Option<QueueId>, count: usize) -> Vec<QueueId> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.messages
+            .range((start, Bound::Unbounded))
+            .take(count)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}
+
+/// When to try again after `attempts` attempts (one or more), or `None` when that was the last one.
+#[must_use]
+pub fn next_attempt(waits: &[u32], attempts: u32, now: i64) -> Option<i64> {
+    let wait = waits.get(usize::try_from(attempts).ok()?.checked_sub(1)?)?;
+    Some(now.saturating_add(i64::from(*wait)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(schedule: &mut Schedule, now: i64) -> Option<QueueId> {
+        schedule.take_due(now).map(|due| due.id)
+    }
+
+    fn ids(count: usize) -> Vec<QueueId> {
+        let mut ids: Vec<_> = (0..count).map(|_| QueueId::generate().unwrap()).collect();
+        ids.sort();
+        ids
+    }
+
+    #[test]
+    fn messages_come_when_they_are_due_and_not_before() {
+        let ids = ids(2);
+        let mut schedule = Schedule::default();
+        schedule.insert(ids[0], 20);
+        schedule.insert(ids[1], 10);
+        assert_eq!(take(&mut schedule, 9), None);
+        assert_eq!(schedule.next_due(), Some(10));
+        assert_eq!(take(&mut schedule, 30), Some(ids[1]));
+        assert_eq!(take(&mut schedule, 30), Some(ids[0]));
+        assert_eq!(take(&mut schedule, 30), None);
+        assert_eq!(schedule.len(), 2);
+    }
+
+    #[test]
+    fn a_message_in_work_is_not_taken_twice_and_comes_back_when_settled() {
+        let ids = ids(1);
+        let mut schedule = Schedule::default();
+        schedule.insert(ids[0], 0);
+        take(&mut schedule, 0);
+        assert_eq!(schedule.hurry(ids[0], 0), Some(false));
+        schedule.settle(ids[0], 5);
+        assert_eq!(take(&mut schedule, 5), Some(ids[0]));
+    }
+
+    #[test]
+    fn a_message_removed_while_in_work_does_not_come_back() {
+        let ids = ids(1);
+        let mut schedule = Schedule::default();
+        schedule.insert(ids[0], 0);
+        take(&mut schedule, 0);
+        assert!(schedule.remove(ids[0]));
+        schedule.settle(ids[0], 5);
+        assert!(schedule.is_empty());
+        assert_eq!(schedule.next_due(), None);
+    }
+
+    #[test]
+    fn the_operator_can_hurry_one_or_all() {
+        let ids = ids(3);
+        let mut schedule = Schedule::default();
+        ids.iter().for_each(|id| schedule.insert(*id, 1000));
+        assert_eq!(schedule.hurry(ids[1], 1), Some(true));
+        assert_eq!(
+            schedule.take_due(1),
+            Some(Due {
+                id: ids[1],
+                hurried: true
+            })
+        );
+        assert_eq!(schedule.hurry_all(2), 2);
+        assert_eq!(schedule.next_due(), Some(2));
+        assert_eq!(schedule.hurry(QueueId::generate().unwrap(), 1), None);
+    }
+
+    #[test]
+    fn pages_are_ordered_and_complete() {
+        let ids = ids(5);
+        let mut schedule = Schedule::default();
+        ids.iter().for_each(|id| schedule.insert(*id, 0));
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = schedule.page(after, 2);
+            if page.is_empty() {
+                break;
+            }
+            after = page.last().copied();
+            seen.extend(page);
+        }
+        assert_eq!(seen, ids);
+    }
+
+    #[test]
+    fn attempts_follow_the_list_and_end_with_it() {
+        let waits = [60, 300];
+        assert_eq!(next_attempt(&waits, 1, 0), Some(60));
+        assert_eq!(next_attempt(&waits, 2, 0), Some(300));
+        assert_eq!(next_attempt(&waits, 3, 0), None);
+    }
+}

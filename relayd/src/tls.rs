@@ -1,0 +1,149 @@
+//! TLS towards other servers: opportunistic to anybody, verified to a smarthost that gets a password.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_rustls::TlsConnector;
+
+/// How much is asked of the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// TLS if offered, with any certificate; clear text otherwise (RFC 7435). Keeps listeners out, not impostors.
+    Opportunistic,
+    /// No TLS, no mail; any certificate. For a smarthost on a loopback address, where no impostor can stand between.
+    Required,
+    /// No TLS, no mail; the certificate must be good for the host's name.
+    Verified,
+}
+
+/// Both ways of doing TLS.
+#[derive(Clone)]
+pub struct Tls {
+    unverified: TlsConnector,
+    verified: TlsConnector,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// Verifies, where that is asked for, against `roots`.
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = || {
+            ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions()
+        };
+        let any = Arc::new(AnyCertificate(Arc::clone(&provider)));
+        let unverified = builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(any)
+            .with_no_client_auth();
+        // An empty store is refused by the verifier's builder; then nothing can be verified, which is what no roots mean.
+        let verified = if roots.is_empty() {
+            builder()?
+                .with_root_certificates(roots)
+                .with_no_client_auth()
+        } else {
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+                    .build()
+                    .map_err(|error| rustls::Error::General(error.to_string()))?;
+            builder()?
+                .with_webpki_verifier(verifier)
+                .with_no_client_auth()
+        };
+        let connector = |config| TlsConnector::from(Arc::new(config));
+        Ok(Self {
+            unverified: connector(unverified),
+            verified: connector(verified),
+        })
+    }
+
+    /// What to connect with.
+    #[must_use]
+    pub const fn connector(&self, policy: Policy) -> &TlsConnector {
+        match policy {
+            Policy::Opportunistic | Policy::Required => &self.unverified,
+            Policy::Verified => &self.verified,
+        }
+    }
+}
+
+/// The name to ask for and to verify.
+#[must_use]
+pub fn server_name(host: &str, address: IpAddr) -> ServerName<'static> {
+    ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::IpAddress(address.into()))
+}
+
+/// The certificates this machine trusts.
+#[must_use]
+pub fn native_roots() -> RootCertStore {
+    let loaded = rustls_native_certs::load_native_certs();
+    for error in &loaded.errors {
+        tracing::warn!(%error, "a root certificate cannot be read");
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(loaded.certs);
+    roots
+}
+
+/// Takes any certificate whose key the other side really has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,120 @@
+//! A deliverd that keeps its INBOXes in memory: `example.test` is its domain, everybody there is a user.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test that panics fails the test"
+)]
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use daemon::channel::{Answered, Events, Service, serve};
+use daemon::stop::{self, StopSender};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
+use ipc::relay::DeliveryEdge;
+use ipc::{Call, Refusal};
+use sys::packet::PacketListener;
+use tokio::io::AsyncReadExt;
+
+/// Recipient and message.
+pub(crate) type Inbox = Arc<Mutex<Vec<(String, String)>>>;
+
+/// Ends with its test.
+pub(crate) struct Deliverd {
+    pub(crate) inbox: Inbox,
+    _stop: StopSender,
+}
+
+struct Postman {
+    inbox: Inbox,
+}
+
+#[derive(Default)]
+struct Bag {
+    open: HashMap<u64, (UnixStream, Vec<String>)>,
+}
+
+impl Deliverd {
+    pub(crate) fn start(socket: &Path) -> Self {
+        let inbox = Inbox::default();
+        let (sender, stop) = stop::channel();
+        let listener = PacketListener::bind(socket).unwrap();
+        tokio::spawn(serve(
+            listener,
+            Arc::new(Postman {
+                inbox: Arc::clone(&inbox),
+            }),
+            stop,
+        ));
+        Self {
+            inbox,
+            _stop: sender,
+        }
+    }
+}
+
+impl Service<DeliveryEdge> for Postman {
+    type Peer = Mutex<Bag>;
+
+    fn open(&self, _events: Events<DeliveryEdge>) -> Mutex<Bag> {
+        Mutex::default()
+    }
+
+    async fn answer(
+        &self,
+        peer: Arc<Mutex<Bag>>,
+        call: Call<DeliveryRequest>,
+    ) -> Result<Answered<DeliveryAnswer>, Refusal> {
+        Ok(Answered::plain(match call.request {
+            DeliveryRequest::ResolveRecipient { address, .. }
+                if address.ends_with("@example.test") =>
+            {
+                DeliveryAnswer::RecipientResolved {
+                    local: vec![address],
+                    remote: Vec::new(),
+                }
+            }
+            DeliveryRequest::ResolveRecipient { .. } => DeliveryAnswer::RecipientForeign,
+            DeliveryRequest::OpenMessage => {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                let mut bag = peer.lock().unwrap();
+                let handle = bag.open.len() as u64 + 1;
+                bag.open.insert(handle, (ours, Vec::new()));
+                let answer = DeliveryAnswer::MessageOpened(MessageHandle(handle));
+                return Ok(Answered::with(answer, vec![theirs.into()]));
+            }
+            DeliveryRequest::AddRecipients {
+                message,
+                recipients,
+            } => {
+                peer.lock()
+                    .unwrap()
+                    .open
+                    .get_mut(&message.0)
+                    .unwrap()
+                    .1
+                    .extend(recipients);
+                DeliveryAnswer::RecipientsAdded
+            }
+            DeliveryRequest::CommitMessage { message, size } => {
+                let (stream, recipients) = peer.lock().unwrap().open.remove(&message.0).unwrap();
+                stream.set_nonblocking(true).unwrap();
+                let mut text = String::new();
+                tokio::net::UnixStream::from_std(stream)
+                    .unwrap()
+                    .read_to_string(&mut text)
+                    .await
+                    .unwrap();
+                assert_eq!(text.len() as u64, size);
+                for recipient in recipients {
+                    self.inbox.lock().unwrap().push((recipient, text.clone()));
+                }
+                DeliveryAnswer::MessageDelivered
+            }
+            DeliveryRequest::AbortMessage { .. } => DeliveryAnswer::MessageAborted,
+        }))
+    }
+}

@@ -1,0 +1,215 @@
+//! The program itself, with its sockets, as rmaild would start it; it can be killed and started again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test that panics fails the test"
+)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use daemon::channel::{CallError, Client};
+use ipc::Context;
+use ipc::control::{QueueControlAnswer, QueueControlEdge, QueueControlRequest, QueuedMessage};
+use ipc::delivery::MessageHandle;
+use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest};
+use sys::packet::PacketListener;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct House {
+    pub(crate) home: tempfile::TempDir,
+    listeners: [OwnedFd; 2],
+    relayd: Option<Child>,
+    pub(crate) smtpd: Client<QueueEdge>,
+    pub(crate) ctl: Client<QueueControlEdge>,
+}
+
+impl House {
+    /// relayd with this `relay` section, which has no braces.
+    pub(crate) fn build(relay: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().display().to_string();
+        let config = format!(
+            "{{\"version\": 1, \"hostname\": \"relay.example.test\", \"mail_root\": \"{root}\", \"run_dir\": \"{root}\",\
+             \"smtp\": {{\"max_message_size\": 65536}},\
+             \"tls\": {{\"cert_file\": \"{root}/c\", \"key_file\": \"{root}/k\"}}, \"relay\": {{{relay}}}}}"
+        );
+        std::fs::write(home.path().join("config.json"), config).unwrap();
+        let socket = |asker: &str| home.path().join(format!("relayd-{asker}.sock"));
+        let listen = |asker| {
+            PacketListener::bind(&socket(asker))
+                .unwrap()
+                .as_fd()
+                .try_clone_to_owned()
+                .unwrap()
+        };
+        let listeners = [listen("smtpd"), listen("ctl")];
+        let (smtpd, ctl) = (Client::new(socket("smtpd")), Client::new(socket("ctl")));
+        let mut house = Self {
+            home,
+            listeners,
+            relayd: None,
+            smtpd,
+            ctl,
+        };
+        house.start();
+        house
+    }
+
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub(crate) fn start(&mut self) {
+        let [smtpd, ctl] = &self.listeners;
+        let script = "exec 3<&0 4<&1 </dev/null >/dev/null; \
+                      LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=smtpd:ctl exec \"$0\" \"$1\"";
+        let child = Command::new("/bin/sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_relayd")])
+            .arg(self.home.path().join("config.json"))
+            .stdin(Stdio::from(smtpd.try_clone().unwrap()))
+            .stdout(Stdio::from(ctl.try_clone().unwrap()))
+            .spawn()
+            .unwrap();
+        self.relayd = Some(child);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.relayd.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM; returns whether it ended well.
+    pub(crate) fn terminate(&mut self) -> bool {
+        let mut child = self.relayd.take().unwrap();
+        sys::process::terminate(child.id()).unwrap();
+        child.wait().unwrap().success()
+    }
+
+    /// Brings a message as smtpd does; returns its queue id.
+    pub(crate) async fn submit(
+        &self,
+        from: &str,
+        to: &[&str],
+        body: &[u8],
+    ) -> Result<String, CallError> {
+        let link = self.smtpd.pinned(PATIENCE).await?;
+        let envelope = Envelope {
+            reverse_path: from.into(),
+            account: None,
+            smtp_utf8: false,
+            eight_bit: false,
+        };
+        let call = |request| link.call(Context::default(), PATIENCE, request);
+        let opened = call(QueueRequest::OpenMessage(envelope)).await?;
+        let QueueAnswer::MessageOpened(message) = opened.answer else {
+            panic!("{:?}", opened.answer)
+        };
+        let stream = std::os::unix::net::UnixStream::from(opened.fds.into_iter().next().unwrap());
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = UnixStream::from_std(stream).unwrap();
+        let recipients = to.iter().map(|text| (*text).to_owned()).collect();
+        call(QueueRequest::AddRecipients {
+            message,
+            recipients,
+        })
+        .await?;
+        // A message that is too large is not read to its end.
+        let _ = stream.write_all(body).await;
+        let _ = stream.shutdown().await;
+        self.commit(&link, message, body.len() as u64).await
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        link: &daemon::channel::Link<QueueEdge>,
+        message: MessageHandle,
+        size: u64,
+    ) -> Result<String, CallError> {
+        let request = QueueRequest::CommitMessage { message, size };
+        match link
+            .call(Context::default(), PATIENCE, request)
+            .await?
+            .answer
+        {
+            QueueAnswer::MessageQueued { queue_id } => Ok(queue_id),
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    pub(crate) async fn order(
+        &self,
+        request: QueueControlRequest,
+    ) -> Result<QueueControlAnswer, CallError> {
+        Ok(self
+            .ctl
+            .ask(Context::default(), PATIENCE, request)
+            .await?
+            .answer)
+    }
+
+    /// All pages of the queue.
+    pub(crate) async fn queue(&self) -> Vec<QueuedMessage> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            match self
+                .order(QueueControlRequest::ListQueue {
+                    after: after.clone(),
+                })
+                .await
+                .unwrap()
+            {
+                QueueControlAnswer::Queue { messages, more } => {
+                    all.extend(messages);
+                    after = all
+                        .last()
+                        .map(|message: &QueuedMessage| message.queue_id.clone());
+                    if !more {
+                        return all;
+                    }
+                }
+                answer => panic!("{answer:?}"),
+            }
+        }
+    }
+
+    /// Waits until the queue satisfies `wish`.
+    pub(crate) async fn queue_until(
+        &self,
+        wish: impl Fn(&[QueuedMessage]) -> bool,
+    ) -> Vec<QueuedMessage> {
+        for _ in 0..400 {
+            let queue = self.queue().await;
+            if wish(&queue) {
+                return queue;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!(
+            "the queue never became what was wished: {:?}",
+            self.queue().await
+        );
+    }
+
+    /// Files in the queue directory.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.home.path().join("queue")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != ".lock").collect()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
