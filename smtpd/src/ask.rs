@@ -1,0 +1,223 @@
+//! Everything smtpd may ask of others: deliverd about users and local mail, relayd to queue mail
+//! for other servers.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::channel::{Answered, CallError, Client, Link};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
+use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
+use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
+use ipc::{Context, Edge, Refusal};
+use smtp::auth::Secret;
+use tokio::time::{Instant, sleep};
+
+use crate::outlet::{Outlet, Target};
+
+/// How long an answer may take, with the time a restarted daemon needs to come back.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A password is worth a quarter of a second of computing, and others may be before us.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why an answer is not the one hoped for.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The other daemon says no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The other daemon could not be asked, or what it said makes no sense.
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refusal) => Self::Refused(refusal),
+            CallError::Unavailable => Self::Unavailable("the other daemon does not answer"),
+        }
+    }
+}
+
+/// An answer to another question than was asked.
+pub(crate) const NONSENSE: Problem = Problem::Unavailable("bug: an answer to another question");
+
+/// Where mail for an address goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// The domain is one of ours; aliases are expanded.
+    Ours {
+        /// Users here.
+        local: Vec<String>,
+        /// Addresses elsewhere that an alias names.
+        remote: Vec<String>,
+    },
+    /// The domain is not one of ours.
+    Foreign,
+}
+
+/// The channels to those who are asked.
+#[derive(Debug)]
+pub struct Ask {
+    deliverd: Client<SmtpEdge>,
+    relayd: Client<QueueEdge>,
+    patience: Duration,
+}
+
+impl Ask {
+    /// Will ask over these socket files; connects when something is to be asked.
+    #[must_use]
+    pub fn new(deliverd: PathBuf, relayd: PathBuf) -> Self {
+        let (deliverd, relayd) = (Client::new(deliverd), Client::new(relayd));
+        Self {
+            deliverd,
+            relayd,
+            patience: PATIENCE,
+        }
+    }
+
+    /// The same, but waiting no longer than `patience` for a daemon that is away.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Whose password is this? Returns the account.
+    ///
+    /// # Errors
+    /// [`Refusal::BadCredentials`] for a wrong one; otherwise a [`Problem`].
+    pub async fn authenticate(
+        &self,
+        context: Context,
+        user: &str,
+        password: &Secret,
+        client: IpAddr,
+    ) -> Result<String, Problem> {
+        let credentials = ipc::smtp::Credentials {
+            user: user.to_owned(),
+            password: ipc::Secret::new(password.expose().as_bytes()),
+            client: client.to_canonical().to_string(),
+        };
+        // A login has an effect (failures are counted), so it is asked once only.
+        let request = SmtpRequest::Authenticate(credentials);
+        match self
+            .deliverd
+            .call(context, LOGIN_PATIENCE, request)
+            .await?
+            .answer
+        {
+            SmtpAnswer::Authenticated { account } => Ok(account),
+            SmtpAnswer::SenderAllowed | SmtpAnswer::Delivery(_) => Err(NONSENSE),
+        }
+    }
+
+    /// May `account` send as `sender`?
+    ///
+    /// # Errors
+    /// [`Refusal::SenderNotAllowed`] if not; otherwise a [`Problem`].
+    pub async fn check_sender(
+        &self,
+        context: Context,
+        account: &str,
+        sender: &str,
+    ) -> Result<(), Problem> {
+        let (account, sender) = (account.to_owned(), sender.to_owned());
+        let request = SmtpRequest::CheckSender { account, sender };
+        match self
+            .deliverd
+            .ask(context, self.patience, request)
+            .await?
+            .answer
+        {
+            SmtpAnswer::SenderAllowed => Ok(()),
+            SmtpAnswer::Authenticated { .. } | SmtpAnswer::Delivery(_) => Err(NONSENSE),
+        }
+    }
+
+    /// Where does mail of `size` octets (0 if unknown) for `address` go?
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchUser`], [`Refusal::OverQuota`]; otherwise a [`Problem`].
+    pub async fn resolve(
+        &self,
+        context: Context,
+        address: &str,
+        size: u64,
+    ) -> Result<Route, Problem> {
+        let address = address.to_owned();
+        let request = DeliveryRequest::ResolveRecipient { address, size };
+        let request = SmtpRequest::Delivery(request);
+        match self
+            .deliverd
+            .ask(context, self.patience, request)
+            .await?
+            .answer
+        {
+            SmtpAnswer::Delivery(DeliveryAnswer::RecipientResolved { local, remote }) => {
+                Ok(Route::Ours { local, remote })
+            }
+            SmtpAnswer::Delivery(DeliveryAnswer::RecipientForeign) => Ok(Route::Foreign),
+            SmtpAnswer::Delivery(_)
+            | SmtpAnswer::Authenticated { .. }
+            | SmtpAnswer::SenderAllowed => Err(NONSENSE),
+        }
+    }
+
+    /// Begins a message for users here.
+    ///
+    /// # Errors
+    /// A [`Problem`].
+    pub async fn open_local(&self, context: Context) -> Result<Outlet, Problem> {
+        let request = SmtpRequest::Delivery(DeliveryRequest::OpenMessage);
+        let (link, Answered { answer, fds }) =
+            open(&self.deliverd, self.patience, context, request).await?;
+        let SmtpAnswer::Delivery(DeliveryAnswer::MessageOpened(handle)) = answer else {
+            return Err(NONSENSE);
+        };
+        Outlet::new(Target::Deliverd(link), handle, fds, context)
+    }
+
+    /// Begins a message for other servers.
+    ///
+    /// # Errors
+    /// [`Refusal::RelayDisabled`]; otherwise a [`Problem`].
+    pub async fn open_queue(
+        &self,
+        context: Context,
+        envelope: ipc::queue::Envelope,
+    ) -> Result<Outlet, Problem> {
+        let request = QueueRequest::OpenMessage(envelope);
+        let (link, Answered { answer, fds }) =
+            open(&self.relayd, self.patience, context, request).await?;
+        let QueueAnswer::MessageOpened(handle) = answer else {
+            return Err(NONSENSE);
+        };
+        Outlet::new(Target::Relayd(link), handle, fds, context)
+    }
+}
+
+// Opening has no effect before the commit, so it is asked again when the other daemon died over it.
+// Returns the one connection on which the message lives.
+async fn open<E: Edge>(
+    client: &Client<E>,
+    patience: Duration,
+    context: Context,
+    request: E::Request,
+) -> Result<(Arc<Link<E>>, Answered<E::Answer>), Problem>
+where
+    E::Request: Clone,
+{
+    let end = Instant::now() + patience;
+    let left = || end.saturating_duration_since(Instant::now());
+    loop {
+        let link = client.pinned(left()).await?;
+        match link.call(context, left(), request.clone()).await {
+            Ok(answered) => return Ok((link, answered)),
+            Err(CallError::Unavailable) if left() > PAUSE => sleep(PAUSE).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

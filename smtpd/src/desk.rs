@@ -1,0 +1,354 @@
+//! Answers the questions of one session's machine by asking deliverd and relayd, and carries the
+//! body of the open message to them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use daemon::session_id;
+use ipc::{Context, Refusal};
+use mail::address::{Domain, ForwardPath};
+use smtp::auth::Credentials;
+use smtp::command::Mail;
+use smtp::date::Timestamp;
+use smtp::received::return_path;
+use smtp::reply::Reply;
+use smtp::server::{Answer, Author, Envelope, Question, Summary};
+use tracing::{debug, info, warn};
+
+use crate::ask::{Ask, Problem, Route};
+use crate::outlet::Outlet;
+use crate::words;
+
+/// Addresses one message may go to once all aliases are expanded.
+const MAX_TARGETS: usize = 10_000;
+
+/// What the questions of one session are answered from.
+#[derive(Debug)]
+pub struct Desk {
+    ask: Arc<Ask>,
+    peer: IpAddr,
+    /// Where a bare `<postmaster>` is.
+    home: Domain,
+    session: u64,
+    /// Who logged in.
+    account: Option<String>,
+    targets: Targets,
+    open: Option<OpenMessage>,
+}
+
+/// Where the transaction's message goes; each address once, however many aliases lead to it.
+#[derive(Debug, Default)]
+struct Targets {
+    local: BTreeSet<String>,
+    remote: BTreeSet<String>,
+    size: u64,
+}
+
+/// A message on its way to those who keep it.
+#[derive(Debug)]
+struct OpenMessage {
+    id: u64,
+    sender: String,
+    recipients: usize,
+    local: Option<Outlet>,
+    remote: Option<Outlet>,
+}
+
+impl Desk {
+    /// A desk for the session `session` with a client at `peer`.
+    #[must_use]
+    pub fn new(ask: Arc<Ask>, peer: IpAddr, home: Domain, session: u64) -> Self {
+        let (account, targets, open) = (None, Targets::default(), None);
+        Self {
+            ask,
+            peer,
+            home,
+            session,
+            account,
+            targets,
+            open,
+        }
+    }
+
+    /// TLS was started: who logged in before did not do so behind TLS.
+    pub fn forget(&mut self) {
+        self.account = None;
+        self.targets = Targets::default();
+    }
+
+    /// Answers a question of the machine.
+    pub async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Authenticate(credentials) => self.authenticate(credentials).await,
+            Question::Sender(mail) => self.judge_sender(&mail).await,
+            Question::Recipient(path) => self.judge_recipient(path).await,
+            Question::Open(envelope) => self.open(&envelope).await,
+            Question::Commit(summary) => self.commit(summary).await,
+        }
+    }
+
+    /// Carries a piece of the body. A failure shows at the commit: the client has to send the
+    /// rest before it can be told.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        if let Some(message) = &mut self.open {
+            for outlet in [&mut message.local, &mut message.remote]
+                .into_iter()
+                .flatten()
+            {
+                outlet.write(bytes).await;
+            }
+        }
+    }
+
+    /// Forgets the open message, if there is one: its outlets tell the other daemons.
+    pub fn abort(&mut self) {
+        if let Some(message) = self.open.take() {
+            info!(message = hex(message.id), "aborted");
+        }
+    }
+
+    async fn authenticate(&mut self, credentials: Credentials) -> Answer {
+        let Credentials { user, password } = credentials;
+        let answer = self
+            .ask
+            .authenticate(self.context(0), &user, &password, self.peer)
+            .await;
+        match answer {
+            Ok(account) => {
+                info!(account, "logged in");
+                self.account = Some(account);
+                Answer::Granted
+            }
+            Err(Problem::Refused(Refusal::BadCredentials)) => {
+                warn!(user, "wrong password");
+                Answer::Denied
+            }
+            Err(problem) => {
+                warn!(user, %problem, "login not possible");
+                Answer::Refused(match problem {
+                    Problem::Refused(refusal) => words::login_refused(&refusal),
+                    Problem::Unavailable(_) => words::login_refused(&Refusal::Busy),
+                })
+            }
+        }
+    }
+
+    async fn judge_sender(&mut self, mail: &Mail) -> Answer {
+        self.targets = Targets {
+            size: mail.size.unwrap_or(0),
+            ..Targets::default()
+        };
+        // RFC 8098 §3: clients send read receipts from the null path, which is nobody's identity.
+        let (Some(account), Some(sender)) = (&self.account, mail.sender.address()) else {
+            return Answer::Granted;
+        };
+        let sender = sender.to_string();
+        match self
+            .ask
+            .check_sender(self.context(0), account, &sender)
+            .await
+        {
+            Ok(()) => Answer::Granted,
+            Err(problem) => self.refuse(problem, |refusal| {
+                words::sender_refused(&sender, account, refusal)
+            }),
+        }
+    }
+
+    async fn judge_recipient(&mut self, path: ForwardPath) -> Answer {
+        let address = path.clone().at(&self.home).to_string();
+        let route = self
+            .ask
+            .resolve(self.context(0), &address, self.targets.size)
+            .await;
+        match route {
+            Ok(Route::Ours { local, remote }) => self.targets.add(&path, local, remote),
+            Ok(Route::Foreign) if self.account.is_some() => {
+                self.targets.remote.insert(address);
+                Answer::Granted
+            }
+            Ok(Route::Foreign) => {
+                warn!(recipient = address, "relay refused");
+                Answer::Refused(words::relay_not_permitted(&path))
+            }
+            Err(problem) => {
+                self.refuse(problem, |refusal| words::recipient_refused(&path, refusal))
+            }
+        }
+    }
+
+    async fn open(&mut self, envelope: &Envelope) -> Answer {
+        let targets = std::mem::take(&mut self.targets);
+        let id = session_id::next();
+        let mut message = OpenMessage {
+            id,
+            sender: envelope.mail.sender.to_string(),
+            recipients: envelope.recipients.len(),
+            local: None,
+            remote: None,
+        };
+        let opened = self
+            .open_outlets(&mut message, targets, &envelope.mail)
+            .await;
+        self.open = Some(message);
+        match opened {
+            Ok(()) => Answer::Opened {
+                id: hex(id),
+                now: now(),
+            },
+            Err(problem) => {
+                self.abort();
+                self.refuse(problem, words::refused)
+            }
+        }
+    }
+
+    async fn open_outlets(
+        &self,
+        message: &mut OpenMessage,
+        targets: Targets,
+        mail: &Mail,
+    ) -> Result<(), Problem> {
+        let context = self.context(message.id);
+        // Invariant: a message that nobody keeps is not accepted.
+        if targets.local.is_empty() && targets.remote.is_empty() {
+            return Err(Problem::Unavailable("bug: a message without targets"));
+        }
+        if !targets.local.is_empty() {
+            let recipients: Vec<String> = targets.local.into_iter().collect();
+            let outlet = message.local.insert(self.ask.open_local(context).await?);
+            outlet.add_recipients(&recipients).await?;
+            // RFC 5321 §4.4: final delivery puts the reverse-path on top, and nobody else does.
+            outlet.write(return_path(&mail.sender).as_bytes()).await;
+        }
+        if !targets.remote.is_empty() {
+            let recipients: Vec<String> = targets.remote.into_iter().collect();
+            let envelope = ipc::queue::Envelope {
+                reverse_path: message.sender.clone(),
+                account: self.account.clone(),
+                smtp_utf8: mail.smtputf8,
+                eight_bit: mail.eight_bit,
+            };
+            let outlet = message
+                .remote
+                .insert(self.ask.open_queue(context, envelope).await?);
+            outlet.add_recipients(&recipients).await?;
+        }
+        Ok(())
+    }
+
+    // Who logged in writes in their own name, also where people look (RFC 6409 §6.1). Mail from elsewhere is not judged here.
+    async fn judge_author(&self, author: &Author) -> Result<(), Answer> {
+        let Some(account) = &self.account else {
+            return Ok(());
+        };
+        let author = match author {
+            Author::Absent => return Ok(()),
+            Author::Unclear => return Err(Answer::Refused(words::author_unclear())),
+            Author::One(address) => address.to_string(),
+        };
+        let checked = self
+            .ask
+            .check_sender(self.context(0), account, &author)
+            .await;
+        checked.map_err(|problem| {
+            self.refuse(problem, |refusal| {
+                words::sender_refused(&author, account, refusal)
+            })
+        })
+    }
+
+    // Local first: should the second commit fail, the client tries again, and a message that
+    // comes twice to our own user does less harm than one that went out twice.
+    async fn commit(&mut self, summary: Summary) -> Answer {
+        let Some(mut message) = self.open.take() else {
+            return Answer::Refused(words::unavailable());
+        };
+        let id = hex(message.id);
+        if let Err(answer) = self.judge_author(&summary.author).await {
+            warn!(message = id, author = ?summary.author, "not accepted");
+            return answer;
+        }
+        for place in [Place::Local, Place::Remote] {
+            let Some(outlet) = message.take(place) else {
+                continue;
+            };
+            if let Err(problem) = outlet.commit().await {
+                // Dropping the message aborts what was not committed.
+                warn!(message = id, ?place, %problem, "not accepted");
+                return self.refuse(problem, words::refused);
+            }
+        }
+        let OpenMessage {
+            sender, recipients, ..
+        } = message;
+        info!(
+            message = id,
+            sender,
+            recipients,
+            size = summary.size,
+            "accepted"
+        );
+        Answer::Granted
+    }
+
+    fn refuse(&self, problem: Problem, words: impl FnOnce(&Refusal) -> Reply) -> Answer {
+        let reply = match &problem {
+            Problem::Refused(refusal) => words(refusal),
+            Problem::Unavailable(_) => words::unavailable(),
+        };
+        debug!(%problem, %reply, "refused");
+        Answer::Refused(reply)
+    }
+
+    fn context(&self, message: u64) -> Context {
+        Context {
+            session: self.session,
+            message,
+        }
+    }
+}
+
+impl Targets {
+    /// Notes what a recipient of ours expands to.
+    fn add(&mut self, path: &ForwardPath, local: Vec<String>, remote: Vec<String>) -> Answer {
+        // An alias of nobody must not swallow mail.
+        if local.is_empty() && remote.is_empty() {
+            return Answer::Refused(words::recipient_refused(path, &Refusal::NoSuchUser));
+        }
+        self.local.extend(local);
+        self.remote.extend(remote);
+        if self.local.len() + self.remote.len() > MAX_TARGETS {
+            return Answer::Refused(words::refused(&Refusal::TooManyRecipients));
+        }
+        Answer::Granted
+    }
+}
+
+/// One of the two places a message can go.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Local,
+    Remote,
+}
+
+impl OpenMessage {
+    fn take(&mut self, place: Place) -> Option<Outlet> {
+        match place {
+            Place::Local => self.local.take(),
+            Place::Remote => self.remote.take(),
+        }
+    }
+}
+
+/// How ids are written in logs, `Received` fields and replies.
+fn hex(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(since.map_or(0, |time| time.as_secs()))
+}

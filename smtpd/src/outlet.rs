@@ -1,0 +1,213 @@
+//! A message on its way into deliverd's store or relayd's queue.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::channel::{Answered, CallError, Link};
+use ipc::Context;
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME};
+use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
+use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::ask::{NONSENSE, Problem};
+
+/// How long recipients may take to be noted.
+const NOTE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a piece of the body may take to be read by the other daemon.
+const WRITE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a message may take to become durable. RFC 5321 §4.5.3.2.6 lets clients wait ten minutes
+/// for our reply, so it must come well before.
+const COMMIT_PATIENCE: Duration = Duration::from_mins(3);
+const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who keeps the message, and the one connection that knows its handle: after a restart the other
+/// daemon may give the same handle to another session.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Deliverd(Arc<Link<SmtpEdge>>),
+    Relayd(Arc<Link<QueueEdge>>),
+}
+
+/// An open message. Dropped without a commit, it tells the other daemon to forget it.
+#[derive(Debug)]
+pub struct Outlet {
+    target: Target,
+    handle: MessageHandle,
+    context: Context,
+    stream: UnixStream,
+    written: u64,
+    broken: bool,
+    committed: bool,
+}
+
+impl Outlet {
+    pub(crate) fn new(
+        target: Target,
+        handle: MessageHandle,
+        fds: Vec<OwnedFd>,
+        context: Context,
+    ) -> Result<Self, Problem> {
+        let mut fds = fds.into_iter();
+        let (Some(fd), None) = (fds.next(), fds.next()) else {
+            return Err(NONSENSE);
+        };
+        let stream = watch(fd).map_err(|error| {
+            warn!(%error, "cannot use the stream of a message");
+            Problem::Unavailable("the stream of the message cannot be used")
+        })?;
+        let (written, broken, committed) = (0, false, false);
+        Ok(Self {
+            target,
+            handle,
+            context,
+            stream,
+            written,
+            broken,
+            committed,
+        })
+    }
+
+    /// Names recipients.
+    ///
+    /// # Errors
+    /// A [`Problem`].
+    pub async fn add_recipients(&self, recipients: &[String]) -> Result<(), Problem> {
+        for page in recipients.chunks(RECIPIENTS_PER_FRAME) {
+            self.add_page(page.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_page(&self, recipients: Vec<String>) -> Result<(), Problem> {
+        let (context, message) = (self.context, self.handle);
+        match &self.target {
+            Target::Deliverd(link) => {
+                let request = DeliveryRequest::AddRecipients {
+                    message,
+                    recipients,
+                };
+                match tell(link, context, NOTE_PATIENCE, request).await? {
+                    DeliveryAnswer::RecipientsAdded => Ok(()),
+                    _ => Err(NONSENSE),
+                }
+            }
+            Target::Relayd(link) => {
+                let request = QueueRequest::AddRecipients {
+                    message,
+                    recipients,
+                };
+                match link.call(context, NOTE_PATIENCE, request).await?.answer {
+                    QueueAnswer::RecipientsAdded => Ok(()),
+                    _ => Err(NONSENSE),
+                }
+            }
+        }
+    }
+
+    /// Carries a piece of the body over; waits while the other daemon is busy. A failure shows at
+    /// the commit.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        if self.broken {
+            return;
+        }
+        match timeout(WRITE_PATIENCE, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => self.written += bytes.len() as u64,
+            Ok(Err(error)) => self.break_down(&error),
+            Err(_) => self.break_down(&io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    fn break_down(&mut self, error: &io::Error) {
+        warn!(%error, written = self.written, "the stream of a message broke");
+        self.broken = true;
+    }
+
+    /// Returns when the message is durable.
+    ///
+    /// # Errors
+    /// A [`Problem`]; the message is not there then, unless the other daemon died while it answered.
+    pub async fn commit(mut self) -> Result<(), Problem> {
+        if let Err(error) = self.stream.shutdown().await {
+            self.break_down(&error);
+        }
+        if self.broken {
+            return Err(Problem::Unavailable("the stream of the message broke"));
+        }
+        self.committed = true;
+        let (context, message, size) = (self.context, self.handle, self.written);
+        match &self.target {
+            Target::Deliverd(link) => {
+                let request = DeliveryRequest::CommitMessage { message, size };
+                match tell(link, context, COMMIT_PATIENCE, request).await? {
+                    DeliveryAnswer::MessageDelivered => Ok(()),
+                    _ => Err(NONSENSE),
+                }
+            }
+            Target::Relayd(link) => {
+                let request = QueueRequest::CommitMessage { message, size };
+                match link.call(context, COMMIT_PATIENCE, request).await?.answer {
+                    QueueAnswer::MessageQueued { queue_id } => {
+                        debug!(queue_id, "queued");
+                        Ok(())
+                    }
+                    _ => Err(NONSENSE),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        // Without a runtime the process ends, which closes the connection and says the same.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(forget(self.target.clone(), self.context, self.handle));
+        }
+    }
+}
+
+async fn forget(target: Target, context: Context, message: MessageHandle) {
+    let answer = match &target {
+        Target::Deliverd(link) => {
+            let request = DeliveryRequest::AbortMessage { message };
+            tell(link, context, ABORT_PATIENCE, request).await.map(drop)
+        }
+        Target::Relayd(link) => {
+            let request = QueueRequest::AbortMessage { message };
+            link.call(context, ABORT_PATIENCE, request).await.map(drop)
+        }
+    };
+    // A daemon that does not answer has lost the message, or loses it when the handle expires.
+    if let Err(error) = answer {
+        debug!(%error, "abort not answered");
+    }
+}
+
+async fn tell(
+    link: &Link<SmtpEdge>,
+    context: Context,
+    patience: Duration,
+    request: DeliveryRequest,
+) -> Result<DeliveryAnswer, CallError> {
+    let request = SmtpRequest::Delivery(request);
+    let Answered { answer, .. } = link.call(context, patience, request).await?;
+    match answer {
+        SmtpAnswer::Delivery(answer) => Ok(answer),
+        SmtpAnswer::Authenticated { .. } | SmtpAnswer::SenderAllowed => Err(CallError::Unavailable),
+    }
+}
+
+fn watch(fd: OwnedFd) -> io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}

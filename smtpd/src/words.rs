@@ -1,0 +1,94 @@
+//! What a refusal from behind means to the client: a code, an enhanced code, and what to do.
+
+use ipc::Refusal;
+use mail::address::ForwardPath;
+use smtp::reply::Reply;
+
+/// Nobody behind us could be asked, or it broke while we spoke.
+pub(crate) fn unavailable() -> Reply {
+    // RFC 3463 §3.4: X.3.0 other or undefined mail system status.
+    Reply::new(
+        451,
+        (4, 3, 0),
+        "mail system temporarily unavailable, try again later",
+    )
+}
+
+/// Mail from strangers to strangers.
+pub(crate) fn relay_not_permitted(path: &ForwardPath) -> Reply {
+    let text = format!("<{path}>: relay not permitted, log in on the submission port");
+    Reply::new(550, (5, 7, 1), &text)
+}
+
+/// The recipient is refused.
+pub(crate) fn recipient_refused(path: &ForwardPath, refusal: &Refusal) -> Reply {
+    match refusal {
+        Refusal::NoSuchUser => Reply::new(550, (5, 1, 1), &format!("<{path}>: no such user here")),
+        Refusal::NoSuchDomain => relay_not_permitted(path),
+        Refusal::OverQuota => Reply::new(452, (4, 2, 2), &format!("<{path}>: mailbox full")),
+        Refusal::MessageTooLarge => Reply::new(
+            552,
+            (5, 2, 3),
+            &format!("<{path}>: message too large for the mailbox"),
+        ),
+        other => refused(other),
+    }
+}
+
+/// The sender is refused.
+pub(crate) fn sender_refused(sender: &str, account: &str, refusal: &Refusal) -> Reply {
+    match refusal {
+        Refusal::SenderNotAllowed | Refusal::NoSuchUser | Refusal::NoSuchDomain => {
+            let text = format!("<{sender}>: not an address of {account}, use one of your own");
+            Reply::new(553, (5, 7, 1), &text)
+        }
+        other => refused(other),
+    }
+}
+
+/// The header does not say clearly who wrote the message.
+pub(crate) fn author_unclear() -> Reply {
+    // RFC 3463 §3.7: X.6.0 other or undefined media error.
+    Reply::new(
+        550,
+        (5, 6, 0),
+        "the header must have one From field with one address",
+    )
+}
+
+/// The login is refused for another reason than the password.
+pub(crate) fn login_refused(refusal: &Refusal) -> Reply {
+    // RFC 4954 §6: 454 temporary authentication failure.
+    match refusal {
+        Refusal::TooManyFailures => {
+            Reply::new(454, (4, 7, 0), "too many failed logins, try again later")
+        }
+        _ => Reply::new(
+            454,
+            (4, 7, 0),
+            "temporary authentication failure, try again later",
+        ),
+    }
+}
+
+/// A message, or anything else, is refused.
+pub(crate) fn refused(refusal: &Refusal) -> Reply {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::OverQuota => Reply::new(452, (4, 2, 2), "mailbox full, try again later"),
+        Refusal::DiskFull => Reply::new(452, (4, 3, 1), "out of disk space, try again later"),
+        Refusal::MessageTooLarge => Reply::new(552, (5, 3, 4), &text),
+        Refusal::TooManyRecipients => Reply::new(452, (4, 5, 3), &text),
+        Refusal::RelayDisabled => Reply::new(
+            550,
+            (5, 7, 1),
+            "sending to other servers is switched off here",
+        ),
+        Refusal::SenderNotAllowed => Reply::new(553, (5, 7, 1), &text),
+        Refusal::Busy => Reply::new(451, (4, 3, 2), "too busy, try again later"),
+        Refusal::ShuttingDown => Reply::new(451, (4, 3, 2), "restarting, try again later"),
+        other if other.is_temporary() => unavailable(),
+        // Nothing else answers what we ask; whoever is at fault, the mail must not be lost for it.
+        _ => unavailable(),
+    }
+}

@@ -1,0 +1,471 @@
+//! smtpd with deliverd and relayd as they look over IPC.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+mod world;
+
+use std::time::Duration;
+
+use daemon::limits::Limits;
+use daemon::port::Begins;
+use ipc::Refusal;
+use smtp::server::Role;
+use world::{Client, World};
+
+const MESSAGE: &str = "Subject: x\r\n\r\n..text\r\n.";
+const LOGIN: &str = "AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdvbmRlcmxhbmQ=";
+
+#[tokio::test]
+async fn a_message_from_outside_reaches_deliverd_with_its_trace() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    client.ask(MESSAGE, "250 2.0.0 accepted as ").await;
+    let kept = world.store.kept();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].recipients, ["bob@example.org"]);
+    let text = kept[0].text();
+    let start = "Return-Path: <a@example.com>\r\nReceived: from client.example ([127.0.0.1])\r\n\tby mx.example.org with ESMTP id ";
+    assert!(text.starts_with(start), "{text}");
+    assert!(text.contains("\r\n\tfor <bob@example.org>;\r\n"), "{text}");
+    assert!(text.ends_with("\r\nSubject: x\r\n\r\n.text\r\n"), "{text}");
+    assert!(world.queue.kept().is_empty());
+    client.ask("QUIT", "221").await;
+    assert_eq!(client.hear().await, "");
+}
+
+#[tokio::test]
+async fn refusals_say_what_is_wrong() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    client
+        .ask(
+            "RCPT TO:<who@example.org>",
+            "550 5.1.1 <who@example.org>: no such user here",
+        )
+        .await;
+    client
+        .ask("RCPT TO:<nobody@example.org>", "550 5.1.1")
+        .await;
+    client
+        .ask(
+            "RCPT TO:<full@example.org>",
+            "452 4.2.2 <full@example.org>: mailbox full",
+        )
+        .await;
+    client
+        .ask(
+            "RCPT TO:<x@far.example>",
+            "550 5.7.1 <x@far.example>: relay not permitted",
+        )
+        .await;
+    client.ask("RCPT TO:<postmaster>", "250 2.1.5").await;
+    client.ask("MAIL FROM:<b@example.com> SIZE=1", "503").await;
+    client.ask("RSET", "250").await;
+    client
+        .ask(
+            "MAIL FROM:<b@example.com> SIZE=1000001",
+            "552 5.3.4 message larger than 1000000 octets",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn an_alias_may_lead_here_and_elsewhere_and_each_address_gets_one_copy() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client
+        .begin(
+            "a@example.com",
+            &["list@example.org", "bob@example.org", "away@example.org"],
+        )
+        .await;
+    client.ask(MESSAGE, "250").await;
+    let (kept, queued) = (world.store.kept(), world.queue.kept());
+    assert_eq!(kept[0].recipients, ["alice@example.org", "bob@example.org"]);
+    assert_eq!(queued[0].recipients, ["carol@far.example"]);
+    assert_eq!(
+        queued[0].envelope.as_ref().unwrap().reverse_path,
+        "a@example.com"
+    );
+    assert_eq!(queued[0].envelope.as_ref().unwrap().account, None);
+    let local = kept[0].text();
+    assert_eq!(
+        local.strip_prefix("Return-Path: <a@example.com>\r\n"),
+        Some(&*queued[0].text())
+    );
+}
+
+#[tokio::test]
+async fn the_null_sender_and_a_second_message_are_taken() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    for _ in 0..2 {
+        client.begin("", &["bob@example.org"]).await;
+        client.ask(".", "250").await;
+    }
+    assert_eq!(world.store.kept().len(), 2);
+    assert!(
+        world.store.kept()[1]
+            .text()
+            .starts_with("Return-Path: <>\r\n")
+    );
+}
+
+#[tokio::test]
+async fn when_deliverd_refuses_the_commit_the_queued_copy_is_aborted() {
+    let mut world = World::new();
+    *world.store.commit_refusal.lock().unwrap() = Some(Refusal::DiskFull);
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["list@example.org"]).await;
+    client.ask(MESSAGE, "452 4.3.1 out of disk space").await;
+    assert!(world.store.kept().is_empty() && world.queue.kept().is_empty());
+    world.queue.sees_aborts(1).await;
+}
+
+#[tokio::test]
+async fn when_relayd_refuses_the_client_is_not_told_250() {
+    let mut world = World::new();
+    *world.queue.open_refusal.lock().unwrap() = Some(Refusal::RelayDisabled);
+    let mut client = world.visit().await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    client.ask("RCPT TO:<list@example.org>", "250").await;
+    client
+        .ask(
+            "DATA",
+            "550 5.7.1 sending to other servers is switched off here",
+        )
+        .await;
+    world.store.sees_aborts(1).await;
+    *world.queue.open_refusal.lock().unwrap() = None;
+    *world.queue.commit_refusal.lock().unwrap() = Some(Refusal::StorageFault);
+    client.begin("a@example.com", &["away@example.org"]).await;
+    client.ask(MESSAGE, "451 4.3.0").await;
+    assert!(world.queue.kept().is_empty());
+}
+
+#[tokio::test]
+async fn an_oversize_message_is_refused_at_its_end_and_not_kept() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    let line = format!("{}\r\n", "x".repeat(998));
+    for _ in 0..1100 {
+        client.send(&line).await;
+    }
+    client
+        .ask(".", "552 5.3.4 message larger than 1000000 octets")
+        .await;
+    world.store.sees_aborts(1).await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    client.ask(MESSAGE, "250").await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_hung_up_on_still_gets_the_last_reply() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    // More than the limit and the grace that a client gets to end an oversize message.
+    let line = format!("{}\r\n", "x".repeat(998));
+    client.send(&line.repeat(2200)).await;
+    client
+        .expect("552 5.3.4 message larger than 1000000 octets")
+        .await;
+    assert_eq!(client.hear().await, "");
+
+    let mut client = world.visit().await;
+    client.send(&format!("NOOP\n{}", line.repeat(100))).await;
+    client.expect("521 5.5.2").await;
+    assert_eq!(client.hear().await, "");
+}
+
+#[tokio::test]
+async fn replies_do_not_wait_for_a_slow_answer() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    world.kill_deliverd().await;
+    let begun = std::time::Instant::now();
+    client
+        .send("MAIL FROM:<a@example.com>\r\nRCPT TO:<bob@example.org>\r\n")
+        .await;
+    client.expect("250 2.1.0").await;
+    assert!(begun.elapsed() < Duration::from_millis(400));
+    client.expect("451 4.3.0").await;
+}
+
+#[tokio::test]
+async fn a_large_message_arrives_whole() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["list@example.org"]).await;
+    let body: String = (0..20_000)
+        .map(|n| format!("line {n}, long enough to make a megabyte\r\n"))
+        .collect();
+    client.send(&format!("Subject: large\r\n\r\n{body}")).await;
+    client.ask(".", "250").await;
+    assert!(world.store.kept()[0].text().ends_with(&body));
+    assert!(world.queue.kept()[0].text().ends_with(&body));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_nothing() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["list@example.org"]).await;
+    client.send("Subject: half a mess").await;
+    drop(client);
+    world.store.sees_aborts(1).await;
+    world.queue.sees_aborts(1).await;
+    assert!(world.store.kept().is_empty());
+}
+
+#[tokio::test]
+async fn while_deliverd_is_away_the_answer_is_451() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    world.kill_deliverd().await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    client
+        .ask(
+            "RCPT TO:<bob@example.org>",
+            "451 4.3.0 mail system temporarily unavailable",
+        )
+        .await;
+    world.start_deliverd();
+    client.ask("RCPT TO:<bob@example.org>", "250").await;
+    client.ask("DATA", "354").await;
+    client.ask(MESSAGE, "250").await;
+}
+
+#[tokio::test]
+async fn a_restart_of_deliverd_is_waited_for() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    world.kill_deliverd().await;
+    client.send("RCPT TO:<bob@example.org>\r\n").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.start_deliverd();
+    client.expect("250 2.1.5").await;
+}
+
+#[tokio::test]
+async fn when_deliverd_dies_within_a_message_nothing_is_acknowledged() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    client.send("Subject: x\r\n").await;
+    world.kill_deliverd().await;
+    world.start_deliverd();
+    // Another session gets the same handle from the new deliverd.
+    let mut other = world.visit().await;
+    other
+        .begin("other@example.com", &["alice@example.org"])
+        .await;
+    client.ask(".", "451 4.3.0").await;
+    assert!(world.store.kept().is_empty());
+    other.ask(MESSAGE, "250").await;
+    assert_eq!(world.store.kept()[0].recipients, ["alice@example.org"]);
+}
+
+#[tokio::test]
+async fn submission_wants_tls_then_a_login_then_ones_own_address() {
+    let mut world = World::new();
+    let address = world.listen(Role::Submission, Begins::Clear).await;
+    let mut client = world.connect(address).await;
+    let reply = client.ask("EHLO x", "250").await;
+    assert!(
+        reply.contains("STARTTLS") && !reply.contains("AUTH"),
+        "{reply}"
+    );
+    client
+        .ask(
+            "MAIL FROM:<alice@example.org>",
+            "530 5.7.0 Must issue a STARTTLS command first",
+        )
+        .await;
+    client.ask(LOGIN, "538 5.7.11").await;
+    client.ask("STARTTLS", "220").await;
+    let mut client = world.secure(client.into_inner()).await;
+    let reply = client.ask("EHLO x", "250").await;
+    assert!(
+        !reply.contains("STARTTLS") && reply.contains("AUTH PLAIN LOGIN"),
+        "{reply}"
+    );
+    client
+        .ask(
+            "MAIL FROM:<alice@example.org>",
+            "530 5.7.0 Authentication required",
+        )
+        .await;
+    client
+        .ask("AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdyb25n", "535 5.7.8")
+        .await;
+    client.ask(LOGIN, "235").await;
+    client
+        .ask(
+            "MAIL FROM:<bob@example.org>",
+            "553 5.7.1 <bob@example.org>: not an address of alice@example.org",
+        )
+        .await;
+    client
+        .begin(
+            "alice@example.org",
+            &["dave@far.example", "bob@example.org"],
+        )
+        .await;
+    client.ask("Subject: no date\r\n\r\ntext\r\n.", "250").await;
+    let queued = world.queue.kept();
+    assert_eq!(queued[0].recipients, ["dave@far.example"]);
+    assert_eq!(
+        queued[0].envelope.as_ref().unwrap().account.as_deref(),
+        Some("alice@example.org")
+    );
+    let text = queued[0].text();
+    assert!(
+        text.contains(" with ESMTPSA\r\n\t(TLSv1.3 TLS13_"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\r\nDate: ") && text.contains("\r\nMessage-ID: <"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn submissions_begins_with_tls() {
+    let mut world = World::new();
+    let address = world.listen(Role::Submission, Begins::Tls).await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut client = world.secure(stream).await;
+    client.expect("220 mx.example.org").await;
+    client.ask("EHLO x", "250").await;
+    client.ask(LOGIN, "235").await;
+    client
+        .begin("alice@example.org", &["bob@example.org"])
+        .await;
+    client.ask(MESSAGE, "250").await;
+    assert_eq!(world.store.kept().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_pipelined_behind_starttls_is_not_obeyed() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client
+        .send("STARTTLS\r\nMAIL FROM:<injected@example.com>\r\n")
+        .await;
+    client.expect("220").await;
+    let mut client = world.secure(client.into_inner()).await;
+    client
+        .ask("MAIL FROM:<a@example.com>", "503 5.5.1 say EHLO first")
+        .await;
+    client.ask("EHLO x", "250").await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    client.ask(MESSAGE, "250").await;
+    assert!(world.store.kept()[0].text().contains(" with ESMTPS\r\n"));
+}
+
+#[tokio::test]
+async fn clear_text_on_a_tls_port_ends_that_connection_only() {
+    let mut world = World::new();
+    let address = world.listen(Role::Submission, Begins::Tls).await;
+    let mut client = Client::new(tokio::net::TcpStream::connect(address).await.unwrap());
+    client.send("EHLO x\r\n").await;
+    client.hear().await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    world.secure(stream).await.expect("220").await;
+}
+
+#[tokio::test]
+async fn one_address_has_only_so_many_connections() {
+    let mut world = World::with_limits(Limits {
+        total: 0,
+        per_address: 2,
+    });
+    let address = world.listen(Role::Exchange, Begins::Clear).await;
+    let first = world.connect(address).await;
+    let _second = world.connect(address).await;
+    let mut third = Client::new(tokio::net::TcpStream::connect(address).await.unwrap());
+    third
+        .expect("421 4.7.0 mx.example.org too many connections from your address")
+        .await;
+    assert_eq!(third.hear().await, "");
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.connect(address).await;
+}
+
+#[tokio::test]
+async fn stopping_ends_idle_sessions_and_lets_transactions_finish() {
+    let mut world = World::new();
+    let address = world.listen(Role::Exchange, Begins::Clear).await;
+    let mut idle = world.connect(address).await;
+    let mut busy = world.connect(address).await;
+    busy.ask("EHLO x", "250").await;
+    busy.begin("a@example.com", &["bob@example.org"]).await;
+    world.stop_smtpd();
+    idle.expect("421 4.3.2 mx.example.org is shutting down")
+        .await;
+    assert_eq!(idle.hear().await, "");
+    assert!(!world.ports[0].is_finished());
+    busy.ask(MESSAGE, "250").await;
+    busy.expect("421 4.3.2").await;
+    let port = world.ports.remove(0);
+    tokio::time::timeout(Duration::from_secs(5), port)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(world.store.kept().len(), 1);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_clients_at_once_are_all_served() {
+    let mut world = World::new();
+    let address = world.listen(Role::Exchange, Begins::Clear).await;
+    let clients = (0..100).map(|n| {
+        tokio::spawn(async move {
+            let mut client = Client::new(tokio::net::TcpStream::connect(address).await.unwrap());
+            client.expect("220").await;
+            // All in one piece, as pipelining allows.
+            let envelope = format!(
+                "EHLO x\r\nMAIL FROM:<c{n}@example.com>\r\nRCPT TO:<list@example.org>\r\nDATA\r\n"
+            );
+            client.send(&envelope).await;
+            for code in ["250", "250", "250", "354"] {
+                client.expect(code).await;
+            }
+            client
+                .ask(
+                    &format!("Subject: {n}\r\n\r\n{}\r\n.", "x".repeat(5000)),
+                    "250",
+                )
+                .await;
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    assert_eq!(world.store.kept().len(), 100);
+    assert_eq!(world.queue.kept().len(), 100);
+    for kept in world.store.kept() {
+        let text = kept.text();
+        let sender = text
+            .strip_prefix("Return-Path: <c")
+            .unwrap()
+            .split_once('@')
+            .unwrap()
+            .0;
+        assert!(
+            text.contains(&format!("\r\nSubject: {sender}\r\n")),
+            "bodies were mixed up"
+        );
+    }
+}

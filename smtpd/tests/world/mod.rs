@@ -1,0 +1,503 @@
+//! A world around smtpd: deliverd and relayd as they look over IPC, and clients that speak text.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    dead_code,
+    reason = "a test stops at what it did not expect, and each uses another part"
+)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use daemon::channel::{Answered, Events, Service, serve};
+use daemon::limits::{Door, Limits};
+use daemon::port::Begins;
+use daemon::stop::{self, Stop, StopSender};
+use daemon::tls::Certificates;
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
+use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest};
+use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
+use ipc::{Call, Refusal};
+use mail::address::Domain;
+use smtp::server::{Config, Role};
+use smtpd::ask::Ask;
+use smtpd::house::House;
+use smtpd::port::Port;
+use sys::packet::{PacketListener, stream_pair};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// A message that somebody keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) recipients: Vec<String>,
+    pub(crate) envelope: Option<Envelope>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Kept {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.bytes.clone()).unwrap()
+    }
+}
+
+/// What deliverd or relayd has, and what it refuses.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) kept: Mutex<Vec<Kept>>,
+    pub(crate) aborted: Mutex<usize>,
+    pub(crate) commit_refusal: Mutex<Option<Refusal>>,
+    pub(crate) open_refusal: Mutex<Option<Refusal>>,
+}
+
+/// The messages that are open on one channel.
+#[derive(Default)]
+pub(crate) struct Opened {
+    next: Mutex<u64>,
+    messages: Mutex<HashMap<u64, Open>>,
+}
+
+struct Open {
+    recipients: Vec<String>,
+    envelope: Option<Envelope>,
+    bytes: JoinHandle<Vec<u8>>,
+}
+
+impl Store {
+    pub(crate) fn kept(&self) -> Vec<Kept> {
+        self.kept.lock().unwrap().clone()
+    }
+
+    fn open(
+        &self,
+        opened: &Opened,
+        envelope: Option<Envelope>,
+    ) -> Result<(MessageHandle, StdUnixStream), Refusal> {
+        if let Some(refusal) = self.open_refusal.lock().unwrap().clone() {
+            return Err(refusal);
+        }
+        let (ours, theirs) = stream_pair().unwrap();
+        let mut stream = UnixStream::from_std(ours).unwrap();
+        let bytes = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            bytes
+        });
+        let mut next = opened.next.lock().unwrap();
+        *next += 1;
+        let open = Open {
+            recipients: Vec::new(),
+            envelope,
+            bytes,
+        };
+        opened.messages.lock().unwrap().insert(*next, open);
+        Ok((MessageHandle(*next), theirs))
+    }
+
+    fn add(
+        &self,
+        opened: &Opened,
+        message: MessageHandle,
+        recipients: Vec<String>,
+    ) -> Result<(), Refusal> {
+        let mut messages = opened.messages.lock().unwrap();
+        let open = messages.get_mut(&message.0).ok_or(Refusal::UnknownHandle)?;
+        open.recipients.extend(recipients);
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        opened: &Opened,
+        message: MessageHandle,
+        size: u64,
+    ) -> Result<(), Refusal> {
+        let open = opened.messages.lock().unwrap().remove(&message.0);
+        let open = open.ok_or(Refusal::UnknownHandle)?;
+        let bytes = open.bytes.await.unwrap();
+        if bytes.len() as u64 != size {
+            return Err(Refusal::SizeMismatch);
+        }
+        if let Some(refusal) = self.commit_refusal.lock().unwrap().clone() {
+            return Err(refusal);
+        }
+        let Open {
+            recipients,
+            envelope,
+            ..
+        } = open;
+        self.kept.lock().unwrap().push(Kept {
+            recipients,
+            envelope,
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn abort(&self, opened: &Opened, message: MessageHandle) {
+        opened.messages.lock().unwrap().remove(&message.0);
+        *self.aborted.lock().unwrap() += 1;
+    }
+
+    /// Waits until so many messages were aborted.
+    pub(crate) async fn sees_aborts(&self, count: usize) {
+        for _ in 0..500 {
+            if *self.aborted.lock().unwrap() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} aborts", self.aborted.lock().unwrap());
+    }
+}
+
+/// deliverd: alice, bob and full live here; list@ is alice, bob and somebody elsewhere.
+pub(crate) struct Deliverd(pub(crate) Arc<Store>);
+
+impl Service<SmtpEdge> for Deliverd {
+    type Peer = Opened;
+
+    fn open(&self, _: Events<SmtpEdge>) -> Opened {
+        Opened::default()
+    }
+
+    async fn answer(
+        &self,
+        peer: Arc<Opened>,
+        call: Call<SmtpRequest>,
+    ) -> Result<Answered<SmtpAnswer>, Refusal> {
+        let mut fds = Vec::new();
+        let answer = match call.request {
+            SmtpRequest::Authenticate(who) => {
+                assert_eq!(who.client, "127.0.0.1");
+                if who.user != "alice@example.org" || who.password.reveal() != b"wonderland" {
+                    return Err(Refusal::BadCredentials);
+                }
+                SmtpAnswer::Authenticated { account: who.user }
+            }
+            SmtpRequest::CheckSender { account, sender } if account == sender => {
+                SmtpAnswer::SenderAllowed
+            }
+            SmtpRequest::CheckSender { .. } => return Err(Refusal::SenderNotAllowed),
+            SmtpRequest::Delivery(request) => SmtpAnswer::Delivery(match request {
+                DeliveryRequest::ResolveRecipient { address, .. } => resolve(&address)?,
+                DeliveryRequest::OpenMessage => {
+                    let (handle, stream) = self.0.open(&peer, None)?;
+                    fds.push(stream.into());
+                    DeliveryAnswer::MessageOpened(handle)
+                }
+                DeliveryRequest::AddRecipients {
+                    message,
+                    recipients,
+                } => {
+                    self.0.add(&peer, message, recipients)?;
+                    DeliveryAnswer::RecipientsAdded
+                }
+                DeliveryRequest::CommitMessage { message, size } => {
+                    self.0.commit(&peer, message, size).await?;
+                    DeliveryAnswer::MessageDelivered
+                }
+                DeliveryRequest::AbortMessage { message } => {
+                    self.0.abort(&peer, message);
+                    DeliveryAnswer::MessageAborted
+                }
+            }),
+        };
+        Ok(Answered::with(answer, fds))
+    }
+}
+
+fn resolve(address: &str) -> Result<DeliveryAnswer, Refusal> {
+    let here = |local: &[&str], remote: &[&str]| {
+        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        Ok(DeliveryAnswer::RecipientResolved {
+            local: owned(local),
+            remote: owned(remote),
+        })
+    };
+    match address {
+        "alice@example.org" | "bob@example.org" | "postmaster@example.org" => here(&[address], &[]),
+        "list@example.org" => here(
+            &["alice@example.org", "bob@example.org"],
+            &["carol@far.example"],
+        ),
+        "away@example.org" => here(&[], &["carol@far.example"]),
+        "nobody@example.org" => here(&[], &[]),
+        "full@example.org" => Err(Refusal::OverQuota),
+        _ if address.ends_with("@example.org") => Err(Refusal::NoSuchUser),
+        _ => Ok(DeliveryAnswer::RecipientForeign),
+    }
+}
+
+/// relayd.
+pub(crate) struct Relayd(pub(crate) Arc<Store>);
+
+impl Service<QueueEdge> for Relayd {
+    type Peer = Opened;
+
+    fn open(&self, _: Events<QueueEdge>) -> Opened {
+        Opened::default()
+    }
+
+    async fn answer(
+        &self,
+        peer: Arc<Opened>,
+        call: Call<QueueRequest>,
+    ) -> Result<Answered<QueueAnswer>, Refusal> {
+        let mut fds = Vec::new();
+        let answer = match call.request {
+            QueueRequest::OpenMessage(envelope) => {
+                let (handle, stream) = self.0.open(&peer, Some(envelope))?;
+                fds.push(stream.into());
+                QueueAnswer::MessageOpened(handle)
+            }
+            QueueRequest::AddRecipients {
+                message,
+                recipients,
+            } => {
+                self.0.add(&peer, message, recipients)?;
+                QueueAnswer::RecipientsAdded
+            }
+            QueueRequest::CommitMessage { message, size } => {
+                self.0.commit(&peer, message, size).await?;
+                QueueAnswer::MessageQueued {
+                    queue_id: "q1".into(),
+                }
+            }
+            QueueRequest::AbortMessage { message } => {
+                self.0.abort(&peer, message);
+                QueueAnswer::MessageAborted
+            }
+        };
+        Ok(Answered::with(answer, fds))
+    }
+}
+
+/// smtpd's ports and those behind it.
+pub(crate) struct World {
+    home: TempDir,
+    certificate: CertificateDer<'static>,
+    pub(crate) house: Arc<House>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) queue: Arc<Store>,
+    deliverd: Option<StopSender>,
+    relayd: Option<StopSender>,
+    smtpd: StopSender,
+    stop: Stop,
+    pub(crate) ports: Vec<JoinHandle<()>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with_limits(Limits {
+            total: 0,
+            per_address: 0,
+        })
+    }
+
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["mx.example.org".to_string()]).unwrap();
+        std::fs::write(home.path().join("tls.crt"), made.cert.pem()).unwrap();
+        std::fs::write(
+            home.path().join("tls.key"),
+            made.signing_key.serialize_pem(),
+        )
+        .unwrap();
+        let ask = Ask::new(home.path().join("deliverd"), home.path().join("relayd"));
+        let house = Arc::new(House {
+            hostname: Domain::parse("mx.example.org").unwrap(),
+            home: Domain::parse("example.org").unwrap(),
+            ask: Arc::new(ask.with_patience(Duration::from_millis(500))),
+            door: Door::new(limits),
+            certificates: Arc::new(Certificates::load(home.path()).unwrap()),
+        });
+        let (smtpd, stop) = stop::channel();
+        let mut world = Self {
+            certificate: made.cert.der().clone(),
+            home,
+            house,
+            store: Arc::default(),
+            queue: Arc::default(),
+            deliverd: None,
+            relayd: None,
+            smtpd,
+            stop,
+            ports: Vec::new(),
+        };
+        world.start_deliverd();
+        world.start_relayd();
+        world
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// A file that lives as long as the world; returns its path.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_string()
+    }
+
+    pub(crate) fn start_deliverd(&mut self) {
+        let listener = PacketListener::bind(&self.socket("deliverd")).unwrap();
+        let (sender, stop) = stop::channel();
+        tokio::spawn(serve(
+            listener,
+            Arc::new(Deliverd(Arc::clone(&self.store))),
+            stop,
+        ));
+        self.deliverd = Some(sender);
+    }
+
+    pub(crate) fn start_relayd(&mut self) {
+        let listener = PacketListener::bind(&self.socket("relayd")).unwrap();
+        let (sender, stop) = stop::channel();
+        tokio::spawn(serve(
+            listener,
+            Arc::new(Relayd(Arc::clone(&self.queue))),
+            stop,
+        ));
+        self.relayd = Some(sender);
+    }
+
+    /// deliverd dies: its socket is gone and its channels are closed.
+    pub(crate) async fn kill_deliverd(&mut self) {
+        std::fs::remove_file(self.socket("deliverd")).unwrap();
+        self.deliverd.take().unwrap().stop();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    pub(crate) fn stop_smtpd(&self) {
+        self.smtpd.stop();
+    }
+
+    pub(crate) async fn listen(&mut self, role: Role, begins: Begins) -> SocketAddr {
+        let config = Config {
+            hostname: self.house.hostname.clone(),
+            role,
+            max_message_size: 1_000_000,
+            max_recipients: 100,
+            max_messages: 100,
+            max_text_line: None,
+            starttls: true,
+            cleartext_auth: false,
+            command_timeout: Duration::from_secs(10),
+            data_timeout: Duration::from_secs(10),
+        };
+        let config = Arc::new(config);
+        let loopback = Arc::clone(&config);
+        let port = Port {
+            config,
+            loopback,
+            begins,
+            house: Arc::clone(&self.house),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        self.ports.push(tokio::spawn(daemon::port::accept(
+            "test",
+            Arc::new(port),
+            listener,
+            self.stop.clone(),
+        )));
+        address
+    }
+
+    pub(crate) async fn connect(&self, address: SocketAddr) -> Client<TcpStream> {
+        let mut client = Client::new(TcpStream::connect(address).await.unwrap());
+        client.expect("220 mx.example.org").await;
+        client
+    }
+
+    /// A client of port 25 that has said EHLO.
+    pub(crate) async fn visit(&mut self) -> Client<TcpStream> {
+        let address = self.listen(Role::Exchange, Begins::Clear).await;
+        let mut client = self.connect(address).await;
+        client.ask("EHLO client.example", "250").await;
+        client
+    }
+
+    pub(crate) async fn secure(
+        &self,
+        stream: TcpStream,
+    ) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("mx.example.org").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        Client::new(connector.connect(name, stream).await.unwrap())
+    }
+}
+
+/// Speaks lines.
+pub(crate) struct Client<S>(BufReader<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.0.into_inner()
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// The next reply, all lines of it; empty at the end.
+    pub(crate) async fn hear(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = String::new();
+            let read = tokio::time::timeout(Duration::from_secs(10), self.0.read_line(&mut line));
+            let read = read.await.expect("silence").unwrap_or(0);
+            reply.push_str(&line);
+            if read == 0 || line.as_bytes().get(3) != Some(&b'-') {
+                return reply;
+            }
+        }
+    }
+
+    pub(crate) async fn expect(&mut self, start: &str) -> String {
+        let reply = self.hear().await;
+        assert!(
+            reply.starts_with(start),
+            "expected {start:?}\n     got {reply:?}"
+        );
+        reply
+    }
+
+    pub(crate) async fn ask(&mut self, line: &str, start: &str) -> String {
+        self.send(&format!("{line}\r\n")).await;
+        self.expect(start).await
+    }
+
+    /// MAIL and RCPT, all accepted, and DATA.
+    pub(crate) async fn begin(&mut self, sender: &str, recipients: &[&str]) {
+        self.ask(&format!("MAIL FROM:<{sender}>"), "250 2.1.0")
+            .await;
+        for recipient in recipients {
+            self.ask(&format!("RCPT TO:<{recipient}>"), "250 2.1.5")
+                .await;
+        }
+        self.ask("DATA", "354").await;
+    }
+}
