@@ -1,0 +1,482 @@
+//! Everything imapd may ask of deliverd: a login, and what the mail session that follows from it can do.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::channel::{Answered, CallError, Client, Link};
+use imap::sasl::Credentials;
+use ipc::delivery::MessageHandle;
+use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
+use ipc::session::{
+    FlagChange, MailboxInfo, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent,
+    SessionRequest, SpecialUse, UidRanges,
+};
+use ipc::snapshot::{RECORD_LEN, Record};
+use ipc::{Context, Refusal};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+/// A password is worth a quarter of a second of computing, and others may be before us; a restarted deliverd needs a moment.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long changes of many messages may take.
+const LONG_PATIENCE: Duration = Duration::from_mins(5);
+/// How long a piece of a message may take to be read by deliverd.
+const WRITE_PATIENCE: Duration = Duration::from_mins(1);
+/// How many records of a snapshot are read at once.
+const RECORDS_AT_ONCE: usize = 4096;
+
+/// The channel on which logins are asked for.
+#[derive(Debug)]
+pub struct Ask {
+    deliverd: Client<ImapEdge>,
+    patience: Duration,
+}
+
+impl Ask {
+    /// Will ask over this socket file; connects when something is to be asked.
+    #[must_use]
+    pub fn new(deliverd: PathBuf) -> Self {
+        Self {
+            deliverd: Client::new(deliverd),
+            patience: LOGIN_PATIENCE,
+        }
+    }
+
+    /// The same, but waiting no longer than `patience` for a daemon that is away.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Verifies a login. Returns the account's address and its mail session.
+    ///
+    /// # Errors
+    /// [`Refusal::BadCredentials`] for a wrong password; otherwise a [`CallError`].
+    pub async fn log_in(
+        &self,
+        context: Context,
+        credentials: &Credentials,
+        client: IpAddr,
+    ) -> Result<(String, MailSession), CallError> {
+        let request = ImapRequest::Authenticate(ipc::smtp::Credentials {
+            user: credentials.user.clone(),
+            password: ipc::Secret::new(credentials.password.reveal()),
+            client: client.to_canonical().to_string(),
+        });
+        // A login has an effect (failures are counted), so it is asked once only.
+        let answered = self.deliverd.call(context, self.patience, request).await?;
+        let ImapAnswer::SessionOpened { account } = answered.answer;
+        let link = Link::over(single(answered.fds)?).map_err(|error| {
+            error!(%error, "cannot use a mail session");
+            CallError::Unavailable
+        })?;
+        Ok((account, MailSession { link, context }))
+    }
+}
+
+/// One account's mail.
+#[derive(Debug)]
+pub struct MailSession {
+    link: Link<SessionEdge>,
+    context: Context,
+}
+
+/// A selected mailbox at the moment of its selection.
+#[derive(Debug)]
+pub struct Selection {
+    /// Counters.
+    pub status: MailboxStatus,
+    /// The keyword table.
+    pub keywords: Vec<String>,
+    /// Whether changes are refused.
+    pub read_only: bool,
+    /// Its messages, ascending by UID.
+    pub messages: Vec<Record>,
+}
+
+/// What was copied or moved.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// UIDVALIDITY of the target.
+    pub uid_validity: u32,
+    /// Old UIDs.
+    pub source: UidRanges,
+    /// New UIDs, in the same order.
+    pub target: UidRanges,
+}
+
+impl MailSession {
+    async fn call(
+        &self,
+        patience: Duration,
+        request: SessionRequest,
+    ) -> Result<Answered<SessionAnswer>, CallError> {
+        self.link.call(self.context, patience, request).await
+    }
+
+    async fn order(&self, request: SessionRequest) -> Result<(), CallError> {
+        match self.call(PATIENCE, request).await?.answer {
+            SessionAnswer::Done => Ok(()),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// The next change of the selected mailbox; `None` when deliverd is gone.
+    pub async fn event(&self) -> Option<SessionEvent> {
+        self.link.event().await
+    }
+
+    /// The next change if there is one. All that happened before an answer is there once the answer is.
+    #[must_use]
+    pub fn try_event(&self) -> Option<SessionEvent> {
+        self.link.try_event()
+    }
+
+    /// All mailboxes, ordered by name, and names only subscribed to.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list(&self) -> Result<Vec<MailboxInfo>, CallError> {
+        let mut all: Vec<MailboxInfo> = Vec::new();
+        loop {
+            let after = all.last().map(|last| last.name.clone());
+            let request = SessionRequest::ListMailboxes { after };
+            let SessionAnswer::Mailboxes { mailboxes, more } =
+                self.call(PATIENCE, request).await?.answer
+            else {
+                return Err(nonsense());
+            };
+            if more && mailboxes.is_empty() {
+                return Err(nonsense());
+            }
+            all.extend(mailboxes);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Makes a mailbox.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn create(
+        &self,
+        name: String,
+        special_use: Option<SpecialUse>,
+    ) -> Result<(), CallError> {
+        self.order(SessionRequest::CreateMailbox { name, special_use })
+            .await
+    }
+
+    /// Removes a mailbox.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn delete(&self, name: String) -> Result<(), CallError> {
+        self.order(SessionRequest::DeleteMailbox { name }).await
+    }
+
+    /// Renames a mailbox.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn rename(&self, from: String, to: String) -> Result<(), CallError> {
+        self.order(SessionRequest::RenameMailbox { from, to }).await
+    }
+
+    /// Subscribes to a name, or not any more.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn subscribe(&self, name: String, subscribed: bool) -> Result<(), CallError> {
+        self.order(SessionRequest::Subscribe { name, subscribed })
+            .await
+    }
+
+    /// Counters of a mailbox.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn status(&self, name: String) -> Result<MailboxStatus, CallError> {
+        match self
+            .call(PATIENCE, SessionRequest::Status { name })
+            .await?
+            .answer
+        {
+            SessionAnswer::Status(status) => Ok(status),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Selects a mailbox. Nothing must be selected.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn select(&self, name: String, read_only: bool) -> Result<Selection, CallError> {
+        let request = SessionRequest::Select { name, read_only };
+        let Answered { answer, fds } = self.call(LONG_PATIENCE, request).await?;
+        let SessionAnswer::Selected {
+            status,
+            keywords,
+            read_only,
+        } = answer
+        else {
+            return Err(nonsense());
+        };
+        let snapshot = File::from(single(fds)?);
+        let read = move || read_snapshot(&snapshot, status.messages as usize);
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(messages)) => Ok(Selection {
+                status,
+                keywords,
+                read_only,
+                messages,
+            }),
+            Ok(Err(error)) => {
+                error!(%error, "cannot read a snapshot");
+                Err(CallError::Refused(Refusal::StorageFault))
+            }
+            Err(error) => {
+                error!(%error, "bug: reading a snapshot panicked");
+                Err(CallError::Refused(Refusal::StorageFault))
+            }
+        }
+    }
+
+    /// Nothing is selected any more, and what was left to be told of it is forgotten: the events of the next selection must
+    /// not be mixed up with those of this one.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn unselect(&self) -> Result<(), CallError> {
+        let outcome = self.order(SessionRequest::Unselect).await;
+        while self.try_event().is_some() {}
+        outcome
+    }
+
+    /// Opens messages; those that are gone are missing.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn open(&self, uids: Vec<u32>) -> Result<Vec<(u32, File)>, CallError> {
+        let request = SessionRequest::OpenMessages { uids };
+        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
+        match answer {
+            SessionAnswer::MessagesOpened { uids } if uids.len() == fds.len() => Ok(uids
+                .into_iter()
+                .zip(fds.into_iter().map(File::from))
+                .collect()),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Returns when all changes that happened before are there: an answer comes behind the events before it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn catch_up(&self) -> Result<(), CallError> {
+        self.open(Vec::new()).await.map(|_| ())
+    }
+
+    /// Changes flags. Events tell the outcome.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn store_flags(
+        &self,
+        uids: UidRanges,
+        change: FlagChange,
+        flags: u8,
+        keywords: Vec<String>,
+    ) -> Result<(), CallError> {
+        let request = SessionRequest::StoreFlags {
+            uids,
+            change,
+            flags,
+            keywords,
+        };
+        match self.call(LONG_PATIENCE, request).await?.answer {
+            SessionAnswer::FlagsStored => Ok(()),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Removes messages that carry `\Deleted`. Events tell which.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn expunge(&self, uids: Option<UidRanges>) -> Result<(), CallError> {
+        let request = SessionRequest::Expunge { uids };
+        match self.call(LONG_PATIENCE, request).await?.answer {
+            SessionAnswer::Expunged => Ok(()),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Copies messages.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn copy(&self, uids: UidRanges, to: String) -> Result<Copied, CallError> {
+        self.transfer(SessionRequest::Copy { uids, to }).await
+    }
+
+    /// Moves messages.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn move_to(&self, uids: UidRanges, to: String) -> Result<Copied, CallError> {
+        self.transfer(SessionRequest::Move { uids, to }).await
+    }
+
+    async fn transfer(&self, request: SessionRequest) -> Result<Copied, CallError> {
+        match self.call(LONG_PATIENCE, request).await?.answer {
+            SessionAnswer::Copied {
+                uid_validity,
+                source,
+                target,
+            } => Ok(Copied {
+                uid_validity,
+                source,
+                target,
+            }),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Begins an APPEND.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn open_append(&self, mailbox: String, size: u64) -> Result<Upload, CallError> {
+        let request = SessionRequest::OpenAppend { mailbox, size };
+        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
+        let SessionAnswer::AppendOpened(handle) = answer else {
+            return Err(nonsense());
+        };
+        let stream = std::os::unix::net::UnixStream::from(single(fds)?);
+        let watched = stream
+            .set_nonblocking(true)
+            .and_then(|()| UnixStream::from_std(stream));
+        match watched {
+            Ok(stream) => Ok(Upload {
+                handle,
+                stream,
+                written: 0,
+                broken: false,
+            }),
+            Err(error) => {
+                error!(%error, "cannot use the stream of a message");
+                Err(CallError::Unavailable)
+            }
+        }
+    }
+
+    /// Makes an appended message durable and visible. Returns UIDVALIDITY and UID.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn commit(
+        &self,
+        mut upload: Upload,
+        flags: u8,
+        keywords: Vec<String>,
+        internal_date: Option<i64>,
+    ) -> Result<(u32, u32), CallError> {
+        if upload.stream.shutdown().await.is_err() || upload.broken {
+            self.abort(upload).await;
+            return Err(CallError::Unavailable);
+        }
+        let request = SessionRequest::CommitAppend {
+            message: upload.handle,
+            size: upload.written,
+            flags,
+            keywords,
+            internal_date,
+        };
+        match self.call(LONG_PATIENCE, request).await?.answer {
+            SessionAnswer::Appended { uid_validity, uid } => Ok((uid_validity, uid)),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Forgets an appended message.
+    pub async fn abort(&self, upload: Upload) {
+        let message = upload.handle;
+        drop(upload);
+        if let Err(error) = self.order(SessionRequest::AbortAppend { message }).await {
+            warn!(%error, "an unwanted message was not aborted; it will time out");
+        }
+    }
+}
+
+/// A message on its way to deliverd.
+#[derive(Debug)]
+pub struct Upload {
+    handle: MessageHandle,
+    stream: UnixStream,
+    written: u64,
+    broken: bool,
+}
+
+impl Upload {
+    /// Carries a piece over; waits while deliverd is busy. A failure shows at the commit.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        if self.broken {
+            return;
+        }
+        match timeout(WRITE_PATIENCE, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => self.written += bytes.len() as u64,
+            Ok(Err(error)) => {
+                warn!(%error, written = self.written, "the stream of a message broke");
+                self.broken = true;
+            }
+            Err(_) => {
+                warn!(written = self.written, "deliverd does not take a message");
+                self.broken = true;
+            }
+        }
+    }
+}
+
+fn read_snapshot(file: &File, count: usize) -> std::io::Result<Vec<Record>> {
+    let mut messages = Vec::with_capacity(count.min(1 << 20));
+    let mut buffer = vec![0; RECORDS_AT_ONCE.min(count) * RECORD_LEN];
+    while messages.len() < count {
+        let wanted = (count - messages.len()).min(RECORDS_AT_ONCE) * RECORD_LEN;
+        let bytes = buffer.get_mut(..wanted).unwrap_or_default();
+        file.read_exact_at(bytes, (messages.len() * RECORD_LEN) as u64)?;
+        messages.extend(bytes.as_chunks().0.iter().map(Record::from_bytes));
+    }
+    if messages.is_sorted_by(|a, b| a.uid < b.uid) {
+        Ok(messages)
+    } else {
+        Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "UIDs do not ascend",
+        ))
+    }
+}
+
+fn single(fds: Vec<OwnedFd>) -> Result<OwnedFd, CallError> {
+    let mut fds = fds.into_iter();
+    match (fds.next(), fds.next()) {
+        (Some(fd), None) => Ok(fd),
+        _ => Err(nonsense()),
+    }
+}
+
+// An answer to another question than was asked.
+fn nonsense() -> CallError {
+    error!("bug: deliverd answered another question");
+    CallError::Unavailable
+}

@@ -1,0 +1,92 @@
+//! COPY and MOVE.
+
+use imap::command::Numbering;
+use imap::response::{Code, Kind};
+use imap::sequence::SequenceSet;
+use ipc::session::{RANGES_PER_FRAME, UidRanges};
+
+use super::{Session, desk, is_read_only, no_such_number, out_of_place};
+use crate::ask::Copied;
+use crate::wire::Close;
+use crate::words::Tagged;
+
+/// Room for the answer too, which has as many ranges twice.
+const RANGES_AT_ONCE: usize = RANGES_PER_FRAME / 2;
+
+// RFC 3501 §6.4.7: all or nothing. (deviation) A set of more than some hundred separate ranges is copied in pages, and a page
+// that fails leaves those before it copied.
+pub(super) async fn copy(
+    session: &Session,
+    tag: &str,
+    by: Numbering,
+    set: &SequenceSet,
+    to: String,
+) -> Tagged {
+    let (Some(user), Some(view)) = (&session.user, &session.view) else {
+        return out_of_place(tag);
+    };
+    let Ok(places) = view.pick(by, set) else {
+        return no_such_number(tag);
+    };
+    let mut all = Copied::default();
+    for page in view.uid_ranges(&places).chunks(RANGES_AT_ONCE) {
+        match user.mail.copy(page.to_vec(), to.clone()).await {
+            Ok(copied) => join(&mut all, copied),
+            Err(error) => return Tagged::refused_target(tag, &error),
+        }
+    }
+    if all.source.is_empty() {
+        return Tagged::ok(tag, "there was nothing to copy");
+    }
+    Tagged::ok_with(tag, &code(&all), "copied")
+}
+
+// RFC 6851 §3.3: COPYUID comes in an untagged OK, before the messages are said to be gone.
+pub(super) async fn move_to(
+    session: &mut Session,
+    tag: &str,
+    by: Numbering,
+    set: &SequenceSet,
+    to: String,
+) -> Result<Tagged, Close> {
+    let Some(mut desk) = desk(session) else {
+        return Ok(out_of_place(tag));
+    };
+    if desk.view.read_only {
+        return Ok(is_read_only(tag));
+    }
+    let Ok(places) = desk.view.pick(by, set) else {
+        return Ok(no_such_number(tag));
+    };
+    let pages: Vec<UidRanges> = desk
+        .view
+        .uid_ranges(&places)
+        .chunks(RANGES_AT_ONCE)
+        .map(<[_]>::to_vec)
+        .collect();
+    for page in pages {
+        match desk.user.mail.move_to(page, to.clone()).await {
+            Ok(moved) if moved.source.is_empty() => {}
+            Ok(moved) => {
+                desk.wire.say(Kind::Ok, Some(&code(&moved)), "moved");
+                desk.note_events();
+            }
+            Err(error) => return Ok(Tagged::refused_target(tag, &error)),
+        }
+    }
+    Ok(Tagged::ok(tag, "moved"))
+}
+
+const fn code(copied: &Copied) -> Code<'_> {
+    Code::CopyUid {
+        uid_validity: copied.uid_validity,
+        source: copied.source.as_slice(),
+        target: copied.target.as_slice(),
+    }
+}
+
+fn join(all: &mut Copied, more: Copied) {
+    all.uid_validity = more.uid_validity;
+    all.source.extend(more.source);
+    all.target.extend(more.target);
+}

@@ -1,0 +1,204 @@
+//! The commands, a file for each or for each family. Each returns the last line of its answer.
+
+pub(crate) mod append;
+mod copy;
+mod expunge;
+mod fetch;
+mod idle;
+mod list;
+mod login;
+mod mailbox;
+mod search;
+mod select;
+mod status;
+mod store;
+
+use imap::command::{Command, Numbering};
+use imap::response::{Code, Kind};
+use imap::write;
+
+use crate::session::{Session, User};
+use crate::view::{Expunges, View};
+use crate::wire::{Close, Wire};
+use crate::words::Tagged;
+
+/// What a command leads to.
+pub(crate) enum Done {
+    /// An answer.
+    Say(Tagged),
+    /// An answer, then TLS.
+    StartTls(Tagged),
+    /// An answer, then the end.
+    LogOut(Tagged),
+}
+
+/// Whether messages may be said to be gone in the answer to a command.
+// RFC 3501 §7.4.1; §6.4.8 lets the UID forms do it.
+pub(crate) const fn expunges(command: &Command) -> Expunges {
+    match command {
+        Command::Fetch {
+            by: Numbering::Sequence,
+            ..
+        }
+        | Command::Store {
+            by: Numbering::Sequence,
+            ..
+        }
+        | Command::Search {
+            by: Numbering::Sequence,
+            ..
+        } => Expunges::Held,
+        _ => Expunges::Allowed,
+    }
+}
+
+/// Performs a command that may be given now.
+// The large ones are boxed, so that a session that idles stays small.
+pub(crate) async fn execute(
+    session: &mut Session,
+    tag: &str,
+    command: Command,
+) -> Result<Done, Close> {
+    let tagged = match command {
+        Command::Capability => {
+            let list = session.capabilities();
+            write::capability(list, &mut session.wire.out);
+            Tagged::ok(tag, "that is all")
+        }
+        Command::Noop => catch_up(session, tag, "nothing done").await,
+        // Nothing was acknowledged that is not on disk.
+        Command::Check => catch_up(session, tag, "everything is on disk").await,
+        Command::Id => {
+            // RFC 2971 §3.3: a server may tell its name; its version is nobody's business before login.
+            write::id("rmail", &mut session.wire.out);
+            Tagged::ok(tag, "pleased to meet you")
+        }
+        Command::Enable => {
+            // RFC 5161 §3.2: nothing that can be enabled is offered, so nothing is.
+            write::enabled(&mut session.wire.out);
+            Tagged::ok(tag, "nothing enabled")
+        }
+        Command::Namespace => {
+            write::namespace(&mut session.wire.out);
+            Tagged::ok(tag, "that is all")
+        }
+        Command::Logout => {
+            session.wire.say(Kind::Bye, None, "goodbye");
+            return Ok(Done::LogOut(Tagged::ok(tag, "logged out")));
+        }
+        Command::StartTls => return start_tls(session, tag),
+        Command::Login(credentials) => Box::pin(login::login(session, tag, &credentials)).await?,
+        Command::Authenticate { mechanism, initial } => {
+            Box::pin(login::authenticate(session, tag, &mechanism, initial)).await?
+        }
+        Command::Select { mailbox, read_only } => {
+            select::select(session, tag, mailbox, read_only).await?
+        }
+        Command::Close => select::close(session, tag).await?,
+        Command::Unselect => select::unselect(session, tag).await?,
+        Command::Create {
+            mailbox,
+            special_use,
+        } => mailbox::create(session, tag, mailbox, special_use).await,
+        Command::Delete(name) => mailbox::delete(session, tag, name).await,
+        Command::Rename { from, to } => mailbox::rename(session, tag, from, to).await,
+        Command::Subscribe(name) => mailbox::subscribe(session, tag, name, true).await,
+        Command::Unsubscribe(name) => mailbox::subscribe(session, tag, name, false).await,
+        Command::List(list) => list::list(session, tag, &list).await,
+        Command::Lsub { reference, pattern } => {
+            list::lsub(session, tag, &reference, &pattern).await
+        }
+        Command::Status { mailbox, items } => status::status(session, tag, mailbox, &items).await,
+        Command::Expunge(set) => expunge::expunge(session, tag, set.as_ref()).await,
+        Command::Search { by, charset, key } => {
+            Box::pin(search::search(session, tag, by, charset.as_deref(), key)).await?
+        }
+        Command::Fetch { by, set, items } => {
+            Box::pin(fetch::fetch(session, tag, by, &set, items)).await?
+        }
+        Command::Store {
+            by,
+            set,
+            mode,
+            silent,
+            flags,
+        } => {
+            let order = store::Order {
+                by,
+                mode,
+                silent,
+                flags,
+            };
+            Box::pin(store::store(session, tag, &set, order)).await?
+        }
+        Command::Copy { by, set, to } => copy::copy(session, tag, by, &set, to).await,
+        Command::Move { by, set, to } => copy::move_to(session, tag, by, &set, to).await?,
+        Command::Idle => idle::idle(session, tag).await?,
+    };
+    Ok(Done::Say(tagged))
+}
+
+// RFC 3501 §6.1.2: NOOP is how clients ask for news, so they hear of everything that happened before.
+async fn catch_up(session: &Session, tag: &str, text: &str) -> Tagged {
+    if let (Some(user), Some(_)) = (&session.user, &session.view)
+        && let Err(error) = user.mail.catch_up().await
+    {
+        return Tagged::refused(tag, &error);
+    }
+    Tagged::ok(tag, text)
+}
+
+fn start_tls(session: &mut Session, tag: &str) -> Result<Done, Close> {
+    if session.wire.is_secure() {
+        session.count_mistake()?;
+        return Ok(Done::Say(Tagged::bad(tag, "TLS is active already")));
+    }
+    Ok(Done::StartTls(Tagged::ok(tag, "begin TLS now")))
+}
+
+/// The parts of a session that commands on messages work with.
+pub(crate) struct Desk<'a> {
+    pub(crate) wire: &'a mut Wire,
+    pub(crate) user: &'a User,
+    pub(crate) view: &'a mut View,
+}
+
+/// The desk; `None` where no mailbox is selected, which [`imap::state`] has ruled out before.
+pub(crate) const fn desk(session: &mut Session) -> Option<Desk<'_>> {
+    match (&session.user, &mut session.view) {
+        (Some(user), Some(view)) => Some(Desk {
+            wire: &mut session.wire,
+            user,
+            view,
+        }),
+        _ => None,
+    }
+}
+
+impl Desk<'_> {
+    /// Notes all changes that are there.
+    pub(crate) fn note_events(&mut self) {
+        while let Some(event) = self.user.mail.try_event() {
+            self.view.note(event);
+        }
+    }
+}
+
+/// The answer where no mailbox is selected, or nobody logged in.
+pub(crate) fn out_of_place(tag: &str) -> Tagged {
+    Tagged::bad(tag, "select a mailbox first")
+}
+
+/// The answer to a sequence number that is no message's.
+pub(crate) fn no_such_number(tag: &str) -> Tagged {
+    Tagged::bad(tag, "there are not so many messages")
+}
+
+/// The answer to a change in a mailbox that was opened with EXAMINE.
+pub(crate) fn is_read_only(tag: &str) -> Tagged {
+    Tagged::no(
+        tag,
+        Some(&Code::ReadOnly),
+        "the mailbox is open for reading only",
+    )
+}

@@ -1,0 +1,32 @@
+//! STATUS.
+
+use imap::command::StatusItem;
+use imap::write;
+
+use super::{Session, out_of_place};
+use crate::words::Tagged;
+
+pub(super) async fn status(
+    session: &mut Session,
+    tag: &str,
+    mailbox: String,
+    items: &[StatusItem],
+) -> Tagged {
+    let Some(user) = &session.user else {
+        return out_of_place(tag);
+    };
+    let status = match user.mail.status(mailbox.clone()).await {
+        Ok(status) => status,
+        Err(error) => return Tagged::refused(tag, &error),
+    };
+    let value = |item| match item {
+        StatusItem::Messages => u64::from(status.messages),
+        // RFC 9051 §2.3.2 did away with \Recent.
+        StatusItem::Recent => 0,
+        StatusItem::UidNext => u64::from(status.uid_next),
+        StatusItem::UidValidity => u64::from(status.uid_validity),
+        StatusItem::Unseen => u64::from(status.unseen),
+    };
+    write::status(&mailbox, items, value, &mut session.wire.out);
+    Tagged::ok(tag, "that is all")
+}

@@ -1,0 +1,92 @@
+//! The whole daemon: its ports, what they share, and how it starts and stops.
+
+use std::sync::Arc;
+
+use daemon::limits::{Door, Limits};
+use daemon::port::{self, Begins};
+use daemon::tls::Certificates;
+use daemon::{Birth, StartError};
+
+use crate::ask::Ask;
+use crate::budget::Budget;
+use crate::port::Port;
+
+/// Every port there can be, by the name under which its socket is handed over.
+const PORTS: [(&str, Begins); 2] = [("imap", Begins::Clear), ("imaps", Begins::Tls)];
+
+/// Memory for messages whose structure is looked at, in all sessions together.
+const BUDGET_KIB: u32 = 128 * 1024;
+
+/// What all sessions have in common.
+#[derive(Debug)]
+pub struct House {
+    /// Our name.
+    pub hostname: String,
+    /// Whether clients on this machine may log in without TLS.
+    pub cleartext_on_loopback: bool,
+    /// Whom to ask.
+    pub ask: Ask,
+    /// Who may come in.
+    pub door: Arc<Door>,
+    /// What TLS is done with.
+    pub certificates: Certificates,
+    /// Memory for messages.
+    pub budget: Budget,
+}
+
+impl House {
+    /// A house with these things in it.
+    #[must_use]
+    pub fn new(
+        hostname: String,
+        cleartext_on_loopback: bool,
+        ask: Ask,
+        limits: Limits,
+        certificates: Certificates,
+    ) -> Self {
+        Self {
+            hostname,
+            cleartext_on_loopback,
+            ask,
+            door: Door::new(limits),
+            certificates,
+            budget: Budget::new(BUDGET_KIB),
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// [`StartError`] when it cannot start.
+pub async fn run(birth: Birth) -> Result<(), StartError> {
+    let house = Arc::new(furnish(&birth)?);
+    let open = |(name, begins)| {
+        (
+            name,
+            Arc::new(Port {
+                begins,
+                house: Arc::clone(&house),
+            }),
+        )
+    };
+    let ports = PORTS.into_iter().map(open).collect();
+    port::serve(birth, ports, &house.certificates).await
+}
+
+fn furnish(birth: &Birth) -> Result<House, StartError> {
+    let config = &birth.config;
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let limits = Limits {
+        total: count(config.imap.max_connections.value()),
+        per_address: count(u64::from(config.limits.connections_per_address)),
+    };
+    let certificates = Certificates::load(birth.credentials()?).map_err(StartError::config)?;
+    Ok(House::new(
+        config.hostname.as_str().to_owned(),
+        config.imap.cleartext_login_on_loopback,
+        Ask::new(config.ipc_socket("deliverd", "imapd")),
+        limits,
+        certificates,
+    ))
+}

@@ -1,0 +1,395 @@
+//! Works out what FETCH shows of a message: small things as bytes, large ones as a piece of the file to be copied.
+//!
+//! Everything here blocks and belongs on a blocking thread.
+
+use std::io;
+use std::ops::Range;
+
+use imap::body::{self, Extract, Form, Partial, Section, SectionText};
+use imap::command::FetchItem;
+use imap::envelope;
+use imap::flag::Flag;
+use imap::search::Depth;
+use imap::write;
+use mail::mime;
+
+use crate::message::{Message, without_nul};
+
+/// Sections up to this size are sent together with what stands around them.
+const INLINE: u64 = 32 * 1024;
+/// What is kept in memory of one message's answer, beside what is copied from its file.
+const MAX_SHEET: usize = 16 << 20;
+
+/// One message to be shown.
+#[derive(Debug)]
+pub struct Job {
+    /// Its number.
+    pub sequence: u32,
+    /// Its UID.
+    pub uid: u32,
+    /// Its INTERNALDATE.
+    pub internal_date: i64,
+    /// Its size.
+    pub size: u64,
+    /// Its flags.
+    pub flags: Vec<Flag>,
+    /// Whether its flags are told though nobody asked.
+    pub tell_flags: bool,
+    /// Its bytes; `None` where none are needed.
+    pub message: Option<Message>,
+}
+
+/// Something to be sent.
+#[derive(Debug)]
+pub enum Piece {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// These bytes of the file.
+    Copy(Message, Range<u64>),
+}
+
+/// How much of a message an item needs, beside what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// The file, but not what is in it.
+    File,
+    /// The header.
+    Header,
+    /// All of it, to see how it is built.
+    Whole,
+}
+
+/// How much of a message these items need.
+#[must_use]
+pub fn need(items: &[FetchItem]) -> Need {
+    items.iter().map(need_of).max().unwrap_or(Need::Nothing)
+}
+
+const fn need_of(item: &FetchItem) -> Need {
+    match item {
+        FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size | FetchItem::Uid => {
+            Need::Nothing
+        }
+        FetchItem::Envelope => Need::Header,
+        FetchItem::Body | FetchItem::BodyStructure => Need::Whole,
+        FetchItem::Section { section, .. } => {
+            if !section.part.is_empty() {
+                return Need::Whole;
+            }
+            match section.text {
+                None => Need::File,
+                Some(_) => Need::Header,
+            }
+        }
+    }
+}
+
+/// What messages of these sizes may need of the budget, read one after the other.
+#[must_use]
+pub fn memory(need: Need, sizes: impl Iterator<Item = u64>) -> u64 {
+    match need {
+        // A header is usually short, but may be all of a message.
+        Need::Header | Need::Whole => sizes.max().unwrap_or(0),
+        Need::Nothing | Need::File => 0,
+    }
+}
+
+/// Like [`need`], for SEARCH.
+#[must_use]
+pub const fn need_of_search(depth: Depth) -> Need {
+    match depth {
+        Depth::Nothing => Need::Nothing,
+        Depth::Header => Need::Header,
+        Depth::Whole => Need::Whole,
+    }
+}
+
+/// Shows one message.
+///
+/// # Errors
+/// When the message cannot be read; then nothing of it is to be sent.
+pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Vec<Piece>> {
+    let text = read(job, need(items))?;
+    let walked = mime::Message::walk(&text);
+    let mut sheet = Sheet::default();
+    write::fetch_begin(job.sequence, &mut sheet.bytes);
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            sheet.bytes.push(b' ');
+        }
+        write::fetch_name(item, &mut sheet.bytes);
+        write_item(job, item, &walked, &mut sheet)?;
+        if sheet.is_full() {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "too much was asked for at once",
+            ));
+        }
+    }
+    if job.tell_flags && !items.contains(&FetchItem::Flags) {
+        sheet.bytes.extend_from_slice(b" FLAGS ");
+        write::flag_list(&job.flags, false, &mut sheet.bytes);
+    }
+    write::fetch_end(&mut sheet.bytes);
+    Ok(sheet.finish())
+}
+
+fn read(job: &Job, need: Need) -> io::Result<Vec<u8>> {
+    match (&job.message, need) {
+        (Some(message), Need::Header) => message.read_header(),
+        (Some(message), Need::Whole) => message.read_whole(),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn write_item(
+    job: &Job,
+    item: &FetchItem,
+    walked: &mime::Message<'_>,
+    sheet: &mut Sheet,
+) -> io::Result<()> {
+    let out = &mut sheet.bytes;
+    match item {
+        FetchItem::Flags => write::flag_list(&job.flags, false, out),
+        FetchItem::InternalDate => write::internal_date(job.internal_date, out),
+        FetchItem::Size => write::number(job.size, out),
+        FetchItem::Uid => write::number(u64::from(job.uid), out),
+        FetchItem::Envelope => {
+            let root = walked.parts().first();
+            let header = root.map_or(&[][..], |root| walked.header(root));
+            envelope::write(header, out);
+        }
+        FetchItem::Body => body::write_structure(walked, Form::Body, out),
+        FetchItem::BodyStructure => body::write_structure(walked, Form::BodyStructure, out),
+        FetchItem::Section {
+            section, partial, ..
+        } => {
+            let Some(message) = &job.message else {
+                return Err(io::Error::from(io::ErrorKind::NotFound));
+            };
+            write_section(message, section, *partial, walked, sheet)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_section(
+    message: &Message,
+    section: &Section,
+    partial: Option<Partial>,
+    walked: &mime::Message<'_>,
+    sheet: &mut Sheet,
+) -> io::Result<()> {
+    // The whole message and its body need not be in memory to be sent.
+    let from_file = match (&section.text, section.part.as_slice()) {
+        (None, []) => Some(0),
+        (Some(SectionText::Text), []) => {
+            let root = walked.parts().first();
+            Some(root.map_or(0, |root| root.body.start as u64))
+        }
+        _ => None,
+    };
+    if let Some(start) = from_file {
+        return sheet.copy(message, cut(start..message.size(), partial));
+    }
+    let Some(extract) = section.extract(walked) else {
+        // There is no such part.
+        sheet.bytes.extend_from_slice(b"NIL");
+        return Ok(());
+    };
+    match partial.map_or(extract.clone(), |partial| extract.partial(partial)) {
+        Extract::Range(range) => sheet.copy(message, range.start as u64..range.end as u64),
+        Extract::Owned(mut bytes) => {
+            sheet.literal(&mut bytes);
+            Ok(())
+        }
+    }
+}
+
+fn cut(range: Range<u64>, partial: Option<Partial>) -> Range<u64> {
+    let Some(partial) = partial else { return range };
+    let start = range.start.saturating_add(partial.origin).min(range.end);
+    start..start.saturating_add(partial.count).min(range.end)
+}
+
+/// What is to be sent of one message.
+#[derive(Debug, Default)]
+struct Sheet {
+    pieces: Vec<Piece>,
+    bytes: Vec<u8>,
+    /// How many bytes went into `pieces`.
+    put_by: usize,
+}
+
+impl Sheet {
+    fn is_full(&self) -> bool {
+        self.put_by + self.bytes.len() > MAX_SHEET
+    }
+
+    fn literal(&mut self, bytes: &mut [u8]) {
+        without_nul(bytes);
+        write::literal_begin(bytes.len() as u64, &mut self.bytes);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn copy(&mut self, message: &Message, range: Range<u64>) -> io::Result<()> {
+        let length = range.end - range.start;
+        if length <= INLINE {
+            let mut bytes = message.read(range.start, range.end)?;
+            self.literal(&mut bytes);
+            return Ok(());
+        }
+        write::literal_begin(length, &mut self.bytes);
+        self.put_by += self.bytes.len();
+        self.pieces
+            .push(Piece::Bytes(std::mem::take(&mut self.bytes)));
+        self.pieces.push(Piece::Copy(message.clone(), range));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<Piece> {
+        self.pieces.push(Piece::Bytes(self.bytes));
+        self.pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imap::command::Command;
+    use std::io::Write;
+
+    fn show(bytes: &[u8], items: &str) -> String {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let message = Message::new(file).unwrap();
+        let line = format!("a FETCH 1 {items}");
+        let Command::Fetch { items, .. } = imap::parse::request(line.as_bytes()).unwrap().command
+        else {
+            panic!("no fetch");
+        };
+        let job = Job {
+            sequence: 3,
+            uid: 41,
+            internal_date: 0,
+            size: message.size(),
+            flags: vec![Flag::Seen],
+            tell_flags: false,
+            message: Some(message),
+        };
+        let mut text = Vec::new();
+        for piece in render(&job, &items).unwrap() {
+            match piece {
+                Piece::Bytes(bytes) => text.extend(bytes),
+                Piece::Copy(message, range) => {
+                    text.extend(message.read(range.start, range.end).unwrap());
+                }
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    const MESSAGE: &[u8] = b"From: a@example.org\r\nSubject: x\r\n\r\nhello\r\n";
+
+    #[test]
+    fn what_is_known_is_shown_without_the_message() {
+        assert_eq!(
+            show(MESSAGE, "(UID FLAGS INTERNALDATE RFC822.SIZE)"),
+            "* 3 FETCH (UID 41 FLAGS (\\Seen) INTERNALDATE \" 1-Jan-1970 00:00:00 +0000\" RFC822.SIZE 42)\r\n"
+        );
+    }
+
+    #[test]
+    fn sections_are_literals_under_their_names() {
+        assert_eq!(
+            show(MESSAGE, "BODY[TEXT]"),
+            "* 3 FETCH (BODY[TEXT] {7}\r\nhello\r\n)\r\n"
+        );
+        assert_eq!(
+            show(MESSAGE, "RFC822.TEXT"),
+            "* 3 FETCH (RFC822.TEXT {7}\r\nhello\r\n)\r\n"
+        );
+        assert_eq!(
+            show(MESSAGE, "BODY.PEEK[1]<1.3>"),
+            "* 3 FETCH (BODY[1]<1> {3}\r\nell)\r\n"
+        );
+        assert_eq!(
+            show(MESSAGE, "BODY[]<40.10>"),
+            "* 3 FETCH (BODY[]<40> {2}\r\n\r\n)\r\n"
+        );
+        assert_eq!(
+            show(MESSAGE, "BODY[]<90.10>"),
+            "* 3 FETCH (BODY[]<90> {0}\r\n)\r\n"
+        );
+        assert_eq!(show(MESSAGE, "BODY[2]"), "* 3 FETCH (BODY[2] NIL)\r\n");
+        assert_eq!(
+            show(MESSAGE, "BODY[HEADER.FIELDS (SUBJECT)]"),
+            "* 3 FETCH (BODY[HEADER.FIELDS (SUBJECT)] {14}\r\nSubject: x\r\n\r\n)\r\n"
+        );
+    }
+
+    #[test]
+    fn large_sections_are_copied_and_complete() {
+        let body = "0123456789\r\n".repeat(10_000);
+        let message = format!("Subject: x\r\n\r\n{body}");
+        let shown = show(message.as_bytes(), "(BODY[] BODY[TEXT] UID)");
+        let (whole, text) = (message.len(), body.len());
+        assert_eq!(
+            shown,
+            format!(
+                "* 3 FETCH (BODY[] {{{whole}}}\r\n{message} BODY[TEXT] {{{text}}}\r\n{body} UID 41)\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn an_answer_that_would_fill_the_memory_is_refused() {
+        let header = format!("X: {}\r\n", "y".repeat(100)).repeat(12_000);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(header.as_bytes()).unwrap();
+        let message = Message::new(file).unwrap();
+        let line = format!(
+            "a FETCH 1 ({})",
+            ["BODY[HEADER.FIELDS.NOT (A)]"; 20].join(" ")
+        );
+        let Command::Fetch { items, .. } = imap::parse::request(line.as_bytes()).unwrap().command
+        else {
+            panic!("no fetch");
+        };
+        let job = Job {
+            sequence: 1,
+            uid: 1,
+            internal_date: 0,
+            size: message.size(),
+            flags: vec![],
+            tell_flags: false,
+            message: Some(message),
+        };
+        assert!(render(&job, &items).is_err());
+        assert!(render(&job, &items[..5]).is_ok());
+    }
+
+    #[test]
+    fn nul_never_leaves_in_a_literal() {
+        let shown = show(b"A: b\r\n\r\n\0\0", "BODY[TEXT]");
+        assert!(shown.starts_with("* 3 FETCH (BODY[TEXT] {2}\r\n"));
+        assert!(!shown.contains('\0'));
+    }
+
+    #[test]
+    fn a_message_is_read_no_further_than_needed() {
+        let needed = |items: &str| {
+            let line = format!("a FETCH 1 {items}");
+            match imap::parse::request(line.as_bytes()).unwrap().command {
+                Command::Fetch { items, .. } => need(&items),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(needed("FAST"), Need::Nothing);
+        assert_eq!(needed("(UID BODY[])"), Need::File);
+        assert_eq!(needed("(RFC822 ENVELOPE BODY[TEXT])"), Need::Header);
+        assert_eq!(needed("(ENVELOPE BODYSTRUCTURE)"), Need::Whole);
+    }
+}

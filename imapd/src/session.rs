@@ -1,0 +1,340 @@
+//! One client, from the greeting to the end: waits for commands and for news, and performs what is asked in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::Stop;
+use daemon::port::Client;
+use imap::capability::{self, Login};
+use imap::fragment::Fragment;
+use imap::parse::{self, BadCommand};
+use imap::response::{self, Code, Kind};
+use imap::state::{self, State};
+use ipc::session::SessionEvent;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info};
+
+use crate::ask::MailSession;
+use crate::cmd::{self, Done};
+use crate::house::House;
+use crate::stream::Stream;
+use crate::view::{Expunges, Fate, View};
+use crate::wire::{Close, TOO_LONG, TOO_SLOW, Wire};
+use crate::words::Tagged;
+
+/// How long a client may take to log in.
+const PATIENCE_BEFORE_LOGIN: Duration = Duration::from_mins(1);
+// RFC 9051 §5.4: an autologout timer after authentication is at least 30 minutes.
+const PATIENCE: Duration = Duration::from_mins(30);
+/// So many commands that make no sense, or logins that fail, and the connection ends.
+const MISTAKES_BEFORE_LOGIN: u32 = 10;
+const MISTAKES: u32 = 100;
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum End {
+    /// The connection is of no more use.
+    Closed,
+    /// The client was promised TLS.
+    StartTls(Stream),
+}
+
+/// Somebody who logged in.
+#[derive(Debug)]
+pub struct User {
+    /// The account's address.
+    pub account: String,
+    /// Its mail.
+    pub mail: MailSession,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) wire: Wire,
+    pub(crate) house: Arc<House>,
+    pub(crate) client: Client,
+    pub(crate) stop: Stop,
+    pub(crate) user: Option<User>,
+    pub(crate) view: Option<View>,
+    mistakes: u32,
+}
+
+impl Session {
+    /// A session in which nothing was said yet.
+    #[must_use]
+    pub const fn new(stream: Stream, house: Arc<House>, client: Client, stop: Stop) -> Self {
+        Self {
+            wire: Wire::new(stream),
+            house,
+            client,
+            stop,
+            user: None,
+            view: None,
+            mistakes: 0,
+        }
+    }
+
+    /// Says hello. Not to be said again behind STARTTLS (RFC 3501 §6.2.1).
+    pub fn greet(&mut self) {
+        let code = Code::Capability(self.capabilities());
+        let text = format!("{} ready", self.house.hostname);
+        self.wire.say(Kind::Ok, Some(&code), &text);
+    }
+
+    /// Talks until the connection ends or TLS is to be started.
+    pub async fn run(mut self) -> End {
+        let close = match self.converse().await {
+            Ok(Leave::StartTls) => return End::StartTls(self.wire.into_stream()),
+            Ok(Leave::LoggedOut) => Close::HungUp,
+            Err(close) => close,
+        };
+        debug!(reason = %close, "closing");
+        self.wire.close(&close).await;
+        if let Some(user) = &self.user {
+            info!(account = user.account, "logged out");
+        }
+        End::Closed
+    }
+
+    async fn converse(&mut self) -> Result<Leave, Close> {
+        loop {
+            while let Some(fragment) = self.wire.fragmenter.next() {
+                if let Some(leave) = self.perform(fragment).await? {
+                    self.wire.flush().await?;
+                    return Ok(leave);
+                }
+                self.wire.flush_if_full().await?;
+            }
+            self.wire.flush().await?;
+            self.wire.settle();
+            self.wait(Instant::now() + self.patience()).await?;
+        }
+    }
+
+    /// Waits until something was read, noting changes meanwhile.
+    async fn wait(&mut self, end: Instant) -> Result<(), Close> {
+        loop {
+            tokio::select! {
+                read = self.wire.read() => return read,
+                event = next_event(self.user.as_ref()) => self.note(event)?,
+                () = sleep_until(end) => return Err(TOO_SLOW),
+                () = self.stop.requested() => return Err(STOPPING),
+            }
+        }
+    }
+
+    const fn patience(&self) -> Duration {
+        match self.user {
+            Some(_) => PATIENCE,
+            None => PATIENCE_BEFORE_LOGIN,
+        }
+    }
+
+    async fn perform(&mut self, fragment: Fragment) -> Result<Option<Leave>, Close> {
+        match fragment {
+            Fragment::Command(bytes) => return self.execute(&bytes).await,
+            Fragment::Continue => response::continuation("go on", &mut self.wire.out),
+            Fragment::TooLarge(head) => {
+                self.complain(parse::tag(&head).as_deref(), "the literal is too large")?;
+            }
+            Fragment::Message { head, size, waits } => {
+                Box::pin(cmd::append::append(self, &head, size, waits)).await?;
+            }
+            Fragment::Overflow => return Err(TOO_LONG),
+            // Only an accepted message brings these, and whoever accepted it takes them.
+            Fragment::Chunk(_) | Fragment::MessageEnd { .. } => {}
+        }
+        Ok(None)
+    }
+
+    async fn execute(&mut self, bytes: &[u8]) -> Result<Option<Leave>, Close> {
+        let request = match parse::request(bytes) {
+            Ok(request) => request,
+            Err(bad) => {
+                self.refuse_http(bytes)?;
+                self.complain_about(&bad)?;
+                return Ok(None);
+            }
+        };
+        let name = request.command.name();
+        if let Err(text) = state::check(&request.command, self.state()) {
+            self.complain(Some(&request.tag), text)?;
+            return Ok(None);
+        }
+        let expunges = cmd::expunges(&request.command);
+        let started = Instant::now();
+        let done = cmd::execute(self, &request.tag, request.command).await?;
+        debug!(command = name, took = ?started.elapsed(), "done");
+        match done {
+            Done::Say(tagged) => self.finish(expunges, &tagged).await?,
+            Done::StartTls(tagged) => {
+                self.wire.out.extend_from_slice(tagged.as_bytes());
+                return Ok(Some(Leave::StartTls));
+            }
+            Done::LogOut(tagged) => {
+                self.wire.out.extend_from_slice(tagged.as_bytes());
+                return Ok(Some(Leave::LoggedOut));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells the news the client may hear now, then the last line of the answer.
+    pub(crate) async fn finish(
+        &mut self,
+        expunges: Expunges,
+        tagged: &Tagged,
+    ) -> Result<(), Close> {
+        let outcome = match self.note_events() {
+            Ok(()) => self.refresh().await,
+            Err(close) => Err(close),
+        };
+        if let Some(view) = &mut self.view {
+            view.tell(expunges, &mut self.wire.out);
+        }
+        // Also where the session is to end: what was done was done.
+        self.wire.out.extend_from_slice(tagged.as_bytes());
+        outcome
+    }
+
+    /// Notes all changes that are there.
+    pub(crate) fn note_events(&mut self) -> Result<(), Close> {
+        while let Some(event) = self.user.as_ref().and_then(|user| user.mail.try_event()) {
+            self.note(Some(event))?;
+        }
+        Ok(())
+    }
+
+    /// Notes a change; `None` means that deliverd is gone.
+    pub(crate) fn note(&mut self, event: Option<SessionEvent>) -> Result<(), Close> {
+        let event = event.ok_or(ABANDONED)?;
+        if let Some(view) = &mut self.view {
+            view.note(event);
+            // RFC 3501 has no word for it but BYE; the client comes back and finds what is there.
+            if view.fate() == Fate::Gone {
+                return Err(MAILBOX_GONE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Selects again where changes were lost, so that the client hears of them all the same.
+    pub(crate) async fn refresh(&mut self) -> Result<(), Close> {
+        let (Some(user), Some(view)) = (&self.user, &mut self.view) else {
+            return Ok(());
+        };
+        match view.fate() {
+            Fate::Selected => return Ok(()),
+            Fate::Gone => return Err(MAILBOX_GONE),
+            Fate::Stale => {}
+        }
+        debug!("changes were lost, comparing");
+        user.mail.unselect().await.map_err(|_| ABANDONED)?;
+        let selection = user.mail.select(view.name.clone(), view.read_only).await;
+        let selection = selection.map_err(|_| MAILBOX_GONE)?;
+        if view.compare(selection) {
+            Ok(())
+        } else {
+            Err(MAILBOX_GONE)
+        }
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        match (&self.user, &self.view) {
+            (None, _) => State::NotAuthenticated,
+            (Some(_), None) => State::Authenticated,
+            (Some(_), Some(_)) => State::Selected,
+        }
+    }
+
+    /// Whether a password may be sent as things are.
+    // RFC 8314 §3.1: not in clear text, except within this machine if the admin says so.
+    pub(crate) fn may_log_in(&self) -> bool {
+        self.wire.is_secure()
+            || self.house.cleartext_on_loopback && self.client.address.is_loopback()
+    }
+
+    pub(crate) fn capabilities(&self) -> &'static str {
+        if self.user.is_some() {
+            return capability::after_login();
+        }
+        capability::before_login(match (self.wire.is_secure(), self.may_log_in()) {
+            (true, _) => Login::Now,
+            (false, true) => Login::NowOrAfterTls,
+            (false, false) => Login::AfterTls,
+        })
+    }
+
+    fn complain_about(&mut self, bad: &BadCommand) -> Result<(), Close> {
+        self.complain(bad.tag.as_deref(), &bad.error.to_string())
+    }
+
+    /// Says BAD, and ends a session that makes too many mistakes.
+    pub(crate) fn complain(&mut self, tag: Option<&str>, text: &str) -> Result<(), Close> {
+        match tag {
+            Some(tag) => response::tagged(tag, Kind::Bad, None, text, &mut self.wire.out),
+            // RFC 3501 §7.1.3: an untagged BAD where the tag could not be read.
+            None => self.wire.say(Kind::Bad, None, text),
+        }
+        self.count_mistake()
+    }
+
+    /// One more mistake, or failed login.
+    pub(crate) const fn count_mistake(&mut self) -> Result<(), Close> {
+        self.mistakes += 1;
+        let most = match self.user {
+            Some(_) => MISTAKES,
+            None => MISTAKES_BEFORE_LOGIN,
+        };
+        if self.mistakes < most {
+            Ok(())
+        } else {
+            Err(TOO_MANY_MISTAKES)
+        }
+    }
+
+    // A browser that was lured here must not find anyone who understands some of what it says (ALPACA).
+    fn refuse_http(&self, bytes: &[u8]) -> Result<(), Close> {
+        let is_http = bytes.windows(8).any(|window| window == b" HTTP/1.");
+        if self.user.is_none() && is_http {
+            return Err(NOT_HTTP);
+        }
+        Ok(())
+    }
+}
+
+/// Why a session leaves its loop in good order.
+enum Leave {
+    StartTls,
+    LoggedOut,
+}
+
+/// Waits for a change in somebody's mail; for ever where nobody has logged in.
+pub(crate) async fn next_event(user: Option<&User>) -> Option<SessionEvent> {
+    match user {
+        Some(user) => user.mail.event().await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(crate) const STOPPING: Close = Close::Bye {
+    code: Some(Code::Unavailable),
+    text: "the server is stopping, come back in a moment",
+};
+const ABANDONED: Close = Close::Bye {
+    code: Some(Code::Unavailable),
+    text: "the store was restarted, come back in a moment",
+};
+const MAILBOX_GONE: Close = Close::Bye {
+    code: None,
+    text: "the selected mailbox was deleted or renamed",
+};
+const TOO_MANY_MISTAKES: Close = Close::Bye {
+    code: None,
+    text: "too many mistakes, goodbye",
+};
+const NOT_HTTP: Close = Close::Bye {
+    code: None,
+    text: "this is IMAP",
+};

@@ -1,0 +1,192 @@
+//! Bytes of one connection: commands come off it whole, answers go onto it together.
+
+use std::io;
+use std::time::Duration;
+
+use imap::fragment::Fragmenter;
+use imap::response::{self, Code, Kind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::stream::Stream;
+
+/// Read at once while the client says commands: idle connections are many and should be small.
+const COMMAND_READ: usize = 2 * 1024;
+/// Read at once while a message arrives.
+const MESSAGE_READ: usize = 64 * 1024;
+/// Answers kept back for one write at most.
+const FULL: usize = 64 * 1024;
+/// A client that does not read our answers for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Close {
+    /// The client closed it.
+    #[error("the client hung up")]
+    HungUp,
+    /// It broke.
+    #[error("{0}")]
+    Broken(#[from] io::Error),
+    /// We end it, and say why.
+    #[error("{text}")]
+    Bye {
+        /// For programs.
+        code: Option<Code<'static>>,
+        /// For people.
+        text: &'static str,
+    },
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Wire {
+    stream: Stream,
+    /// What came in.
+    pub fragmenter: Fragmenter,
+    /// What is to go out.
+    pub out: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    /// Nothing was said yet.
+    #[must_use]
+    pub const fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            fragmenter: Fragmenter::new(),
+            out: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Whether it is under TLS.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.stream.is_secure()
+    }
+
+    /// The bare connection. What was read and not executed is forgotten.
+    #[must_use]
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Waits for bytes. May be dropped while waiting; nothing is lost.
+    ///
+    /// # Errors
+    /// [`Close`] at the end of the connection.
+    pub async fn read(&mut self) -> Result<(), Close> {
+        self.read_up_to(COMMAND_READ).await
+    }
+
+    /// The same, for the bytes of a message.
+    ///
+    /// # Errors
+    /// [`Close`] at the end of the connection.
+    pub async fn read_message(&mut self) -> Result<(), Close> {
+        self.stream.hurry();
+        self.read_up_to(MESSAGE_READ).await
+    }
+
+    async fn read_up_to(&mut self, size: usize) -> Result<(), Close> {
+        if self.buffer.len() != size {
+            self.buffer = vec![0; size];
+        }
+        match self.stream.read(&mut self.buffer).await? {
+            0 => Err(Close::HungUp),
+            read => {
+                self.fragmenter
+                    .push(self.buffer.get(..read).unwrap_or_default());
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for a line that is no command. What is to go out goes out first.
+    ///
+    /// # Errors
+    /// [`Close`] at the end of the connection, after `patience`, or when the line is too long.
+    pub async fn line(&mut self, patience: Duration) -> Result<Vec<u8>, Close> {
+        self.flush().await?;
+        let lines = async {
+            loop {
+                match self.fragmenter.next_line() {
+                    Ok(Some(line)) => return Ok(line),
+                    Ok(None) => self.read().await?,
+                    Err(_) => return Err(TOO_LONG),
+                }
+            }
+        };
+        timeout(patience, lines).await.unwrap_or(Err(TOO_SLOW))
+    }
+
+    /// Sends what is to go out.
+    ///
+    /// # Errors
+    /// [`Close`] when the client is gone or does not read.
+    pub async fn flush(&mut self) -> Result<(), Close> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let stream = &mut self.stream;
+        let out = &self.out;
+        let sent = timeout(WRITE_TIMEOUT, async {
+            stream.write_all(out).await?;
+            stream.flush().await
+        });
+        sent.await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Sends what is to go out if it is much.
+    ///
+    /// # Errors
+    /// As [`Wire::flush`].
+    pub async fn flush_if_full(&mut self) -> Result<(), Close> {
+        if self.out.len() >= FULL {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets memory go that a waiting connection does not need.
+    pub fn settle(&mut self) {
+        self.fragmenter.shrink();
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+        if self.buffer.len() > COMMAND_READ {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Says an untagged OK, NO, BAD or BYE.
+    pub fn say(&mut self, kind: Kind, code: Option<&Code<'_>>, text: &str) {
+        response::untagged(kind, code, text, &mut self.out);
+    }
+
+    /// Says why, if there is a reason to say, and ends the connection.
+    pub async fn close(&mut self, why: &Close) {
+        if let Close::Bye { code, text } = why {
+            self.say(Kind::Bye, code.as_ref(), text);
+        }
+        if !matches!(why, Close::Broken(_)) {
+            // The client may be gone already; nothing depends on it any more.
+            let _ = self.flush().await;
+            let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
+        }
+    }
+}
+
+pub(crate) const TOO_LONG: Close = Close::Bye {
+    code: None,
+    text: "that was longer than a command may be",
+};
+pub(crate) const TOO_SLOW: Close = Close::Bye {
+    code: None,
+    text: "nothing heard for too long, goodbye",
+};

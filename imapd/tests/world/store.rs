@@ -1,0 +1,492 @@
+//! Mail in memory, with deliverd's manners.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, Weak};
+
+use daemon::Stop;
+use daemon::channel::{Answered, Events, Service, serve_link};
+use ipc::delivery::MessageHandle;
+use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
+use ipc::session::{
+    FlagChange, MailboxInfo, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent,
+    SessionRequest, UidRanges,
+};
+use ipc::snapshot::{Record, flag};
+use ipc::{Call, Refusal};
+use sys::packet::{PacketSocket, stream_pair};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+const MAX_MESSAGE: u64 = 1 << 24;
+
+/// alice's mail.
+#[derive(Default)]
+pub(crate) struct Store {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    mailboxes: BTreeMap<String, Mailbox>,
+    subscribed: BTreeSet<String>,
+    sessions: Vec<Weak<Peer>>,
+    modseq: u64,
+}
+
+#[derive(Default, Clone)]
+struct Mailbox {
+    uid_next: u32,
+    keywords: Vec<String>,
+    messages: BTreeMap<u32, (Record, Vec<u8>)>,
+}
+
+/// One mail session.
+pub(crate) struct Peer {
+    events: Events<SessionEdge>,
+    selected: Mutex<Option<(String, bool)>>,
+    uploads: Mutex<HashMap<u64, Upload>>,
+}
+
+/// Where a message goes, and its bytes.
+type Upload = (String, JoinHandle<Vec<u8>>);
+
+/// Answers imapd.
+pub(crate) struct Front(pub(crate) Arc<Store>, pub(crate) Stop);
+
+impl Service<ImapEdge> for Front {
+    type Peer = ();
+
+    fn open(&self, _: Events<ImapEdge>) {}
+
+    async fn answer(
+        &self,
+        _: Arc<()>,
+        call: Call<ImapRequest>,
+    ) -> Result<Answered<ImapAnswer>, Refusal> {
+        let ImapRequest::Authenticate(credentials) = call.request;
+        let is_alice = credentials.user == "alice@example.org";
+        if !is_alice || credentials.password.reveal() != b"secret-alice" {
+            return Err(Refusal::BadCredentials);
+        }
+        let (ours, theirs) = PacketSocket::pair().unwrap();
+        let service = Arc::new(Door(Arc::clone(&self.0)));
+        let stop = self.1.clone();
+        tokio::spawn(async move { serve_link(ours, service, stop).await.unwrap() });
+        let account = credentials.user;
+        let answer = ImapAnswer::SessionOpened { account };
+        Ok(Answered::with(answer, vec![OwnedFd::from(theirs)]))
+    }
+}
+
+/// Answers the holder of a mail session.
+struct Door(Arc<Store>);
+
+impl Service<SessionEdge> for Door {
+    type Peer = Arc<Peer>;
+
+    fn open(&self, events: Events<SessionEdge>) -> Arc<Peer> {
+        let peer = Arc::new(Peer {
+            events,
+            selected: Mutex::default(),
+            uploads: Mutex::default(),
+        });
+        let mut state = self.0.state.lock().unwrap();
+        state.sessions.push(Arc::downgrade(&peer));
+        state.mailboxes.entry("INBOX".into()).or_default();
+        peer
+    }
+
+    async fn answer(
+        &self,
+        peer: Arc<Arc<Peer>>,
+        call: Call<SessionRequest>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        match call.request {
+            SessionRequest::OpenAppend { mailbox, size } => self.open_append(&peer, mailbox, size),
+            SessionRequest::CommitAppend {
+                message,
+                size,
+                flags,
+                keywords,
+                internal_date,
+            } => {
+                let upload = peer.uploads.lock().unwrap().remove(&message.0);
+                let (mailbox, bytes) = upload.ok_or(Refusal::UnknownHandle)?;
+                let bytes = bytes.await.unwrap();
+                if bytes.len() as u64 != size {
+                    return Err(Refusal::SizeMismatch);
+                }
+                let date = internal_date.unwrap_or(1_000_000_000);
+                let mut state = self.0.state.lock().unwrap();
+                let uid = state.append(&mailbox, bytes, flags, &keywords, date);
+                let uid_validity = 7;
+                Ok(Answered::plain(SessionAnswer::Appended {
+                    uid_validity,
+                    uid,
+                }))
+            }
+            SessionRequest::AbortAppend { message } => {
+                peer.uploads.lock().unwrap().remove(&message.0);
+                Ok(Answered::plain(SessionAnswer::Done))
+            }
+            request => self.0.state.lock().unwrap().answer(&peer, request),
+        }
+    }
+}
+
+impl Door {
+    fn open_append(
+        &self,
+        peer: &Peer,
+        mailbox: String,
+        size: u64,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        if size > MAX_MESSAGE {
+            return Err(Refusal::MessageTooLarge);
+        }
+        self.0.state.lock().unwrap().mailbox(&mailbox)?;
+        let (ours, theirs) = stream_pair().unwrap();
+        let mut stream = UnixStream::from_std(ours).unwrap();
+        let bytes = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            bytes
+        });
+        let mut uploads = peer.uploads.lock().unwrap();
+        let handle = uploads.len() as u64 + 1;
+        uploads.insert(handle, (mailbox, bytes));
+        let answer = SessionAnswer::AppendOpened(MessageHandle(handle));
+        Ok(Answered::with(answer, vec![theirs.into()]))
+    }
+}
+
+impl Store {
+    /// Somebody else brings a message.
+    pub(crate) fn deliver(&self, bytes: &[u8]) -> u32 {
+        let mut state = self.state.lock().unwrap();
+        state.mailboxes.entry("INBOX".into()).or_default();
+        state.append("INBOX", bytes.to_vec(), 0, &[], 1_000_000_000)
+    }
+
+    /// Somebody else removes messages.
+    pub(crate) fn remove(&self, uids: UidRanges) {
+        self.state.lock().unwrap().remove("INBOX", uids);
+    }
+
+    /// Tells all sessions that they missed something.
+    pub(crate) fn resync(&self) {
+        let state = self.state.lock().unwrap();
+        state.tell("INBOX", || SessionEvent::Resync);
+    }
+
+    /// What is kept.
+    pub(crate) fn messages(&self, mailbox: &str) -> Vec<Vec<u8>> {
+        let state = self.state.lock().unwrap();
+        let messages = state.mailboxes[mailbox].messages.values();
+        messages.map(|(_, bytes)| bytes.clone()).collect()
+    }
+}
+
+impl State {
+    fn mailbox(&mut self, name: &str) -> Result<&mut Mailbox, Refusal> {
+        self.mailboxes.get_mut(name).ok_or(Refusal::NoSuchMailbox)
+    }
+
+    fn answer(
+        &mut self,
+        peer: &Peer,
+        request: SessionRequest,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let answer = match request {
+            SessionRequest::ListMailboxes { after } => self.list(after),
+            SessionRequest::CreateMailbox { name, .. } => {
+                if self.mailboxes.contains_key(&name) {
+                    return Err(Refusal::MailboxExists);
+                }
+                self.mailboxes.insert(name, Mailbox::default());
+                SessionAnswer::Done
+            }
+            SessionRequest::DeleteMailbox { name } => {
+                self.mailbox(&name)?;
+                self.mailboxes.remove(&name);
+                self.tell(&name, || SessionEvent::Gone);
+                SessionAnswer::Done
+            }
+            SessionRequest::RenameMailbox { from, to } => {
+                self.mailbox(&from)?;
+                let mailbox = self.mailboxes.remove(&from).unwrap();
+                self.mailboxes.insert(to, mailbox);
+                self.tell(&from, || SessionEvent::Gone);
+                SessionAnswer::Done
+            }
+            SessionRequest::Subscribe { name, subscribed } => {
+                if subscribed {
+                    self.subscribed.insert(name);
+                } else {
+                    self.subscribed.remove(&name);
+                }
+                SessionAnswer::Done
+            }
+            SessionRequest::Status { name } => SessionAnswer::Status(self.status(&name)?),
+            SessionRequest::Select { name, read_only } => {
+                return self.select(peer, name, read_only);
+            }
+            SessionRequest::Unselect => {
+                *peer.selected.lock().unwrap() = None;
+                SessionAnswer::Done
+            }
+            SessionRequest::OpenMessages { uids } => return self.open(peer, uids),
+            SessionRequest::StoreFlags {
+                uids,
+                change,
+                flags,
+                keywords,
+            } => {
+                let name = writable(peer)?;
+                self.store(&name, uids, change, flags, &keywords);
+                SessionAnswer::FlagsStored
+            }
+            SessionRequest::Expunge { uids } => {
+                let name = writable(peer)?;
+                let messages = &self.mailbox(&name)?.messages;
+                let deleted = messages.values().map(|(record, _)| *record);
+                let deleted = deleted.filter(|record| record.flags & flag::DELETED != 0);
+                let uids = uids.unwrap_or(vec![(1, u32::MAX)]);
+                let deleted = deleted.filter(|record| is_in(&uids, record.uid));
+                let deleted = deleted.map(|record| (record.uid, record.uid)).collect();
+                self.remove(&name, deleted);
+                SessionAnswer::Expunged
+            }
+            SessionRequest::Copy { uids, to } => self.copy(peer, &uids, &to, false)?,
+            SessionRequest::Move { uids, to } => self.copy(peer, &uids, &to, true)?,
+            SessionRequest::OpenAppend { .. }
+            | SessionRequest::CommitAppend { .. }
+            | SessionRequest::AbortAppend { .. } => unreachable!(),
+        };
+        Ok(Answered::plain(answer))
+    }
+
+    fn list(&self, after: Option<String>) -> SessionAnswer {
+        let names: BTreeSet<&String> = self.mailboxes.keys().chain(&self.subscribed).collect();
+        let info = |name: &&String| MailboxInfo {
+            name: (*name).clone(),
+            exists: self.mailboxes.contains_key(*name),
+            subscribed: self.subscribed.contains(*name),
+            special_use: None,
+            has_children: names.iter().any(|n| n.starts_with(&format!("{name}/"))),
+        };
+        let rest = names.iter().filter(|name| Some(**name) > after.as_ref());
+        let mut mailboxes: Vec<MailboxInfo> = rest.map(info).collect();
+        // Pages of two, so that paging is seen to work.
+        let more = mailboxes.len() > 2;
+        mailboxes.truncate(2);
+        SessionAnswer::Mailboxes { mailboxes, more }
+    }
+
+    fn status(&mut self, name: &str) -> Result<MailboxStatus, Refusal> {
+        let highest_modseq = self.modseq;
+        let mailbox = self.mailbox(name)?;
+        let records: Vec<Record> = mailbox
+            .messages
+            .values()
+            .map(|(record, _)| *record)
+            .collect();
+        let count = |bit: u8, set: bool| {
+            let with = records.iter().filter(|r| (r.flags & bit != 0) == set);
+            u32::try_from(with.count()).unwrap()
+        };
+        Ok(MailboxStatus {
+            messages: u32::try_from(records.len()).unwrap(),
+            unseen: count(flag::SEEN, false),
+            deleted: count(flag::DELETED, true),
+            size: records.iter().map(|record| record.size).sum(),
+            uid_next: mailbox.uid_next + 1,
+            uid_validity: 7,
+            highest_modseq,
+        })
+    }
+
+    fn select(
+        &mut self,
+        peer: &Peer,
+        name: String,
+        read_only: bool,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let status = self.status(&name)?;
+        let mailbox = self.mailbox(&name)?;
+        let keywords = mailbox.keywords.clone();
+        let records = mailbox.messages.values();
+        let bytes: Vec<u8> = records.flat_map(|(record, _)| record.to_bytes()).collect();
+        let snapshot = sys::memfd::sealed("snapshot", &bytes).unwrap();
+        *peer.selected.lock().unwrap() = Some((name, read_only));
+        let answer = SessionAnswer::Selected {
+            status,
+            keywords,
+            read_only,
+        };
+        Ok(Answered::with(answer, vec![snapshot]))
+    }
+
+    fn open(&mut self, peer: &Peer, uids: Vec<u32>) -> Result<Answered<SessionAnswer>, Refusal> {
+        let (name, _) = selected(peer)?;
+        let messages = &self.mailbox(&name)?.messages;
+        let (mut opened, mut fds) = (Vec::new(), Vec::new());
+        for uid in uids {
+            if let Some((_, bytes)) = messages.get(&uid) {
+                let mut file: File = tempfile::tempfile().unwrap();
+                file.write_all(bytes).unwrap();
+                file.rewind().unwrap();
+                opened.push(uid);
+                fds.push(file.into());
+            }
+        }
+        let answer = SessionAnswer::MessagesOpened { uids: opened };
+        Ok(Answered::with(answer, fds))
+    }
+
+    fn append(
+        &mut self,
+        name: &str,
+        bytes: Vec<u8>,
+        flags: u8,
+        keywords: &[String],
+        internal_date: i64,
+    ) -> u32 {
+        let keywords = self.keyword_bits(name, keywords);
+        self.modseq += 1;
+        let modseq = self.modseq;
+        let mailbox = self.mailboxes.get_mut(name).unwrap();
+        mailbox.uid_next += 1;
+        let uid = mailbox.uid_next;
+        let size = bytes.len() as u64;
+        let record = Record {
+            uid,
+            flags,
+            keywords,
+            size,
+            internal_date,
+            modseq,
+        };
+        mailbox.messages.insert(uid, (record, bytes));
+        self.tell(name, || SessionEvent::Added(vec![record]));
+        uid
+    }
+
+    fn keyword_bits(&mut self, name: &str, keywords: &[String]) -> u64 {
+        let table = &mut self.mailboxes.get_mut(name).unwrap().keywords;
+        let known = table.len();
+        let mut bits = 0;
+        for keyword in keywords {
+            let place = table.iter().position(|k| k.eq_ignore_ascii_case(keyword));
+            let place = place.unwrap_or_else(|| {
+                table.push(keyword.clone());
+                table.len() - 1
+            });
+            bits |= 1 << place;
+        }
+        let table = table.clone();
+        if table.len() > known {
+            self.tell(name, || SessionEvent::Keywords(table.clone()));
+        }
+        bits
+    }
+
+    fn store(
+        &mut self,
+        name: &str,
+        uids: UidRanges,
+        change: FlagChange,
+        flags: u8,
+        keywords: &[String],
+    ) {
+        let bits = self.keyword_bits(name, keywords);
+        self.modseq += 1;
+        let modseq = self.modseq;
+        let messages = &mut self.mailboxes.get_mut(name).unwrap().messages;
+        let mut changed = Vec::new();
+        for (record, _) in messages.values_mut().filter(|(r, _)| is_in(&uids, r.uid)) {
+            let before = (record.flags, record.keywords);
+            (record.flags, record.keywords) = match change {
+                FlagChange::Add => (before.0 | flags, before.1 | bits),
+                FlagChange::Remove => (before.0 & !flags, before.1 & !bits),
+                FlagChange::Replace => (flags, bits),
+            };
+            if before != (record.flags, record.keywords) {
+                record.modseq = modseq;
+                changed.push(*record);
+            }
+        }
+        if !changed.is_empty() {
+            self.tell(name, || SessionEvent::Changed(changed.clone()));
+        }
+    }
+
+    fn copy(
+        &mut self,
+        peer: &Peer,
+        uids: &UidRanges,
+        to: &str,
+        moves: bool,
+    ) -> Result<SessionAnswer, Refusal> {
+        let (name, _) = selected(peer)?;
+        self.mailbox(to)?;
+        let from = self.mailbox(&name)?.clone();
+        let (mut source, mut target) = (Vec::new(), Vec::new());
+        for (uid, (record, bytes)) in from.messages {
+            if is_in(uids, uid) {
+                let names = from.keywords.iter().enumerate();
+                let names = names.filter(|(n, _)| record.keywords >> n & 1 == 1);
+                let names: Vec<String> = names.map(|(_, name)| name.clone()).collect();
+                let new = self.append(to, bytes, record.flags, &names, record.internal_date);
+                source.push((uid, uid));
+                target.push((new, new));
+            }
+        }
+        if moves {
+            self.remove(&name, source.clone());
+        }
+        Ok(SessionAnswer::Copied {
+            uid_validity: 7,
+            source,
+            target,
+        })
+    }
+
+    fn remove(&mut self, name: &str, uids: UidRanges) {
+        let messages = &mut self.mailboxes.get_mut(name).unwrap().messages;
+        messages.retain(|uid, _| !is_in(&uids, *uid));
+        if !uids.is_empty() {
+            self.tell(name, || SessionEvent::Removed(uids.clone()));
+        }
+    }
+
+    fn tell(&self, name: &str, event: impl Fn() -> SessionEvent) {
+        for peer in self.sessions.iter().filter_map(Weak::upgrade) {
+            let selected = peer.selected.lock().unwrap().clone();
+            if selected.is_some_and(|(selected, _)| selected == name) {
+                // A session that has ended meanwhile need not hear.
+                let _ = peer.events.send(event());
+            }
+        }
+    }
+}
+
+fn selected(peer: &Peer) -> Result<(String, bool), Refusal> {
+    let selected = peer.selected.lock().unwrap().clone();
+    selected.ok_or(Refusal::NothingSelected)
+}
+
+fn writable(peer: &Peer) -> Result<String, Refusal> {
+    match selected(peer)? {
+        (name, false) => Ok(name),
+        (_, true) => Err(Refusal::ReadOnly),
+    }
+}
+
+fn is_in(ranges: &UidRanges, uid: u32) -> bool {
+    ranges.iter().any(|&(a, b)| (a..=b).contains(&uid))
+}
