@@ -1,0 +1,243 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The admin's tool of the rmail mail system.
+#[derive(Debug, Parser)]
+#[command(name = "rmailctl", version, propagate_version = true)]
+pub struct Cli {
+    /// The configuration of the system to work on.
+    #[arg(long, global = true, value_name = "FILE", default_value = daemon::config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What rmailctl can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a first configuration, make the directories, a certificate for development, a domain and a user.
+    Init(InitOptions),
+    /// Check the configuration, or show what the supervisor makes of it.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Domains that mail is taken for.
+    #[command(subcommand)]
+    Domain(DomainCommand),
+    /// Users and their passwords.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Aliases: exact ones, regular expressions, and the catch-all of a domain.
+    #[command(subcommand)]
+    Alias(AliasCommand),
+    /// Mail that waits to be sent out.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// How the daemons are.
+    Status {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the whole system in a temporary home, as an ordinary user, and show a mail's way through it.
+    Demo(DemoOptions),
+}
+
+/// `rmailctl init`.
+#[derive(Debug, Args)]
+pub struct InitOptions {
+    /// The name this server greets with; the machine's full name if not given.
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// The first domain; the host name without its first label if not given.
+    #[arg(long)]
+    pub domain: Option<String>,
+    /// Local part of the first user.
+    #[arg(long, default_value = "postmaster")]
+    pub user: String,
+    /// Read the first user's password from standard input; otherwise one is made up and shown once.
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Parent of store and queue.
+    #[arg(long, default_value = "/var/lib/rmail")]
+    pub mail_root: PathBuf,
+    /// Directory of the sockets between the daemons.
+    #[arg(long, default_value = "/run/rmail")]
+    pub run_dir: PathBuf,
+    /// First of seven consecutive ports to use instead of the well-known ones, for a system that is not started as root.
+    #[arg(long, value_name = "PORT")]
+    pub base_port: Option<u16>,
+}
+
+/// `rmailctl config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read the configuration as the daemons would, and say what is wrong with it.
+    Check {
+        /// The file; that of --config if not given.
+        file: Option<PathBuf>,
+    },
+    /// Print the launch plan that rmaild reads.
+    Plan {
+        /// The file.
+        file: PathBuf,
+        /// The supervisor is root: give each daemon the user the configuration names.
+        #[arg(long)]
+        separate: bool,
+    },
+}
+
+/// `rmailctl domain …`.
+#[derive(Debug, Subcommand)]
+pub enum DomainCommand {
+    /// Take mail for a domain.
+    Add {
+        /// The domain.
+        domain: String,
+        /// Who gets the mail for its postmaster, which every domain must take (RFC 5321 §4.5.1).
+        #[arg(long, value_name = "ADDRESS")]
+        postmaster: Option<String>,
+    },
+    /// Show the domains.
+    List,
+    /// Stop taking mail for a domain that has no users.
+    Remove {
+        /// The domain.
+        domain: String,
+    },
+}
+
+/// `rmailctl user …`.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make a user with its mailboxes.
+    Add {
+        /// The address.
+        address: String,
+        /// Read the password from standard input instead of asking for it.
+        #[arg(long)]
+        password_stdin: bool,
+        /// Bytes the user may store, with an optional K, M or G; 0 for no limit. That of the configuration if not given.
+        #[arg(long, value_name = "BYTES")]
+        quota: Option<String>,
+    },
+    /// Show the users.
+    List {
+        /// Only of this domain.
+        domain: Option<String>,
+        /// A JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a user; its mail stays on disk under another name.
+    Remove {
+        /// The address.
+        address: String,
+    },
+    /// Give a user a new password.
+    Passwd {
+        /// The address.
+        address: String,
+        /// Read the password from standard input instead of asking for it.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+/// How an alias is matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AliasForm {
+    /// The local part, compared without case.
+    Exact,
+    /// A regular expression for the whole local part; targets may use $1.
+    Regex,
+    /// Everything that nothing else in the domain matches.
+    CatchAll,
+}
+
+/// `rmailctl alias …`.
+#[derive(Debug, Subcommand)]
+pub enum AliasCommand {
+    /// Add an alias. Exact ones come first, then regular expressions in the order they were added, then the catch-all.
+    Add {
+        /// The domain it belongs to.
+        domain: String,
+        /// How it is matched.
+        #[arg(value_enum)]
+        form: AliasForm,
+        /// The pattern (not for catch-all), then one or more target addresses.
+        #[arg(required = true, value_name = "PATTERN|TARGET")]
+        words: Vec<String>,
+    },
+    /// Show a domain's aliases in the order they are matched.
+    List {
+        /// The domain.
+        domain: String,
+    },
+    /// Remove an alias.
+    Remove {
+        /// The domain.
+        domain: String,
+        /// How it is matched.
+        #[arg(value_enum)]
+        form: AliasForm,
+        /// The pattern; not for catch-all.
+        pattern: Option<String>,
+    },
+}
+
+/// `rmailctl queue …`.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// Show what waits.
+    List {
+        /// A JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try a message, or all, now.
+    Retry {
+        /// The queue id; all if not given.
+        queue_id: Option<String>,
+    },
+    /// Take a message out of the queue without a report to its sender.
+    Remove {
+        /// The queue id.
+        queue_id: String,
+    },
+}
+
+/// `rmailctl demo`.
+#[derive(Debug, Args)]
+pub struct DemoOptions {
+    /// End after the round trip; status 0 only if all of it happened.
+    #[arg(long, conflicts_with = "json")]
+    pub once: bool,
+    /// Print one JSON object with ports, users and paths when everything is ready, then stay up silently.
+    #[arg(long)]
+    pub json: bool,
+    /// The domain.
+    #[arg(long, default_value = "example.test")]
+    pub domain: String,
+    /// Make this many users, user1 …; alice and bob if not given.
+    #[arg(long, value_name = "N")]
+    pub users: Option<u32>,
+    /// Their password; made up if not given.
+    #[arg(long)]
+    pub password: Option<String>,
+    /// Send all mail for other domains there instead of to the demo's own outside world.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub smarthost: Option<String>,
+    /// Keep the home in this directory instead of a temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// First of seven consecutive ports; free ones are found if not given.
+    #[arg(long, value_name = "PORT")]
+    pub base_port: Option<u16>,
+    /// No limits per address and no bans, for load tools.
+    #[arg(long)]
+    pub no_limits: bool,
+}
