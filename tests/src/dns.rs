@@ -1,0 +1,107 @@
+//! A private name server: NSD (Debian package `nsd`), serving one zone on a loopback port.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use crate::patience::wait_for;
+use crate::port::Port;
+use crate::program::{self, Service};
+
+/// The name server, until it is dropped.
+#[derive(Debug)]
+pub struct NameServer {
+    port: Port,
+    service: Service,
+    _dir: tempfile::TempDir,
+}
+
+/// All names of the outside world of these tests. Names that are not here do not exist (NXDOMAIN).
+const ZONE: &str = "\
+$ORIGIN test.
+$TTL 5
+@           SOA ns.test. admin.test. 1 3600 600 86400 5
+            NS  ns
+ns          A   127.0.0.1
+outside     MX  10 mx.outside
+mx.outside  A   127.0.0.1
+; No MX: the address record is meant (RFC 5321 §5.1).
+bare        A   127.0.0.1
+; Takes no mail (RFC 7505).
+null        MX  0 .
+; The better server does not answer, the second does.
+two         MX  5 dead.two
+            MX  10 mx.outside
+dead.two    A   127.0.0.2
+example     MX  10 mail.example
+mail.example A  127.0.0.1
+";
+
+impl NameServer {
+    /// Starts it.
+    #[must_use]
+    pub fn start() -> Self {
+        let home = tempfile::Builder::new()
+            .prefix("rmail-nsd-")
+            .tempdir_in("/tmp")
+            .expect("/tmp is writable");
+        let dir = home.path();
+        let port = Port::reserve();
+        std::fs::write(dir.join("test.zone"), ZONE).expect("our own file");
+        let config = format!(
+            "server:\n ip-address: 127.0.0.1\n port: {}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{dir}\"\n pidfile: \"\"\n \
+             xfrdfile: \"\"\n zonelistfile: \"{dir}/zones\"\n xfrdir: \"{dir}\"\n server-count: 1\n do-ip6: no\n database: \"\"\n verbosity: 1\n\
+             remote-control:\n control-enable: no\n\
+             zone:\n name: test\n zonefile: test.zone\n",
+            port.number(),
+            dir = dir.display(),
+        );
+        let file = dir.join("nsd.conf");
+        std::fs::write(&file, config).expect("our own file");
+        let mut command = program::command("nsd");
+        let service = Service::start(command.arg("-d").arg("-c").arg(&file), &dir.join("log"));
+        let server = Self {
+            port,
+            service,
+            _dir: home,
+        };
+        wait_for(Duration::from_secs(10), || {
+            answers(server.address()).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("nsd: {error}\n{}", server.service.log()));
+        server
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+    }
+}
+
+/// Asks for the SOA of `test.`
+fn answers(server: SocketAddr) -> bool {
+    const QUERY: &[u8] =
+        b"\x12\x34\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04test\x00\x00\x06\x00\x01";
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+        socket.send_to(QUERY, server)?;
+        let mut answer = [0; 512];
+        socket
+            .recv(&mut answer)
+            .map(|length| length > 12 && answer[..2] == QUERY[..2])
+    };
+    ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_private_name_server_starts_and_answers() {
+        crate::skip_without!("nsd");
+        let server = NameServer::start();
+        assert!(answers(server.address()));
+    }
+}

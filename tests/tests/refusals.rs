@@ -1,0 +1,223 @@
+//! Bad input is answered clearly, with what to do about it: senders and users first.
+
+use serde_json::json;
+use system_tests::smtp::Client;
+use system_tests::{Options, System, imap, skip_without};
+
+#[test]
+fn an_unknown_user_is_refused_with_550_5_1_1() {
+    let system = System::start(Options::without_users());
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    client.command("MAIL FROM:<carol@outside.test>").unwrap();
+    let reply = client.command("RCPT TO:<nobody@example.test>").unwrap();
+    assert!(reply.text().starts_with("550 5.1.1 "), "{reply:?}");
+    assert!(reply.text().to_lowercase().contains("user"), "{reply:?}");
+}
+
+#[test]
+fn a_relay_attempt_is_refused_with_550_5_7_1() {
+    let system = System::start(Options::without_users());
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    client.command("MAIL FROM:<carol@outside.test>").unwrap();
+    let reply = client.command("RCPT TO:<dave@elsewhere.test>").unwrap();
+    assert!(reply.text().starts_with("550 5.7.1 "), "{reply:?}");
+}
+
+#[test]
+fn a_submission_without_login_is_refused_with_530() {
+    let system = System::start(Options::without_users());
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    let reply = client.command("MAIL FROM:<alice@example.test>").unwrap();
+    assert!(reply.text().starts_with("530 5.7.0 "), "{reply:?}");
+}
+
+#[test]
+fn login_is_not_offered_on_clear_text() {
+    let system = System::start(
+        Options::alice().config(&json!({"imap": {"cleartext_login_on_loopback": false}})),
+    );
+    let mut client = Client::connect(system.address("submission")).unwrap().0;
+    let offer = client.command("EHLO client.example.net").unwrap();
+    assert!(
+        !offer.lines.iter().any(|line| line.starts_with("AUTH")),
+        "{offer:?}"
+    );
+    assert!(
+        offer.lines.iter().any(|line| line == "STARTTLS"),
+        "{offer:?}"
+    );
+    let reply = client
+        .command("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABjb3JyZWN0IGhvcnNlIGJhdHRlcnk=")
+        .unwrap();
+    assert!(
+        matches!(reply.code, 530 | 538 | 503 | 504 | 502),
+        "{reply:?}"
+    );
+
+    let (mut client, _) = imap::Client::connect(system.address("imap")).unwrap();
+    let capability = client.command("CAPABILITY").unwrap().ok();
+    assert!(
+        capability
+            .untagged
+            .iter()
+            .any(|line| line.contains("LOGINDISABLED") && line.contains("STARTTLS")),
+        "{capability:?}"
+    );
+    let answer = client
+        .command("LOGIN alice@example.test \"correct horse battery\"")
+        .unwrap();
+    assert!(answer.result.starts_with("NO"), "{answer:?}");
+}
+
+#[test]
+fn a_wrong_password_is_refused_with_535_and_no() {
+    skip_without!("python3");
+    let system = System::start(Options::alice());
+    let script = r#"
+for user, secret in [(ALICE, "wrong"), ("nobody@example.test", password), (ALICE, "")]:
+    try:
+        submission(user, secret)
+    except smtplib.SMTPAuthenticationError as error:
+        # An empty password is no password at all by the grammar (RFC 4616 section 2).
+        code, text = error.smtp_code, error.smtp_error
+        assert code == 535 and text.startswith(b"5.7.8") or (not secret and code == 501), error
+    else:
+        raise AssertionError(f"{user} was let in")
+    try:
+        imap(user, secret)
+    except imaplib.IMAP4.error as error:
+        assert "AUTHENTICATIONFAILED" in str(error), error
+    else:
+        raise AssertionError(f"{user} was let in")
+assert imap().state == "AUTH"
+"#;
+    system.python(script, &json!({}));
+}
+
+#[test]
+fn many_wrong_passwords_lock_the_door_for_a_while() {
+    skip_without!("python3");
+    let system = System::start(
+        Options::alice()
+            .config(&json!({"limits": {"auth_failures": 3, "auth_window_seconds": 600}})),
+    );
+    let script = r#"
+def attempt(secret):
+    try:
+        imap(ALICE, secret)
+        return True
+    except (imaplib.IMAP4.error, OSError):
+        return False
+for number in range(4):
+    assert not attempt(f"wrong {number}")
+assert not attempt(password), "the right password was heard although the door is locked"
+"#;
+    system.python(script, &json!({}));
+}
+
+#[test]
+fn an_oversize_message_is_refused_by_its_announced_size() {
+    let system =
+        System::start(Options::alice().config(&json!({"smtp": {"max_message_size": 65536}})));
+    let (mut client, _) = Client::connect(system.address("smtp")).unwrap();
+    let offer = client.command("EHLO client.example.net").unwrap();
+    assert!(
+        offer.lines.iter().any(|line| line == "SIZE 65536"),
+        "{offer:?}"
+    );
+    let reply = client
+        .command("MAIL FROM:<carol@outside.test> SIZE=65537")
+        .unwrap();
+    assert!(reply.text().starts_with("552 5.3.4 "), "{reply:?}");
+    assert!(
+        reply.text().contains("65536"),
+        "the limit is told: {reply:?}"
+    );
+}
+
+#[test]
+fn an_oversize_message_is_refused_while_it_streams_and_nothing_of_it_stays() {
+    let system =
+        System::start(Options::alice().config(&json!({"smtp": {"max_message_size": 65536}})));
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    let mut message = b"Subject: big\r\n\r\n".to_vec();
+    for _ in 0..2000 {
+        message.extend_from_slice(&[b'x'; 98]);
+        message.extend_from_slice(b"\r\n");
+    }
+    let error = client
+        .deliver("carol@outside.test", "alice@example.test", &message)
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("552 5.3.4 "), "{error}");
+    // The session lives on, and a small message still comes through.
+    client
+        .deliver(
+            "carol@outside.test",
+            "alice@example.test",
+            b"Subject: small\r\n\r\nhi\r\n",
+        )
+        .unwrap();
+    let messages = system.account("alice@example.test").messages("INBOX");
+    assert_eq!(messages.len(), 1, "{messages:?}");
+}
+
+#[test]
+fn a_full_mailbox_is_told_to_the_sender_and_to_the_user() {
+    skip_without!("python3");
+    let system = System::start(Options::without_users());
+    system
+        .rmailctl_with(
+            &[
+                "user",
+                "add",
+                "alice@example.test",
+                "--quota",
+                "20K",
+                "--password-stdin",
+            ],
+            "correct horse battery",
+        )
+        .succeeded();
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    let mut message = b"Subject: big\r\n\r\n".to_vec();
+    for _ in 0..150 {
+        message.extend_from_slice(&[b'x'; 98]);
+        message.extend_from_slice(b"\r\n");
+    }
+    client
+        .deliver("carol@outside.test", "alice@example.test", &message)
+        .unwrap();
+    let error = client
+        .deliver("carol@outside.test", "alice@example.test", &message)
+        .unwrap_err()
+        .to_string();
+    // RFC 3463 §3.3: X.2.2, mailbox full.
+    assert!(
+        error.contains(" 4.2.2 ") || error.contains(" 5.2.2 "),
+        "{error}"
+    );
+    let script = r#"
+client = imap()
+answer = refused(client.append("INBOX", None, None, b"Subject: x\r\n\r\n" + b"y" * 15000 + b"\r\n"))
+assert "OVERQUOTA" in answer, answer
+"#;
+    system.python(script, &json!({}));
+}
+
+#[test]
+fn a_connection_too_many_from_one_address_is_told_so() {
+    let system = System::start(
+        Options::without_users().config(&json!({"limits": {"connections_per_address": 2}})),
+    );
+    let open: Vec<Client> = (0..2)
+        .map(|_| Client::hello(system.address("smtp")).unwrap())
+        .collect();
+    let greeting = Client::connect(system.address("smtp")).unwrap().1;
+    assert_eq!(greeting.code, 421, "{greeting:?}");
+    drop(open);
+    let again = system_tests::patience::wait_for(std::time::Duration::from_secs(5), || {
+        Client::hello(system.address("smtp")).ok()
+    });
+    assert!(again.is_ok());
+}

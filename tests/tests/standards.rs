@@ -1,0 +1,151 @@
+//! The documents are true where that can be checked: `docs/rfc.md` has a row for every RFC that the code cites, and the
+//! files and functions that documents name exist.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const DOCUMENTS: [&str; 5] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/rfc.md",
+];
+const PLACES: [&str; 11] = [
+    "proto",
+    "smtpd",
+    "imapd",
+    "relayd",
+    "deliverd",
+    "apid",
+    "rmailctl",
+    "tests",
+    "docs",
+    "packaging",
+    ".ci",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Everything below the workspace's directories, relative to its root.
+fn files() -> Vec<PathBuf> {
+    let mut waiting: Vec<PathBuf> = PLACES.iter().map(|name| root().join(name)).collect();
+    let mut found = Vec::new();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap();
+            waiting.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        found.push(path.strip_prefix(root()).unwrap().to_owned());
+    }
+    found
+}
+
+/// The text of every Rust file.
+fn sources() -> BTreeMap<PathBuf, String> {
+    let rust = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        (path, text)
+    };
+    files().into_iter().filter(rust).map(read).collect()
+}
+
+fn cited(text: &str) -> impl Iterator<Item = u32> {
+    text.split("RFC ").skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest[..end.unwrap_or(rest.len())].parse().ok()
+    })
+}
+
+fn rows() -> BTreeSet<u32> {
+    let text = std::fs::read_to_string(root().join("docs/rfc.md")).unwrap();
+    let number = |line: &str| line.strip_prefix("| ")?.split(' ').next()?.parse().ok();
+    text.lines().filter_map(number).collect()
+}
+
+#[test]
+fn every_rfc_that_the_code_cites_has_a_row() {
+    let rows = rows();
+    assert!(rows.len() > 20, "{rows:?}");
+    let mut missing = BTreeMap::new();
+    for (path, text) in sources() {
+        for number in cited(&text).filter(|number| !rows.contains(number)) {
+            missing.insert(number, path.clone());
+        }
+    }
+    assert!(missing.is_empty(), "no row in docs/rfc.md: {missing:?}");
+}
+
+/// What stands between backticks, outside of code blocks.
+fn quoted(document: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let prose: String = text.split("```").step_by(2).collect();
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether a document means a file of ours by this.
+fn is_path(word: &str) -> bool {
+    let has_name = [".rs", ".md", ".json", ".toml"]
+        .iter()
+        .any(|end| word.ends_with(end));
+    let is_below = PLACES.iter().any(|place| {
+        let rest = word.strip_prefix("./").unwrap_or(word).strip_prefix(place);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    });
+    let is_plain = !word.starts_with('/') && !word.contains([' ', '<', '*']);
+    is_plain && (has_name || is_below)
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let files = files();
+    let mut missing = Vec::new();
+    for document in DOCUMENTS {
+        for word in quoted(document).iter().filter(|word| is_path(word)) {
+            let path = Path::new(word.trim_start_matches("./").trim_end_matches('/'));
+            // A name may be short where the sentence has named its directory.
+            let exists =
+                root().join(path).exists() || files.iter().any(|file| file.ends_with(path));
+            // What `rmailctl init` writes is no file of the tree.
+            if !exists && word != "config.json" {
+                missing.push(format!("{document}: {word}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn every_function_that_the_architecture_names_exists() {
+    let sources = sources();
+    let is_identifier = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().is_some_and(|c| c.is_ascii_lowercase())
+            && letters.all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    for word in quoted("ARCHITECTURE.md") {
+        let Some((_, name)) = word
+            .rsplit_once("::")
+            .filter(|(_, name)| is_identifier(name))
+        else {
+            continue;
+        };
+        let definition = format!("fn {name}");
+        let exists = sources.values().any(|text| text.contains(&definition));
+        assert!(exists, "{word}");
+    }
+}
