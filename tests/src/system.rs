@@ -50,6 +50,7 @@ pub struct Home {
     ports: BTreeMap<&'static str, Port>,
     certificate: Certificate,
     run_as: Option<u32>,
+    programs: PathBuf,
 }
 
 impl System {
@@ -234,12 +235,16 @@ impl Home {
             .iter()
             .map(|(name, ..)| (*name, Port::reserve()))
             .collect();
-        let home = Self {
+        let mut home = Self {
             dir,
             ports,
             certificate,
             run_as: options.run_as.filter(|_| program::is_root()),
+            programs: built_programs(),
         };
+        if home.run_as.is_some() && !is_open_to_others(&home.programs) {
+            home.bring_programs();
+        }
         home.make_directories();
         let mut config = home.default_config();
         lay_over(&mut config, &options.config);
@@ -306,6 +311,17 @@ impl Home {
                 .unwrap_or_else(|| rustix::process::geteuid().as_raw()),
             None => panic!("there is no daemon {daemon}"),
         }
+    }
+
+    /// Copies our own programs to where every user may start them.
+    fn bring_programs(&mut self) {
+        let copies = self.path().join("bin");
+        std::fs::create_dir(&copies).expect("our own directory");
+        for name in DAEMONS.into_iter().chain(["rmaild", "rmailctl"]) {
+            std::fs::copy(built(&self.programs, name), copies.join(name))
+                .expect("our own directory has room for the programs");
+        }
+        self.programs = copies;
     }
 
     fn make_directories(&self) {
@@ -380,7 +396,7 @@ impl Home {
     /// A command line for one of our own programs.
     #[must_use]
     pub fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(binary(name));
+        let mut command = Command::new(built(&self.programs, name));
         if let Some(uid) = self.run_as {
             command.uid(uid).gid(uid).current_dir("/");
         }
@@ -446,25 +462,23 @@ fn heard_ready(socket: &UnixDatagram) -> bool {
     false
 }
 
-/// Whether a user without rights could start that program of ours: every directory above it can be searched by others.
-#[must_use]
-pub fn is_reachable_for_others(name: &str) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    binary(name).ancestors().all(|path| {
+/// Whether every directory down to that one can be searched by others.
+fn is_open_to_others(directory: &Path) -> bool {
+    directory.ancestors().all(|path| {
         std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
     })
 }
 
-/// One of our own programs, from the same build as this test.
-#[must_use]
-pub fn binary(name: &str) -> PathBuf {
+/// Where our own programs are, from the same build as this test.
+fn built_programs() -> PathBuf {
     let test = std::env::current_exe().expect("Linux knows");
     // target/PROFILE/deps/TEST
-    let path = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("two directories up")
-        .join(name);
+    let profile = test.parent().and_then(Path::parent);
+    profile.expect("two directories up").to_path_buf()
+}
+
+fn built(programs: &Path, name: &str) -> PathBuf {
+    let path = programs.join(name);
     assert!(
         path.is_file(),
         "{} does not exist; run `cargo build --workspace` first",

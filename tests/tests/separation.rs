@@ -163,21 +163,36 @@ fn a_daemon_finds_nothing_of_the_machine_in_its_root() {
     let system = System::start(Options::without_users());
     for daemon in DAEMONS {
         let root = format!("/proc/{}/root", pid(&system, daemon));
+        // The program itself is there, at its own path: what lies beside that path is not.
+        let program =
+            fs::read_link(format!("/proc/{}/exe", pid(&system, daemon))).expect("root reads it");
         for path in [
-            "etc/passwd",
-            "etc/shadow",
-            "proc/self",
-            "sys/kernel",
-            "dev/null",
-            "root",
-            "home",
-            "bin/sh",
-            "usr/bin/env",
+            "/etc/passwd",
+            "/etc/shadow",
+            "/proc/self",
+            "/sys/kernel",
+            "/dev/null",
+            "/root",
+            "/home",
+            "/bin/sh",
+            "/usr/bin/env",
         ] {
-            assert!(
-                !Path::new(&root).join(path).exists(),
-                "{daemon} sees /{path}"
-            );
+            let seen = Path::new(&root).join(&path[1..]);
+            if program.starts_with(path) {
+                let inside: Vec<_> = fs::read_dir(&seen)
+                    .expect("root reads it")
+                    .map(|entry| entry.expect("root reads it").file_name())
+                    .collect();
+                let next = program.strip_prefix(path).expect("it starts so");
+                let next = next.iter().next().expect("the program is no directory");
+                assert_eq!(
+                    inside,
+                    [next],
+                    "{daemon} sees more of {path} than its program"
+                );
+            } else {
+                assert!(!seen.exists(), "{daemon} sees {path}");
+            }
         }
         let mounts = fs::read_to_string(format!("/proc/{}/mounts", pid(&system, daemon)))
             .expect("root reads it");
