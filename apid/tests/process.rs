@@ -196,6 +196,7 @@ fn refusal(arguments: &[&Path]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_apid"))
         .args(arguments)
         .env_remove("LISTEN_PID")
+        .env("RMAIL_LOG", "apid=loud")
         .output()
         .unwrap();
     (
@@ -213,6 +214,13 @@ fn a_start_without_sockets_ends_with_78_and_says_who_should_start_it() {
         log.contains("start me through rmaild or a .socket unit"),
         "{log}"
     );
+}
+
+#[test]
+fn a_log_filter_that_cannot_be_understood_is_told() {
+    let home = home();
+    let (_, log) = refusal(&[&home.path().join("config.json")]);
+    assert!(log.contains("RMAIL_LOG cannot be understood"), "{log}");
 }
 
 #[test]

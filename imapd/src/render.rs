@@ -48,6 +48,17 @@ pub enum Piece {
     Copy(Message, Range<u64>),
 }
 
+impl Piece {
+    /// How many bytes it holds in memory.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Copy(..) => 0,
+        }
+    }
+}
+
 /// How much of a message an item needs, beside what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {

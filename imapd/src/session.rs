@@ -57,13 +57,14 @@ pub struct Session {
     pub(crate) stop: Stop,
     pub(crate) user: Option<User>,
     pub(crate) view: Option<View>,
+    begun: Instant,
     mistakes: u32,
 }
 
 impl Session {
     /// A session in which nothing was said yet.
     #[must_use]
-    pub const fn new(stream: Stream, house: Arc<House>, client: Client, stop: Stop) -> Self {
+    pub fn new(stream: Stream, house: Arc<House>, client: Client, stop: Stop) -> Self {
         Self {
             wire: Wire::new(stream),
             house,
@@ -71,6 +72,7 @@ impl Session {
             stop,
             user: None,
             view: None,
+            begun: Instant::now(),
             mistakes: 0,
         }
     }
@@ -108,7 +110,7 @@ impl Session {
             }
             self.wire.flush().await?;
             self.wire.settle();
-            self.wait(Instant::now() + self.patience()).await?;
+            self.wait(self.deadline()).await?;
         }
     }
 
@@ -124,10 +126,11 @@ impl Session {
         }
     }
 
-    const fn patience(&self) -> Duration {
+    /// When a client that is waited for from now on is given up. Before login nothing it says puts that off.
+    fn deadline(&self) -> Instant {
         match self.user {
-            Some(_) => PATIENCE,
-            None => PATIENCE_BEFORE_LOGIN,
+            Some(_) => Instant::now() + PATIENCE,
+            None => self.begun + PATIENCE_BEFORE_LOGIN,
         }
     }
 
@@ -338,3 +341,46 @@ const NOT_HTTP: Close = Close::Bye {
     code: None,
     text: "this is IMAP",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::Ask;
+    use daemon::limits::Limits;
+    use daemon::tls::Certificates;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn session() -> Session {
+        // Another test of this process may have been first.
+        let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let home = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["mx.example.org".to_string()]).unwrap();
+        std::fs::write(home.path().join("tls.crt"), made.cert.pem()).unwrap();
+        let key = made.signing_key.serialize_pem();
+        std::fs::write(home.path().join("tls.key"), key).unwrap();
+        let limits = Limits {
+            total: 0,
+            per_address: 0,
+        };
+        let ask = Ask::new(home.path().join("deliverd.sock"));
+        let certificates = Certificates::load(home.path()).unwrap();
+        let house = House::new("mx.example.org".into(), true, ask, limits, certificates);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = Stream::Clear(TcpStream::connect(address).await.unwrap());
+        let client = Client {
+            address: address.ip(),
+            session: 1,
+        };
+        let (_, stop) = daemon::stop::channel();
+        Session::new(stream, Arc::new(house), client, stop)
+    }
+
+    #[tokio::test]
+    async fn before_login_nothing_a_client_says_puts_its_deadline_off() {
+        let session = session().await;
+        let deadline = session.deadline();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(session.deadline(), deadline);
+    }
+}

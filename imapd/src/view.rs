@@ -343,6 +343,14 @@ impl View {
         places.iter().filter_map(ends).collect()
     }
 
+    /// The same, but a range holds nothing but UIDs that were meant: as many ranges as an answer that names them all.
+    #[must_use]
+    pub fn exact_uid_ranges(&self, places: &[Range<usize>]) -> Ranges {
+        let messages = places.iter().cloned().flatten();
+        let messages = messages.filter_map(|index| self.messages.get(index));
+        Ranges::new(messages.map(|message| (message.uid, message.uid)).collect())
+    }
+
     /// The message at a place.
     #[must_use]
     pub fn message(&self, index: usize) -> Option<&Record> {

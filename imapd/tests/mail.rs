@@ -108,6 +108,24 @@ async fn commands_sent_together_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn a_mailbox_full_of_holes_is_copied_and_moved_whole() {
+    let world = World::new().await;
+    for _ in 0..2100 {
+        world.store.deliver(b"A: 1\r\n\r\n");
+    }
+    world
+        .store
+        .remove((1..=1050).map(|n| (2 * n, 2 * n)).collect());
+    let mut alice = world.alice().await;
+    alice.ok("c CREATE Archive").await;
+    alice.ok("d COPY 1:* Archive").await;
+    assert_eq!(world.store.messages("Archive").len(), 1050);
+    alice.ok("e MOVE 1:* Archive").await;
+    assert_eq!(world.store.messages("Archive").len(), 2100);
+    assert!(world.store.messages("INBOX").is_empty());
+}
+
+#[tokio::test]
 async fn what_is_pipelined_behind_starttls_is_never_executed() {
     let world = World::new().await;
     let mut client = world.connect_far().await;

@@ -47,6 +47,11 @@ impl Error {
         Self::Failed(format!("{doing}: {error}"))
     }
 
+    /// The caller was told to stop before all was done.
+    pub(crate) fn interrupted() -> Self {
+        Self::Failed("interrupted".into())
+    }
+
     pub(crate) fn of_call(
         daemon: &'static str,
         socket: &std::path::Path,

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use daemon::config::Config;
 use ipc::Secret;
-use ipc::control::StoreControlRequest;
 use serde_json::json;
 
 use crate::cli::InitOptions;
-use crate::cmd::alias;
+use crate::cmd::{alias, user};
 use crate::operator::Store;
 use crate::supervisor::System;
 use crate::{Error, certificate, plan, secret};
@@ -22,7 +21,8 @@ const SCHEMA: &str = include_str!("../../docs/config.schema.json");
 /// Runs the command.
 ///
 /// # Errors
-/// [`Error`]; what was written before stays and is named by the next try.
+/// [`Error`]. The configuration gets its name last, so that an init that failed can be run again; the next one keeps what
+/// is there.
 pub async fn run(config_file: &Path, options: InitOptions) -> Result<(), Error> {
     let config_file = std::path::absolute(config_file)?;
     let directory = config_file.parent().unwrap_or(Path::new("/")).to_owned();
@@ -65,14 +65,15 @@ pub async fn run(config_file: &Path, options: InitOptions) -> Result<(), Error> 
     }
     let text =
         serde_json::to_string_pretty(&draft).map_err(|error| Error::Failed(error.to_string()))?;
-    write_checked(&config_file, &(text + "\n"))?;
+    let draft_file = config_file.with_extension("json.new");
+    let config = write_checked(&draft_file, &(text + "\n"))?;
     let schema = directory.join("config.schema.json");
     std::fs::write(&schema, SCHEMA).map_err(|error| Error::failed(schema.display(), error))?;
-    println!("wrote {}", config_file.display());
-
-    let config = Config::read(&config_file)?;
     make_state(&config, &config_file)?;
-    first_user(&config, &config_file, &domain, &address, password).await?;
+    first_user(&config, &config_file, &domain, &address, &password).await?;
+    std::fs::rename(&draft_file, &config_file)
+        .map_err(|error| Error::failed(config_file.display(), error))?;
+    println!("wrote {}", config_file.display());
     println!("made the domain {domain} and the user {address}");
     if let Some(password) = shown {
         println!("password of {address}: {password}");
@@ -196,17 +197,16 @@ impl From<u16> for Ports {
     }
 }
 
-/// Writes the configuration only if it can be read back as one.
-fn write_checked(path: &Path, text: &str) -> Result<(), Error> {
-    let draft = path.with_extension("json.new");
-    let _ = std::fs::remove_file(&draft);
-    certificate::write_new(&draft, 0o644, text)?;
-    let checked = Config::read(&draft);
+/// Writes the configuration and reads it back; what cannot be read does not stay.
+fn write_checked(path: &Path, text: &str) -> Result<Config, Error> {
+    // One that an interrupted init left.
+    let _ = std::fs::remove_file(path);
+    certificate::write_new(path, 0o644, text)?;
+    let checked = Config::read(path);
     if checked.is_err() {
-        let _ = std::fs::remove_file(&draft);
+        let _ = std::fs::remove_file(path);
     }
-    checked?;
-    std::fs::rename(&draft, path).map_err(|error| Error::failed(path.display(), error))
+    Ok(checked?)
 }
 
 /// Makes the directories of the state, each owned by the one daemon that may enter it.
@@ -247,7 +247,7 @@ async fn first_user(
     config_file: &Path,
     domain: &str,
     address: &str,
-    password: Secret,
+    password: &Secret,
 ) -> Result<(), Error> {
     let home = tempfile::Builder::new().prefix("rmail-init-").tempdir()?;
     // Other users of the system must reach their sockets in it.
@@ -267,15 +267,12 @@ async fn first_user(
         .open(&quiet_file)?;
     file.write_all(text.as_bytes())?;
     let log: PathBuf = home.path().join("log");
-    let system = System::start(&quiet_file, home.path(), &log).await?;
-    let made = make_first(
-        &Store::of(&quiet),
-        domain,
-        address,
-        password,
-        config.limits.default_quota,
-    )
-    .await;
+    let mut system = System::start(&quiet_file, home.path(), &log).await?;
+    let store = Store::of(&quiet);
+    let made = tokio::select! {
+        made = make_first(&store, domain, address, password, config.limits.default_quota) => made,
+        over = system.interrupted() => over.and(Err(Error::interrupted())),
+    };
     let stopped = system.stop().await;
     made.and(stopped)
 }
@@ -284,17 +281,10 @@ async fn make_first(
     store: &Store,
     domain: &str,
     address: &str,
-    password: Secret,
+    password: &Secret,
     quota: u64,
 ) -> Result<(), Error> {
-    let request = StoreControlRequest::AddUser {
-        address: address.into(),
-        password,
-        quota,
-    };
-    store
-        .ask(format!("cannot make the user {address}"), request)
-        .await?;
+    user::make(store, address, password, quota).await?;
     // RFC 5321 §4.5.1: mail for postmaster must be taken.
     if !address.eq_ignore_ascii_case(&format!("postmaster@{domain}")) {
         alias::add_postmaster(store, domain, address).await?;

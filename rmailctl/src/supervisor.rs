@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::{Error, program};
@@ -16,10 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The supervisor gives its daemons up to 45 s in all to finish what they do.
 const FAREWELL: Duration = Duration::from_secs(60);
 
-/// A running system.
+/// A running system. As long as there is one, Ctrl-C and SIGTERM end nothing by themselves: they are heard in
+/// [`System::interrupted`], so that no system outlives its caller.
 #[derive(Debug)]
 pub struct System {
     child: Child,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl System {
@@ -27,7 +31,7 @@ impl System {
     /// lives on which it says so.
     ///
     /// # Errors
-    /// When it ends, or is not ready in time; the last lines of its log are in the error.
+    /// When it ends, is not ready in time, or the caller is told to stop; the last lines of its log are in the error.
     pub async fn start(config: &Path, home: &Path, log: &Path) -> Result<Self, Error> {
         let rmaild = program::find("rmaild")?;
         let socket = home.join("ready.sock");
@@ -35,6 +39,10 @@ impl System {
         let ready =
             UnixDatagram::bind(&socket).map_err(|error| Error::failed(socket.display(), error))?;
         let output = File::create(log).map_err(|error| Error::failed(log.display(), error))?;
+        let (interrupt, terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
         let child = Command::new(rmaild)
             .arg(config)
             .env("NOTIFY_SOCKET", &socket)
@@ -46,29 +54,24 @@ impl System {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Error::failed("cannot start rmaild", error))?;
-        let mut system = Self { child };
-        let outcome = timeout(PATIENCE, system.await_ready(&ready)).await;
+        let mut system = Self {
+            child,
+            interrupt,
+            terminate,
+        };
+        let outcome = tokio::select! {
+            heard = timeout(PATIENCE, hear_ready(&ready)) => heard.unwrap_or_else(|_| {
+                Err(Error::Failed("the system was not ready in time".into()))
+            }),
+            over = system.interrupted() => over.and(Err(Error::interrupted())),
+        };
         let _ = std::fs::remove_file(&socket);
         match outcome {
-            Ok(Ok(())) => Ok(system),
-            Ok(Err(error)) => Err(with_log(&error.to_string(), log)),
-            Err(_) => Err(with_log("the system was not ready in time", log)),
-        }
-    }
-
-    async fn await_ready(&mut self, ready: &UnixDatagram) -> Result<(), Error> {
-        let mut buffer = [0; 4096];
-        loop {
-            tokio::select! {
-                received = ready.recv(&mut buffer) => {
-                    let length = received?;
-                    if buffer[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
-                        return Ok(());
-                    }
-                }
-                status = self.child.wait() => {
-                    return Err(Error::Failed(format!("rmaild ended at its start ({})", status?)));
-                }
+            Ok(()) => Ok(system),
+            Err(error) => {
+                // Why it did not start is what counts; if it does not stop either, it is killed.
+                let _ = system.stop().await;
+                Err(with_log(&error.to_string(), log))
             }
         }
     }
@@ -79,11 +82,15 @@ impl System {
         self.child.id().unwrap_or_default()
     }
 
-    /// Waits until the supervisor ends by itself, which it should not.
-    pub async fn ended(&mut self) -> Error {
-        match self.child.wait().await {
-            Ok(status) => Error::Failed(format!("rmaild ended ({status})")),
-            Err(error) => Error::from(error),
+    /// Waits until the caller is told to stop, by Ctrl-C or SIGTERM.
+    ///
+    /// # Errors
+    /// When the supervisor ends by itself, which it should not.
+    pub async fn interrupted(&mut self) -> Result<(), Error> {
+        tokio::select! {
+            status = self.child.wait() => Err(Error::Failed(format!("rmaild ended ({})", status?))),
+            _ = self.interrupt.recv() => Ok(()),
+            _ = self.terminate.recv() => Ok(()),
         }
     }
 
@@ -103,6 +110,19 @@ impl System {
                 status?
             ))),
             Err(_) => Err(Error::Failed("rmaild did not stop in time".into())),
+        }
+    }
+}
+
+async fn hear_ready(socket: &UnixDatagram) -> Result<(), Error> {
+    let mut buffer = [0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        if buffer[..length]
+            .split(|byte| *byte == b'\n')
+            .any(|line| line == b"READY=1")
+        {
+            return Ok(());
         }
     }
 }

@@ -315,7 +315,7 @@ impl Home {
 
     /// Copies our own programs to where every user may start them.
     fn bring_programs(&mut self) {
-        let copies = self.path().join("bin");
+        let copies = self.path().join("programs");
         std::fs::create_dir(&copies).expect("our own directory");
         for name in DAEMONS.into_iter().chain(["rmaild", "rmailctl"]) {
             std::fs::copy(built(&self.programs, name), copies.join(name))

@@ -24,17 +24,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("ipc", &["mail"]),
     // A crate of its own, so that the root process gets the system calls without a runtime.
     ("sys", &[]),
-    ("daemon", &["ipc", "mail", "sys"]),
+    ("daemon", &["ipc", "sys"]),
     ("smtpd", &["daemon", "ipc", "mail", "smtp", "sys"]),
     ("imapd", &["daemon", "imap", "ipc", "mail", "sys"]),
     ("relayd", &["daemon", "ipc", "mail", "smtp", "sys"]),
     ("deliverd", &["daemon", "ipc", "mail", "sys"]),
     ("apid", &["daemon", "ipc", "mail", "sys"]),
     // smtp: the outside world of `rmailctl demo` receives mail, and the demo sends some.
-    (
-        "rmailctl",
-        &["daemon", "ipc", "mail", "smtp", "imap", "sys"],
-    ),
+    ("rmailctl", &["daemon", "ipc", "mail", "smtp", "sys"]),
     ("rmaild", &["sys"]),
     // Looks at everything from outside.
     ("system-tests", &[]),

@@ -74,7 +74,7 @@ fn a_reload_with_a_bad_configuration_changes_nothing_and_says_so() {
 
 #[test]
 fn a_reload_takes_a_new_log_level() {
-    let system = System::start(Options::without_users());
+    let system = System::start(Options::without_users().config(&json!({"log_level": "info"})));
     let says = |what: &str| {
         wait_for(Duration::from_secs(10), || {
             system.log().contains(what).then_some(())

@@ -255,6 +255,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn expand(&mut self, address: &Address, depth: usize) -> Result<(), Refusal> {
+        self.check()?;
         let owner = Owner::of(address);
         let Some(domain) = self.accounts.domain_id(&owner.domain)? else {
             self.remote.insert(address.to_string());
@@ -272,7 +273,7 @@ impl Walk<'_> {
             None => self.reach(owner),
             Some(targets) => {
                 for target in targets {
-                    match Address::parse(&target) {
+                    match super::address(&target) {
                         Ok(target) => self.expand(&target, depth + 1)?,
                         Err(error) => {
                             warn!(alias = %address, target, %error, "a target of an alias is no address")
@@ -566,6 +567,39 @@ mod tests {
         assert_eq!(
             world.resolve("l0-@a.example"),
             Err(Refusal::TooManyRecipients)
+        );
+    }
+
+    #[test]
+    fn an_alias_that_expands_too_far_is_refused_even_if_it_ends_nowhere() {
+        let world = world();
+        for level in 0..3 {
+            let targets: Vec<String> = (0..10)
+                .map(|at| format!("l{}-${{1}}{at}@a.example", level + 1))
+                .collect();
+            let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+            world.alias(AliasKind::Regex, &format!("l{level}-(.*)"), &targets);
+        }
+        // There is no second group, so this is no address.
+        world.alias(AliasKind::Regex, "l3-(.*)", &["$2@a.example"]);
+        assert_eq!(
+            world.resolve("l0-@a.example"),
+            Err(Refusal::TooManyRecipients)
+        );
+    }
+
+    #[test]
+    fn a_target_that_was_accepted_is_reached() {
+        let world = world();
+        world.alias(AliasKind::Exact, "x", &["a b@c.example"]);
+        world.alias(AliasKind::Regex, "to-(.*)", &["$1@c.example"]);
+        assert_eq!(
+            world.resolve("x@a.example").unwrap(),
+            [r#""a b"@c.example"#]
+        );
+        assert_eq!(
+            world.resolve(r#""to-a b"@a.example"#).unwrap(),
+            [r#""a b"@c.example"#]
         );
     }
 

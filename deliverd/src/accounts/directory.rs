@@ -2,7 +2,7 @@
 
 use ipc::control::ENTRIES_PER_FRAME;
 use ipc::{Refusal, Secret};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::password::{self, Stored};
 use super::{Accounts, domain};
@@ -139,22 +139,25 @@ impl Accounts {
             .or_fault("read users")
     }
 
-    /// A page of the users, by address; of one domain or of all.
+    /// A page of the users, by local part and domain; of one domain or of all.
     pub(crate) fn users(
         &self,
         domain: Option<&str>,
-        after: Option<&str>,
+        after: Option<&Owner>,
     ) -> Result<Page<Account>, Refusal> {
         let database = self.database();
         let mut select = database
             .prepare_cached(
                 "SELECT local, name, quota FROM users JOIN domains ON domains.id = users.domain
-                 WHERE (?1 IS NULL OR name = ?1) AND local || '@' || name > ?2
-                 ORDER BY local || '@' || name LIMIT ?3",
+                 WHERE (?1 IS NULL OR name = ?1) AND (local, name) > (?2, ?3)
+                 ORDER BY local, name LIMIT ?4",
             )
             .or_fault("list users")?;
+        let (local, name) = after.map_or(("", ""), |after| {
+            (after.local.as_str(), after.domain.as_str())
+        });
         let rows = select
-            .query_map(params![domain, after.unwrap_or(""), PAGE], account)
+            .query_map(params![domain, local, name, PAGE], account)
             .or_fault("list users")?;
         Ok(Page::cut(
             rows.collect::<rusqlite::Result<_>>()
@@ -175,29 +178,21 @@ impl Accounts {
     pub(crate) fn set_password(&self, owner: &Owner, password: &Secret) -> Result<(), Refusal> {
         password::check(password)?;
         let stored = Stored::new(password.reveal(), self.iterations)?;
-        self.store_password(owner, &stored)?;
-        let ended = self.database().execute(
+        let mut database = self.database();
+        let change = database.transaction().or_fault("change a password")?;
+        write_password(&change, owner, &stored)?;
+        let ended = change.execute(
             "DELETE FROM tokens WHERE user = (SELECT users.id FROM users JOIN domains ON domains.id = users.domain
              WHERE name = ?1 AND local = ?2)",
             params![owner.domain, owner.local],
         );
-        ended.or_fault("end tokens").map(|_| ())
+        ended.or_fault("end tokens")?;
+        change.commit().or_fault("change a password")
     }
 
+    #[cfg(test)]
     pub(super) fn store_password(&self, owner: &Owner, stored: &Stored) -> Result<(), Refusal> {
-        let changed = self.database().execute(
-            "UPDATE users SET salt = ?3, iterations = ?4, stored_key = ?5, server_key = ?6
-             WHERE local = ?2 AND domain = (SELECT id FROM domains WHERE name = ?1)",
-            params![
-                owner.domain,
-                owner.local,
-                stored.salt,
-                stored.iterations,
-                stored.stored_key,
-                stored.server_key
-            ],
-        );
-        found(changed, "change a password")
+        write_password(&self.database(), owner, stored)
     }
 
     /// Replaces a record by a better one of the same password, unless the password was changed meanwhile.
@@ -259,6 +254,22 @@ impl Accounts {
     }
 }
 
+fn write_password(database: &Connection, owner: &Owner, stored: &Stored) -> Result<(), Refusal> {
+    let changed = database.execute(
+        "UPDATE users SET salt = ?3, iterations = ?4, stored_key = ?5, server_key = ?6
+         WHERE local = ?2 AND domain = (SELECT id FROM domains WHERE name = ?1)",
+        params![
+            owner.domain,
+            owner.local,
+            stored.salt,
+            stored.iterations,
+            stored.stored_key,
+            stored.server_key
+        ],
+    );
+    found(changed, "change a password")
+}
+
 fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
     let quota: i64 = row.get(2)?;
     let owner = Owner {
@@ -290,5 +301,61 @@ pub(super) fn found(changed: rusqlite::Result<usize>, doing: &'static str) -> Re
     match changed.or_fault(doing)? {
         0 => Err(Refusal::NotFound),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(local: &str) -> Owner {
+        Owner {
+            local: local.into(),
+            domain: "a.example".into(),
+        }
+    }
+
+    fn accounts(users: &[String]) -> (tempfile::TempDir, Accounts) {
+        let temp = tempfile::tempdir().unwrap();
+        let accounts = Accounts::cheap(temp.path());
+        accounts.add_domain("a.example").unwrap();
+        for user in users {
+            accounts
+                .add_user(&owner(user), &Secret::new("password"), 0)
+                .unwrap();
+        }
+        (temp, accounts)
+    }
+
+    #[test]
+    fn a_page_of_users_begins_behind_the_one_before_whatever_the_name() {
+        let users: Vec<String> = (10..40).map(|n| format!("user {n}")).collect();
+        let (_temp, accounts) = accounts(&users);
+        let mut listed: Vec<String> = Vec::new();
+        loop {
+            let after = listed.last().map(|last| owner(last));
+            let page = accounts.users(None, after.as_ref()).unwrap();
+            listed.extend(page.entries.into_iter().map(|entry| entry.owner.local));
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(listed, users);
+    }
+
+    #[test]
+    fn a_password_is_not_changed_where_its_tokens_cannot_be_ended() {
+        let (_temp, accounts) = accounts(&["alice".into()]);
+        let alice = owner("alice");
+        accounts
+            .database()
+            .execute_batch("DROP TABLE tokens")
+            .unwrap();
+        assert_eq!(
+            accounts.set_password(&alice, &Secret::new("another1")),
+            Err(Refusal::StorageFault)
+        );
+        let stored = accounts.stored_password(&alice).unwrap().unwrap();
+        assert!(stored.verify(b"password"));
     }
 }

@@ -152,7 +152,8 @@ fn list_users(
     {
         return Err(Refusal::NoSuchDomain);
     }
-    let page = house.accounts.users(name, after)?;
+    let after = after.map(owner).transpose()?;
+    let page = house.accounts.users(name, after.as_ref())?;
     let info = |account: crate::accounts::Account| {
         let totals = house.store.user(&account.owner)?.totals()?;
         Ok(UserInfo {

@@ -3,14 +3,14 @@
 use imap::command::Numbering;
 use imap::response::{Code, Kind};
 use imap::sequence::SequenceSet;
-use ipc::session::{RANGES_PER_FRAME, UidRanges};
+use ipc::session::RANGES_PER_FRAME;
 
 use super::{Session, desk, is_read_only, no_such_number, out_of_place};
 use crate::ask::Copied;
 use crate::wire::Close;
 use crate::words::Tagged;
 
-/// Room for the answer too, which has as many ranges twice.
+/// Half of what deliverd answers with: some of the messages may be gone meanwhile, and the rest be in more ranges.
 const RANGES_AT_ONCE: usize = RANGES_PER_FRAME / 2;
 
 // RFC 3501 §6.4.7: all or nothing. (deviation) A set of more than some hundred separate ranges is copied in pages, and a page
@@ -29,7 +29,8 @@ pub(super) async fn copy(
         return no_such_number(tag);
     };
     let mut all = Copied::default();
-    for page in view.uid_ranges(&places).chunks(RANGES_AT_ONCE) {
+    let uids = view.exact_uid_ranges(&places);
+    for page in uids.as_slice().chunks(RANGES_AT_ONCE) {
         match user.mail.copy(page.to_vec(), to.clone()).await {
             Ok(copied) => join(&mut all, copied),
             Err(error) => return Tagged::refused_target(tag, &error),
@@ -58,14 +59,9 @@ pub(super) async fn move_to(
     let Ok(places) = desk.view.pick(by, set) else {
         return Ok(no_such_number(tag));
     };
-    let pages: Vec<UidRanges> = desk
-        .view
-        .uid_ranges(&places)
-        .chunks(RANGES_AT_ONCE)
-        .map(<[_]>::to_vec)
-        .collect();
-    for page in pages {
-        match desk.user.mail.move_to(page, to.clone()).await {
+    let uids = desk.view.exact_uid_ranges(&places);
+    for page in uids.as_slice().chunks(RANGES_AT_ONCE) {
+        match desk.user.mail.move_to(page.to_vec(), to.clone()).await {
             Ok(moved) if moved.source.is_empty() => {}
             Ok(moved) => {
                 desk.wire.say(Kind::Ok, Some(&code(&moved)), "moved");

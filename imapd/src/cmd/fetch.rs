@@ -1,6 +1,8 @@
 //! FETCH: in batches, so that memory stays the same however much is asked for.
 
+use std::io;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use imap::command::{FetchItem, Numbering};
 use imap::response::Code;
@@ -19,8 +21,8 @@ use crate::words::Tagged;
 
 /// Messages opened together.
 const BATCH: usize = 32;
-/// Messages shown together are not larger than this in sum, unless one alone is.
-const GROUP: u64 = 4 << 20;
+/// No more messages are shown before those are sent whose answers take up so much memory.
+const GROUP: usize = 4 << 20;
 /// Bytes of a large message copied at once.
 const COPY: u64 = 128 * 1024;
 
@@ -29,6 +31,25 @@ const COPY: u64 = 128 * 1024;
 struct Mishaps {
     gone: bool,
     unreadable: bool,
+}
+
+impl Mishaps {
+    fn note_unreadable(&mut self, uid: u32, error: &io::Error) {
+        error!(uid, %error, "a message cannot be shown");
+        self.unreadable = true;
+    }
+
+    /// The last line of the answer.
+    fn conclude(&self, tag: &str) -> Tagged {
+        if self.unreadable {
+            let code = Code::ServerBug;
+            return Tagged::no(tag, Some(&code), "some messages could not be read");
+        }
+        if self.gone {
+            return Tagged::ok_with(tag, &Code::ExpungeIssued, "some messages are gone");
+        }
+        Tagged::ok(tag, "fetched")
+    }
 }
 
 pub(super) async fn fetch(
@@ -53,10 +74,10 @@ pub(super) async fn fetch(
     let mut places = places.into_iter().flatten();
     if render::need(&items) == Need::Nothing {
         for index in places {
-            show_known(&mut desk, index, &items);
+            show_known(&mut desk, index, &items, &mut mishaps);
             desk.wire.flush_if_full().await?;
         }
-        return Ok(Tagged::ok(tag, "fetched"));
+        return Ok(mishaps.conclude(tag));
     }
     let items: Arc<[FetchItem]> = items.into();
     loop {
@@ -70,31 +91,22 @@ pub(super) async fn fetch(
             return Ok(Tagged::refused(tag, &error));
         }
     }
-    Ok(match mishaps {
-        Mishaps {
-            unreadable: true, ..
-        } => Tagged::no(
-            tag,
-            Some(&Code::ServerBug),
-            "some messages could not be read",
-        ),
-        Mishaps { gone: true, .. } => {
-            Tagged::ok_with(tag, &Code::ExpungeIssued, "some messages are gone")
-        }
-        Mishaps { .. } => Tagged::ok(tag, "fetched"),
-    })
+    Ok(mishaps.conclude(tag))
 }
 
 /// Shows what is known without the message itself.
-fn show_known(desk: &mut Desk<'_>, index: usize, items: &[FetchItem]) {
+fn show_known(desk: &mut Desk<'_>, index: usize, items: &[FetchItem], mishaps: &mut Mishaps) {
     let Some(job) = job(desk, index, false, None) else {
         return;
     };
     if items.contains(&FetchItem::Flags) {
         desk.view.regard_as_told(job.uid);
     }
-    // Nothing is read, so nothing can fail.
-    for piece in render::render(&job, items).unwrap_or_default() {
+    let pieces = match render::render(&job, items) {
+        Ok(pieces) => pieces,
+        Err(error) => return mishaps.note_unreadable(job.uid, &error),
+    };
+    for piece in pieces {
         if let Piece::Bytes(bytes) = piece {
             desk.wire.out.extend(bytes);
         }
@@ -140,10 +152,7 @@ async fn show_batch(
         };
         match Message::new(file) {
             Ok(message) => jobs.extend(job(desk, index, seen.contains(&uid), Some(message))),
-            Err(error) => {
-                error!(uid, %error, "a message cannot be looked at");
-                mishaps.unreadable = true;
-            }
+            Err(error) => mishaps.note_unreadable(uid, &error),
         }
     }
     show_jobs(desk, jobs, items, budget, mishaps).await?;
@@ -187,58 +196,53 @@ async fn show_jobs(
     mishaps: &mut Mishaps,
 ) -> Result<(), Close> {
     let tells_flags = items.contains(&FetchItem::Flags);
-    let mut jobs = jobs.into_iter().peekable();
-    while let Some(first) = jobs.next() {
-        let mut size = first.size;
-        let mut group = vec![first];
-        while let Some(job) = jobs.next_if(|job| size + job.size <= GROUP) {
-            size += job.size;
-            group.push(job);
+    for job in &jobs {
+        if tells_flags || job.tell_flags {
+            desk.view.regard_as_told(job.uid);
         }
-        for job in &group {
-            if tells_flags || job.tell_flags {
-                desk.view.regard_as_told(job.uid);
+    }
+    let mut jobs = jobs.into_iter();
+    while !jobs.as_slice().is_empty() {
+        let sizes = jobs.as_slice().iter().map(|job| job.size);
+        let memory = render::memory(render::need(items), sizes);
+        let reserved = budget.reserve(memory).await;
+        let items = Arc::clone(items);
+        let shown = tokio::task::spawn_blocking(move || show_some(jobs, &items)).await;
+        drop(reserved);
+        let shown = match shown {
+            Ok((shown, rest)) => {
+                jobs = rest;
+                shown
+            }
+            Err(error) => {
+                error!(%error, "bug: showing messages panicked");
+                mishaps.unreadable = true;
+                return Ok(());
+            }
+        };
+        for (uid, pieces) in shown {
+            match pieces {
+                Ok(pieces) => send(desk.wire, pieces).await?,
+                Err(error) => mishaps.note_unreadable(uid, &error),
             }
         }
-        show_group(desk.wire, group, items, budget, mishaps).await?;
     }
     Ok(())
 }
 
-async fn show_group(
-    wire: &mut Wire,
-    group: Vec<Job>,
-    items: &Arc<[FetchItem]>,
-    budget: &Budget,
-    mishaps: &mut Mishaps,
-) -> Result<(), Close> {
-    let sizes = group.iter().map(|job| job.size);
-    let memory = render::memory(render::need(items), sizes);
-    let reserved = budget.reserve(memory).await;
-    let items = Arc::clone(items);
-    let work = move || -> Vec<_> {
-        let show = |job: Job| (job.uid, render::render(&job, &items));
-        group.into_iter().map(show).collect()
-    };
-    let shown = match tokio::task::spawn_blocking(work).await {
-        Ok(shown) => shown,
-        Err(error) => {
-            error!(%error, "bug: showing messages panicked");
-            mishaps.unreadable = true;
-            return Ok(());
-        }
-    };
-    drop(reserved);
-    for (uid, pieces) in shown {
-        match pieces {
-            Ok(pieces) => send(wire, pieces).await?,
-            Err(error) => {
-                error!(uid, %error, "a message cannot be shown");
-                mishaps.unreadable = true;
-            }
-        }
+type Shown = (u32, io::Result<Vec<Piece>>);
+
+/// Shows messages, until their answers fill [`GROUP`]; gives back those that are left.
+fn show_some(mut jobs: IntoIter<Job>, items: &[FetchItem]) -> (Vec<Shown>, IntoIter<Job>) {
+    let (mut shown, mut held) = (Vec::new(), 0);
+    while held < GROUP
+        && let Some(job) = jobs.next()
+    {
+        let pieces = render::render(&job, items);
+        held += pieces.iter().flatten().map(Piece::held).sum::<usize>();
+        shown.push((job.uid, pieces));
     }
-    Ok(())
+    (shown, jobs)
 }
 
 async fn send(wire: &mut Wire, pieces: Vec<Piece>) -> Result<(), Close> {
@@ -269,4 +273,38 @@ async fn copy(wire: &mut Wire, message: Message, mut start: u64, end: u64) -> Re
         start = stop;
     }
     wire.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imap::command::Command;
+    use std::io::Write;
+
+    #[test]
+    fn answers_wait_for_those_before_them_to_be_sent() {
+        let mut file = tempfile::tempfile().unwrap();
+        let field = format!("X: {}\r\n", "y".repeat(2000));
+        file.write_all(field.repeat(500).as_bytes()).unwrap();
+        let message = Message::new(file).unwrap();
+        let job = |uid| Job {
+            sequence: uid,
+            uid,
+            internal_date: 0,
+            size: message.size(),
+            flags: vec![],
+            tell_flags: false,
+            message: Some(message.clone()),
+        };
+        let item = "BODY.PEEK[HEADER.FIELDS (X)]";
+        let line = format!("a FETCH 1 ({})", [item; 5].join(" "));
+        let Command::Fetch { items, .. } = imap::parse::request(line.as_bytes()).unwrap().command
+        else {
+            panic!("no fetch");
+        };
+        let jobs: Vec<Job> = (1..=5).map(job).collect();
+        let (shown, rest) = show_some(jobs.into_iter(), &items);
+        assert!(shown.iter().all(|(_, pieces)| pieces.is_ok()));
+        assert_eq!((shown.len(), rest.as_slice().len()), (1, 4));
+    }
 }

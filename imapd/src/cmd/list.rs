@@ -9,33 +9,32 @@ use imap::write;
 use ipc::session::{MailboxInfo, SpecialUse};
 
 use super::{Session, out_of_place};
+use crate::wire::Close;
 use crate::words::Tagged;
 
-pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Tagged {
+pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Result<Tagged, Close> {
     let Some(user) = &session.user else {
-        return out_of_place(tag);
+        return Ok(out_of_place(tag));
     };
     // RFC 3501 §6.3.8: an empty pattern asks for the delimiter.
     if list.pattern.is_empty() {
         write::list("LIST", &["\\Noselect"], "", &mut session.wire.out);
-        return Tagged::ok(tag, "that is all");
+        return Ok(Tagged::ok(tag, "that is all"));
     }
     let mut mailboxes = match user.mail.list().await {
         Ok(mailboxes) => mailboxes,
-        Err(error) => return Tagged::refused(tag, &error),
+        Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
     mailboxes.retain(|mailbox| mailbox.exists);
     let pattern = format!("{}{}", list.reference, list.pattern);
-    for (name, mailbox) in with_parents(&mailboxes) {
-        if !matches(&pattern, name) {
-            continue;
-        }
+    for (name, mailbox) in matching(&pattern, &mailboxes).await {
         let special_use = mailbox.and_then(|mailbox| mailbox.special_use);
         if special_use.is_some() || !list.special_use_only {
             write::list("LIST", &attributes(mailbox), name, &mut session.wire.out);
+            session.wire.flush_if_full().await?;
         }
     }
-    Tagged::ok(tag, "that is all")
+    Ok(Tagged::ok(tag, "that is all"))
 }
 
 pub(super) async fn lsub(
@@ -43,29 +42,45 @@ pub(super) async fn lsub(
     tag: &str,
     reference: &str,
     pattern: &str,
-) -> Tagged {
+) -> Result<Tagged, Close> {
     let Some(user) = &session.user else {
-        return out_of_place(tag);
+        return Ok(out_of_place(tag));
     };
     let mut mailboxes = match user.mail.list().await {
         Ok(mailboxes) => mailboxes,
-        Err(error) => return Tagged::refused(tag, &error),
+        Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
     mailboxes.retain(|mailbox| mailbox.subscribed);
     let is_level = pattern.ends_with('%');
     let pattern = format!("{reference}{pattern}");
-    for (name, mailbox) in with_parents(&mailboxes) {
+    for (name, mailbox) in matching(&pattern, &mailboxes).await {
         // RFC 3501 §6.3.9: a name that is not subscribed to is shown, as \Noselect, only where % stops above one that is.
-        if matches(&pattern, name) && (mailbox.is_some() || is_level) {
+        if mailbox.is_some() || is_level {
             let attributes: &[&str] = if mailbox.is_some_and(|mailbox| mailbox.exists) {
                 &[]
             } else {
                 &["\\Noselect"]
             };
             write::list("LSUB", attributes, name, &mut session.wire.out);
+            session.wire.flush_if_full().await?;
         }
     }
-    Tagged::ok(tag, "that is all")
+    Ok(Tagged::ok(tag, "that is all"))
+}
+
+/// The names that match, ordered. A long pattern is work for a long name, so others get their turn between names.
+async fn matching<'a>(
+    pattern: &str,
+    mailboxes: &'a [MailboxInfo],
+) -> Vec<(&'a str, Option<&'a MailboxInfo>)> {
+    let mut found = Vec::new();
+    for (name, mailbox) in with_parents(mailboxes) {
+        if matches(pattern, name) {
+            found.push((name, mailbox));
+        }
+        tokio::task::yield_now().await;
+    }
+    found
 }
 
 /// All names, ordered, and those above them that are no mailboxes.
@@ -104,4 +119,33 @@ fn attributes(mailbox: Option<&MailboxInfo>) -> Vec<&'static str> {
         .as_str()
     }));
     attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn others_get_their_turn_between_names() {
+        let mailbox = |name: &str| MailboxInfo {
+            name: name.into(),
+            exists: true,
+            subscribed: true,
+            special_use: None,
+            has_children: false,
+        };
+        let mailboxes = [mailbox("a/b"), mailbox("c")];
+        let mut matching = pin!(matching("%", &mailboxes));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert!(matching.as_mut().poll(&mut context).is_pending());
+        }
+        let Poll::Ready(found) = matching.as_mut().poll(&mut context) else {
+            panic!("still at work");
+        };
+        let found: Vec<_> = found.iter().map(|(name, _)| *name).collect();
+        assert_eq!(found, ["a", "c"]);
+    }
 }

@@ -104,9 +104,9 @@ pub(crate) async fn execute(
         Command::Rename { from, to } => mailbox::rename(session, tag, from, to).await,
         Command::Subscribe(name) => mailbox::subscribe(session, tag, name, true).await,
         Command::Unsubscribe(name) => mailbox::subscribe(session, tag, name, false).await,
-        Command::List(list) => list::list(session, tag, &list).await,
+        Command::List(list) => Box::pin(list::list(session, tag, &list)).await?,
         Command::Lsub { reference, pattern } => {
-            list::lsub(session, tag, &reference, &pattern).await
+            Box::pin(list::lsub(session, tag, &reference, &pattern)).await?
         }
         Command::Status { mailbox, items } => status::status(session, tag, mailbox, &items).await,
         Command::Expunge(set) => expunge::expunge(session, tag, set.as_ref()).await,

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, Weak};
 
 use daemon::Stop;
 use daemon::channel::{Answered, Events, Service, serve_link};
+use imap::sequence::Ranges;
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::session::{
-    FlagChange, MailboxInfo, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent,
-    SessionRequest, UidRanges,
+    FlagChange, MailboxInfo, MailboxStatus, RANGES_PER_FRAME, SessionAnswer, SessionEdge,
+    SessionEvent, SessionRequest, UidRanges,
 };
 use ipc::snapshot::{Record, flag};
 use ipc::{Call, Refusal};
@@ -435,6 +436,10 @@ impl State {
         let (name, _) = selected(peer)?;
         self.mailbox(to)?;
         let from = self.mailbox(&name)?.clone();
+        let meant = from.messages.keys().filter(|uid| is_in(uids, **uid));
+        if joined(meant.map(|uid| (*uid, *uid)).collect()).len() > RANGES_PER_FRAME {
+            return Err(Refusal::Invalid("too many separate ranges".into()));
+        }
         let (mut source, mut target) = (Vec::new(), Vec::new());
         for (uid, (record, bytes)) in from.messages {
             if is_in(uids, uid) {
@@ -485,6 +490,10 @@ fn writable(peer: &Peer) -> Result<String, Refusal> {
         (name, false) => Ok(name),
         (_, true) => Err(Refusal::ReadOnly),
     }
+}
+
+fn joined(ranges: UidRanges) -> UidRanges {
+    Ranges::new(ranges).as_slice().to_vec()
 }
 
 fn is_in(ranges: &UidRanges, uid: u32) -> bool {

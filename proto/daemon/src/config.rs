@@ -6,7 +6,7 @@
 mod value;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -358,6 +358,16 @@ impl Config {
 
     /// What no single value can show: keys that need or exclude one another.
     fn check(&self) -> Result<(), (&'static str, String)> {
+        let names = [("hostname", &self.hostname)];
+        let domains = self.domains.iter().map(|domain| ("domains", domain));
+        for (key, name) in names.into_iter().chain(domains) {
+            if name.is_address() {
+                return Err((
+                    key,
+                    format!("\"{}\" is an address, not a name", name.as_str()),
+                ));
+            }
+        }
         let relay = &self.relay;
         if relay.smarthost.is_none() && relay.smarthost_username.is_some() {
             return Err((
@@ -373,17 +383,32 @@ impl Config {
             };
             return Err((key, "smarthost_username and smarthost_password_file are only of use together: give both or neither".into()));
         }
-        for (key, path) in [
+        for (key, port) in [
+            ("relay.smarthost_port", relay.smarthost_port),
+            ("relay.port", relay.port),
+        ] {
+            if port == 0 {
+                return Err((key, "0 is no port of a server: 1 to 65535".into()));
+            }
+        }
+        let mut paths = vec![
             ("mail_root", &self.mail_root),
             ("run_dir", &self.run_dir),
             ("tls.cert_file", &self.tls.cert_file),
             ("tls.key_file", &self.tls.key_file),
-        ] {
-            if !path.is_absolute() {
+        ];
+        paths.extend(
+            relay
+                .smarthost_password_file
+                .as_ref()
+                .map(|file| ("relay.smarthost_password_file", file)),
+        );
+        for (key, path) in paths {
+            if !is_plain(path) {
                 return Err((
                     key,
                     format!(
-                        "must be an absolute path (it begins with /), not \"{}\"",
+                        "must be an absolute path (it begins with /) without \"..\", not \"{}\"",
                         path.display()
                     ),
                 ));
@@ -483,6 +508,15 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// What the launch plan takes for a path ([`sys::plan`]).
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute()
+        && path
+            .components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+        && !path.as_os_str().as_encoded_bytes().contains(&0)
+}
 
 fn unreadable(error: &std::io::Error) -> String {
     match error.kind() {
@@ -620,6 +654,57 @@ mod tests {
                 && error.contains("absolute"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_path_that_leads_up_is_refused() {
+        let error = refused(&SMALL.replace("/etc/rmail/tls/key.pem", "/etc/rmail/../key.pem"));
+        assert!(error.contains("tls.key_file: must be"), "{error}");
+    }
+
+    #[test]
+    fn a_relative_password_file_is_refused_with_its_key() {
+        let relay = "\"relay\": {\"smarthost\": \"a.test\", \"smarthost_username\": \"u\", \"smarthost_password_file\": \"pw\"},\n \"tls\": {";
+        let error = refused(&SMALL.replace("\"tls\": {", relay));
+        assert!(
+            error.starts_with("c.json:4:") && error.contains("relay.smarthost_password_file: must"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_address_is_no_name_of_ours() {
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let error = refused(&SMALL.replace("mail.example.com", address));
+            assert!(error.starts_with("c.json:3:"), "{error}");
+            let domains = format!("\"domains\": [\"{address}\"],\n  \"tls\": {{");
+            let error = refused(&SMALL.replace("\"tls\": {", &domains));
+            assert!(
+                error.contains("domains: ") && error.contains("not a name"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_elsewhere_has_a_port() {
+        for key in ["port", "smarthost_port"] {
+            let relay = format!("\"relay\": {{\"{key}\": 0}},\n \"tls\": {{");
+            let error = refused(&SMALL.replace("\"tls\": {", &relay));
+            assert!(
+                error.contains(&format!("relay.{key}: 0 is no port")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_number_that_means_no_user_is_none() {
+        for number in ["0", "4294967295"] {
+            let users = format!("\"users\": {{\"smtpd\": {number}}},\n \"tls\": {{");
+            let error = refused(&SMALL.replace("\"tls\": {", &users));
+            assert!(error.contains("users.smtpd"), "{error}");
+        }
     }
 
     #[test]

@@ -31,7 +31,11 @@ impl Level {
 /// `RMAIL_LOG_FORMAT=json` makes every line a JSON object. Under journald the time stamp is left to it.
 #[must_use]
 pub fn start(name: &'static str, level: LogLevel) -> Level {
-    let fixed = EnvFilter::try_from_env("RMAIL_LOG").ok();
+    let fixed = std::env::var("RMAIL_LOG").ok().map(EnvFilter::try_new);
+    let (fixed, misunderstood) = match fixed.transpose() {
+        Ok(fixed) => (fixed, None),
+        Err(error) => (None, Some(error)),
+    };
     let is_fixed = fixed.is_some();
     let filter = fixed.unwrap_or_else(|| EnvFilter::new(level.as_str()));
     let (filter, handle) = reload::Layer::new(filter);
@@ -48,6 +52,9 @@ pub fn start(name: &'static str, level: LogLevel) -> Level {
         .with(filter)
         .with(lines)
         .try_init();
+    if let Some(error) = misunderstood {
+        tracing::warn!(%error, "RMAIL_LOG cannot be understood; log_level of the configuration counts");
+    }
     Level {
         filter: handle,
         is_fixed,

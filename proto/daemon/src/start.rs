@@ -1,4 +1,4 @@
-//! How every daemon starts: configuration, logs, descriptors, signals, runtime — in this order, the same under rmaild and systemd.
+//! How every daemon starts: configuration, logs, descriptors, runtime, signals — in this order, the same under rmaild and systemd.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

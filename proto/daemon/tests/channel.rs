@@ -20,7 +20,8 @@ use sys::packet::{PacketListener, PacketSocket};
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// Allows the sender "ok", panics on "panic", never answers "slow", hands descriptors out for "fds".
+/// Allows the sender "ok", panics on "panic", never answers "slow", hands descriptors out for "fds", and for "crowd" more
+/// than a packet can carry.
 struct Judge;
 
 impl Service<SmtpEdge> for Judge {
@@ -43,6 +44,14 @@ impl Service<SmtpEdge> for Judge {
                 Ok(Answered::with(
                     SmtpAnswer::SenderAllowed,
                     vec![a.into(), b.into()],
+                ))
+            }
+            "crowd" => {
+                let (a, _b) = sys::packet::stream_pair().unwrap();
+                let crowd = (0..=sys::packet::MAX_DESCRIPTORS).map(|_| a.try_clone().unwrap());
+                Ok(Answered::with(
+                    SmtpAnswer::SenderAllowed,
+                    crowd.map(Into::into).collect(),
                 ))
             }
             "panic" => panic!("as asked"),
@@ -161,6 +170,23 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
         )
         .await;
     assert!(slow.unwrap_err().is_temporary());
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_sent_ends_the_channel_and_the_next_one_works() {
+    let house = house();
+    open(&house);
+    let client = Client::<SmtpEdge>::new(house.path.clone());
+    let lost = client
+        .call(Context::default(), SOON, request("crowd"))
+        .await
+        .unwrap_err();
+    assert_eq!(lost, CallError::Unavailable);
+    let next = client
+        .ask(Context::default(), SOON, request("ok"))
+        .await
+        .map(|answered| answered.answer);
+    assert_eq!(next, Ok(SmtpAnswer::SenderAllowed));
 }
 
 #[tokio::test]

@@ -175,7 +175,13 @@ impl Fragmenter {
     pub fn next(&mut self) -> Option<Fragment> {
         loop {
             match self.state {
-                State::Text => return self.text(),
+                State::Text => {
+                    let fragment = self.text();
+                    // A literal the client sends unasked is read at once: in this loop, for there may be thousands.
+                    if fragment.is_some() || self.state == State::Text {
+                        return fragment;
+                    }
+                }
                 State::Literal(left) => self.literal(left)?,
                 State::Message(0) => self.state = State::Tail,
                 State::Message(left) => return self.chunk(left),
@@ -203,6 +209,7 @@ impl Fragmenter {
         }
     }
 
+    /// Reads a line of a command. Without a fragment, more must be read or the state says what is next.
     fn text(&mut self) -> Option<Fragment> {
         let line = match self.line() {
             Ok(line) => line?,
@@ -226,11 +233,7 @@ impl Fragmenter {
         };
         self.command.extend_from_slice(b"\r\n");
         self.state = State::Literal(size);
-        if announcement.waits {
-            Some(Fragment::Continue)
-        } else {
-            self.next()
-        }
+        announcement.waits.then_some(Fragment::Continue)
     }
 
     fn offer(&mut self, line: &[u8], announcement: Announcement) -> Fragment {
@@ -514,6 +517,20 @@ mod tests {
             text.extend_from_slice(b"{1+}\r\nx ");
         }
         assert_eq!(cut(&[&text], true).last(), Some(&Fragment::Overflow));
+    }
+
+    #[test]
+    fn thousands_of_literals_take_no_stack() {
+        extern crate std;
+        let literals = || {
+            let mut fragmenter = Fragmenter::new();
+            fragmenter.allow(LIMIT_AFTER_LOGIN);
+            fragmenter.push(&b"{0+}\r\n".repeat(10_000));
+            fragmenter.push(b"\r\n");
+            matches!(fragmenter.next(), Some(Fragment::Command(_)))
+        };
+        let small = std::thread::Builder::new().stack_size(128 * 1024);
+        assert!(small.spawn(literals).unwrap().join().unwrap());
     }
 
     #[test]

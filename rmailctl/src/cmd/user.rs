@@ -62,6 +62,40 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
     Ok(())
 }
 
+/// Makes a user. In a store that is kept it is there from the last time; then the password of today is made to count.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) async fn make(
+    store: &Store,
+    address: &str,
+    password: &ipc::Secret,
+    quota: u64,
+) -> Result<(), Error> {
+    let request = StoreControlRequest::AddUser {
+        address: address.into(),
+        password: password.clone(),
+        quota,
+    };
+    let what = format!("cannot make the user {address}");
+    match store.ask(what, request).await {
+        Err(Error::Refused {
+            refusal: ipc::Refusal::Exists,
+            ..
+        }) => {
+            let request = StoreControlRequest::SetPassword {
+                address: address.into(),
+                password: password.clone(),
+            };
+            store
+                .ask(format!("cannot set the password of {address}"), request)
+                .await
+                .map(drop)
+        }
+        answer => answer.map(drop),
+    }
+}
+
 fn password(from_stdin: bool, address: &str) -> Result<ipc::Secret, Error> {
     if from_stdin {
         secret::from_stdin()

@@ -10,12 +10,10 @@ use std::fmt::Display;
 use std::time::Instant;
 
 use ipc::Secret;
-use ipc::control::StoreControlRequest;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DemoOptions;
-use crate::cmd::alias;
+use crate::cmd::{alias, user};
 use crate::operator::Store;
 use crate::supervisor::System;
 use crate::{Error, secret};
@@ -90,9 +88,6 @@ async fn serve(
     outside: &Outside,
     system: &mut System,
 ) -> Result<(), Error> {
-    // The handlers are there before anything lasts, so that Ctrl-C always cleans up.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let work = async {
         let users = make_users(options, home).await?;
         let addresses: Vec<_> = users
@@ -116,9 +111,7 @@ async fn serve(
     };
     let users = tokio::select! {
         done = work => done?,
-        error = system.ended() => return Err(error),
-        _ = interrupt.recv() => return Err(Error::Failed("interrupted".into())),
-        _ = terminate.recv() => return Err(Error::Failed("interrupted".into())),
+        over = system.interrupted() => return over.and(Err(Error::interrupted())),
     };
     if options.once {
         return Ok(());
@@ -126,11 +119,7 @@ async fn serve(
     if !options.json {
         explain(progress, home, &users);
     }
-    tokio::select! {
-        error = system.ended() => Err(error),
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
+    system.interrupted().await
 }
 
 async fn make_users(options: &DemoOptions, home: &Home) -> Result<Vec<User>, Error> {
@@ -147,34 +136,7 @@ async fn make_users(options: &DemoOptions, home: &Home) -> Result<Vec<User>, Err
             address: format!("{name}@{}", options.domain),
             password: password.clone(),
         };
-        let request = StoreControlRequest::AddUser {
-            address: user.address.clone(),
-            password: Secret::new(user.password.clone()),
-            quota: 0,
-        };
-        match store
-            .ask(format!("cannot make the user {}", user.address), request)
-            .await
-        {
-            Ok(_) => {}
-            // A home that is kept has its users already; the password of today is made to count.
-            Err(Error::Refused {
-                refusal: ipc::Refusal::Exists,
-                ..
-            }) => {
-                let request = StoreControlRequest::SetPassword {
-                    address: user.address.clone(),
-                    password: Secret::new(user.password.clone()),
-                };
-                store
-                    .ask(
-                        format!("cannot set the password of {}", user.address),
-                        request,
-                    )
-                    .await?;
-            }
-            Err(error) => return Err(error),
-        }
+        user::make(&store, &user.address, &Secret::new(password.clone()), 0).await?;
         users.push(user);
     }
     if let Some(first) = users.first() {

@@ -21,28 +21,42 @@ pub(crate) fn directory(run_dir: &Path, daemon: &str) -> PathBuf {
     run_dir.join("credentials").join(daemon)
 }
 
-/// Copies all credentials, each appearing whole.
+/// Copies all credentials, each appearing whole. First all are read: a key that cannot be read leaves the old certificate in
+/// place too, or the next daemon to start would find a pair that does not fit.
 pub(crate) fn copy(plan: &Plan) -> Result<(), Failure> {
+    let refused = |daemon: &Daemon, credential: &Credential, error: &std::io::Error| Failure {
+        status: CONFIG,
+        text: format!(
+            "cannot copy {} for {}: {error}; check the path in the configuration and that uid {} can read it",
+            credential.source.display(),
+            daemon.name,
+            sys::user::myself().uid
+        ),
+    };
+    let mut all = Vec::new();
+    for daemon in &plan.daemons {
+        for credential in &daemon.credentials {
+            let bytes =
+                read(&credential.source).map_err(|error| refused(daemon, credential, &error))?;
+            all.push((daemon, credential, bytes));
+        }
+    }
     for daemon in &plan.daemons {
         let to = directory(&plan.run_dir, &daemon.name);
         make(&to, 0o711)
             .map_err(|error| Failure::system(format!("cannot make {}", to.display()), &error))?;
-        for credential in &daemon.credentials {
-            copy_one(daemon, credential, &to).map_err(|error| Failure {
-                status: CONFIG,
-                text: format!(
-                    "cannot copy {} for {}: {error}; check the path in the configuration and that uid {} can read it",
-                    credential.source.display(), daemon.name, sys::user::myself().uid
-                ),
-            })?;
-        }
+    }
+    for (daemon, credential, bytes) in all {
+        let to = directory(&plan.run_dir, &daemon.name);
+        write(daemon, credential, &bytes, &to)
+            .map_err(|error| refused(daemon, credential, &error))?;
     }
     Ok(())
 }
 
-fn copy_one(daemon: &Daemon, credential: &Credential, to: &Path) -> std::io::Result<()> {
+fn read(source: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let source = File::open(&credential.source)?;
+    let source = File::open(source)?;
     if !source.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
@@ -50,6 +64,10 @@ fn copy_one(daemon: &Daemon, credential: &Credential, to: &Path) -> std::io::Res
     if bytes.len() as u64 > MAX_BYTES {
         return Err(std::io::Error::other("longer than 1 MiB"));
     }
+    Ok(bytes)
+}
+
+fn write(daemon: &Daemon, credential: &Credential, bytes: &[u8], to: &Path) -> std::io::Result<()> {
     let temporary = to.join(".new");
     crate::directory::remove(&temporary);
     let mut file = File::options()
@@ -57,7 +75,7 @@ fn copy_one(daemon: &Daemon, credential: &Credential, to: &Path) -> std::io::Res
         .create_new(true)
         .mode(0o400)
         .open(&temporary)?;
-    file.write_all(&bytes)?;
+    file.write_all(bytes)?;
     file.set_permissions(Permissions::from_mode(0o400))?;
     if sys::user::is_root() {
         fchown(&file, Some(daemon.uid), Some(daemon.gid))?;

@@ -22,11 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Variables that pass through to the daemons; nothing else of the environment does.
 const PASSED: [&str; 5] = [
     "RMAIL_LOG",
-    "RUST_LOG",
+    "RMAIL_LOG_FORMAT",
     "RUST_BACKTRACE",
     "TZ",
     "JOURNAL_STREAM",
 ];
+
 /// A daemon and its present state.
 #[derive(Debug)]
 pub(crate) struct Daemon {

@@ -142,7 +142,8 @@ impl World {
             .arg(self.at("config.json"))
             .stderr(Stdio::piped())
             .stdin(Stdio::null())
-            .env("SECRET", "x");
+            .env("SECRET", "x")
+            .env("RMAIL_LOG_FORMAT", "json");
         if is_root() {
             command.uid(self.uid).gid(self.uid);
         }
@@ -275,7 +276,10 @@ fn every_daemon_gets_its_sockets_user_and_credentials_and_nothing_else() {
             assert_eq!(world.ask(name, "credential"), "first 0");
             let environment = world.ask(name, "environment");
             assert!(
-                !environment.contains("SECRET") && environment.contains("LISTEN_FDNAMES"),
+                !environment.contains("SECRET")
+                    && ["LISTEN_FDNAMES", "RMAIL_LOG_FORMAT"]
+                        .iter()
+                        .all(|name| environment.contains(name)),
                 "{environment}"
             );
             let descriptors: Vec<String> = world
@@ -485,6 +489,25 @@ fn reload_brings_new_credentials_and_survives_a_bad_configuration() {
         fs::write(world.at("plan"), world.plan.to_string()).unwrap();
         world.signal("-HUP");
         world.hear("restart needed");
+    }
+}
+
+#[test]
+fn a_reload_that_cannot_read_one_credential_replaces_none() {
+    for uid in everybody() {
+        let mut world = World::started(uid);
+        fs::write(world.at("key.pem"), "second\n").unwrap();
+        let source = world.at("missing.pem");
+        for daemon in &mut world.plan.daemons {
+            daemon.credentials.push(Credential {
+                name: "tls.crt".into(),
+                source: source.clone(),
+            });
+        }
+        fs::write(world.at("plan"), world.plan.to_string()).unwrap();
+        world.signal("-HUP");
+        world.hear("not reloaded: cannot copy");
+        assert_eq!(world.ask("smtpd", "credential"), "first 0");
     }
 }
 

@@ -152,7 +152,7 @@ pub async fn serve_link<E: Edge, S: Service<E>>(
 async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: Stop) {
     let packets = Arc::new(packets);
     let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
-    let writer = tokio::spawn(write(Arc::clone(&packets), queue));
+    let writer = tokio::spawn(write::<E>(Arc::clone(&packets), queue));
     let peer = Arc::new(service.open(Events {
         outgoing: outgoing.clone(),
         edge: std::marker::PhantomData,
@@ -161,6 +161,8 @@ async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: St
     loop {
         let read = tokio::select! {
             read = packets.read::<Call<E::Request>>() => read,
+            // Whoever gets no answers must learn it, and ask over a new channel.
+            () = outgoing.closed() => break,
             () = stop.requested() => break,
         };
         let call = match read {
@@ -252,9 +254,13 @@ async fn reply<E: Edge>(
     let _ = outgoing.send(packet).await;
 }
 
-async fn write(packets: Arc<Packets>, mut queue: mpsc::Receiver<Packet>) {
+async fn write<E: Edge>(packets: Arc<Packets>, mut queue: mpsc::Receiver<Packet>) {
     while let Some((bytes, fds)) = queue.recv().await {
-        if packets.write(&bytes, &fds).await.is_err() {
+        if let Err(error) = packets.write(&bytes, &fds).await {
+            let error = ReadError::Io(error);
+            if !error.is_departure() {
+                error!(edge = E::NAME, %error, "channel closed: an answer could not be sent");
+            }
             break;
         }
     }

@@ -15,6 +15,12 @@ impl HostName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is an IP address: enough to connect to, but no name.
+    #[must_use]
+    pub fn is_address(&self) -> bool {
+        self.0.parse::<std::net::IpAddr>().is_ok()
+    }
 }
 
 impl TryFrom<String> for HostName {
@@ -79,6 +85,8 @@ impl TryFrom<UserForm> for UserName {
     fn try_from(form: UserForm) -> Result<Self, String> {
         match form {
             UserForm::Number(0) => Err("0 is root, and no daemon of rmail runs as root".into()),
+            // To setresuid(2) it means "leave it as it is".
+            UserForm::Number(u32::MAX) => Err(format!("{} is no user", u32::MAX)),
             UserForm::Number(number) => Ok(Self(number.to_string())),
             UserForm::Name(name) if name == "root" || name == "0" => {
                 Err("no daemon of rmail runs as root".into())

@@ -186,8 +186,8 @@ impl Plan {
                     name: identifier(name)?,
                     program: absolute(program)?,
                     config: absolute(config)?,
-                    uid: number(uid)?,
-                    gid: number(gid)?,
+                    uid: id(uid)?,
+                    gid: id(gid)?,
                     jail: either(jail, "jail", "open")?,
                     network: either(network, "network", "offline")?,
                     nofile: number(nofile)?,
@@ -232,8 +232,8 @@ impl Plan {
                     owner,
                     Address::Packet {
                         path,
-                        uid: number(uid)?,
-                        gid: number(gid)?,
+                        uid: id(uid)?,
+                        gid: id(gid)?,
                         mode,
                     },
                 )?;
@@ -428,6 +428,14 @@ fn number<N: std::str::FromStr>(field: &str) -> Result<N, String> {
         .map_err(|_| format!("{field:.80} is not a number in range"))
 }
 
+/// A user or group. The highest number is none: to setresuid(2) and chown(2) it means "leave it as it is".
+fn id(field: &str) -> Result<u32, String> {
+    match number(field)? {
+        u32::MAX => Err(format!("{field} is no user or group")),
+        id => Ok(id),
+    }
+}
+
 fn either(field: &str, yes: &str, no: &str) -> Result<bool, String> {
     match field {
         _ if field == yes => Ok(true),
@@ -498,6 +506,9 @@ mod tests {
             "bind smtpd rw /x%00",
             "daemon smtpd /x /y 1 1 jail offline 1",
             "daemon other /x /y -1 1 jail offline 1",
+            "daemon other /x /y 4294967295 1 jail offline 1",
+            "daemon other /x /y 1 4294967295 jail offline 1",
+            "socket x smtpd packet /run/rmail/x 4294967295 0 600",
             "socket smtp smtpd tcp localhost:25",
             "socket smtp smtpd packet /run/rmail/x 0 0 1777",
             "socket sm:tp smtpd tcp 0.0.0.0:25",

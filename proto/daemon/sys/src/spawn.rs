@@ -223,7 +223,7 @@ fn confine_and_execute(launch: &Launch<'_>, parent: Pid) -> Result<Infallible, F
     })
 }
 
-/// No blocked or ignored signal is inherited; a session of its own keeps the terminal's Ctrl-C for the supervisor, who stops
+/// No blocked signal is inherited, nor SIGPIPE as Rust ignores it; a session of its own keeps the terminal's Ctrl-C for the supervisor, who stops
 /// the daemons in order.
 fn reset_signals() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());

@@ -356,14 +356,13 @@ fn status(cursor: &mut Cursor<'_>) -> Result<Command> {
 
 // RFC 3501 §6.4.6: store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / flags).
 fn store(by: Numbering, set: SequenceSet, cursor: &mut Cursor<'_>) -> Result<Command> {
-    let mode = match cursor.peek() {
-        Some(b'+') => StoreMode::Add,
-        Some(b'-') => StoreMode::Remove,
-        _ => StoreMode::Replace,
+    let mode = if cursor.accept(b'+') {
+        StoreMode::Add
+    } else if cursor.accept(b'-') {
+        StoreMode::Remove
+    } else {
+        StoreMode::Replace
     };
-    if mode != StoreMode::Replace {
-        cursor.take_while(|byte| byte == b'+' || byte == b'-');
-    }
     let item = cursor.clone();
     let silent = match cursor.word("expected FLAGS, +FLAGS or -FLAGS")?.as_str() {
         "FLAGS" => false,

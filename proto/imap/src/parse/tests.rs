@@ -256,6 +256,7 @@ fn malformed_commands_are_refused() {
         "FETCH 1 BODY[]<1>",
         "FETCH 1 BODY[]<1.0>",
         "STORE 1 FLAGS",
+        "STORE 1 +-FLAGS (a)",
         "STORE 1 FLAG (\\Seen)",
         "STORE 1 FLAGS (a) b",
         "STORE 1 FLAGS (\\Foo)",

@@ -1,0 +1,194 @@
+//! Deliveries: recipients, sizes, quotas, and what comes of the message.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_delivered_and_read_back() {
+    let world = world().await;
+    world
+        .deliver(
+            &["alice@example.test", "bob@example.test"],
+            b"Subject: x\r\n\r\nhello\r\n",
+        )
+        .await
+        .unwrap();
+    for user in ["alice@example.test", "bob@example.test"] {
+        let session = world.login(user, "password").await.unwrap();
+        let (status, records) = session.select("INBOX").await;
+        assert_eq!(
+            (
+                status.messages,
+                status.unseen,
+                records[0].uid,
+                records[0].size
+            ),
+            (1, 1, 1, 21)
+        );
+        let opened = session
+            .ask(SessionRequest::OpenMessages { uids: vec![1, 7] })
+            .await
+            .unwrap();
+        assert_eq!(
+            opened.answer,
+            SessionAnswer::MessagesOpened { uids: vec![1] }
+        );
+        let mut text = String::new();
+        let mut file = std::fs::File::from(opened.fds.into_iter().next().unwrap());
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "Subject: x\r\n\r\nhello\r\n");
+        assert!(file.write_all(b"x").is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oversize_stream_is_refused_and_the_writer_stopped() {
+    let world = world().await;
+    let bytes = vec![b'x'; MAX_SIZE + 1];
+    assert_eq!(
+        refused(world.deliver(&["alice@example.test"], &bytes).await),
+        Refusal::MessageTooLarge
+    );
+    world
+        .deliver(&["alice@example.test"], &bytes[..MAX_SIZE])
+        .await
+        .unwrap();
+    let resolved = Smtp(world.client("smtpd"))
+        .resolve("alice@example.test", MAX_SIZE as u64 + 1)
+        .await;
+    assert_eq!(refused(resolved), Refusal::MessageTooLarge);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_another_size_and_an_unknown_handle_are_refused() {
+    let world = world().await;
+    let smtp = Smtp(world.client("smtpd"));
+    assert_eq!(
+        refused(smtp.deliver(&["alice@example.test"], b"hello", 4).await),
+        Refusal::SizeMismatch
+    );
+    let (message, _stream) = smtp.open().await;
+    smtp.ask(DeliveryRequest::AbortMessage { message })
+        .await
+        .unwrap();
+    for message in [message, MessageHandle(99)] {
+        assert_eq!(
+            refused(
+                smtp.ask(DeliveryRequest::CommitMessage { message, size: 0 })
+                    .await
+            ),
+            Refusal::UnknownHandle
+        );
+    }
+    // A handle belongs to the channel that opened it.
+    let (message, _stream) = smtp.open().await;
+    let other = Smtp(world.client("smtpd"));
+    assert_eq!(
+        refused(other.ask(DeliveryRequest::AbortMessage { message }).await),
+        Refusal::UnknownHandle
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipients_are_doubted_again_when_they_are_added() {
+    let world = world().await;
+    for recipient in [
+        "nobody@example.test",
+        "alice@foreign.test",
+        "",
+        "../alice@example.test",
+    ] {
+        assert_eq!(
+            refused(world.deliver(&[recipient], b"x").await),
+            Refusal::NoSuchUser,
+            "{recipient}"
+        );
+    }
+    let smtp = Smtp(world.client("smtpd"));
+    assert_eq!(
+        refused(smtp.deliver(&[], b"x", 1).await),
+        Refusal::NoSuchUser
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipients_are_resolved_local_foreign_or_refused() {
+    let world = world().await;
+    let alias = Alias {
+        domain: "example.test".into(),
+        kind: AliasKind::Exact,
+        pattern: "all".into(),
+        targets: vec!["alice@example.test".into(), "x@foreign.test".into()],
+    };
+    world
+        .control(StoreControlRequest::AddAlias(alias))
+        .await
+        .unwrap();
+    let smtp = Smtp(world.client("smtpd"));
+    let resolved = smtp.resolve("All@Example.TEST", 0).await.unwrap();
+    let (local, remote) = (
+        vec!["alice@example.test".to_owned()],
+        vec!["x@foreign.test".to_owned()],
+    );
+    assert_eq!(
+        resolved,
+        DeliveryAnswer::RecipientResolved { local, remote }
+    );
+    assert_eq!(
+        smtp.resolve("x@foreign.test", 0).await,
+        Ok(DeliveryAnswer::RecipientForeign)
+    );
+    for address in [
+        "nobody@example.test",
+        r#"""@example.test"#,
+        "nonsense",
+        r#""x'/**/UNION"@example.test"#,
+    ] {
+        assert_eq!(
+            refused(smtp.resolve(address, 0).await),
+            Refusal::NoSuchUser,
+            "{address}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mailbox_refuses_unless_another_recipient_has_room() {
+    let world = world().await;
+    world.add_user("small@example.test", 100).await;
+    let smtp = Smtp(world.client("smtpd"));
+    assert_eq!(
+        refused(smtp.resolve("small@example.test", 101).await),
+        Refusal::OverQuota
+    );
+    assert_eq!(
+        refused(world.deliver(&["small@example.test"], &[b'x'; 101]).await),
+        Refusal::OverQuota
+    );
+    world
+        .deliver(&["small@example.test"], &[b'x'; 60])
+        .await
+        .unwrap();
+    assert_eq!(
+        refused(world.deliver(&["small@example.test"], &[b'x'; 60]).await),
+        Refusal::OverQuota
+    );
+    world
+        .deliver(&["small@example.test", "bob@example.test"], &[b'x'; 60])
+        .await
+        .unwrap();
+    assert_eq!(
+        refused(smtp.resolve("small@example.test", 0).await),
+        Refusal::OverQuota
+    );
+    let session = world.login("small@example.test", "password").await.unwrap();
+    assert_eq!(
+        refused(session.append("INBOX", b"x").await),
+        Refusal::OverQuota
+    );
+    session.select("INBOX").await;
+    let copy = SessionRequest::Copy {
+        uids: vec![(1, 1)],
+        to: "Archive".into(),
+    };
+    assert_eq!(refused(session.answer(copy).await), Refusal::OverQuota);
+}

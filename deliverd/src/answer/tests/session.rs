@@ -1,0 +1,276 @@
+//! Mail sessions: one account, its mailboxes, and the events it hears.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_wakes_who_selected_the_mailbox() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    session.select("INBOX").await;
+    world.deliver(&["alice@example.test"], b"x").await.unwrap();
+    assert!(matches!(session.event().await, SessionEvent::Added(records) if records[0].uid == 1));
+    session.answer(SessionRequest::Unselect).await.unwrap();
+    world.deliver(&["alice@example.test"], b"x").await.unwrap();
+    assert_eq!(session.0.try_event(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_there_before_the_answer_of_the_call_that_caused_them() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    session.append("INBOX", b"x").await.unwrap();
+    session.select("INBOX").await;
+    let (uids, flags) = (vec![(1, 1)], flag::DELETED);
+    let store = SessionRequest::StoreFlags {
+        uids,
+        change: FlagChange::Replace,
+        flags,
+        keywords: vec![],
+    };
+    assert_eq!(session.answer(store).await, Ok(SessionAnswer::FlagsStored));
+    assert!(
+        matches!(session.0.try_event(), Some(SessionEvent::Changed(records)) if records[0].flags == flag::DELETED)
+    );
+    session
+        .answer(SessionRequest::Expunge { uids: None })
+        .await
+        .unwrap();
+    assert_eq!(
+        session.0.try_event(),
+        Some(SessionEvent::Removed(vec![(1, 1)]))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_store_is_told_completely() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    session.append("INBOX", b"x").await.unwrap();
+    session.select("INBOX").await;
+    let mut messages = 1;
+    while messages < 12_000 {
+        let copy = SessionRequest::Copy {
+            uids: vec![(1, u32::MAX)],
+            to: "INBOX".into(),
+        };
+        session.answer(copy).await.unwrap();
+        messages *= 2;
+    }
+    while session.0.try_event().is_some() {}
+    let (uids, flags) = (vec![(1, u32::MAX)], flag::FLAGGED);
+    let store = SessionRequest::StoreFlags {
+        uids,
+        change: FlagChange::Add,
+        flags,
+        keywords: vec![],
+    };
+    assert_eq!(session.answer(store).await, Ok(SessionAnswer::FlagsStored));
+    let mut told = 0;
+    while let Some(event) = session.0.try_event() {
+        let SessionEvent::Changed(records) = event else {
+            panic!("{event:?}")
+        };
+        told += records.len();
+    }
+    assert_eq!(told, messages);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_keeps_flags_keywords_and_date() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    let answer = session.append("Sent", b"hello").await.unwrap();
+    let (status, records) = session.select("Sent").await;
+    assert_eq!(
+        answer,
+        SessionAnswer::Appended {
+            uid_validity: status.uid_validity,
+            uid: 1
+        }
+    );
+    let record = records[0];
+    assert_eq!(
+        (
+            record.flags,
+            record.keywords,
+            record.size,
+            record.internal_date
+        ),
+        (flag::SEEN, 1, 5, 1)
+    );
+    assert_eq!(
+        refused(session.append("nothing", b"x").await),
+        Refusal::NoSuchMailbox
+    );
+    assert_eq!(
+        refused(session.append("../../bob/mailboxes/INBOX", b"x").await),
+        Refusal::NoSuchMailbox
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_and_move_answer_with_uids_of_both_sides() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    for _ in 0..3 {
+        session.append("INBOX", b"x").await.unwrap();
+    }
+    session.select("INBOX").await;
+    let copy = SessionRequest::Copy {
+        uids: vec![(1, 1), (3, 3)],
+        to: "Archive".into(),
+    };
+    let answer = session.answer(copy).await.unwrap();
+    assert!(
+        matches!(answer, SessionAnswer::Copied { source, target, .. } if source == [(1, 1), (3, 3)] && target == [(1, 2)])
+    );
+    let moving = SessionRequest::Move {
+        uids: vec![(2, 2)],
+        to: "Trash".into(),
+    };
+    session.answer(moving).await.unwrap();
+    assert_eq!(
+        session.0.try_event(),
+        Some(SessionEvent::Removed(vec![(2, 2)]))
+    );
+    let nowhere = SessionRequest::Copy {
+        uids: vec![(1, 1)],
+        to: "nowhere".into(),
+    };
+    assert_eq!(
+        refused(session.answer(nowhere).await),
+        Refusal::NoSuchMailbox
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_changes_through_a_read_only_selection_or_none() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    let expunge = || SessionRequest::Expunge { uids: None };
+    assert_eq!(
+        refused(session.answer(expunge()).await),
+        Refusal::NothingSelected
+    );
+    session
+        .answer(SessionRequest::Select {
+            name: "inbox".into(),
+            read_only: true,
+        })
+        .await
+        .unwrap();
+    assert_eq!(refused(session.answer(expunge()).await), Refusal::ReadOnly);
+    let moving = SessionRequest::Move {
+        uids: vec![(1, 1)],
+        to: "Trash".into(),
+    };
+    assert_eq!(refused(session.answer(moving).await), Refusal::ReadOnly);
+    let nowhere = SessionRequest::Select {
+        name: "nowhere".into(),
+        read_only: false,
+    };
+    assert_eq!(
+        refused(session.answer(nowhere).await),
+        Refusal::NoSuchMailbox
+    );
+    assert_eq!(
+        refused(session.answer(expunge()).await),
+        Refusal::NothingSelected
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_users_session_sees_nothing_of_the_next_user_of_that_name() {
+    let world = world().await;
+    world
+        .deliver(&["alice@example.test"], b"old")
+        .await
+        .unwrap();
+    let old = world.login("alice@example.test", "password").await.unwrap();
+    old.select("INBOX").await;
+    world
+        .control(StoreControlRequest::RemoveUser {
+            address: "alice@example.test".into(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(old.event().await, SessionEvent::Gone);
+    world.add_user("alice@example.test", 0).await;
+    world
+        .deliver(&["alice@example.test"], b"new")
+        .await
+        .unwrap();
+    for request in [
+        SessionRequest::OpenMessages { uids: vec![1] },
+        SessionRequest::Select {
+            name: "INBOX".into(),
+            read_only: false,
+        },
+        SessionRequest::ListMailboxes { after: None },
+    ] {
+        assert_eq!(refused(old.ask(request).await), Refusal::NoSuchUser);
+    }
+    let new = world.login("alice@example.test", "password").await.unwrap();
+    let (_, records) = new.select("INBOX").await;
+    assert_eq!(records.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_does_not_read_is_told_to_select_again() {
+    let world = world().await;
+    let client = world.client::<ImapEdge>("imapd");
+    let request = ImapRequest::Authenticate(credentials("alice@example.test", "password"));
+    let mut fds = client
+        .call(Context::default(), WITHIN, request)
+        .await
+        .unwrap()
+        .fds;
+    let socket = sys::packet::PacketSocket::from(fds.remove(0));
+    let select = SessionRequest::Select {
+        name: "INBOX".into(),
+        read_only: false,
+    };
+    let call = ipc::Call {
+        id: 1,
+        deadline_ms: 5000,
+        context: Context::default(),
+        request: select,
+    };
+    socket
+        .send(&ipc::frame::encode(&call).unwrap(), &[])
+        .unwrap();
+    let owner = Owner {
+        local: "alice".into(),
+        domain: "example.test".into(),
+    };
+    let house = Arc::clone(&world.house);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..700 {
+        let owner = owner.clone();
+        house
+            .work(move |house| {
+                let mut message = house.store.begin();
+                message.buffer().push(b'x');
+                house.store.deliver(message, &[owner])
+            })
+            .await
+            .unwrap();
+    }
+    // Whatever fits into the queues is read, then comes Resync and nothing after it.
+    let mut buffer = vec![0; ipc::frame::MAX_FRAME];
+    let read = tokio::time::timeout(WITHIN, async {
+        loop {
+            match socket.recv(&mut buffer) {
+                Ok(received) => {
+                    let frame: ipc::Return<SessionAnswer, SessionEvent> =
+                        ipc::frame::decode(&buffer[..received.len]).unwrap();
+                    if matches!(frame, ipc::Return::Event(SessionEvent::Resync)) {
+                        break;
+                    }
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    });
+    read.await.unwrap();
+}
