@@ -4,14 +4,14 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use daemon::channel::{Answered, CallError, Client};
+use daemon::channel::{Answered, CallError, Client, Link};
 use ipc::Context;
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, RECIPIENTS_PER_FRAME};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME};
 use ipc::relay::DeliveryEdge;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How long an answer may take; a report that cannot be brought now is brought later.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,25 +76,14 @@ impl Ask {
         let DeliveryAnswer::MessageOpened(handle) = answer else {
             return Err(nonsense(&answer));
         };
-        let mut stream = only_stream(fds)?;
-        for page in recipients.chunks(RECIPIENTS_PER_FRAME) {
-            let request = DeliveryRequest::AddRecipients {
-                message: handle,
-                recipients: page.to_vec(),
-            };
-            match call(request).await?.answer {
-                DeliveryAnswer::RecipientsAdded => {}
-                answer => return Err(nonsense(&answer)),
+        let filled = fill(&link, handle, fds, recipients, message).await;
+        if filled.is_err() {
+            // deliverd forgets what is never committed, but only after a while, and only so many may be open at once.
+            if let Err(error) = call(DeliveryRequest::AbortMessage { message: handle }).await {
+                debug!(%error, "a report that failed cannot be aborted");
             }
         }
-        let writing = async {
-            stream.write_all(message).await?;
-            stream.shutdown().await
-        };
-        if !matches!(timeout(PATIENCE, writing).await, Ok(Ok(()))) {
-            warn!("the stream of a report broke");
-            return Err(CallError::Unavailable);
-        }
+        filled?;
         let request = DeliveryRequest::CommitMessage {
             message: handle,
             size: message.len() as u64,
@@ -104,6 +93,40 @@ impl Ask {
             answer => Err(nonsense(&answer)),
         }
     }
+}
+
+/// Gives an opened message its recipients and its bytes.
+async fn fill(
+    link: &Link<DeliveryEdge>,
+    handle: MessageHandle,
+    fds: Vec<OwnedFd>,
+    recipients: &[String],
+    message: &[u8],
+) -> Result<(), CallError> {
+    let mut stream = only_stream(fds)?;
+    for page in recipients.chunks(RECIPIENTS_PER_FRAME) {
+        let request = DeliveryRequest::AddRecipients {
+            message: handle,
+            recipients: page.to_vec(),
+        };
+        match link
+            .call(Context::default(), PATIENCE, request)
+            .await?
+            .answer
+        {
+            DeliveryAnswer::RecipientsAdded => {}
+            answer => return Err(nonsense(&answer)),
+        }
+    }
+    let writing = async {
+        stream.write_all(message).await?;
+        stream.shutdown().await
+    };
+    if !matches!(timeout(PATIENCE, writing).await, Ok(Ok(()))) {
+        warn!("the stream of a report broke");
+        return Err(CallError::Unavailable);
+    }
+    Ok(())
 }
 
 fn only_stream(fds: Vec<OwnedFd>) -> Result<UnixStream, CallError> {

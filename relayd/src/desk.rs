@@ -3,15 +3,21 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ipc::Refusal;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::clock;
-use crate::queue::journal::Header;
-use crate::queue::{Draft, Queue, QueueId};
+use crate::queue::journal::{Header, Record};
+use crate::queue::{Draft, Opened, Queue, QueueId};
 use crate::schedule::Schedule;
+
+/// Waits between the tries to write down what happened.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// The shared state.
 #[derive(Debug)]
@@ -109,6 +115,26 @@ impl Desk {
         match work.await {
             Ok(queued) => queued.map_err(|error| fault(&error, "queue a message")),
             Err(panic) => Err(fault(&io::Error::other(panic), "queue a message")),
+        }
+    }
+
+    /// Writes down what has happened to a message, and comes back when that is durable. While the disk fails it tries again
+    /// and again, for what is not written down would happen once more: the message would go out, or the report in, a second
+    /// time. Ends without a record when the message is removed meanwhile.
+    pub async fn record(&self, opened: &Arc<Opened>, record: Record) {
+        let (id, record) = (opened.id, Arc::new(record));
+        let mut wait = FIRST_WAIT;
+        loop {
+            let (opened, record) = (Arc::clone(opened), Arc::clone(&record));
+            let append = self.with_queue(move |_| opened.append(&record));
+            let Err(error) = append.await else { return };
+            if !self.schedule().contains(id) {
+                return;
+            }
+            error!(%id, %error, "what happened to a message cannot be written into its journal: make room on the disk or repair \
+                it; relayd waits, and a restart before that makes it happen twice");
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 

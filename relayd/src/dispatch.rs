@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// Messages planned in one go before jobs are started.
 const PLANNED_AT_ONCE: usize = 64;
-/// A message that is still due after its round (a report that waits, a disk that fails) comes back after this.
+/// A message that is still due after its round (a report that waits, a journal that cannot be read) comes back after this.
 const PAUSE: i64 = 60;
 
 /// Takes messages out.
@@ -161,7 +161,7 @@ impl Dispatcher {
                 // The operator removed it meanwhile.
                 && error.kind() != io::ErrorKind::NotFound
             {
-                error!(%error, "an attempt could not be made or recorded");
+                error!(%error, "an attempt could not be made");
             }
         }
         .instrument(span)
@@ -203,7 +203,8 @@ impl Dispatcher {
                 self.judge(*index, recipient, finding, next)
             };
         let results: Vec<_> = recipients.iter().zip(findings).map(outcome).collect();
-        self.record(opened, Attempted { at: now, results }).await
+        self.record(&opened, Attempted { at: now, results }).await;
+        Ok(())
     }
 
     fn judge(
@@ -250,8 +251,9 @@ impl Dispatcher {
         }
     }
 
-    /// Makes the results durable before anything depends on them.
-    async fn record(&self, opened: Arc<Opened>, attempted: Attempted) -> io::Result<()> {
+    /// Makes the results durable before anything depends on them. The job keeps its connection's place until then, so that
+    /// no more mail goes out than can be written down.
+    async fn record(&self, opened: &Arc<Opened>, attempted: Attempted) {
         let count = |fate| {
             attempted
                 .results
@@ -260,11 +262,8 @@ impl Dispatcher {
                 .count() as u64
         };
         let (delivered, failed) = (count(Fate::Delivered), count(Fate::Failed));
-        self.desk
-            .with_queue(move |_| opened.append(&Record::Attempted(attempted)))
-            .await?;
+        self.desk.record(opened, Record::Attempted(attempted)).await;
         self.desk.count(delivered, failed);
-        Ok(())
     }
 
     fn end_round(self: &Arc<Self>, id: QueueId, tasks: &mut JoinSet<Done>) {
@@ -281,6 +280,8 @@ impl Dispatcher {
             Ok(None) => {
                 self.desk.schedule().remove(id);
             }
+            // The operator removed it meanwhile.
+            Err(_) if !self.desk.schedule().contains(id) => {}
             Err(error) => {
                 error!(%id, %error, "the end of a round could not be recorded");
                 self.desk.schedule().settle(id, clock::now() + PAUSE);

@@ -39,7 +39,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let intake = Intake {
         desk: Arc::clone(&desk),
         enabled: config.relay.enabled,
-        max_size: config.smtp.max_message_size.value(),
+        max_size: config.smtp.max_kept_size(),
         max_recipients: count(config.smtp.max_recipients.value()),
     };
     let operator = Operator {

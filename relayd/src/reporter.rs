@@ -60,15 +60,8 @@ impl Reporter {
             warn!(id = %opened.id, %error, "the report waits");
             return false;
         }
-        let (opened, record) = (Arc::clone(opened), Record::Reported(recipients));
-        let id = opened.id;
-        match self.desk.with_queue(move |_| opened.append(&record)).await {
-            Ok(()) => true,
-            Err(error) => {
-                error!(%id, %error, "cannot note that the report was sent; it may be sent again");
-                false
-            }
-        }
+        self.desk.record(opened, Record::Reported(recipients)).await;
+        true
     }
 
     async fn tell(

@@ -96,6 +96,11 @@ pub fn native_roots() -> RootCertStore {
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(loaded.certs);
+    if roots.is_empty() {
+        tracing::warn!(
+            "no root certificates are installed (package ca-certificates): no smarthost can be verified"
+        );
+    }
     roots
 }
 

@@ -314,6 +314,128 @@ async fn an_attempt_under_way_ends_before_relayd_stops() {
     assert!(house.files().is_empty());
 }
 
+/// Has the operator hurry everything for a while, as often as he likes.
+async fn hurry_for_a_while(house: &House) {
+    for _ in 0..15 {
+        let all = QueueControlRequest::RetryMessage { queue_id: None };
+        house.order(all).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_result_the_disk_does_not_take_is_kept_and_the_mail_does_not_go_out_again() {
+    let mx = Mx::start("250 ok").await;
+    let mut house = House::build(&mx.relay(""));
+    house.kill();
+    house.start_without_room(512);
+    let to = [BOB, "carol@[127.0.0.1]", "dave@[127.0.0.1]"];
+    house.submit(ALICE, &to, BODY).await.unwrap();
+    hurry_for_a_while(&house).await;
+    assert_eq!((mx.taken(), house.queue().await.len()), (1, 1));
+    house.make_room();
+    house.queue_until(|queue| queue.is_empty()).await;
+    assert_eq!((mx.taken(), house.files().len()), (1, 0));
+    match house.order(QueueControlRequest::ShowStatus).await.unwrap() {
+        QueueControlAnswer::Status { delivered, .. } => assert_eq!(delivered, 3),
+        answer => panic!("{answer:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_result_the_disk_does_not_take_can_be_removed() {
+    let mx = Mx::start("250 ok").await;
+    let mut house = House::build(&mx.relay(""));
+    house.kill();
+    house.start_without_room(512);
+    let to = [BOB, "carol@[127.0.0.1]", "dave@[127.0.0.1]"];
+    let queue_id = house.submit(ALICE, &to, BODY).await.unwrap();
+    hurry_for_a_while(&house).await;
+    let remove = QueueControlRequest::RemoveMessage { queue_id };
+    house.order(remove).await.unwrap();
+    assert!(house.files().is_empty() && house.queue().await.is_empty());
+    hurry_for_a_while(&house).await;
+    assert_eq!(mx.taken(), 1);
+}
+
+#[tokio::test]
+async fn a_report_the_disk_does_not_take_note_of_is_not_brought_again() {
+    let mx = Mx::start("550 5.1.1 no such user").await;
+    let mut house = House::build(&mx.relay(""));
+    let queue_id = house.submit(ALICE, &[BOB], BODY).await.unwrap();
+    house
+        .queue_until(|queue| queue.len() == 1 && queue[0].waiting == 0)
+        .await;
+    house.kill();
+    let journal = house.socket(&format!("queue/{queue_id}.env"));
+    house.start_without_room(std::fs::metadata(journal).unwrap().len());
+    let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
+    hurry_for_a_while(&house).await;
+    assert_eq!(deliverd.inbox.lock().unwrap().len(), 1);
+    assert_eq!(house.queue().await.len(), 1);
+    house.make_room();
+    house.queue_until(|queue| queue.is_empty()).await;
+    assert_eq!(deliverd.inbox.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_brought_leaves_nothing_open_at_deliverd() {
+    let mx = Mx::start("550 5.1.1 no such user").await;
+    let house = House::build(&mx.relay(""));
+    let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
+    house
+        .submit("full@example.test", &[BOB], BODY)
+        .await
+        .unwrap();
+    house
+        .queue_until(|queue| queue.len() == 1 && queue[0].waiting == 0)
+        .await;
+    for _ in 0..100 {
+        if deliverd.aborted.load(Ordering::SeqCst) > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(deliverd.aborted.load(Ordering::SeqCst), 1);
+    assert!(deliverd.inbox.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn recipients_beyond_the_limit_are_refused_and_not_kept() {
+    let house = House::build("\"port\": 9, \"dns\": [\"127.0.0.1:9\"]");
+    let link = house.smtpd.pinned(PATIENCE).await.unwrap();
+    let call = |request| link.call(Context::default(), PATIENCE, request);
+    let envelope = Envelope {
+        reverse_path: ALICE.into(),
+        account: None,
+        smtp_utf8: false,
+        eight_bit: false,
+    };
+    let opened = call(QueueRequest::OpenMessage(envelope)).await.unwrap();
+    let QueueAnswer::MessageOpened(message) = opened.answer else {
+        panic!()
+    };
+    // The limit is 1,000.
+    for page in 0..60 {
+        let recipients = (0..20)
+            .map(|n| format!("r{page}-{n}@[127.0.0.1]"))
+            .collect();
+        let added = call(QueueRequest::AddRecipients {
+            message,
+            recipients,
+        });
+        let refused = Err(CallError::Refused(Refusal::TooManyRecipients));
+        match added.await {
+            Ok(_) => assert!(page < 50),
+            error => assert_eq!((error.map(|_| ()), page >= 50), (refused, true)),
+        }
+    }
+    drop(opened.fds);
+    house.commit(&link, message, 0).await.unwrap();
+    let queue = house.queue().await;
+    assert_eq!(queue[0].waiting, 1000);
+}
+
 #[tokio::test]
 async fn smtpd_is_doubted() {
     let mx = Mx::start("250 ok").await;

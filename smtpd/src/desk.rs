@@ -32,6 +32,8 @@ pub struct Desk {
     /// Where a bare `<postmaster>` is.
     home: Domain,
     session: u64,
+    /// How many recipients of one message relayd takes.
+    max_remote: usize,
     /// Who logged in.
     account: Option<String>,
     targets: Targets,
@@ -59,13 +61,14 @@ struct OpenMessage {
 impl Desk {
     /// A desk for the session `session` with a client at `peer`.
     #[must_use]
-    pub fn new(ask: Arc<Ask>, peer: IpAddr, home: Domain, session: u64) -> Self {
+    pub fn new(ask: Arc<Ask>, peer: IpAddr, home: Domain, session: u64, max_remote: usize) -> Self {
         let (account, targets, open) = (None, Targets::default(), None);
         Self {
             ask,
             peer,
             home,
             session,
+            max_remote,
             account,
             targets,
             open,
@@ -164,10 +167,13 @@ impl Desk {
             .resolve(self.context(0), &address, self.targets.size)
             .await;
         match route {
-            Ok(Route::Ours { local, remote }) => self.targets.add(&path, local, remote),
+            // An alias of nobody must not swallow mail.
+            Ok(Route::Ours { local, remote }) if local.is_empty() && remote.is_empty() => {
+                Answer::Refused(words::recipient_refused(&path, &Refusal::NoSuchUser))
+            }
+            Ok(Route::Ours { local, remote }) => self.targets.add(local, remote, self.max_remote),
             Ok(Route::Foreign) if self.account.is_some() => {
-                self.targets.remote.insert(address);
-                Answer::Granted
+                self.targets.add(Vec::new(), vec![address], self.max_remote)
             }
             Ok(Route::Foreign) => {
                 warn!(recipient = address, "relay refused");
@@ -312,19 +318,26 @@ impl Desk {
 }
 
 impl Targets {
-    /// Notes what a recipient of ours expands to.
-    fn add(&mut self, path: &ForwardPath, local: Vec<String>, remote: Vec<String>) -> Answer {
-        // An alias of nobody must not swallow mail.
-        if local.is_empty() && remote.is_empty() {
-            return Answer::Refused(words::recipient_refused(path, &Refusal::NoSuchUser));
+    /// Notes what a recipient expands to: all of it, or nothing when that is too much.
+    fn add(&mut self, local: Vec<String>, remote: Vec<String>, max_remote: usize) -> Answer {
+        let (local, remote) = (missing(&self.local, local), missing(&self.remote, remote));
+        let all_local = self.local.len() + local.len();
+        let all_remote = self.remote.len() + remote.len();
+        // Told now, so that the client sends the rest as another message; later it could only
+        // send the same again.
+        if all_local + all_remote > MAX_TARGETS || all_remote > max_remote {
+            return Answer::Refused(words::refused(&Refusal::TooManyRecipients));
         }
         self.local.extend(local);
         self.remote.extend(remote);
-        if self.local.len() + self.remote.len() > MAX_TARGETS {
-            return Answer::Refused(words::refused(&Refusal::TooManyRecipients));
-        }
         Answer::Granted
     }
+}
+
+/// Those of `addresses` that are not `known`, each once.
+fn missing(known: &BTreeSet<String>, addresses: Vec<String>) -> BTreeSet<String> {
+    let addresses = addresses.into_iter();
+    addresses.filter(|one| !known.contains(one)).collect()
 }
 
 /// One of the two places a message can go.
@@ -351,4 +364,50 @@ fn hex(id: u64) -> String {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp(since.map_or(0, |time| time.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(count: usize) -> Vec<String> {
+        (0..count).map(|n| format!("{n}@far.example")).collect()
+    }
+
+    fn one(address: &str) -> Vec<String> {
+        vec![address.to_string()]
+    }
+
+    #[test]
+    fn a_recipient_too_many_leaves_nothing_in_the_transaction() {
+        let mut targets = Targets::default();
+        let list = addresses(MAX_TARGETS - 1);
+        assert_eq!(
+            targets.add(one("alice@example.org"), list, MAX_TARGETS),
+            Answer::Granted
+        );
+        for (local, remote) in [
+            (one("bob@example.org"), Vec::new()),
+            (Vec::new(), one("dave@far.example")),
+            (one("alice@example.org"), one("dave@far.example")),
+        ] {
+            let Answer::Refused(reply) = targets.add(local, remote, MAX_TARGETS) else {
+                panic!("one too many was granted");
+            };
+            assert_eq!(reply.code(), 452);
+        }
+        assert_eq!(targets.local.len() + targets.remote.len(), MAX_TARGETS);
+        assert!(!targets.local.contains("bob@example.org"));
+        assert!(!targets.remote.contains("dave@far.example"));
+    }
+
+    #[test]
+    fn who_is_a_target_already_is_granted_at_the_limit_too() {
+        let mut targets = Targets::default();
+        for count in [100, 2] {
+            let answer = targets.add(Vec::new(), addresses(count), 100);
+            assert_eq!(answer, Answer::Granted);
+        }
+        assert_eq!(targets.remote.len(), 100);
+    }
 }

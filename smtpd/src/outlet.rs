@@ -41,7 +41,8 @@ pub struct Outlet {
     handle: MessageHandle,
     context: Context,
     stream: UnixStream,
-    written: u64,
+    /// Octets of the message so far, whether they could be carried over or not.
+    size: u64,
     broken: bool,
     committed: bool,
 }
@@ -61,13 +62,13 @@ impl Outlet {
             warn!(%error, "cannot use the stream of a message");
             Problem::Unavailable("the stream of the message cannot be used")
         })?;
-        let (written, broken, committed) = (0, false, false);
+        let (size, broken, committed) = (0, false, false);
         Ok(Self {
             target,
             handle,
             context,
             stream,
-            written,
+            size,
             broken,
             committed,
         })
@@ -113,18 +114,19 @@ impl Outlet {
     /// Carries a piece of the body over; waits while the other daemon is busy. A failure shows at
     /// the commit.
     pub async fn write(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
         if self.broken {
             return;
         }
         match timeout(WRITE_PATIENCE, self.stream.write_all(bytes)).await {
-            Ok(Ok(())) => self.written += bytes.len() as u64,
+            Ok(Ok(())) => {}
             Ok(Err(error)) => self.break_down(&error),
             Err(_) => self.break_down(&io::ErrorKind::TimedOut.into()),
         }
     }
 
     fn break_down(&mut self, error: &io::Error) {
-        warn!(%error, written = self.written, "the stream of a message broke");
+        warn!(%error, size = self.size, "the stream of a message broke");
         self.broken = true;
     }
 
@@ -136,11 +138,10 @@ impl Outlet {
         if let Err(error) = self.stream.shutdown().await {
             self.break_down(&error);
         }
-        if self.broken {
-            return Err(Problem::Unavailable("the stream of the message broke"));
-        }
+        // Also asked when the stream broke: only the other daemon knows why it stopped reading.
+        // Invariant: what did not arrive is counted in `size`, so half a message is never taken.
         self.committed = true;
-        let (context, message, size) = (self.context, self.handle, self.written);
+        let (context, message, size) = (self.context, self.handle, self.size);
         match &self.target {
             Target::Deliverd(link) => {
                 let request = DeliveryRequest::CommitMessage { message, size };

@@ -79,6 +79,7 @@ impl Visit {
             self.client.address,
             house.home.clone(),
             self.client.session,
+            self.port.config.max_recipients,
         );
         match self.port.begins {
             Begins::Clear => self.talk_clear(stream, &mut desk).await,

@@ -137,9 +137,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         if let Ok(answer) = timeout(SOON, &mut answer).await {
             return Ok(answer);
         }
-        let flushed = flush(self.stream, &mut self.out).await;
-        // A commit is never cut off, even if its reply can no longer be sent.
-        let answer = answer.await;
+        // Side by side: a client that does not read must not hold up a commit, which is never cut
+        // off, even if its reply can no longer be sent.
+        let (flushed, answer) = tokio::join!(flush(self.stream, &mut self.out), answer);
         flushed.map(|()| answer)
     }
 

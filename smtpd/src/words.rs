@@ -78,7 +78,11 @@ pub(crate) fn refused(refusal: &Refusal) -> Reply {
         Refusal::OverQuota => Reply::new(452, (4, 2, 2), "mailbox full, try again later"),
         Refusal::DiskFull => Reply::new(452, (4, 3, 1), "out of disk space, try again later"),
         Refusal::MessageTooLarge => Reply::new(552, (5, 3, 4), &text),
-        Refusal::TooManyRecipients => Reply::new(452, (4, 5, 3), &text),
+        Refusal::TooManyRecipients => Reply::new(
+            452,
+            (4, 5, 3),
+            "too many recipients, send the rest as another message",
+        ),
         Refusal::RelayDisabled => Reply::new(
             550,
             (5, 7, 1),
@@ -87,8 +91,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Reply {
         Refusal::SenderNotAllowed => Reply::new(553, (5, 7, 1), &text),
         Refusal::Busy => Reply::new(451, (4, 3, 2), "too busy, try again later"),
         Refusal::ShuttingDown => Reply::new(451, (4, 3, 2), "restarting, try again later"),
-        other if other.is_temporary() => unavailable(),
-        // Nothing else answers what we ask; whoever is at fault, the mail must not be lost for it.
+        // Whoever is at fault, the mail must not be lost for it.
         _ => unavailable(),
     }
 }

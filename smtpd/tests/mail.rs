@@ -102,6 +102,46 @@ async fn an_alias_may_lead_here_and_elsewhere_and_each_address_gets_one_copy() {
 }
 
 #[tokio::test]
+async fn more_addresses_elsewhere_than_relayd_takes_are_refused_at_rcpt() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    client.ask("RCPT TO:<sixty@example.org>", "250").await;
+    client
+        .ask("RCPT TO:<others@example.org>", "452 4.5.3")
+        .await;
+    client.ask("DATA", "354").await;
+    client.ask(MESSAGE, "250").await;
+    client.begin("a@example.com", &["others@example.org"]).await;
+    client.ask(MESSAGE, "250").await;
+    let queued = world.queue.kept();
+    assert_eq!(
+        [queued[0].recipients.len(), queued[1].recipients.len()],
+        [60, 60]
+    );
+}
+
+#[tokio::test]
+async fn foreign_recipients_count_with_those_of_aliases() {
+    let mut world = World::new();
+    let address = world.listen(Role::Submission, Begins::Tls).await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut client = world.secure(stream).await;
+    client.expect("220").await;
+    client.ask("EHLO x", "250").await;
+    client.ask(LOGIN, "235").await;
+    client.ask("MAIL FROM:<alice@example.org>", "250").await;
+    client.ask("RCPT TO:<sixty@example.org>", "250").await;
+    for n in 0..40 {
+        client
+            .ask(&format!("RCPT TO:<{n}@far.example>"), "250")
+            .await;
+    }
+    client.ask("RCPT TO:<more@far.example>", "452 4.5.3").await;
+    client.ask("RCPT TO:<0@far.example>", "250").await;
+}
+
+#[tokio::test]
 async fn the_null_sender_and_a_second_message_are_taken() {
     let mut world = World::new();
     let mut client = world.visit().await;
@@ -167,6 +207,29 @@ async fn an_oversize_message_is_refused_at_its_end_and_not_kept() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_for_those_behind_us_is_refused_for_good() {
+    let mut world = World::new();
+    *world.store.max_size.lock().unwrap() = Some(10_000);
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    client
+        .send(&format!("{}\r\n", "x".repeat(998)).repeat(900))
+        .await;
+    client.ask(".", "552 5.3.4 message too large").await;
+    assert!(world.store.kept().is_empty());
+}
+
+#[tokio::test]
+async fn what_could_not_be_carried_over_is_never_acknowledged() {
+    let mut world = World::new();
+    *world.store.is_deaf.lock().unwrap() = true;
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    client.ask(MESSAGE, "451 4.3.0").await;
+    assert!(world.store.kept().is_empty());
+}
+
+#[tokio::test]
 async fn a_client_that_is_hung_up_on_still_gets_the_last_reply() {
     let mut world = World::new();
     let mut client = world.visit().await;
@@ -197,6 +260,23 @@ async fn replies_do_not_wait_for_a_slow_answer() {
     client.expect("250 2.1.0").await;
     assert!(begun.elapsed() < Duration::from_millis(400));
     client.expect("451 4.3.0").await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_hold_up_the_commit() {
+    let world = World::new();
+    *world.store.commit_time.lock().unwrap() = Duration::from_millis(300);
+    let mut client = world.narrow(32).await;
+    client.ask("EHLO client.example", "250").await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    client.ask("RCPT TO:<list@example.org>", "250").await;
+    // In one piece, so that the commit begins before 354 is said, for which there is no room.
+    client.send("DATA\r\nA: b\r\n.\r\n").await;
+    world.queue.keeps(1).await;
+    client.expect("354").await;
+    client.expect("250 2.0.0 accepted as ").await;
+    assert_eq!(world.store.kept().len(), 1);
+    client.ask("QUIT", "221").await;
 }
 
 #[tokio::test]

@@ -136,6 +136,36 @@ fn an_oversize_message_is_refused_by_its_announced_size() {
 }
 
 #[test]
+fn a_message_of_exactly_the_advertised_size_is_taken_here_and_for_elsewhere() {
+    skip_without!("python3");
+    let system = System::start(Options::alice().config(&json!({
+        "smtp": {"max_message_size": 65536},
+        "relay": {"smarthost": "127.0.0.1", "smarthost_port": 9},
+    })));
+    let mut message = b"From: <alice@example.test>\r\nSubject: just fits\r\n\r\n".to_vec();
+    while message.len() < 65536 - 100 {
+        message.extend_from_slice(&[b'x'; 98]);
+        message.extend_from_slice(b"\r\n");
+    }
+    message.resize(65536 - 2, b'x');
+    message.extend_from_slice(b"\r\n");
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    client
+        .deliver("carol@outside.test", "alice@example.test", &message)
+        .unwrap();
+    assert_eq!(
+        system.account("alice@example.test").messages("INBOX").len(),
+        1
+    );
+    let text = String::from_utf8(message).unwrap();
+    system.python(
+        r#"with submission() as client:
+    client.sendmail(ALICE, ["carol@outside.test"], text)"#,
+        &json!({ "text": text }),
+    );
+}
+
+#[test]
 fn an_oversize_message_is_refused_while_it_streams_and_nothing_of_it_stays() {
     let system =
         System::start(Options::alice().config(&json!({"smtp": {"max_message_size": 65536}})));

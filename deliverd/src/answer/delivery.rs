@@ -68,7 +68,7 @@ pub(super) async fn answer(
 fn resolve(house: &House, text: &str, size: u64) -> Result<DeliveryAnswer, Refusal> {
     // What is no address is nobody here, and nobody elsewhere.
     let address = address(text).map_err(|_| Refusal::NoSuchUser)?;
-    if size > house.max_message_size {
+    if size > house.max_kept_size {
         return Err(Refusal::MessageTooLarge);
     }
     let Some(Resolved { local, remote }) = house.accounts.resolve(&address)? else {

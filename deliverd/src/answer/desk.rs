@@ -163,7 +163,7 @@ async fn receive(house: Arc<House>, mut stream: UnixStream) -> Result<Incoming, 
             Err(_) => return Err(Refusal::UnknownHandle),
         }
         // The writer learns it from its next write, the committer from the answer.
-        if incoming.size() > house.max_message_size {
+        if incoming.size() > house.max_kept_size {
             return Err(Refusal::MessageTooLarge);
         }
         if incoming.is_full() {

@@ -45,7 +45,8 @@ pub(crate) struct House {
     pub(crate) store: Store,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) doorman: Arc<Doorman>,
-    pub(crate) max_message_size: u64,
+    /// Bytes of a message with what smtpd puts in front of it.
+    pub(crate) max_kept_size: u64,
     pub(crate) default_quota: u64,
     pub(crate) started: Instant,
     /// Mail sessions open now.
@@ -149,7 +150,7 @@ impl House {
             store,
             accounts,
             doorman: Arc::new(doorman),
-            max_message_size: config.smtp.max_message_size.into(),
+            max_kept_size: config.smtp.max_kept_size(),
             default_quota: limits.default_quota,
             started: Instant::now(),
             sessions: AtomicU64::new(0),

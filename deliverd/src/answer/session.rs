@@ -377,7 +377,7 @@ impl Door {
         size: u64,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         let mailbox = self.mailbox(&mailbox)?;
-        if size > self.house.max_message_size {
+        if size > self.house.max_kept_size {
             return Err(Refusal::MessageTooLarge);
         }
         self.check_quota(size).await?;

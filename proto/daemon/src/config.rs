@@ -301,6 +301,17 @@ impl From<FormatVersion> for u32 {
     }
 }
 
+/// What smtpd puts in front of a message at most: Return-Path, Received, Date and Message-ID, with the longest names there are.
+const TRACE_SIZE: u64 = 4096;
+
+impl Smtp {
+    /// Bytes of a message as it is kept: what a client may send (RFC 1870 §4 counts no more), and what smtpd puts in front of it.
+    #[must_use]
+    pub fn max_kept_size(&self) -> u64 {
+        self.max_message_size.value() + TRACE_SIZE
+    }
+}
+
 impl Config {
     /// Reads and checks the file at `path`.
     ///

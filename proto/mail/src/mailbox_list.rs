@@ -27,7 +27,7 @@ pub struct Mailbox {
     pub route: Option<Vec<u8>>,
     /// What is before the `@`.
     pub local: Vec<u8>,
-    /// What is after the `@`; empty if there is no `@`.
+    /// What is after the `@`, up to the `>` if there is one; empty if there is no `@`.
     pub domain: Vec<u8>,
 }
 
@@ -120,12 +120,17 @@ impl Parser<'_> {
             }
         }
         let local = self.words().joined();
-        let domain = if self.lexer.peek() == Some(b'@') {
+        let mut domain = if self.lexer.peek() == Some(b'@') {
             self.at_domain()
         } else {
             Vec::new()
         };
-        self.lexer.run(|byte| !b">,;".contains(&byte));
+        let rest = self.lexer.run(|byte| !b">,;".contains(&byte));
+        // Kept, so that nobody takes for an address what others may read as another one.
+        if !domain.is_empty() && !rest.is_empty() {
+            domain.push(b' ');
+            domain.extend_from_slice(&crate::header::unfold(rest));
+        }
         self.lexer.accept(b'>');
         self.blanks();
         let name = Some(name.text).filter(|name| !name.is_empty());

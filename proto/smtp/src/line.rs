@@ -73,9 +73,10 @@ impl LineBuffer {
 
     /// Adds what arrived.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.start > 0 && self.start == self.bytes.len() {
-            self.clear();
-        }
+        // Without this, a client that always sends a piece of its next line fills the memory.
+        self.bytes.drain(..self.start);
+        self.scanned -= self.start;
+        self.start = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -170,6 +171,18 @@ mod tests {
         assert_eq!(lines(b"123456789\r\n", 10), Err(LineError::TooLong));
         assert_eq!(lines(b"123456789", 10), Err(LineError::TooLong));
         assert_eq!(lines(b"123456789\0", 10), Err(LineError::TooLong));
+    }
+
+    #[test]
+    fn lines_that_were_taken_are_not_kept_although_a_piece_of_the_next_is_always_there() {
+        let mut buffer = LineBuffer::new(512);
+        buffer.push(b"NO");
+        for _ in 0..10_000 {
+            buffer.push(b"OP\r\nNO");
+            assert_eq!(buffer.take_line(), Ok(Some(b"NOOP".to_vec())));
+            assert_eq!(buffer.take_line(), Ok(None));
+        }
+        assert!(buffer.bytes.capacity() <= LineBuffer::KEEP);
     }
 
     #[test]

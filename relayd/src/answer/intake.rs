@@ -194,12 +194,14 @@ impl Intake {
         let incoming = drawer.open.get_mut(&handle).ok_or(Refusal::UnknownHandle)?;
         incoming.touched.again();
         for address in addresses {
-            if !incoming.recipients.contains(&address) {
-                incoming.recipients.push(address);
+            if incoming.recipients.contains(&address) {
+                continue;
             }
-        }
-        if incoming.recipients.len() > self.max_recipients {
-            return Err(Refusal::TooManyRecipients);
+            // What is refused is not kept either, or it would be committed.
+            if incoming.recipients.len() >= self.max_recipients {
+                return Err(Refusal::TooManyRecipients);
+            }
+            incoming.recipients.push(address);
         }
         Ok(())
     }

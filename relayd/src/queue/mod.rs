@@ -26,9 +26,6 @@ pub use recover::Recovered;
 
 use journal::{Header, Record};
 
-/// No journal grows beyond this: 1,000 recipients with long addresses and replies, a dozen attempts.
-const MAX_JOURNAL: u64 = 64 << 20;
-
 /// The queue directory.
 #[derive(Debug)]
 pub struct Queue {
@@ -52,8 +49,10 @@ pub struct Opened {
 struct Inner {
     journal: File,
     message: Message,
-    /// An append failed, so the end of the file is unknown; nothing more is appended before it was read again.
-    broken: bool,
+    /// Octets of the file up to the end of the last durable record.
+    durable: u64,
+    /// An append failed: what is behind the durable records is unknown, and cut off before the next append.
+    torn: bool,
 }
 
 impl Queue {
@@ -153,9 +152,7 @@ impl Queue {
     /// `NotFound`, `InvalidData` for a journal without a message, or what the system says.
     pub fn message(&self, id: QueueId) -> io::Result<Arc<Opened>> {
         let mut open = self.lock_open();
-        if let Some(opened) = open.get(&id).and_then(Weak::upgrade)
-            && !opened.lock().broken
-        {
+        if let Some(opened) = open.get(&id).and_then(Weak::upgrade) {
             return Ok(opened);
         }
         open.retain(|_, opened| opened.strong_count() > 0);
@@ -172,7 +169,8 @@ impl Queue {
     fn read_message(&self, id: QueueId) -> io::Result<Opened> {
         let mut journal = self.open_file(&id.journal_name(), OFlags::RDWR | OFlags::APPEND)?;
         let mut bytes = Vec::new();
-        (&mut journal).take(MAX_JOURNAL).read_to_end(&mut bytes)?;
+        // As long as its recipients and the attempts at them make it: a limit here would cut valid records off.
+        journal.read_to_end(&mut bytes)?;
         let decoded = journal::decode(&bytes);
         let message = Message::replay(&decoded.records).ok_or_else(|| {
             io::Error::new(
@@ -190,7 +188,8 @@ impl Queue {
             inner: Mutex::new(Inner {
                 journal,
                 message,
-                broken: false,
+                durable: decoded.valid as u64,
+                torn: false,
             }),
         })
     }
@@ -251,23 +250,28 @@ impl Opened {
     /// Appends a record and makes it durable before it counts.
     ///
     /// # Errors
-    /// What the system says; the record may or may not be there after the next start.
+    /// What the system says; the record may or may not be there after the next start, and may be appended again.
     pub fn append(&self, record: &Record) -> io::Result<()> {
         let mut line = Vec::new();
         journal::encode(record, &mut line)?;
         let mut inner = self.lock();
-        if inner.broken {
-            return Err(io::Error::other("an earlier append to this journal failed"));
+        let Inner {
+            journal,
+            message,
+            durable,
+            torn,
+        } = &mut *inner;
+        // A failed flush is not repeated: the bytes it was about are cut off and written anew.
+        if *torn {
+            journal.set_len(*durable)?;
         }
-        let written = inner
-            .journal
-            .write_all(&line)
-            .and_then(|()| inner.journal.sync_data());
-        match written {
-            Ok(()) => inner.message.apply(record),
-            Err(_) => inner.broken = true,
-        }
-        written
+        *torn = true;
+        journal.write_all(&line)?;
+        journal.sync_data()?;
+        *torn = false;
+        *durable += line.len() as u64;
+        message.apply(record);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -87,22 +87,24 @@ impl Queue {
                 None
             }
             Err(error) => {
-                error!(%id, %error, "a message cannot be read and stays where it is");
+                error!(%id, %error, "a message cannot be read and stays where it is; the next start tries again");
                 None
             }
         }
     }
 
-    /// No crash leaves a journal with a name and without a first record; the disk or a hand did. Nothing is destroyed.
+    /// No crash leaves a journal with a name and without a first record; the disk or a hand did. Nothing is destroyed: the
+    /// body goes first, for a body that stays without its journal is removed at the next start.
     fn set_aside(&self, id: QueueId, reason: &io::Error) {
         error!(%id, %reason, "a damaged message is set aside as .bad; look at it and remove or repair it");
-        for name in [id.journal_name(), id.body_name()] {
+        for name in [id.body_name(), id.journal_name()] {
             let directory = self.directory.as_fd();
             let bad = format!("{name}.bad");
             if let Err(error) =
                 file::rename_noreplace(directory, OsStr::new(&name), directory, OsStr::new(&bad))
             {
-                error!(name, %error, "cannot set it aside");
+                error!(name, %error, "cannot set it aside; it stays until the next start");
+                return;
             }
         }
     }

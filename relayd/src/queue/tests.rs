@@ -196,6 +196,71 @@ fn a_journal_whose_first_record_is_damaged_is_set_aside_and_nothing_is_destroyed
 }
 
 #[test]
+fn a_damaged_message_that_cannot_be_set_aside_keeps_its_body() {
+    let (home, queue) = queue();
+    let id = commit(&queue);
+    fs::write(queue.path().join(id.journal_name()), "damaged").unwrap();
+    let taken = format!("{id}.eml.bad");
+    fs::write(queue.path().join(&taken), "x").unwrap();
+    let queue = reopen(&home, queue);
+    for _ in 0..2 {
+        assert!(queue.recover().unwrap().is_empty());
+        assert_eq!(
+            names(&queue),
+            [id.body_name(), taken.clone(), id.journal_name()]
+        );
+    }
+}
+
+#[test]
+fn a_journal_that_grew_very_long_loses_no_record() {
+    let (_home, queue) = queue();
+    let id = commit(&queue);
+    let path = queue.path().join(id.journal_name());
+    let mut bytes = fs::read(&path).unwrap();
+    // Beyond 64 MiB: ten thousand recipients, a long reply for each at each of their attempts.
+    let mut long = attempted(0, Fate::Delivered);
+    if let Record::Attempted(attempted) = &mut long {
+        attempted.results[0].text = "x".repeat(65 << 20);
+    }
+    journal::encode(&long, &mut bytes).unwrap();
+    journal::encode(&attempted(1, Fate::Failed), &mut bytes).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    let message = queue.message(id).unwrap().snapshot();
+    assert_eq!(message.recipients[1].state, State::Failed);
+    assert_eq!(fs::metadata(&path).unwrap().len(), bytes.len() as u64);
+}
+
+#[test]
+fn a_record_whose_append_failed_is_appended_again_and_counts_once() {
+    let (_home, queue) = queue();
+    let id = commit(&queue);
+    let path = queue.path().join(id.journal_name());
+    let record = attempted(0, Fate::Delivered);
+    let mut left = Vec::new();
+    journal::encode(&record, &mut left).unwrap();
+    left.extend_from_slice(b"torn");
+    let first = fs::read(&path).unwrap();
+    for length in 0..=left.len() {
+        fs::write(&path, &first).unwrap();
+        let opened = queue.read_message(id).unwrap();
+        let read_only = File::open(&path).unwrap();
+        let writable = std::mem::replace(&mut opened.lock().journal, read_only);
+        opened.append(&record).unwrap_err();
+        assert_eq!(opened.snapshot().recipients[0].attempts, 0);
+        fs::write(&path, [first.as_slice(), &left[..length]].concat()).unwrap();
+        opened.lock().journal = writable;
+        opened.append(&record).unwrap();
+        opened.append(&attempted(1, Fate::Failed)).unwrap();
+        let read = queue.read_message(id).unwrap().snapshot();
+        for message in [opened.snapshot(), read] {
+            let attempts = message.recipients.iter().map(|one| one.attempts);
+            assert_eq!(attempts.collect::<Vec<_>>(), [1, 1], "left: {length}");
+        }
+    }
+}
+
+#[test]
 fn a_removed_message_leaves_no_file() {
     let (_home, queue) = queue();
     let id = commit(&queue);

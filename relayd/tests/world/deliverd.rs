@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use daemon::channel::{Answered, Events, Service, serve};
@@ -22,14 +23,17 @@ use tokio::io::AsyncReadExt;
 /// Recipient and message.
 pub(crate) type Inbox = Arc<Mutex<Vec<(String, String)>>>;
 
-/// Ends with its test.
+/// Ends with its test. `full@example.test` is refused when a message is to be brought.
 pub(crate) struct Deliverd {
     pub(crate) inbox: Inbox,
+    /// Messages that were opened and aborted.
+    pub(crate) aborted: Arc<AtomicUsize>,
     _stop: StopSender,
 }
 
 struct Postman {
     inbox: Inbox,
+    aborted: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -39,18 +43,20 @@ struct Bag {
 
 impl Deliverd {
     pub(crate) fn start(socket: &Path) -> Self {
-        let inbox = Inbox::default();
+        let (inbox, aborted) = (Inbox::default(), Arc::default());
         let (sender, stop) = stop::channel();
         let listener = PacketListener::bind(socket).unwrap();
         tokio::spawn(serve(
             listener,
             Arc::new(Postman {
                 inbox: Arc::clone(&inbox),
+                aborted: Arc::clone(&aborted),
             }),
             stop,
         ));
         Self {
             inbox,
+            aborted,
             _stop: sender,
         }
     }
@@ -90,6 +96,9 @@ impl Service<DeliveryEdge> for Postman {
                 message,
                 recipients,
             } => {
+                if recipients.iter().any(|text| text == "full@example.test") {
+                    return Err(Refusal::OverQuota);
+                }
                 peer.lock()
                     .unwrap()
                     .open
@@ -114,7 +123,11 @@ impl Service<DeliveryEdge> for Postman {
                 }
                 DeliveryAnswer::MessageDelivered
             }
-            DeliveryRequest::AbortMessage { .. } => DeliveryAnswer::MessageAborted,
+            DeliveryRequest::AbortMessage { message } => {
+                peer.lock().unwrap().open.remove(&message.0).unwrap();
+                self.aborted.fetch_add(1, Ordering::SeqCst);
+                DeliveryAnswer::MessageAborted
+            }
         }))
     }
 }

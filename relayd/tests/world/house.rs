@@ -67,11 +67,35 @@ impl House {
     }
 
     pub(crate) fn start(&mut self) {
+        self.start_after("");
+    }
+
+    /// As on a disk where no file can grow beyond `octets`, until [`House::make_room`].
+    pub(crate) fn start_without_room(&mut self, octets: u64) {
+        self.start_after(&format!(
+            "trap '' XFSZ; prlimit --pid $$ --fsize={octets}:unlimited || exit; "
+        ));
+    }
+
+    pub(crate) fn make_room(&self) {
+        let pid = self.relayd.as_ref().unwrap().id().to_string();
+        let lifted = Command::new("prlimit")
+            .args(["--pid", &pid, "--fsize=unlimited"])
+            .status()
+            .unwrap();
+        assert!(lifted.success());
+    }
+
+    fn start_after(&mut self, first: &str) {
         let [smtpd, ctl] = &self.listeners;
         let script = "exec 3<&0 4<&1 </dev/null >/dev/null; \
                       LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=smtpd:ctl exec \"$0\" \"$1\"";
         let child = Command::new("/bin/sh")
-            .args(["-c", script, env!("CARGO_BIN_EXE_relayd")])
+            .args([
+                "-c",
+                &format!("{first}{script}"),
+                env!("CARGO_BIN_EXE_relayd"),
+            ])
             .arg(self.home.path().join("config.json"))
             .stdin(Stdio::from(smtpd.try_clone().unwrap()))
             .stdout(Stdio::from(ctl.try_clone().unwrap()))

@@ -8,7 +8,7 @@
 )]
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -24,13 +24,17 @@ use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Call, Refusal};
 use mail::address::Domain;
-use smtp::server::{Config, Role};
+use smtp::server::{Config, Role, Server};
 use smtpd::ask::Ask;
+use smtpd::desk::Desk;
 use smtpd::house::House;
 use smtpd::port::Port;
+use smtpd::session::{End, converse};
 use sys::packet::{PacketListener, stream_pair};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream,
+};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -57,6 +61,12 @@ pub(crate) struct Store {
     pub(crate) kept: Mutex<Vec<Kept>>,
     pub(crate) aborted: Mutex<usize>,
     pub(crate) commit_refusal: Mutex<Option<Refusal>>,
+    /// Closes the stream of a message at once, and finds nothing wrong with that.
+    pub(crate) is_deaf: Mutex<bool>,
+    /// Reads no more of a message than this.
+    pub(crate) max_size: Mutex<Option<u64>>,
+    /// How long a commit takes.
+    pub(crate) commit_time: Mutex<Duration>,
     pub(crate) open_refusal: Mutex<Option<Refusal>>,
 }
 
@@ -74,6 +84,10 @@ struct Open {
 }
 
 impl Store {
+    fn max_size(&self) -> u64 {
+        self.max_size.lock().unwrap().unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn kept(&self) -> Vec<Kept> {
         self.kept.lock().unwrap().clone()
     }
@@ -87,10 +101,15 @@ impl Store {
             return Err(refusal);
         }
         let (ours, theirs) = stream_pair().unwrap();
-        let mut stream = UnixStream::from_std(ours).unwrap();
+        let stream = UnixStream::from_std(ours).unwrap();
+        let stream = Some(stream).filter(|_| !*self.is_deaf.lock().unwrap());
+        let max_size = self.max_size();
         let bytes = tokio::spawn(async move {
             let mut bytes = Vec::new();
-            stream.read_to_end(&mut bytes).await.unwrap();
+            if let Some(stream) = stream {
+                let mut stream = stream.take(max_size.saturating_add(1));
+                stream.read_to_end(&mut bytes).await.unwrap();
+            }
             bytes
         });
         let mut next = opened.next.lock().unwrap();
@@ -125,6 +144,11 @@ impl Store {
         let open = opened.messages.lock().unwrap().remove(&message.0);
         let open = open.ok_or(Refusal::UnknownHandle)?;
         let bytes = open.bytes.await.unwrap();
+        let time = *self.commit_time.lock().unwrap();
+        tokio::time::sleep(time).await;
+        if bytes.len() as u64 > self.max_size() {
+            return Err(Refusal::MessageTooLarge);
+        }
         if bytes.len() as u64 != size {
             return Err(Refusal::SizeMismatch);
         }
@@ -147,6 +171,17 @@ impl Store {
     fn abort(&self, opened: &Opened, message: MessageHandle) {
         opened.messages.lock().unwrap().remove(&message.0);
         *self.aborted.lock().unwrap() += 1;
+    }
+
+    /// Waits until so many messages are kept.
+    pub(crate) async fn keeps(&self, count: usize) {
+        for _ in 0..500 {
+            if self.kept().len() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} kept", self.kept().len());
     }
 
     /// Waits until so many messages were aborted.
@@ -231,6 +266,14 @@ fn resolve(address: &str) -> Result<DeliveryAnswer, Refusal> {
             &["alice@example.org", "bob@example.org"],
             &["carol@far.example"],
         ),
+        "sixty@example.org" | "others@example.org" => {
+            let (name, _) = address.split_once('@').unwrap();
+            let remote = (0..60).map(|n| format!("{name}{n}@far.example")).collect();
+            Ok(DeliveryAnswer::RecipientResolved {
+                local: Vec::new(),
+                remote,
+            })
+        }
         "away@example.org" => here(&[], &["carol@far.example"]),
         "nobody@example.org" => here(&[], &[]),
         "full@example.org" => Err(Refusal::OverQuota),
@@ -384,8 +427,25 @@ impl World {
         self.smtpd.stop();
     }
 
-    pub(crate) async fn listen(&mut self, role: Role, begins: Begins) -> SocketAddr {
-        let config = Config {
+    /// A client whose connection holds no more than `octets` that nobody has read.
+    pub(crate) async fn narrow(&self, octets: usize) -> Client<DuplexStream> {
+        let (ours, mut theirs) = tokio::io::duplex(octets);
+        let address = Ipv4Addr::LOCALHOST.into();
+        let (ask, home) = (Arc::clone(&self.house.ask), self.house.home.clone());
+        let server = Server::greet(self.offer(Role::Exchange), address, None);
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            let mut desk = Desk::new(ask, address, home, 1, 100);
+            let end = converse(&mut theirs, server, &mut desk, &stop).await;
+            assert!(matches!(end, Ok(End::Closed)), "{end:?}");
+        });
+        let mut client = Client::new(ours);
+        client.expect("220 mx.example.org").await;
+        client
+    }
+
+    fn offer(&self, role: Role) -> Arc<Config> {
+        Arc::new(Config {
             hostname: self.house.hostname.clone(),
             role,
             max_message_size: 1_000_000,
@@ -396,8 +456,11 @@ impl World {
             cleartext_auth: false,
             command_timeout: Duration::from_secs(10),
             data_timeout: Duration::from_secs(10),
-        };
-        let config = Arc::new(config);
+        })
+    }
+
+    pub(crate) async fn listen(&mut self, role: Role, begins: Begins) -> SocketAddr {
+        let config = self.offer(role);
         let loopback = Arc::clone(&config);
         let port = Port {
             config,

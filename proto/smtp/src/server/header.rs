@@ -195,7 +195,9 @@ impl AuthorWatch {
             return Author::Absent;
         }
         match mailbox_list::parse(&self.value).as_slice() {
-            [Entry::Mailbox(only)] => address(only).map_or(Author::Unclear, Author::One),
+            [Entry::Mailbox(only)] if only.route.is_none() => {
+                address(only).map_or(Author::Unclear, Author::One)
+            }
             _ => Author::Unclear,
         }
     }
@@ -277,6 +279,8 @@ mod tests {
             "From: a@example.org\r\nFrom: b@example.org\r\n\r\n",
             "From: a@example.org, b@example.org\r\n\r\n",
             "From: friends: a@example.org;\r\n\r\n",
+            "From: <a@example.org b@example.org>\r\n\r\n",
+            "From: <@example.com:a@example.org>\r\n\r\n",
             "From: nobody\r\n\r\n",
             "From:\r\n\r\n",
             "hello\r\nFrom: a@example.org\r\n\r\n",
