@@ -18,7 +18,7 @@ async fn run(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
     let output = match Command::new(program).args(arguments).output().await {
         Ok(output) => output,
         Err(error) => {
-            println!("skipped: {program}: {error}");
+            println!("SKIPPED: {program}: {error}");
             return None;
         }
     };

@@ -243,7 +243,7 @@ impl Program {
             .stderr(Stdio::null())
             .spawn();
         child
-            .inspect_err(|error| eprintln!("skipped: {path}: {error}"))
+            .inspect_err(|error| eprintln!("SKIPPED: {path}: {error}"))
             .ok()
             .map(Self)
     }

@@ -324,7 +324,7 @@ fn every_daemon_gets_its_sockets_user_and_credentials_and_nothing_else() {
 #[test]
 fn as_root_a_daemon_sees_only_what_it_was_promised() {
     if !is_root() {
-        eprintln!("skipped: needs root");
+        eprintln!("SKIPPED: needs root");
         return;
     }
     let world = World::started(0);
@@ -600,7 +600,7 @@ fn is_running(pid: &str) -> bool {
 #[test]
 fn as_root_the_programs_may_lie_where_nobody_can_go() {
     if !is_root() {
-        eprintln!("skipped: needs root");
+        eprintln!("SKIPPED: needs root");
         return;
     }
     let mut world = World::new(0);
@@ -618,7 +618,7 @@ fn as_root_the_programs_may_lie_where_nobody_can_go() {
 #[test]
 fn as_root_a_plan_that_makes_a_daemon_root_is_refused() {
     if !is_root() {
-        eprintln!("skipped: needs root");
+        eprintln!("SKIPPED: needs root");
         return;
     }
     let mut world = World::new(0);
@@ -636,7 +636,7 @@ fn as_nobody_a_low_port_is_refused_with_advice() {
     if fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .is_ok_and(|start| start.trim() == "0")
     {
-        eprintln!("skipped: this machine lets everybody bind low ports");
+        eprintln!("SKIPPED: this machine lets everybody bind low ports");
         return;
     }
     let mut world = World::new(uid);

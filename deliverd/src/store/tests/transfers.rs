@@ -306,7 +306,7 @@ fn a_file_with_as_many_names_as_the_file_system_allows_is_copied_byte_by_byte() 
     let full = (0..70_000)
         .any(|number| std::fs::hard_link(&file, names.join(number.to_string())).is_err());
     if !full {
-        println!("skipped: this file system allows more than 70,000 names of a file");
+        println!("SKIPPED: this file system allows more than 70,000 names of a file");
         return;
     }
     let transfer = world
