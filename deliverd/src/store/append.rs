@@ -1,18 +1,25 @@
-//! How messages come into a mailbox: linked under a new UID, flushed together with what others linked meanwhile, then shown.
+//! How messages come into a mailbox.
 //!
-//! 1. [`Mailbox::link`], under the mailbox's lock: a UID is taken and the finished, flushed file gets its final name.
-//! 2. [`Mailbox::flush`], outside of it: whoever comes first flushes the directories for all that is pending (group commit).
-//! 3. Only then the messages are shown, in the order of their UIDs, and their bringers may acknowledge them.
+//! A message the journal carries:
+//! 1. [`Mailbox::promise`], under the mailbox's lock: it gets a UID and a record in the journal.
+//! 2. The journal is committed, with no lock held: one flush for everyone who waits.
+//! 3. [`Mailbox::publish`]: under the lock, all messages whose records are on disk by now get their names and are shown, in the
+//!    order of their UIDs. Whoever comes first does it for the others.
+//!
+//! A message whose bytes are on disk already ([`Mailbox::link_all`]; large ones, and copies): the names are linked and their
+//! directories flushed under the lock, then it is shown.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ipc::Refusal;
 use ipc::snapshot::Record;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::disk::Dir;
+use super::incoming::Sealed;
+use super::journal::{Event, Permit};
 use super::mailbox::{Mailbox, State};
 use super::message_file::{self, MAX_UID};
 use crate::fault::OrFault;
@@ -36,201 +43,277 @@ pub(super) struct Placing<'a> {
     pub(super) message: NewMessage,
 }
 
+/// A message that has a UID and no file yet.
+pub(super) struct Pending {
+    pub(super) record: Record,
+    /// Its record in the journal.
+    sequence: u64,
+    file: Arc<Sealed>,
+}
+
+/// What [`Mailbox::promise`] has given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Promise {
+    pub(super) uid: u32,
+    /// The record in the journal that has to be committed.
+    pub(super) sequence: u64,
+    reading: u64,
+}
+
 impl Mailbox {
-    /// Gives the file `name` in `from`, whose bytes are flushed, a UID and a name in this mailbox. Shown after [`Mailbox::flush`].
-    pub(crate) fn link(
+    /// Gives the message in `file`, which is number `body` in the journal, a UID. Shown by [`Mailbox::publish`].
+    pub(super) fn promise(
         self: &Arc<Self>,
-        from: &Dir,
-        name: &str,
+        permit: &Permit,
+        body: u64,
+        file: &Arc<Sealed>,
         message: &NewMessage,
-    ) -> Result<u32, Refusal> {
-        let placing = Placing {
-            from,
-            name: name.to_owned(),
-            message: message.clone(),
-        };
-        let uids = self.with(|state| self.link_all(state, &[placing]))?;
-        uids.first().copied().ok_or(Refusal::StorageFault)
+    ) -> Result<Promise, Refusal> {
+        self.with(|state| {
+            let keywords = state.keyword_bits(&message.keywords)?;
+            let Some(record) = state.next_record(message, keywords) else {
+                error!(mailbox = self.path(), "the mailbox has no UID left");
+                return Err(Refusal::StorageFault);
+            };
+            let sequence = permit.tell(&Event::Added {
+                place: self.place(state),
+                uid: record.uid,
+                body,
+                flags: message.flags,
+                keywords: message.keywords.clone(),
+            })?;
+            state.bytes += record.size;
+            state.promised += 1;
+            state.pending.push_back(Pending {
+                record,
+                sequence,
+                file: Arc::clone(file),
+            });
+            Ok(Promise {
+                uid: record.uid,
+                sequence,
+                reading: state.reading,
+            })
+        })
     }
 
-    /// [`Mailbox::link`] for many, all or nothing; gives their UIDs in the same order.
+    /// Gives everything the journal has on disk its name and shows it, and tells what became of one of the messages.
+    pub(super) fn publish(
+        self: &Arc<Self>,
+        permit: &Permit,
+        promise: Promise,
+    ) -> Result<(), Refusal> {
+        self.with(|state| {
+            self.publish_all(state);
+            if state.reading != promise.reading {
+                // Somebody's panic made us read the mailbox anew in between.
+                return Err(Refusal::StorageFault);
+            }
+            state.promised -= 1;
+            match state.failed.remove(&promise.uid) {
+                None => Ok(()),
+                Some(refusal) => self.cancel(state, permit, promise.uid).and(Err(refusal)),
+            }
+        })
+    }
+
+    /// Takes back a promise whose bringer will be refused.
+    pub(super) fn withdraw(self: &Arc<Self>, permit: &Permit, promise: Promise) {
+        let withdrawn = self.with(|state| {
+            let is_ours = |pending: &Pending| pending.record.uid == promise.uid;
+            if state.reading != promise.reading {
+                return Ok(());
+            }
+            state.promised -= 1;
+            state.failed.remove(&promise.uid);
+            // If others have made it public, it is a message its sender will bring again.
+            let Some(at) = state.pending.iter().position(is_ours) else {
+                return Ok(());
+            };
+            self.cancel(state, permit, promise.uid)?;
+            if let Some(pending) = state.pending.remove(at) {
+                state.bytes -= pending.record.size;
+            }
+            Ok(())
+        });
+        if let Err(refusal) = withdrawn {
+            error!(%refusal, "a message that was not acknowledged could not be taken back");
+        }
+    }
+
+    /// Says in the journal that a UID is no message. Nothing is lost if that does not get to disk.
+    fn cancel(&self, state: &State, permit: &Permit, uid: u32) -> Result<(), Refusal> {
+        let place = self.place(state);
+        let uids = vec![(uid, uid)];
+        permit.tell(&Event::Removed { place, uids }).map(|_| ())
+    }
+
+    fn publish_all(self: &Arc<Self>, state: &mut State) {
+        let outcomes = self.shared.journal.outcomes();
+        let mut shown = Vec::new();
+        while let Some(front) = state.pending.front() {
+            let Some(outcome) = outcomes.of(front.sequence) else {
+                break;
+            };
+            let Some(pending) = state.pending.pop_front() else {
+                break;
+            };
+            let Pending { record, file, .. } = pending;
+            match outcome.and_then(|()| self.name(state, &record, &file)) {
+                Ok(()) => {
+                    if record.keywords != 0 {
+                        state
+                            .stale_keywords
+                            .insert(message_file::shard_of(record.uid));
+                        self.list(state);
+                    }
+                    shown.push(record);
+                }
+                Err(refusal) => {
+                    state.bytes -= record.size;
+                    state.failed.insert(record.uid, refusal);
+                }
+            }
+        }
+        state.show(&shown);
+    }
+
+    /// Gives a message the journal has on disk its name.
+    fn name(&self, state: &mut State, record: &Record, file: &Sealed) -> Result<(), Refusal> {
+        let (from, source) = file.place();
+        let placing = Placing {
+            from,
+            name: source.to_owned(),
+            message: NewMessage {
+                internal_date: record.internal_date,
+                ..NewMessage::default()
+            },
+        };
+        let dir = self.make_shard(state, message_file::shard_of(record.uid))?;
+        let name = message_file::file_name(record.uid, record.flags);
+        let mut linked = self.link_one(&placing, &dir, &name);
+        if fails_with(&linked, ErrorKind::AlreadyExists) {
+            // Somebody made a file of that name by hand. It keeps its bytes and gets a UID of its own at the next look.
+            let aside = message_file::aside(&name);
+            warn!(
+                mailbox = self.path(),
+                file = name,
+                "a file made by hand has the name of a new message and is renamed"
+            );
+            linked = dir
+                .rename(&name, &dir, &aside)
+                .and_then(|()| self.link_one(&placing, &dir, &name));
+        }
+        linked.or_fault("link a message")
+    }
+
+    /// Waits until nothing is pending, and shows it. Under the lock, which no one who commits needs.
+    pub(super) fn drain(self: &Arc<Self>, state: &mut State) {
+        if let Some(last) = state.pending.back() {
+            // What became of each record, its bringer is told.
+            let _ = self.shared.journal.commit(last.sequence);
+            self.publish_all(state);
+        }
+    }
+
+    /// Gives files whose bytes are on disk a UID and a name in this mailbox, all or nothing, durably; gives their UIDs in the same
+    /// order.
     pub(super) fn link_all(
-        &self,
+        self: &Arc<Self>,
         state: &mut State,
         files: &[Placing<'_>],
     ) -> Result<Vec<u32>, Refusal> {
-        let names = files
-            .iter()
-            .map(|file| state.keyword_bits(&file.message.keywords));
-        let keywords = names.collect::<Result<Vec<u64>, Refusal>>()?;
-        let first = state.pending.len();
-        for (file, keywords) in files.iter().zip(keywords) {
-            let record = state.next_record(&file.message, keywords);
-            state.pending.extend(record);
+        if self.shared.journal.is_closed() {
+            // The disk does not keep what is written to it.
+            return Err(Refusal::StorageFault);
+        }
+        self.drain(state);
+        let mut records = Vec::with_capacity(files.len());
+        for file in files {
+            let keywords = state.keyword_bits(&file.message.keywords)?;
+            records.extend(state.next_record(&file.message, keywords));
+        }
+        if records.len() != files.len() {
+            error!(mailbox = self.path(), "the mailbox has no UID left");
+            return Err(Refusal::StorageFault);
         }
         let mut linked = Vec::with_capacity(files.len());
-        let done = if state.pending.len() - first == files.len() {
-            self.link_pending(state, first, files, &mut linked)
-        } else {
-            error!(mailbox = self.path(), "the mailbox has no UID left");
-            Err(Refusal::StorageFault)
-        };
-        match done {
-            Ok(()) => Ok(linked.iter().map(|record| record.uid).collect()),
-            Err(refusal) => {
-                state.pending.truncate(first);
-                self.undo(state, &linked);
-                Err(refusal)
-            }
+        let done = self
+            .link_records(state, &mut records, files, &mut linked)
+            .and_then(|()| self.sync_shards(&linked));
+        if let Err(refusal) = done {
+            self.unlink_all(&linked);
+            return Err(refusal);
         }
+        state.bytes += linked.iter().map(|record| record.size).sum::<u64>();
+        state.show(&linked);
+        Ok(linked.iter().map(|record| record.uid).collect())
     }
 
-    /// Links the files as the records from `first` of `pending`.
-    fn link_pending(
+    fn link_records(
         &self,
         state: &mut State,
-        first: usize,
+        records: &mut [Record],
         files: &[Placing<'_>],
         linked: &mut Vec<Record>,
     ) -> Result<(), Refusal> {
         // Keywords first: a line without a message is harmless, a message without its keywords is not what was asked for.
-        let with_keywords = state.pending[first..]
-            .iter()
-            .filter(|record| record.keywords != 0);
-        let shards: BTreeSet<u32> = with_keywords
-            .map(|record| message_file::shard_of(record.uid))
-            .collect();
-        for shard in shards {
-            self.write_keywords(state, shard)?;
-        }
+        self.write_new_keywords(state, records)?;
         let mut open: Option<(u32, Dir)> = None;
-        for (at, file) in (first..).zip(files) {
-            for _ in 0..ATTEMPTS {
-                let record = state.pending[at];
+        let mut attempts = 0;
+        for (at, file) in files.iter().enumerate() {
+            loop {
+                let record = records[at];
                 let shard = message_file::shard_of(record.uid);
                 let dir = match open.take() {
                     Some((known, dir)) if known == shard => dir,
                     _ => self.make_shard(state, shard)?,
                 };
-                let result = self.place(
-                    file,
-                    &dir,
-                    &message_file::file_name(record.uid, record.flags),
-                );
+                let name = message_file::file_name(record.uid, record.flags);
+                let result = self.link_one(file, &dir, &name);
                 open = Some((shard, dir));
-                if fails_with(&result, ErrorKind::AlreadyExists) {
-                    // Somebody made a file of that name by hand.
-                    self.shift(state, at)?;
+                if fails_with(&result, ErrorKind::AlreadyExists) && attempts < ATTEMPTS {
+                    // Somebody made a file of that name by hand: this one and all behind it get UIDs one higher.
+                    attempts += 1;
+                    state.uid_next += 1;
+                    for record in &mut records[at..] {
+                        record.uid += 1;
+                    }
+                    self.write_new_keywords(state, &records[at..])?;
                     continue;
                 }
                 result.or_fault("link a message")?;
-                state.bytes += record.size;
                 linked.push(record);
                 break;
             }
         }
-        if linked.len() == files.len() {
-            Ok(())
-        } else {
-            Err(Refusal::StorageFault)
-        }
+        Ok(())
+    }
+
+    fn write_new_keywords(&self, state: &State, records: &[Record]) -> Result<(), Refusal> {
+        let shards: BTreeSet<u32> = records
+            .iter()
+            .filter(|record| record.keywords != 0)
+            .map(|record| message_file::shard_of(record.uid))
+            .collect();
+        shards
+            .into_iter()
+            .try_for_each(|shard| self.write_keywords(state, shard, records))
     }
 
     /// Gives a file one more name, or a copy of it where the file system allows it no more names (65,000 on ext4).
-    fn place(&self, file: &Placing<'_>, to: &Dir, name: &str) -> io::Result<()> {
+    fn link_one(&self, file: &Placing<'_>, to: &Dir, name: &str) -> io::Result<()> {
         let linked = file.from.link(&file.name, to, name);
         if !fails_with(&linked, ErrorKind::TooManyLinks) {
             return linked;
         }
-        self.nursery
+        self.shared
+            .nursery
             .copy_to(file.from, &file.name, file.message.internal_date, to, name)
     }
 
-    /// Gives the pending record at `at` and all behind it UIDs one higher.
-    fn shift(&self, state: &mut State, at: usize) -> Result<(), Refusal> {
-        state.uid_next += 1;
-        let mut shards = BTreeSet::new();
-        for record in &mut state.pending[at..] {
-            record.uid += 1;
-            if record.keywords != 0 {
-                shards.insert(message_file::shard_of(record.uid));
-            }
-        }
-        shards
-            .into_iter()
-            .try_for_each(|shard| self.write_keywords(state, shard))
-    }
-
-    /// Makes the names of `uids` durable and shows the messages.
-    pub(crate) fn flush(self: &Arc<Self>, uids: &[u32]) -> Result<(), Refusal> {
-        let flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = self.with(|state| {
-            let is_pending = |uid: &u32| {
-                state
-                    .pending
-                    .binary_search_by_key(uid, |record| record.uid)
-                    .is_ok()
-            };
-            Ok(uids.iter().any(is_pending))
-        })?;
-        if waits {
-            self.flush_pending(&flushing)?;
-        }
-        self.with(|state| state.outcome(uids))
-    }
-
-    /// [`Mailbox::flush`] for who holds both locks already.
-    pub(super) fn flush_locked(
-        &self,
-        state: &mut State,
-        flushing: &MutexGuard<'_, ()>,
-        uids: &[u32],
-    ) -> Result<(), Refusal> {
-        let batch = state.pending.clone();
-        let flushed = self.sync_all(&batch);
-        self.conclude(state, flushing, &batch, &flushed);
-        state.outcome(uids)
-    }
-
-    /// Takes back what [`Mailbox::link`] did, for messages that will not be flushed.
-    pub(crate) fn unlink_pending(self: &Arc<Self>, uids: &[u32]) {
-        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let undone = self.with(|state| {
-            let uids: BTreeSet<u32> = uids.iter().copied().collect();
-            let records: Vec<Record> = state
-                .pending
-                .iter()
-                .filter(|record| uids.contains(&record.uid))
-                .copied()
-                .collect();
-            self.undo(state, &records);
-            // A flush somebody else led may have shown or failed them already; either way their bringer is told an error.
-            state.failed.retain(|uid, _| !uids.contains(uid));
-            Ok(())
-        });
-        if let Err(refusal) = undone {
-            error!(%refusal, "a message that was not acknowledged could not be taken back");
-        }
-    }
-
-    /// Flushes the directories of everything pending and shows it. The lock makes sure that one batch follows the other.
-    pub(super) fn flush_pending(
-        self: &Arc<Self>,
-        flushing: &MutexGuard<'_, ()>,
-    ) -> Result<(), Refusal> {
-        let Some(batch) = self.pending()? else {
-            return Ok(());
-        };
-        let flushed = self.sync_all(&batch);
-        self.with(|state| {
-            self.conclude(state, flushing, &batch, &flushed);
-            Ok(())
-        })
-    }
-
-    /// Flushes the directories of a batch.
-    fn sync_all(&self, batch: &[Record]) -> Result<(), Refusal> {
-        let shards: BTreeSet<u32> = batch
+    fn sync_shards(&self, records: &[Record]) -> Result<(), Refusal> {
+        let shards: BTreeSet<u32> = records
             .iter()
             .map(|record| message_file::shard_of(record.uid))
             .collect();
@@ -240,35 +323,7 @@ impl Mailbox {
             .or_fault("flush a shard")
     }
 
-    /// Shows a batch that was flushed. A failed flush is final: what it should have made durable is removed and its bringers
-    /// are told.
-    fn conclude(
-        &self,
-        state: &mut State,
-        _flushing: &MutexGuard<'_, ()>,
-        batch: &[Record],
-        flushed: &Result<(), Refusal>,
-    ) {
-        match flushed {
-            Ok(()) => state.show(batch),
-            Err(refusal) => {
-                self.undo(state, batch);
-                state
-                    .failed
-                    .extend(batch.iter().map(|record| (record.uid, refusal.clone())));
-            }
-        }
-    }
-
-    /// What is pending; does not load a mailbox that is not in memory, since nothing can be pending there.
-    fn pending(self: &Arc<Self>) -> Result<Option<Vec<Record>>, Refusal> {
-        if !self.is_loaded() {
-            return Ok(None);
-        }
-        self.with(|state| Ok((!state.pending.is_empty()).then(|| state.pending.clone())))
-    }
-
-    fn undo(&self, state: &mut State, records: &[Record]) {
+    fn unlink_all(&self, records: &[Record]) {
         for record in records {
             let name = message_file::file_name(record.uid, record.flags);
             let unlinked = self
@@ -277,10 +332,7 @@ impl Mailbox {
             if let Err(error) = unlinked {
                 error!(%error, uid = record.uid, "a message that was not acknowledged could not be removed");
             }
-            state.bytes -= record.size;
         }
-        let undone: BTreeSet<u32> = records.iter().map(|record| record.uid).collect();
-        state.pending.retain(|record| !undone.contains(&record.uid));
     }
 }
 
@@ -309,23 +361,16 @@ impl State {
         })
     }
 
-    /// What became of messages that were flushed.
-    fn outcome(&mut self, uids: &[u32]) -> Result<(), Refusal> {
-        let failures: Vec<Refusal> = uids
-            .iter()
-            .filter_map(|uid| self.failed.remove(uid))
-            .collect();
-        failures.into_iter().next().map_or(Ok(()), Err)
-    }
-
-    /// Moves the front of `pending` to `records` and tells everyone.
+    /// Adds new messages and tells everyone.
     fn show(&mut self, batch: &[Record]) {
+        if batch.is_empty() {
+            return;
+        }
         let modseq = self.next_modseq();
         let shown: Vec<Record> = batch
             .iter()
             .map(|record| Record { modseq, ..*record })
             .collect();
-        self.pending.drain(..batch.len().min(self.pending.len()));
         self.records.extend_from_slice(&shown);
         self.feed.added(&shown);
     }

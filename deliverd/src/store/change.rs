@@ -1,6 +1,9 @@
-//! Flags, keywords and removal: a flag is a rename, a removal an unlink, and nothing is told before it is flushed.
+//! Flags, keywords and removal: in the journal first, then told; the files follow.
+//!
+//! The first files are renamed at once and removed ones are unlinked at once, all without flushing; a large number of renames is
+//! left to the chores, and keyword files to the moment when the journal is emptied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipc::Refusal;
@@ -9,6 +12,7 @@ use ipc::snapshot::{Record, flag};
 
 use super::disk::Dir;
 use super::feed;
+use super::journal::{Change, Event, Permit};
 use super::mailbox::{Mailbox, State, is_not_found};
 use super::message_file;
 use crate::fault::OrFault;
@@ -22,7 +26,17 @@ pub(crate) struct FlagOrder {
 }
 
 /// Messages changed under one hold of the lock, so that a STORE over a large mailbox does not keep deliveries waiting.
-const PIECE: usize = 5000;
+const PIECE: usize = 20_000;
+/// Files renamed before a change is told.
+const RENAMED_AT_ONCE: usize = 64;
+/// Files renamed under one hold of the lock.
+const RENAMED_TOGETHER: usize = 500;
+/// Bytes of an event beside its changes or ranges: the mailbox, and the names of its keywords.
+const EVENT: usize = 8 * 1024;
+/// Bytes in an event for a message that changes, at most.
+const ENTRY: usize = 24;
+/// Bytes in an event for a range of UIDs, at most.
+const RANGE: usize = 10;
 
 impl Mailbox {
     /// The messages `uids` in pieces that are small enough for one [`Mailbox::store_flags`].
@@ -42,164 +56,232 @@ impl Mailbox {
         uids: &UidRanges,
         order: &FlagOrder,
     ) -> Result<(), Refusal> {
+        self.pieces(uids)?
+            .iter()
+            .try_for_each(|piece| self.store_piece(piece, order))
+    }
+
+    fn store_piece(self: &Arc<Self>, uids: &UidRanges, order: &FlagOrder) -> Result<(), Refusal> {
+        let messages = feed::count(uids).min(PIECE);
+        let permit = self.shared.journal.admit(1, EVENT + messages * ENTRY)?;
         self.with(|state| {
             let bits = match order.change {
                 FlagChange::Remove => state.keywords.known_bits(&order.keywords),
                 FlagChange::Add | FlagChange::Replace => state.keyword_bits(&order.keywords)?,
             };
-            let uids: Vec<u32> = feed::members(&state.records, uids)
-                .iter()
-                .map(|at| state.records[*at].uid)
+            let changed: Vec<(usize, u8, u64)> = feed::members(&state.records, uids)
+                .into_iter()
+                .map(|at| {
+                    let (flags, keywords) = apply(order, bits, &state.records[at]);
+                    (at, flags, keywords)
+                })
+                .filter(|(at, flags, keywords)| {
+                    let record = &state.records[*at];
+                    (*flags, *keywords) != (record.flags, record.keywords)
+                })
                 .collect();
-            let mut changed = Changed::default();
-            let done = self.rename_all(
-                state,
-                &uids,
-                |record| apply(order, bits, record),
-                &mut changed,
-            );
-            // What was done before a fault is done: it is flushed and told like the rest.
-            let flushed = self.flush_changes(state, &changed);
-            let modseq = state.next_modseq();
-            let mut records = Vec::with_capacity(changed.uids.len());
-            for uid in &changed.uids {
-                if let Some(at) = state.position(*uid) {
-                    state.records[at].modseq = modseq;
-                    records.push(state.records[at]);
-                }
+            if changed.is_empty() {
+                return Ok(());
             }
-            state.feed.changed(&records);
-            done.and(flushed)
+            let sequence = permit.tell(&Event::Changed {
+                place: self.place(state),
+                keywords: state.keywords.names().to_vec(),
+                changes: changes(state, &changed),
+            })?;
+            self.shared.journal.commit(sequence)?;
+            self.change(state, &changed);
+            Ok(())
         })
     }
 
-    fn rename_all(
-        &self,
-        state: &mut State,
-        uids: &[u32],
-        change: impl Fn(&Record) -> (u8, u64),
-        changed: &mut Changed,
-    ) -> Result<(), Refusal> {
-        let mut open: Option<(u32, Dir)> = None;
-        for &uid in uids {
-            let Some(mut record) = state.record(uid) else {
-                continue;
-            };
-            let (mut flags, mut keywords) = change(&record);
-            if (flags, keywords) == (record.flags, record.keywords) {
-                continue;
+    /// Makes in memory, and in some of the names, what the journal has on disk.
+    fn change(self: &Arc<Self>, state: &mut State, changed: &[(usize, u8, u64)]) {
+        let modseq = state.next_modseq();
+        let mut records = Vec::with_capacity(changed.len());
+        for (at, flags, keywords) in changed {
+            let record = &mut state.records[*at];
+            let uid = record.uid;
+            if record.keywords != *keywords {
+                state.stale_keywords.insert(message_file::shard_of(uid));
             }
-            let shard = message_file::shard_of(uid);
-            if flags != record.flags {
-                if open.as_ref().is_none_or(|(known, _)| *known != shard) {
-                    open = Some((shard, self.shard(shard).or_fault("open a shard")?));
+            if record.flags != *flags {
+                let in_name = *state.late.entry(uid).or_insert(record.flags);
+                if in_name == *flags {
+                    state.late.remove(&uid);
                 }
-                let Some((_, dir)) = &open else { continue };
-                let mut renamed = rename(dir, &record, flags);
-                if is_not_found(&renamed) {
-                    let Some(found) = self.find_again(state, dir, uid)? else {
-                        continue;
-                    };
-                    record = found;
-                    (flags, keywords) = change(&record);
-                    renamed = rename(dir, &record, flags);
-                }
-                renamed.or_fault("rename a message")?;
-                changed.names.insert(shard);
             }
-            if keywords != record.keywords {
-                changed.keywords.insert(shard);
-            }
-            if let Some(at) = state.position(uid) {
-                state.records[at].flags = flags;
-                state.records[at].keywords = keywords;
-                changed.uids.push(uid);
-            }
+            record.flags = *flags;
+            record.keywords = *keywords;
+            record.modseq = modseq;
+            records.push(*record);
         }
-        Ok(())
+        state.feed.changed(&records);
+        self.list(state);
+        // The fault is logged; the names are tried again when the journal is emptied.
+        let _ = self.rename_late(state, RENAMED_AT_ONCE);
+        if !state.late.is_empty() {
+            self.shared.rename_soon(Arc::clone(self));
+        }
     }
 
-    fn flush_changes(&self, state: &State, changed: &Changed) -> Result<(), Refusal> {
-        for shard in &changed.keywords {
-            self.write_keywords(state, *shard)?;
+    /// Renames some of the files that wait for it.
+    pub(super) fn rename_some(self: &Arc<Self>) {
+        let is_done = self.with(|state| {
+            self.rename_late(state, RENAMED_TOGETHER)?;
+            Ok(state.late.is_empty())
+        });
+        // After a fault the rest waits until the journal is emptied.
+        if is_done == Ok(false) {
+            self.shared.rename_soon(Arc::clone(self));
         }
-        for shard in &changed.names {
-            self.shard(*shard)
-                .and_then(|dir| dir.sync())
-                .or_fault("flush a shard")?;
+    }
+
+    /// Renames up to `limit` of the files whose names are behind their records.
+    pub(super) fn rename_late(&self, state: &mut State, limit: usize) -> Result<(), Refusal> {
+        let late: Vec<u32> = state.late.keys().take(limit).copied().collect();
+        let mut open: Option<(u32, Dir)> = None;
+        for uid in late {
+            let (Some(name), Some(record)) = (state.file_name(uid), state.record(uid)) else {
+                state.late.remove(&uid);
+                continue;
+            };
+            let shard = message_file::shard_of(uid);
+            if open.as_ref().is_none_or(|(known, _)| *known != shard) {
+                open = Some((shard, self.shard(shard).or_fault("open a shard")?));
+            }
+            let Some((_, dir)) = &open else { continue };
+            let renamed = dir.rename(&name, dir, &message_file::file_name(uid, record.flags));
+            if is_not_found(&renamed) {
+                // Renamed or removed by hand: that counts.
+                self.find_again(state, dir, uid)?;
+            } else {
+                renamed.or_fault("rename a message")?;
+            }
+            state.late.remove(&uid);
         }
         Ok(())
     }
 
     /// Removes messages with `\Deleted`: all, or those among `uids`.
     pub(crate) fn expunge(self: &Arc<Self>, uids: Option<&UidRanges>) -> Result<(), Refusal> {
-        self.with(|state| {
-            let everything = vec![(0, u32::MAX)];
-            let mut positions = feed::members(&state.records, uids.unwrap_or(&everything));
-            positions.retain(|at| state.records[*at].flags & flag::DELETED != 0);
-            self.remove(state, &positions)
-        })
+        let everything = vec![(0, u32::MAX)];
+        let uids = uids.unwrap_or(&everything);
+        loop {
+            let permit = self.shared.journal.admit(1, EVENT + PIECE * RANGE)?;
+            let has_more = self.with(|state| {
+                let mut positions = feed::members(&state.records, uids);
+                positions.retain(|at| state.records[*at].flags & flag::DELETED != 0);
+                let has_more = positions.len() > PIECE;
+                positions.truncate(PIECE);
+                self.remove(state, &permit, &positions)?;
+                Ok(has_more)
+            })?;
+            if !has_more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Those of `uids` that are there, and room in the journal for their removal by [`Mailbox::remove_uids`].
+    pub(super) fn admit_removal(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+    ) -> Result<(UidRanges, Permit), Refusal> {
+        let uids = self.with(|state| {
+            let members = feed::members(&state.records, uids).into_iter();
+            Ok(members
+                .map(|at| state.records[at].uid)
+                .collect::<Vec<u32>>())
+        })?;
+        let ranges = feed::ranges(&uids);
+        // At worst every other one of them is gone by the time they are removed.
+        let messages = uids.len();
+        let events = 1 + messages / PIECE;
+        let permit = self
+            .shared
+            .journal
+            .admit(events, events * EVENT + messages * RANGE)?;
+        Ok((ranges, permit))
     }
 
     /// Removes the messages `uids`, ascending, whatever their flags (the second half of MOVE).
-    pub(super) fn remove_uids(&self, state: &mut State, uids: &[u32]) -> Result<(), Refusal> {
+    pub(super) fn remove_uids(
+        self: &Arc<Self>,
+        state: &mut State,
+        permit: &Permit,
+        uids: &[u32],
+    ) -> Result<(), Refusal> {
         let positions: Vec<usize> = uids.iter().filter_map(|uid| state.position(*uid)).collect();
-        self.remove(state, &positions)
+        self.remove(state, permit, &positions)
     }
 
     /// Removes the messages at `positions`, ascending.
-    fn remove(&self, state: &mut State, positions: &[usize]) -> Result<(), Refusal> {
+    fn remove(
+        self: &Arc<Self>,
+        state: &mut State,
+        permit: &Permit,
+        positions: &[usize],
+    ) -> Result<(), Refusal> {
         let Some(highest) = positions.last().map(|at| state.records[*at].uid) else {
             return Ok(());
         };
-        // Invariant: status.json's UIDNEXT is above every UID whose file was ever removed, so none of them returns.
-        if highest >= state.status.uid_next {
-            self.write_status(state)?;
+        let uids: Vec<u32> = positions.iter().map(|at| state.records[*at].uid).collect();
+        for uids in feed::ranges(&uids).chunks(PIECE) {
+            let sequence = permit.tell(&Event::Removed {
+                place: self.place(state),
+                uids: uids.to_vec(),
+            })?;
+            self.shared.journal.commit(sequence)?;
         }
-        let mut by_shard: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        state.removed = state.removed.max(highest);
+        self.list(state);
+        let mut by_shard: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for at in positions {
+            let uid = state.records[*at].uid;
             by_shard
-                .entry(message_file::shard_of(state.records[*at].uid))
+                .entry(message_file::shard_of(uid))
                 .or_default()
-                .push(*at);
+                .push(uid);
         }
-        let mut removed = Vec::with_capacity(positions.len());
-        let done = by_shard.iter().try_for_each(|(shard, positions)| {
-            self.remove_in(state, *shard, positions, &mut removed)
-        });
-        state.forget(&removed);
+        // The messages are gone, whether or not all of their files go now: the journal removes them at the next start.
+        let done = by_shard
+            .iter()
+            .try_for_each(|(shard, uids)| self.unlink_in(state, *shard, uids));
+        state.forget(positions);
         done
     }
 
-    fn remove_in(
-        &self,
-        state: &State,
-        shard: u32,
-        positions: &[usize],
-        removed: &mut Vec<usize>,
-    ) -> Result<(), Refusal> {
+    fn unlink_in(&self, state: &State, shard: u32, uids: &[u32]) -> Result<(), Refusal> {
         let dir = self.shard(shard).or_fault("open a shard")?;
-        for at in positions {
-            let record = state.records[*at];
-            let mut gone = dir.unlink(&message_file::file_name(record.uid, record.flags));
+        for uid in uids {
+            let Some(name) = state.file_name(*uid) else {
+                continue;
+            };
+            let mut gone = dir.unlink(&name);
             if is_not_found(&gone) {
-                gone = unlink_by_uid(&dir, record.uid);
+                gone = unlink_by_uid(&dir, *uid);
             }
             gone.or_fault("remove a message")?;
-            removed.push(*at);
         }
-        dir.sync().or_fault("flush a shard")
+        Ok(())
     }
 }
 
-/// What a change has touched so far.
-#[derive(Default)]
-struct Changed {
-    uids: Vec<u32>,
-    /// Shards with renamed files.
-    names: BTreeSet<u32>,
-    /// Shards whose keyword file is out of date.
-    keywords: BTreeSet<u32>,
+/// Changes as the journal says them: neighbours that end up alike together.
+fn changes(state: &State, changed: &[(usize, u8, u64)]) -> Vec<Change> {
+    let mut groups: BTreeMap<(u8, u64), Vec<u32>> = BTreeMap::new();
+    for (at, flags, keywords) in changed {
+        groups
+            .entry((*flags, *keywords))
+            .or_default()
+            .push(state.records[*at].uid);
+    }
+    let groups = groups.into_iter().map(|((flags, keywords), uids)| Change {
+        uids: feed::ranges(&uids),
+        flags,
+        keywords,
+    });
+    groups.collect()
 }
 
 fn apply(order: &FlagOrder, bits: u64, record: &Record) -> (u8, u64) {
@@ -209,17 +291,6 @@ fn apply(order: &FlagOrder, bits: u64, record: &Record) -> (u8, u64) {
         FlagChange::Remove => (record.flags & !wanted, record.keywords & !bits),
         FlagChange::Replace => (wanted, bits),
     }
-}
-
-fn rename(dir: &Dir, record: &Record, flags: u8) -> std::io::Result<()> {
-    if flags == record.flags {
-        return Ok(());
-    }
-    dir.rename(
-        &message_file::file_name(record.uid, record.flags),
-        dir,
-        &message_file::file_name(record.uid, flags),
-    )
 }
 
 /// Removes a message whose name somebody changed by hand; it is no error if there is none.

@@ -1,21 +1,30 @@
-//! One message into the INBOX of many users: written once per domain, linked for each user, flushed before anyone is told.
+//! One message into mailboxes: into the INBOX of many users, or by APPEND into one. One file per domain, a name for each
+//! mailbox, and everything durable before anyone is told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipc::Refusal;
 
-use super::append::NewMessage;
+use super::append::{NewMessage, Placing, Promise};
 use super::incoming::{Incoming, Sealed};
+use super::journal::Permit;
 use super::mailbox::Mailbox;
 use super::name::MailboxName;
 use super::{Owner, Store};
 use crate::clock;
 
-/// A name a message got, not flushed yet.
-struct Linked {
-    mailbox: Arc<Mailbox>,
-    uid: u32,
+/// Mailboxes that get a message by one use of the journal.
+const RECIPIENTS: usize = 200;
+/// Bytes of an event that gives a message to a mailbox, at most, beside its keywords.
+const EVENT: usize = 1024;
+/// Events for one mailbox: the message is given, and perhaps taken back.
+const EVENTS: usize = 2;
+
+/// A message that a mailbox was promised.
+struct Promised<'a> {
+    mailbox: &'a Arc<Mailbox>,
+    promise: Promise,
 }
 
 impl Store {
@@ -27,22 +36,28 @@ impl Store {
             let inbox = self.user(owner)?.mailbox(&MailboxName::inbox())?;
             inboxes.entry(&owner.domain).or_default().push(inbox);
         }
-        let sealed = message.seal(clock::seconds())?;
-        let mut linked = Vec::with_capacity(owners.len());
-        let mut flushed = link_all(&sealed, inboxes.into_values(), &mut linked);
-        if flushed.is_err() {
-            for Linked { mailbox, uid } in &linked {
-                mailbox.unlink_pending(&[*uid]);
-            }
-        } else {
-            // Each one is tried: an error at one recipient must not leave the others half done.
-            for Linked { mailbox, uid } in &linked {
-                flushed = flushed.and(mailbox.flush(&[*uid]));
-            }
+        let sealed = Arc::new(message.seal(clock::seconds())?);
+        // A file is never shared between domains: a descriptor of it would show the neighbour's bytes.
+        let mut places = Vec::with_capacity(owners.len());
+        for (at, inboxes) in inboxes.into_values().enumerate() {
+            let file = if at == 0 {
+                Arc::clone(&sealed)
+            } else {
+                Arc::new(sealed.duplicate()?)
+            };
+            places.extend(inboxes.into_iter().map(|inbox| (inbox, Arc::clone(&file))));
         }
+        let message = NewMessage {
+            size: sealed.size,
+            internal_date: sealed.internal_date,
+            ..NewMessage::default()
+        };
+        let placed = places
+            .chunks(RECIPIENTS)
+            .try_for_each(|places| self.place(places, &message).map(|_| ()));
         self.trim();
-        flushed?;
-        self.count_stored(linked.len() as u64);
+        placed?;
+        self.count_stored(owners.len() as u64);
         Ok(())
     }
 
@@ -55,39 +70,75 @@ impl Store {
     ) -> Result<(u32, u32), Refusal> {
         let sealed = incoming.seal(message.internal_date)?;
         message.size = sealed.size;
-        let (dir, name) = sealed.place();
-        let uid = mailbox.link(dir, name, &message)?;
-        mailbox.flush(&[uid])?;
-        let status = mailbox.status()?;
+        let placed = self.place(&[(Arc::clone(mailbox), Arc::new(sealed))], &message);
         self.trim();
+        let uid = placed?.first().copied().ok_or(Refusal::StorageFault)?;
         self.count_stored(1);
-        Ok((status.uid_validity, uid))
+        let uid_validity = mailbox.with(|state| Ok(state.status.uid_validity))?;
+        Ok((uid_validity, uid))
+    }
+
+    /// Gives a message a UID and a name in mailboxes, durably. Gives the UIDs.
+    fn place(
+        &self,
+        places: &[(Arc<Mailbox>, Arc<Sealed>)],
+        message: &NewMessage,
+    ) -> Result<Vec<u32>, Refusal> {
+        let Some((_, first)) = places.first() else {
+            return Ok(Vec::new());
+        };
+        let Some(body) = &first.body else {
+            return link(places, message);
+        };
+        let keywords: usize = message.keywords.iter().map(|name| name.len() + 2).sum();
+        let bytes = body.len() + EVENT + places.len() * EVENTS * (EVENT + keywords);
+        let permit = self
+            .shared
+            .journal
+            .admit(1 + EVENTS * places.len(), bytes)?;
+        let number = permit.body(message.internal_date, body);
+        let mut promised = Vec::with_capacity(places.len());
+        for (mailbox, file) in places {
+            match mailbox.promise(&permit, number, file, message) {
+                Ok(promise) => promised.push(Promised { mailbox, promise }),
+                Err(refusal) => {
+                    take_back(&permit, &promised);
+                    return Err(refusal);
+                }
+            }
+        }
+        if let Some(last) = promised.last() {
+            // What became of each record is told when it is published.
+            let _ = self.shared.journal.commit(last.promise.sequence);
+        }
+        // Each one is tried: an error at one recipient must not leave the others half done.
+        let mut uids = Vec::with_capacity(places.len());
+        let mut done = Ok(());
+        for Promised { mailbox, promise } in &promised {
+            done = done.and(mailbox.publish(&permit, *promise));
+            uids.push(promise.uid);
+        }
+        done.map(|()| uids)
     }
 }
 
-fn link_all(
-    sealed: &Sealed,
-    domains: impl Iterator<Item = Vec<Arc<Mailbox>>>,
-    linked: &mut Vec<Linked>,
-) -> Result<(), Refusal> {
-    for (at, inboxes) in domains.enumerate() {
-        // A file is never shared between domains: a descriptor of it would show the neighbour's bytes.
-        let copy = if at == 0 {
-            None
-        } else {
-            Some(sealed.duplicate()?)
-        };
-        let source = copy.as_ref().unwrap_or(sealed);
-        let (dir, name) = source.place();
-        let message = NewMessage {
-            size: source.size,
-            internal_date: source.internal_date,
-            ..NewMessage::default()
-        };
-        for mailbox in inboxes {
-            let uid = mailbox.link(dir, name, &message)?;
-            linked.push(Linked { mailbox, uid });
-        }
+fn take_back(permit: &Permit, promised: &[Promised<'_>]) {
+    for Promised { mailbox, promise } in promised {
+        mailbox.withdraw(permit, *promise);
     }
-    Ok(())
+}
+
+/// Gives a message whose bytes are on disk its names.
+fn link(places: &[(Arc<Mailbox>, Arc<Sealed>)], message: &NewMessage) -> Result<Vec<u32>, Refusal> {
+    let mut uids = Vec::with_capacity(places.len());
+    for (mailbox, file) in places {
+        let (from, name) = file.place();
+        let placing = Placing {
+            from,
+            name: name.to_owned(),
+            message: message.clone(),
+        };
+        uids.extend(mailbox.with(|state| mailbox.link_all(state, &[placing]))?);
+    }
+    Ok(uids)
 }

@@ -11,13 +11,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rustix::fs::{
-    self, AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat,
-    Timespec, Timestamps,
+    self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags,
+    ResolveFlags, Stat, Timespec, Timestamps,
 };
 use rustix::io::Errno;
 
 /// A shard of 1,000 names is about 40 KiB: one `getdents64` with this buffer reads it whole, under the directory's lock.
 const LISTING: usize = 128 * 1024;
+/// Unit in which a file that was not flushed comes to disk.
+const PAGE: usize = 4096;
 /// Small text files of the store (status, keywords, account) are not read beyond this.
 const MAX_SMALL_FILE: u64 = 16 * 1024 * 1024;
 const DIRECTORY: Mode = Mode::RWXU;
@@ -38,6 +40,16 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) is_dir: bool,
     pub(crate) is_file: bool,
+}
+
+/// What a file has of the bytes it should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Likeness {
+    Whole,
+    /// What a power cut leaves of a file that was not flushed: some pages are missing, at the end or in between.
+    Remnant,
+    /// Something else.
+    Other,
 }
 
 impl Dir {
@@ -114,6 +126,71 @@ impl Dir {
             MESSAGE_FILE,
         )?;
         Ok(File::from(file))
+    }
+
+    /// What the file `name` has of these bytes, on disk if it is not being written.
+    pub(crate) fn likeness(&self, name: &str, bytes: &[u8]) -> io::Result<Likeness> {
+        let mut file = self.open_file(name)?;
+        if file.metadata()?.len() > bytes.len() as u64 {
+            return Ok(Likeness::Other);
+        }
+        // Pages in memory may be better than the disk if a flush of them failed once: they are read again.
+        fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        let mut there = Vec::with_capacity(bytes.len());
+        file.read_to_end(&mut there)?;
+        if there == bytes {
+            return Ok(Likeness::Whole);
+        }
+        let mut pages = there.chunks(PAGE).zip(bytes.chunks(PAGE));
+        let is_remnant = pages.all(|(page, original)| {
+            original.starts_with(page) || page.iter().all(|byte| *byte == 0)
+        });
+        Ok(if is_remnant {
+            Likeness::Remnant
+        } else {
+            Likeness::Other
+        })
+    }
+
+    /// Opens a file of the journal; `None` if it is not there.
+    pub(crate) fn open_to_write(&self, name: &str) -> io::Result<Option<File>> {
+        match self.openat(name, OFlags::RDWR, Mode::empty()) {
+            Ok(file) => Ok(Some(File::from(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a file of `size` zeros whose blocks are all written, durably: it is there whole or not at all.
+    pub(crate) fn create_zeros(&self, name: &str, size: u64) -> io::Result<File> {
+        static PIECE: [u8; 64 * 1024] = [0; 64 * 1024];
+        let temporary = format!(".{name}.new");
+        self.remove_if_there(&temporary)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let mut file = File::from(self.openat(&temporary, flags, SMALL_FILE)?);
+        let mut left = size;
+        let filled = loop {
+            let length = PIECE.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if length == 0 {
+                break file.sync_all();
+            }
+            if let Err(error) = file.write_all(&PIECE[..length]) {
+                break Err(error);
+            }
+            left -= length as u64;
+        };
+        if let Err(error) = filled.and_then(|()| self.rename(&temporary, self, name)) {
+            // The first failure is what counts; a leftover temporary file is removed by the next attempt.
+            let _ = self.unlink(&temporary);
+            return Err(error);
+        }
+        self.sync()?;
+        Ok(file)
+    }
+
+    /// Flushes everything written to this file system. A failure is final: it must not be tried again.
+    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
+        Ok(fs::syncfs(&self.0)?)
     }
 
     /// Reads a small file whole; `None` if it is not there.
@@ -236,8 +313,13 @@ impl Dir {
     }
 }
 
-/// Sets a message's INTERNALDATE (its modification time) and flushes bytes and times to disk.
-pub(crate) fn seal(file: &File, date: i64) -> io::Result<()> {
+/// Flushes the bytes of a file whose size does not change. A failure is final: it must not be tried again.
+pub(crate) fn flush_data(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+/// Sets a message's INTERNALDATE, which is its modification time.
+pub(crate) fn set_date(file: &File, date: i64) -> io::Result<()> {
     let time = Timespec {
         tv_sec: date,
         tv_nsec: 0,
@@ -249,7 +331,7 @@ pub(crate) fn seal(file: &File, date: i64) -> io::Result<()> {
             last_modification: time,
         },
     )?;
-    file.sync_all()
+    Ok(())
 }
 
 #[cfg(test)]

@@ -87,6 +87,12 @@ pub(crate) fn ranges(uids: &[u32]) -> UidRanges {
     ranges
 }
 
+/// How many UIDs the ranges name, each range for itself.
+pub(crate) fn count(ranges: &UidRanges) -> usize {
+    let widths = ranges.iter().map(|(a, b)| u64::from(a.abs_diff(*b)) + 1);
+    usize::try_from(widths.sum::<u64>()).unwrap_or(usize::MAX)
+}
+
 /// UID ranges as an asker gave them, brought into order so that one pass over a mailbox finds every member.
 pub(crate) fn sorted(ranges: &UidRanges) -> UidRanges {
     let mut sorted: UidRanges = ranges.iter().map(|&(a, b)| (a.min(b), a.max(b))).collect();

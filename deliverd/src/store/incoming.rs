@@ -1,4 +1,6 @@
 //! A message on its way in: at most 128 KiB of it in memory, the rest in a temporary file of the store.
+//!
+//! A message that fits in memory is made durable by the journal, so its file is not flushed. A larger one is flushed here.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -37,12 +39,14 @@ struct Temporary {
     file: File,
 }
 
-/// A message whose bytes and date are on disk; it can be linked into mailboxes.
+/// A message that is a complete file; it can be linked into mailboxes.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     file: Temporary,
     pub(crate) size: u64,
     pub(crate) internal_date: i64,
+    /// Its bytes, if the file is not flushed and the journal must carry them.
+    pub(crate) body: Option<Arc<[u8]>>,
 }
 
 impl Nursery {
@@ -69,11 +73,24 @@ impl Nursery {
         })
     }
 
-    fn copy(self: &Arc<Self>, source: &mut impl io::Read, date: i64) -> io::Result<Temporary> {
-        let mut copy = self.create()?;
-        io::copy(source, &mut copy.file)?;
-        disk::seal(&copy.file, date)?;
-        Ok(copy)
+    /// A temporary file with these bytes and date, not flushed.
+    fn fill(self: &Arc<Self>, mut source: impl io::Read, date: i64) -> io::Result<Temporary> {
+        let mut made = self.create()?;
+        io::copy(&mut source, &mut made.file)?;
+        disk::set_date(&made.file, date)?;
+        Ok(made)
+    }
+
+    /// Gives `to` a file `new` with these bytes and date, not flushed.
+    pub(super) fn write_to(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        date: i64,
+        to: &Dir,
+        new: &str,
+    ) -> io::Result<()> {
+        let made = self.fill(bytes, date)?;
+        self.dir.link(&made.name, to, new)
     }
 
     /// Gives `to` a file `new` with the bytes of `name` in `from`, which are on disk before it has that name.
@@ -85,7 +102,8 @@ impl Nursery {
         to: &Dir,
         new: &str,
     ) -> io::Result<()> {
-        let copy = self.copy(&mut from.open_file(name)?, date)?;
+        let copy = self.fill(from.open_file(name)?, date)?;
+        copy.file.sync_all()?;
         self.dir.link(&copy.name, to, new)
     }
 
@@ -131,17 +149,27 @@ impl Incoming {
         Ok(())
     }
 
-    /// Puts bytes and date on disk. Blocks. A failed flush is final: the file is removed.
+    /// Whether it is larger than what the journal carries.
+    pub(crate) fn is_large(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Makes it a file with its date. A large one is flushed; that failing is final. Blocks.
     pub(crate) fn seal(mut self, internal_date: i64) -> Result<Sealed, Refusal> {
+        let body = (!self.is_large()).then(|| Arc::from(&self.buffer[..]));
         self.spill()?;
         let Some(file) = self.file else {
             return Err(Refusal::StorageFault);
         };
-        disk::seal(&file.file, internal_date).or_fault("flush a message")?;
+        disk::set_date(&file.file, internal_date).or_fault("date a message")?;
+        if body.is_none() {
+            file.file.sync_all().or_fault("flush a message")?;
+        }
         Ok(Sealed {
             file,
             size: self.written,
             internal_date,
+            body,
         })
     }
 }
@@ -152,16 +180,22 @@ impl Sealed {
         (&self.file.nursery.dir, &self.file.name)
     }
 
-    /// A second file with the same bytes, on disk: files are never shared between domains.
+    /// A second file with the same bytes: files are never shared between domains.
     pub(crate) fn duplicate(&self) -> Result<Self, Refusal> {
-        let mut source = &self.file.file;
-        let copied = source
-            .rewind()
-            .and_then(|()| self.file.nursery.copy(&mut source, self.internal_date));
+        let nursery = &self.file.nursery;
+        let copied = if let Some(body) = &self.body {
+            nursery.fill(&body[..], self.internal_date)
+        } else {
+            let mut source = &self.file.file;
+            source
+                .rewind()
+                .and_then(|()| nursery.fill(source, self.internal_date))
+                .and_then(|copy| copy.file.sync_all().map(|()| copy))
+        };
         Ok(Self {
             file: copied.or_fault("copy a message")?,
-            size: self.size,
-            internal_date: self.internal_date,
+            body: self.body.clone(),
+            ..*self
         })
     }
 }

@@ -1,22 +1,24 @@
 //! One mailbox: its files, and what of them is kept in memory while it is in use.
 //!
-//! Invariant: the files are the truth. Memory is read from them at first use and changed only after they were.
+//! Invariant: files and journal are the truth. Memory is read from the files at first use, and changed only after they or the
+//! journal were.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipc::Refusal;
 use ipc::session::{MailboxStatus, SessionEvent, SpecialUse};
 use ipc::snapshot::{RECORD_LEN, Record, flag};
 use tracing::{error, warn};
 
-use super::cache::Cache;
+use super::append::Pending;
+use super::chores::Shared;
 use super::disk::Dir;
 use super::feed::{Feed, Listener, Selection};
-use super::incoming::Nursery;
+use super::journal::{Journal, Place};
 use super::keywords::{self, Table};
 use super::message_file;
 use super::refresh::Time;
@@ -27,13 +29,9 @@ use crate::fault::OrFault;
 
 /// A mailbox of a user. Cheap while it is not loaded.
 pub(crate) struct Mailbox {
-    pub(super) root: Arc<Dir>,
-    cache: Arc<Cache>,
-    pub(super) nursery: Arc<Nursery>,
+    pub(super) shared: Arc<Shared>,
     /// Directory beneath the root.
     path: String,
-    /// Held by whoever flushes linked messages; always taken before any `slot`, and never two of them.
-    pub(super) flushing: Mutex<()>,
     /// Who needs two of these takes them in the order of [`Mailbox::load_both`].
     slot: Mutex<Slot>,
     /// The cache's clock at the last use.
@@ -63,12 +61,28 @@ pub(super) struct State {
     pub(super) status: Status,
     pub(super) uid_next: u32,
     pub(super) modseq: u64,
-    /// Messages everyone may see, ascending by UID; their names are flushed to disk.
+    /// Messages everyone may see, ascending by UID.
     pub(super) records: Vec<Record>,
-    /// Messages whose names exist but are not flushed yet, ascending, all above `records`.
-    pub(super) pending: Vec<Record>,
-    /// Pending messages whose flush failed, until their bringer was told.
+    /// Messages the journal is about to carry, ascending, all above `records`.
+    pub(super) pending: VecDeque<Pending>,
+    /// Pending messages that could not be kept, until their bringer was told.
     pub(super) failed: HashMap<u32, Refusal>,
+    /// Promises whose bringers were not told yet what became of them.
+    pub(super) promised: usize,
+    /// Flags in the names of files that are not renamed yet: the record knows better.
+    pub(super) late: BTreeMap<u32, u8>,
+    /// Shards whose keyword file is not written yet: the records know better.
+    pub(super) stale_keywords: BTreeSet<u32>,
+    /// The highest UID that was removed.
+    pub(super) removed: u32,
+    /// Whether it is on the list of mailboxes to be tidied.
+    pub(super) is_listed: bool,
+    /// Distinguishes this reading of the files from any other.
+    pub(super) reading: u64,
+    /// Messages below this UID are on disk …
+    settled_below: u32,
+    /// … and those below that UID as soon as that record of the journal is not needed any more.
+    settling: (u32, u64),
     /// Sum of the sizes of `records` and `pending`.
     pub(super) bytes: u64,
     pub(super) keywords: Table,
@@ -94,19 +108,11 @@ pub(crate) struct Selected {
 }
 
 impl Mailbox {
-    /// The mailbox in the directory `path` beneath `root`; nothing is read yet.
-    pub(super) fn new(
-        root: Arc<Dir>,
-        cache: Arc<Cache>,
-        nursery: Arc<Nursery>,
-        path: String,
-    ) -> Arc<Self> {
+    /// The mailbox in the directory `path` beneath the root; nothing is read yet.
+    pub(super) fn new(shared: Arc<Shared>, path: String) -> Arc<Self> {
         Arc::new(Self {
-            root,
-            cache,
-            nursery,
+            shared,
             path,
-            flushing: Mutex::new(()),
             slot: Mutex::new(Slot::Unloaded { totals: None }),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
@@ -125,11 +131,12 @@ impl Mailbox {
     pub(super) fn load(self: &Arc<Self>) -> Result<Loaded<'_>, Refusal> {
         let mut slot = self.lock();
         if matches!(*slot, Slot::Unloaded { .. }) {
-            let state = State::from(Scan::read(&self.dir().or_fault("open a mailbox")?)?);
-            *slot = Slot::Loaded(Box::new(state));
-            self.cache.register(self);
+            let given = self.shared.journal.given();
+            let scan = Scan::read(&self.dir().or_fault("open a mailbox")?)?;
+            *slot = Slot::Loaded(Box::new(State::new(scan, given)));
+            self.shared.cache.register(self);
         }
-        self.cache.touch(self);
+        self.shared.cache.touch(self);
         Ok(Loaded {
             mailbox: self,
             slot,
@@ -164,6 +171,10 @@ impl Mailbox {
                 let mut slot = poisoned.into_inner();
                 if let Slot::Loaded(state) = &mut *slot {
                     state.feed.close(&SessionEvent::Resync);
+                    // What clients were promised goes into the files first, as far as it can be known.
+                    if let Err(refusal) = self.tidy_state(state) {
+                        error!(mailbox = self.path, %refusal, "some flags are as they were before");
+                    }
                     *slot = Slot::Unloaded { totals: None };
                 }
                 slot
@@ -171,6 +182,7 @@ impl Mailbox {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_loaded(&self) -> bool {
         matches!(*self.lock(), Slot::Loaded(_))
     }
@@ -181,11 +193,11 @@ impl Mailbox {
     }
 
     pub(super) fn dir(&self) -> io::Result<Dir> {
-        self.root.dir(&self.path)
+        self.shared.root.dir(&self.path)
     }
 
     pub(super) fn shard(&self, shard: u32) -> io::Result<Dir> {
-        self.root.dir(&format!(
+        self.shared.root.dir(&format!(
             "{}/{}",
             self.path,
             message_file::shard_name(shard)
@@ -206,9 +218,14 @@ impl Mailbox {
         self.shard(shard).or_fault("open a shard")
     }
 
-    /// Writes the keywords of a shard as they are in memory, durably.
-    pub(super) fn write_keywords(&self, state: &State, shard: u32) -> Result<(), Refusal> {
-        let messages = state.records.iter().chain(&state.pending);
+    /// Writes the keywords of a shard as they are in memory, and of messages that will be in it, durably.
+    pub(super) fn write_keywords(
+        &self,
+        state: &State,
+        shard: u32,
+        more: &[Record],
+    ) -> Result<(), Refusal> {
+        let messages = state.records.iter().chain(more);
         let in_shard = messages.filter(|record| message_file::shard_of(record.uid) == shard);
         let text = keywords::format(
             in_shard.map(|record| (record.uid, record.keywords)),
@@ -256,6 +273,19 @@ impl Mailbox {
         Ok(Status::read(&self.dir()?)?.map_or(0, |status| status.uid_validity))
     }
 
+    /// Gives a mailbox that was made by hand, or copied, a UIDVALIDITY of its own, before it is used.
+    pub(super) fn renew(&self, uid_validity: u32) -> Result<(), Refusal> {
+        warn!(
+            mailbox = self.path,
+            uid_validity, "a mailbox made by hand gets a UIDVALIDITY"
+        );
+        let dir = self.dir().or_fault("open a mailbox")?;
+        let status = Status::read(&dir).or_fault("read status.json")?;
+        let mut status = status.unwrap_or_else(|| Status::new(uid_validity, None));
+        status.uid_validity = uid_validity;
+        status.write(&dir).or_fault("write status.json")
+    }
+
     /// Message count and bytes; reads the mailbox only if it was never read before.
     pub(crate) fn totals(self: &Arc<Self>) -> Result<Totals, Refusal> {
         if let Slot::Unloaded {
@@ -300,7 +330,7 @@ impl Mailbox {
             let mut shards = BTreeMap::new();
             let mut opened = Vec::with_capacity(uids.len());
             for &uid in uids {
-                let Some(mut record) = state.record(uid) else {
+                let Some(name) = state.file_name(uid) else {
                     continue;
                 };
                 let shard = message_file::shard_of(uid);
@@ -310,13 +340,12 @@ impl Mailbox {
                 let Some(dir) = shards.get(&shard) else {
                     continue;
                 };
-                let mut file = dir.open_file(&message_file::file_name(uid, record.flags));
+                let mut file = dir.open_file(&name);
                 if is_not_found(&file) {
-                    let Some(found) = self.find_again(state, dir, uid)? else {
+                    let Some(name) = self.find_again(state, dir, uid)? else {
                         continue;
                     };
-                    record = found;
-                    file = dir.open_file(&message_file::file_name(uid, record.flags));
+                    file = dir.open_file(&name);
                 }
                 if file.as_ref().is_err_and(is_no_message) {
                     error!(
@@ -331,13 +360,13 @@ impl Mailbox {
         })
     }
 
-    /// Someone renamed or removed a message's file by hand: finds it in its shard, and tells everyone.
+    /// Someone renamed or removed a message's file by hand: finds its name in its shard, and tells everyone.
     pub(super) fn find_again(
         &self,
         state: &mut State,
         shard: &Dir,
         uid: u32,
-    ) -> Result<Option<Record>, Refusal> {
+    ) -> Result<Option<String>, Refusal> {
         let Some(at) = state.position(uid) else {
             return Ok(None);
         };
@@ -348,11 +377,12 @@ impl Mailbox {
         match known.into_iter().find(|(known, _)| *known == uid) {
             Some((_, flags)) => {
                 let modseq = state.next_modseq();
+                state.late.remove(&uid);
                 state.records[at].flags = flags;
                 state.records[at].modseq = modseq;
                 let record = state.records[at];
                 state.feed.changed(&[record]);
-                Ok(Some(record))
+                Ok(Some(message_file::file_name(uid, flags)))
             }
             None => {
                 warn!(
@@ -370,18 +400,17 @@ impl Mailbox {
 
     /// Takes the mailbox out of memory if nobody uses it. False if it is in use.
     pub(super) fn unload(&self) -> bool {
-        let _flushing = match self.flushing.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
         let Ok(mut slot) = self.slot.try_lock() else {
             return false;
         };
         let Slot::Loaded(state) = &mut *slot else {
             return true;
         };
-        if !state.feed.is_empty() || !state.pending.is_empty() || !state.failed.is_empty() {
+        if !state.feed.is_empty()
+            || state.is_listed
+            || !state.pending.is_empty()
+            || state.promised != 0
+        {
             return false;
         }
         if state.status.uid_next != state.uid_next && self.write_status(state).is_err() {
@@ -392,6 +421,48 @@ impl Mailbox {
         };
         self.weight.store(0, Ordering::Relaxed);
         true
+    }
+
+    /// Brings the files up to what memory knows better.
+    pub(super) fn tidy(&self) -> Result<(), Refusal> {
+        match &mut *self.lock() {
+            Slot::Loaded(state) => {
+                self.tidy_state(state)?;
+                state.is_listed = false;
+                Ok(())
+            }
+            Slot::Unloaded { .. } | Slot::Gone => Ok(()),
+        }
+    }
+
+    fn tidy_state(&self, state: &mut State) -> Result<(), Refusal> {
+        self.rename_late(state, usize::MAX)?;
+        while let Some(shard) = state.stale_keywords.first().copied() {
+            self.write_keywords(state, shard, &[])?;
+            state.stale_keywords.remove(&shard);
+        }
+        // Invariant: status.json's UIDNEXT is above every UID whose file was ever removed, so none of them returns. Until it is
+        // written, the journal knows of the removal.
+        if state.removed >= state.status.uid_next {
+            self.write_status(state)?;
+        }
+        Ok(())
+    }
+
+    /// Has the files tidied before the journal forgets what is in it now.
+    pub(super) fn list(self: &Arc<Self>, state: &mut State) {
+        if !state.is_listed {
+            state.is_listed = true;
+            self.shared.list(Arc::clone(self));
+        }
+    }
+
+    /// Which mailbox this is, for the journal.
+    pub(super) fn place(&self, state: &State) -> Place {
+        Place {
+            path: self.path.clone(),
+            uid_validity: state.status.uid_validity,
+        }
     }
 
     /// Writes what memory knows better than `status.json`; at a clean stop.
@@ -405,19 +476,16 @@ impl Mailbox {
         }
     }
 
-    /// Ends the life of this object: what is pending is flushed, `last` is done under the lock, and listeners hear `Gone`.
+    /// Ends the life of this object: what is pending is shown, the files are brought up to date, `last` is done under the lock,
+    /// and listeners hear `Gone`.
     pub(super) fn retire<T>(
         self: &Arc<Self>,
         last: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.flush_pending(&flushing)?;
         let mut slot = self.lock();
         if let Slot::Loaded(state) = &mut *slot {
-            // A message linked since the flush: its bringer still waits and would find nothing to flush.
-            if !state.pending.is_empty() {
-                return Err(Refusal::Busy);
-            }
+            self.drain(state);
+            self.tidy_state(state)?;
             if state.status.uid_next != state.uid_next {
                 self.write_status(state)?;
             }
@@ -452,25 +520,58 @@ impl Drop for Loaded<'_> {
     }
 }
 
-impl From<Scan> for State {
-    fn from(scan: Scan) -> Self {
+impl State {
+    /// What was read when the journal had given out `given` sequence numbers.
+    fn new(scan: Scan, given: u64) -> Self {
+        static READINGS: AtomicU64 = AtomicU64::new(0);
         Self {
             bytes: scan.records.iter().map(|record| record.size).sum(),
             status: scan.status,
             uid_next: scan.uid_next,
             modseq: scan.modseq,
             records: scan.records,
-            pending: Vec::new(),
+            pending: VecDeque::new(),
             failed: HashMap::new(),
+            promised: 0,
+            late: BTreeMap::new(),
+            stale_keywords: BTreeSet::new(),
+            removed: 0,
+            is_listed: false,
+            reading: READINGS.fetch_add(1, Ordering::Relaxed),
+            settled_below: 0,
+            settling: (scan.uid_next, given),
             keywords: scan.keywords,
             shards: scan.shards,
             seen: scan.seen,
             feed: Feed::default(),
         }
     }
-}
 
-impl State {
+    /// The UID below which the bytes of all messages are on disk.
+    pub(super) fn settled_below(&mut self, journal: &Journal) -> u32 {
+        let (uid, sequence) = self.settling;
+        if journal.is_done(sequence) {
+            self.settled_below = uid;
+            let next = self
+                .pending
+                .front()
+                .map_or(self.uid_next, |pending| pending.record.uid);
+            self.settling = (next, journal.given());
+        }
+        self.settled_below
+    }
+
+    /// The flags in the name of a message's file.
+    pub(super) fn name_flags(&self, record: &Record) -> u8 {
+        self.late.get(&record.uid).copied().unwrap_or(record.flags)
+    }
+
+    /// The name of a message's file.
+    pub(super) fn file_name(&self, uid: u32) -> Option<String> {
+        let record = self.record(uid)?;
+        Some(message_file::file_name(uid, self.name_flags(&record)))
+    }
+
     /// The next modification sequence: the clock in microseconds, but always above the last one.
     pub(super) fn next_modseq(&mut self) -> u64 {
         self.modseq = clock::micros().max(self.modseq + 1);
@@ -490,6 +591,9 @@ impl State {
     /// Takes records out of memory and tells everyone; `positions` ascending.
     pub(super) fn forget(&mut self, positions: &[usize]) {
         let uids: Vec<u32> = positions.iter().map(|at| self.records[*at].uid).collect();
+        for uid in &uids {
+            self.late.remove(uid);
+        }
         self.bytes -= positions
             .iter()
             .map(|at| self.records[*at].size)
@@ -536,8 +640,8 @@ impl State {
             // RFC 9051 §2.3.1.1: no message that shows up later may have a UID below what was announced.
             uid_next: self
                 .pending
-                .first()
-                .map_or(self.uid_next, |record| record.uid),
+                .front()
+                .map_or(self.uid_next, |pending| pending.record.uid),
             uid_validity: self.status.uid_validity,
             highest_modseq: self.modseq,
         }

@@ -2,6 +2,8 @@
 
 use ipc::snapshot::flag;
 
+use crate::clock;
+
 /// How many UIDs share a directory.
 const SHARD: u32 = 1000;
 /// UIDs above this are not believed, so that one strange file name cannot use up the numbers of a mailbox.
@@ -51,6 +53,11 @@ pub(crate) fn parse(name: &str) -> Option<(u32, u8)> {
         flags |= LETTERS.iter().find(|(_, known)| *known == letter)?.0;
     }
     (file_name(uid, flags) == name).then_some((uid, flags))
+}
+
+/// A name for a file that has the name of a message and is none: it gets a UID and a name of its own when the mailbox is read.
+pub(crate) fn aside(name: &str) -> String {
+    format!("{}-{name}", clock::micros())
 }
 
 fn digits(text: &str) -> Option<u32> {

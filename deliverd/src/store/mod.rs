@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! mailstore/.lock, .incoming/                         who owns the store; messages that are not finished
+//! mailstore/.journal/0                                what was acknowledged and is not yet on disk where it belongs
 //! mailstore/domains/example.com/users/alice/
 //! ├── account.json                                    subscriptions
 //! └── mailboxes/INBOX/                                percent-encoded mailbox name
@@ -15,14 +16,17 @@
 mod append;
 mod cache;
 mod change;
+mod chores;
 mod delivery;
 mod disk;
 mod feed;
 mod incoming;
+mod journal;
 mod keywords;
 mod mailbox;
 mod message_file;
 mod name;
+mod recovery;
 mod refresh;
 mod registry;
 mod scan;
@@ -30,6 +34,12 @@ mod status;
 mod transfer;
 mod user;
 
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod power_cut;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +52,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipc::Refusal;
 
 use self::cache::Cache;
+use self::chores::{Bell, Chores, Shared};
 use self::disk::Dir;
 use self::incoming::Nursery;
 use crate::clock;
@@ -68,9 +79,9 @@ pub(crate) struct Owner {
 
 /// The mail of all users.
 pub(crate) struct Store {
-    root: Arc<Dir>,
-    cache: Arc<Cache>,
-    nursery: Arc<Nursery>,
+    /// Ends first: it works on what follows.
+    _chores: Chores,
+    shared: Arc<Shared>,
     users: Mutex<HashMap<Owner, Arc<User>>>,
     /// Messages delivered and appended since the start.
     stored: AtomicU64,
@@ -107,10 +118,22 @@ impl Store {
                 path.display()
             )
         })?;
+        let nursery = Arc::new(nursery);
+        let bell = Arc::new(Bell::default());
+        let journal = recovery::open_journal(&root, &nursery, &bell).map_err(|fault| {
+            format!(
+                "cannot bring the journal {}/.journal to an end: {fault}; nothing was changed that a next start does not \
+                 change again",
+                path.display()
+            )
+        })?;
+        let cache = Cache::new(CACHED_RECORDS);
+        let shared = Arc::new(Shared::new(root, cache, nursery, Arc::new(journal), bell));
+        let chores =
+            Chores::start(&shared).map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(Self {
-            root: Arc::new(root),
-            cache: Arc::new(Cache::new(CACHED_RECORDS)),
-            nursery: Arc::new(nursery),
+            _chores: chores,
+            shared,
             users: Mutex::new(HashMap::new()),
             stored: AtomicU64::new(0),
             _lock: lock,
@@ -119,7 +142,7 @@ impl Store {
 
     /// Begins a message.
     pub(crate) fn begin(&self) -> Incoming {
-        self.nursery.begin()
+        self.shared.nursery.begin()
     }
 
     /// A user's mail; the directory of a user who has none yet is made. Whether the account exists is the caller's business.
@@ -130,19 +153,20 @@ impl Store {
         }
         let (parent, name) = owner.place()?;
         let path = format!("{parent}/{name}");
-        if let Err(error) = self.root.dir(&path) {
+        if let Err(error) = self.shared.root.dir(&path) {
             if error.kind() != std::io::ErrorKind::NotFound {
                 return Err(error).or_fault("open a user's directory");
             }
             User::create(
                 &self
+                    .shared
                     .root
                     .make_path(&parent)
                     .or_fault("make a domain's directory")?,
                 &name,
             )?;
         }
-        let user = Arc::new(User::open(&self.root, &self.cache, &self.nursery, path)?);
+        let user = Arc::new(User::open(&self.shared, path)?);
         users.insert(owner.clone(), Arc::clone(&user));
         Ok(user)
     }
@@ -152,10 +176,14 @@ impl Store {
     pub(crate) fn set_aside(&self, owner: &Owner) -> Result<(), Refusal> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, name) = owner.place()?;
-        let Ok(parent) = self.root.dir(&parent) else {
+        let Ok(parent) = self.shared.root.dir(&parent) else {
             return Ok(());
         };
         let aside = || {
+            // Nothing in the journal may reach the next user of that name.
+            if !self.shared.empty_journal() {
+                return Err(Refusal::StorageFault);
+            }
             let removed = format!(".removed-{}-{name}", clock::micros());
             match parent.rename(&name, &parent, &removed) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -172,7 +200,7 @@ impl Store {
 
     /// Unloads mailboxes if too many are in memory. Called after work, without locks.
     pub(crate) fn trim(&self) {
-        self.cache.trim();
+        self.shared.cache.trim();
     }
 
     /// Messages stored since the start.
@@ -187,14 +215,19 @@ impl Store {
 
     /// Whether the disk still takes a flush; for the health check.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        self.root.sync().or_fault("flush the store's directory")
+        if self.shared.journal.is_closed() {
+            return Err(Refusal::StorageFault);
+        }
+        let root = &self.shared.root;
+        root.sync().or_fault("flush the store's directory")
     }
 
     /// Writes what memory knows better; at a clean stop, when no work is under way.
     pub(crate) fn save(&self) {
-        for mailbox in self.cache.mailboxes() {
+        for mailbox in self.shared.cache.mailboxes() {
             mailbox.save();
         }
+        self.shared.empty_journal();
     }
 }
 

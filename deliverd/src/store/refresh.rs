@@ -1,10 +1,13 @@
 //! What a person did to the files of a mailbox in use: looked for at each SELECT, in the shards whose directory changed.
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 use ipc::Refusal;
 use ipc::snapshot::Record;
 use rustix::fs::Stat;
+use rustix::io::Errno;
 use tracing::{info, warn};
 
 use super::disk::Dir;
@@ -32,11 +35,10 @@ struct Names {
 }
 
 impl Mailbox {
-    /// Takes in what was changed by hand. Does nothing while messages wait for their flush.
-    pub(super) fn refresh(&self, state: &mut State) -> Result<(), Refusal> {
-        if !state.pending.is_empty() {
-            return Ok(());
-        }
+    /// Takes in what was changed by hand.
+    pub(super) fn refresh(self: &Arc<Self>, state: &mut State) -> Result<(), Refusal> {
+        // New messages get UIDs above all that were given.
+        self.drain(state);
         let dir = self.dir().or_fault("open a mailbox")?;
         let time = time_of(&dir.stat(".").or_fault("look at a mailbox")?);
         if state.seen.get(&None) != Some(&time) {
@@ -58,6 +60,7 @@ impl Mailbox {
             }
             match dir.dir(&name) {
                 Ok(open) => self.refresh_shard(state, shard, &open)?,
+                Err(error) if !is_replaced(&error) => return Err(error).or_fault("open a shard"),
                 Err(error) => {
                     warn!(mailbox = self.path(), shard, %error, "a shard was removed by someone else");
                     self.lose(state, shard, &Names::default())?;
@@ -77,8 +80,9 @@ impl Mailbox {
         let mut changed = Vec::new();
         for (uid, (flags, _)) in &names.known {
             if let Some(at) = state.position(*uid)
-                && state.records[at].flags != *flags
+                && state.name_flags(&state.records[at]) != *flags
             {
+                state.late.remove(uid);
                 state.records[at].flags = *flags;
                 state.records[at].modseq = modseq;
                 changed.push(state.records[at]);
@@ -186,7 +190,9 @@ fn names(state: &State, shard: u32, dir: &Dir) -> Result<Names, Refusal> {
         };
         let twin = match state.record(uid) {
             // The name we gave stays; of names given by hand the first one found.
-            Some(record) if flags == record.flags => names.known.insert(uid, (flags, entry.name)),
+            Some(record) if flags == state.name_flags(&record) => {
+                names.known.insert(uid, (flags, entry.name))
+            }
             Some(_) if names.known.contains_key(&uid) => Some((flags, entry.name)),
             Some(_) => names.known.insert(uid, (flags, entry.name)),
             None if uid < state.uid_next => Some((flags, entry.name)),
@@ -195,6 +201,12 @@ fn names(state: &State, shard: u32, dir: &Dir) -> Result<Names, Refusal> {
         names.strays.extend(twin.map(|(_, name)| name));
     }
     Ok(names)
+}
+
+/// Nothing, or no directory, stands where a shard should be. Any other fault says nothing about the messages in it.
+fn is_replaced(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 /// Modification time, from what `stat(2)` says.

@@ -104,8 +104,10 @@ impl Scan {
             if !entry.is_file || entry.name.starts_with('.') || !entry.name.ends_with(".eml") {
                 continue;
             }
-            let Ok(stat) = dir.stat(&entry.name) else {
-                continue;
+            let stat = match dir.stat(&entry.name) {
+                // Somebody removed it since it was listed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                stat => stat.or_fault("look at a message")?,
             };
             let found = Found {
                 shard,

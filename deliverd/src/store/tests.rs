@@ -46,6 +46,12 @@ impl World {
         self.store = Some(Store::open(self.temp.path()).unwrap());
     }
 
+    /// A clean stop, and a new start.
+    fn restart(&mut self) {
+        self.store().save();
+        self.crash();
+    }
+
     fn user(&self) -> Arc<User> {
         self.store().user(&owner("alice")).unwrap()
     }
@@ -339,6 +345,7 @@ fn flags_are_renames_and_keywords_a_text_file() {
         files(&shard),
         ["00000001_.eml", "00000002_FS.eml", "00000003_D.eml"]
     );
+    world.store().save();
     let text = std::fs::read_to_string(world.path("INBOX").join(".keywords/0000")).unwrap();
     assert_eq!(
         text,
@@ -519,6 +526,7 @@ fn a_move_takes_messages_from_one_mailbox_to_the_other() {
 fn shards_hold_a_thousand_uids() {
     let mut world = world();
     world.append("INBOX", b"x", 0, &[]);
+    world.restart();
     std::fs::rename(
         world.path("INBOX/0000/00000001_.eml"),
         world.path("INBOX/0000/00000999_.eml"),
@@ -527,6 +535,7 @@ fn shards_hold_a_thousand_uids() {
     world.crash();
     assert_eq!(world.append("INBOX", b"x", 0, &["k"]), 1000);
     assert!(world.path("INBOX/0001/00001000_.eml").exists());
+    world.store().save();
     assert!(world.path("INBOX/.keywords/0001").exists());
     assert_eq!(world.uids("INBOX"), [999, 1000]);
 }
@@ -537,6 +546,7 @@ fn files_made_by_hand_are_taken_in() {
     for _ in 0..3 {
         world.append("INBOX", b"x", 0, &[]);
     }
+    world.restart();
     let shard = world.path("INBOX").join("0000");
     std::fs::write(shard.join("hello.eml"), "by hand").unwrap();
     std::fs::write(shard.join("00000002_S.eml"), "another file").unwrap();
@@ -669,11 +679,11 @@ fn a_planted_link_is_no_message_and_no_mailbox() {
     std::fs::remove_file(world.path("INBOX/0000/00000001_.eml")).unwrap();
     symlink(&secret, world.path("INBOX/0000/00000001_.eml")).unwrap();
     world.append("INBOX", b"y", 0, &[]);
-    // UID 2 was passed over, a link has its name.
+    // The link that had the name of UID 2 has another one now.
     let opened = world.inbox().open(&[1, 2, 3]).unwrap();
     assert_eq!(
         opened.into_iter().map(|(uid, _)| uid).collect::<Vec<_>>(),
-        [3]
+        [2]
     );
 }
 
@@ -777,6 +787,29 @@ fn renaming_inbox_moves_its_messages_and_keeps_inbox() {
 }
 
 #[test]
+fn what_happens_before_and_after_a_renaming_is_in_order_after_a_crash() {
+    let mut world = world();
+    for number in 0..8 {
+        let (old, new) = (format!("Old{number}"), format!("New{number}"));
+        world.user().create_mailbox(&name(&old), None).unwrap();
+        world.append(&old, b"goes", flag::DELETED, &[]);
+        world.append(&old, b"stays", 0, &["work"]);
+        world
+            .user()
+            .rename_mailbox(&name(&old), &name(&new))
+            .unwrap();
+        world.mailbox(&new).expunge(None).unwrap();
+        // One of the same name is another mailbox.
+        world.user().create_mailbox(&name(&old), None).unwrap();
+    }
+    world.crash();
+    for number in 0..8 {
+        assert_eq!(world.uids(&format!("New{number}")), [2]);
+        assert_eq!(world.uids(&format!("Old{number}")), [0; 0]);
+    }
+}
+
+#[test]
 fn who_selected_a_deleted_mailbox_hears_that_it_is_gone() {
     let world = world();
     world.user().create_mailbox(&name("work"), None).unwrap();
@@ -873,6 +906,7 @@ fn totals_follow_every_change_and_survive_unloading() {
         .unwrap();
     assert_eq!(world.user().totals().unwrap(), totals(5, 25));
     world.inbox().expunge(Some(&vec![(1, 1)])).unwrap();
+    world.store().save();
     assert!(world.inbox().unload());
     assert_eq!(world.user().totals().unwrap(), totals(4, 20));
     assert_eq!(world.uids("INBOX"), [2, 3]);
@@ -881,32 +915,31 @@ fn totals_follow_every_change_and_survive_unloading() {
 #[test]
 fn a_selected_mailbox_stays_in_memory_when_others_leave() {
     let world = world();
-    let cache = Arc::new(super::cache::Cache::new(100));
-    let root = Arc::clone(&world.store().root);
+    let known = &world.store().shared;
+    let shared = Arc::new(super::chores::Shared::new(
+        super::disk::Dir::root(&world.root()).unwrap(),
+        super::cache::Cache::new(100),
+        Arc::clone(&known.nursery),
+        Arc::clone(&known.journal),
+        Arc::default(),
+    ));
     world.user();
     let path = |mailbox: &str| format!("domains/example.test/users/alice/mailboxes/{mailbox}");
     let boxes: Vec<_> = ["INBOX", "Sent", "Trash", "Junk"]
-        .map(|mailbox| {
-            Mailbox::new(
-                Arc::clone(&root),
-                Arc::clone(&cache),
-                Arc::clone(&world.store().nursery),
-                path(mailbox),
-            )
-        })
+        .map(|mailbox| Mailbox::new(Arc::clone(&shared), path(mailbox)))
         .into();
     boxes[0].select(Arc::new(Silent)).unwrap();
     for mailbox in &boxes[1..] {
         mailbox.status().unwrap();
     }
-    cache.trim();
+    shared.cache.trim();
     let loaded: Vec<bool> = boxes.iter().map(|mailbox| mailbox.is_loaded()).collect();
     assert_eq!(loaded, [true, false, false, true]);
 }
 
 #[test]
-fn a_flush_that_fails_is_refused_shows_nothing_and_is_not_tried_again() {
-    let world = world();
+fn a_message_that_cannot_get_its_name_is_refused_and_does_not_come_back() {
+    let mut world = world();
     world.append("INBOX", b"x", 0, &[]);
     let (shard, away) = (world.path("INBOX/0000"), world.path("INBOX/away"));
     let diary = Arc::new(Diary::default());
@@ -914,33 +947,22 @@ fn a_flush_that_fails_is_refused_shows_nothing_and_is_not_tried_again() {
         .inbox()
         .select(Arc::clone(&diary) as Arc<dyn Listener>)
         .unwrap();
-    let sealed = world.incoming(b"y").seal(0).unwrap();
-    let (dir, file) = sealed.place();
-    let uid = world
-        .inbox()
-        .link(
-            dir,
-            file,
-            &NewMessage {
-                size: 1,
-                ..NewMessage::default()
-            },
-        )
-        .unwrap();
     std::fs::rename(&shard, &away).unwrap();
-    assert_eq!(world.inbox().flush(&[uid]), Err(Refusal::StorageFault));
+    let delivered = world
+        .store()
+        .deliver(world.incoming(b"y"), &[owner("alice")]);
+    assert_eq!(delivered, Err(Refusal::StorageFault));
     std::fs::rename(&away, &shard).unwrap();
-    assert_eq!(world.inbox().flush(&[uid]), Ok(()));
-    // Where the directory can still be written, the store removes the name itself.
-    std::fs::remove_file(shard.join("00000002_.eml")).unwrap();
     assert_eq!((world.uids("INBOX"), diary.events().len()), (vec![1], 0));
-    assert_eq!(world.append("INBOX", b"z", 0, &[]), uid + 1);
+    assert_eq!(world.append("INBOX", b"z", 0, &[]), 3);
     assert_eq!(world.user().totals().unwrap().bytes, 2);
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [1, 3]);
 }
 
 #[test]
-fn a_delivery_that_fails_at_one_recipient_leaves_no_link_at_the_others() {
-    let world = world();
+fn a_delivery_that_fails_at_one_recipient_is_refused_and_kept_by_the_others() {
+    let mut world = world();
     world.append("INBOX", b"x", 0, &[]);
     let bob = world
         .store()
@@ -955,10 +977,14 @@ fn a_delivery_that_fails_at_one_recipient_leaves_no_link_at_the_others() {
     std::fs::rename(bobs.join("0000"), bobs.join("away")).unwrap();
     let delivered = world
         .store()
-        .deliver(world.incoming(b"y"), &[owner("alice"), owner("bob")]);
+        .deliver(world.incoming(b"y"), &[owner("bob"), owner("alice")]);
     assert_eq!(delivered, Err(Refusal::StorageFault));
-    assert_eq!(files(&world.path("INBOX/0000")), ["00000001_.eml"]);
-    assert_eq!(world.append("INBOX", b"z", 0, &[]), 3);
+    assert_eq!(world.uids("INBOX"), [1, 2]);
+    std::fs::rename(bobs.join("away"), bobs.join("0000")).unwrap();
+    drop(bob);
+    world.append("INBOX", b"z", 0, &[]);
+    world.crash();
+    assert_eq!(files(&bobs.join("0000")), [""; 0]);
 }
 
 #[test]
@@ -1036,6 +1062,7 @@ mod crash_states {
         for _ in 0..2 {
             world.append("INBOX", b"x", 0, &[]);
         }
+        world.restart();
         std::fs::rename(
             world.path("INBOX/0000/00000001_.eml"),
             world.path("INBOX/0000/00000001_S.eml"),
@@ -1054,6 +1081,8 @@ mod crash_states {
     fn f2_a_half_written_small_file_is_passed_over() {
         let mut world = world();
         world.append("INBOX", b"x", 0, &["work"]);
+        world.restart();
+        world.append("INBOX", b"y", flag::DELETED, &["work"]);
         std::fs::write(world.path("INBOX/.status.json.new"), "{\"uid_va").unwrap();
         std::fs::write(world.path("INBOX/.keywords/.0000.new"), "0000").unwrap();
         world.crash();
@@ -1066,6 +1095,7 @@ mod crash_states {
             )
             .unwrap();
         world.inbox().expunge(None).unwrap();
+        world.store().save();
         assert_eq!(
             files(&world.path("INBOX")),
             [".keywords", "0000", "status.json"]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ipc::Refusal;
 use ipc::session::UidRanges;
@@ -34,6 +34,13 @@ struct Pair<'a> {
     target: Option<Loaded<'a>>,
 }
 
+/// A message that can be transferred.
+struct Present {
+    record: Record,
+    name: String,
+    keywords: Vec<String>,
+}
+
 /// Open shards of the source.
 type Shards = BTreeMap<u32, Dir>;
 
@@ -59,12 +66,7 @@ impl Mailbox {
         uids: &UidRanges,
         target: &Arc<Self>,
     ) -> Result<Transfer, Refusal> {
-        let transfer = self.link_to(&mut Pair::lock(self, target)?, uids, target)?;
-        if let Err(refusal) = target.flush(&transfer.target) {
-            target.unlink_pending(&transfer.target);
-            return Err(refusal);
-        }
-        Ok(transfer)
+        self.link_to(&mut Pair::lock(self, target)?, uids, target)
     }
 
     /// Moves messages to `target`; those that are gone are skipped. A crash in between leaves a message in both mailboxes, never
@@ -74,33 +76,34 @@ impl Mailbox {
         uids: &UidRanges,
         target: &Arc<Self>,
     ) -> Result<Transfer, Refusal> {
-        let flushing = target
-            .flushing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let (uids, permit) = self.admit_removal(uids)?;
         let mut pair = Pair::lock(self, target)?;
-        let transfer = self.link_to(&mut pair, uids, target)?;
+        let transfer = self.link_to(&mut pair, &uids, target)?;
         if transfer.source.is_empty() {
             return Ok(transfer);
         }
         // Invariant: the names in the target are on disk before those in the source go.
-        target.flush_locked(pair.target()?, &flushing, &transfer.target)?;
-        self.remove_uids(pair.source.state()?, &transfer.source)?;
+        self.remove_uids(pair.source.state()?, &permit, &transfer.source)?;
         Ok(transfer)
     }
 
-    /// Gives messages a name in `target`, not flushed yet.
+    /// Gives messages a name in `target`, durably.
     fn link_to(
-        &self,
+        self: &Arc<Self>,
         pair: &mut Pair<'_>,
         uids: &UidRanges,
-        target: &Self,
+        target: &Arc<Self>,
     ) -> Result<Transfer, Refusal> {
         let mut shards = Shards::new();
         let messages = self.present(pair.source.state()?, uids, &mut shards)?;
         let mut files = Vec::with_capacity(messages.len());
         let mut source = Vec::with_capacity(messages.len());
-        for (record, keywords) in messages {
+        for Present {
+            record,
+            name,
+            keywords,
+        } in messages
+        {
             let Record {
                 uid,
                 flags,
@@ -119,7 +122,7 @@ impl Mailbox {
             };
             files.push(Placing {
                 from,
-                name: message_file::file_name(uid, flags),
+                name,
                 message,
             });
             source.push(uid);
@@ -133,20 +136,22 @@ impl Mailbox {
         })
     }
 
-    /// Those among `uids` that have a file, as they are now and with the names of their keywords, ascending.
+    /// Those among `uids` that have a file, as they are now and with the names of their keywords, ascending. Their bytes are on
+    /// disk.
     fn present(
         &self,
         state: &mut State,
         uids: &UidRanges,
         shards: &mut Shards,
-    ) -> Result<Vec<(Record, Vec<String>)>, Refusal> {
+    ) -> Result<Vec<Present>, Refusal> {
         let uids: Vec<u32> = feed::members(&state.records, uids)
             .into_iter()
             .map(|at| state.records[at].uid)
             .collect();
+        let settled_below = state.settled_below(&self.shared.journal);
         let mut messages = Vec::with_capacity(uids.len());
         for uid in uids {
-            let Some(mut record) = state.record(uid) else {
+            let Some(mut name) = state.file_name(uid) else {
                 continue;
             };
             let shard = message_file::shard_of(uid);
@@ -154,16 +159,29 @@ impl Mailbox {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(slot) => slot.insert(self.shard(shard).or_fault("open a shard")?),
             };
-            let stat = dir.stat(&message_file::file_name(uid, record.flags));
+            let stat = dir.stat(&name);
             if is_not_found(&stat) {
                 let Some(found) = self.find_again(state, dir, uid)? else {
                     continue;
                 };
-                record = found;
+                name = found;
             } else {
                 stat.or_fault("look at a message")?;
             }
-            messages.push((record, state.keywords.named(record.keywords)));
+            if uid >= settled_below {
+                // The journal knows its bytes under the name it has here, not under the one it will get.
+                dir.open_file(&name)
+                    .and_then(|file| file.sync_all())
+                    .or_fault("flush a message")?;
+            }
+            let Some(record) = state.record(uid) else {
+                continue;
+            };
+            messages.push(Present {
+                record,
+                name,
+                keywords: state.keywords.named(record.keywords),
+            });
         }
         Ok(messages)
     }

@@ -1,6 +1,6 @@
 //! One user's mail: which mailboxes there are, and making, renaming and removing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +8,8 @@ use ipc::Refusal;
 use ipc::session::{MAILBOXES_PER_FRAME, MailboxInfo, SpecialUse};
 use tracing::warn;
 
-use super::cache::Cache;
+use super::chores::Shared;
 use super::disk::Dir;
-use super::incoming::Nursery;
 use super::mailbox::{Mailbox, Totals};
 use super::message_file;
 use super::name::MailboxName;
@@ -38,9 +37,7 @@ const FIRST_MAILBOXES: [(&str, Option<SpecialUse>); 6] = [
 
 /// A user's mail, bound to one directory.
 pub(crate) struct User {
-    root: Arc<Dir>,
-    cache: Arc<Cache>,
-    nursery: Arc<Nursery>,
+    shared: Arc<Shared>,
     path: String,
     tree: Mutex<Tree>,
     /// Set once and for all when the account was removed: whoever still holds this may do nothing with it.
@@ -95,17 +92,11 @@ impl User {
             .or_fault("make a user's directory")
     }
 
-    /// Opens the user's directory `path` beneath `root`.
-    pub(super) fn open(
-        root: &Arc<Dir>,
-        cache: &Arc<Cache>,
-        nursery: &Arc<Nursery>,
-        path: String,
-    ) -> Result<Self, Refusal> {
-        let dir = root.dir(&path).or_fault("open a user's directory")?;
-        let known = Registry::read(&dir).or_fault("read account.json")?;
-        let is_lost = known.is_none();
-        let mut registry = known.unwrap_or_default();
+    /// Opens the user's directory `path` beneath the root.
+    pub(super) fn open(shared: &Arc<Shared>, path: String) -> Result<Self, Refusal> {
+        let dir = shared.root.dir(&path).or_fault("open a user's directory")?;
+        let registry = Registry::read(&dir).or_fault("read account.json")?;
+        let mut registry = registry.unwrap_or_default();
         let mut mailboxes = BTreeMap::new();
         let all = dir.make_path(MAILBOXES).or_fault("open the mailboxes")?;
         for entry in all.entries().or_fault("list the mailboxes")? {
@@ -125,21 +116,12 @@ impl User {
                 continue;
             };
             let place = format!("{path}/{MAILBOXES}/{}", entry.name);
-            let mailbox = Mailbox::new(
-                Arc::clone(root),
-                Arc::clone(cache),
-                Arc::clone(nursery),
-                place,
-            );
-            if is_lost {
-                registry.saw_uid_validity(mailbox.uid_validity().or_fault("read status.json")?);
-            }
+            let mailbox = Mailbox::new(Arc::clone(shared), place);
             mailboxes.insert(name, mailbox);
         }
+        distinguish(&dir, &mailboxes, &mut registry)?;
         let user = Self {
-            root: Arc::clone(root),
-            cache: Arc::clone(cache),
-            nursery: Arc::clone(nursery),
+            shared: Arc::clone(shared),
             path,
             tree: Mutex::new(Tree {
                 mailboxes,
@@ -197,7 +179,7 @@ impl User {
                 Err(Refusal::NoSuchMailbox) => {}
                 Err(refusal) => return Err(refusal),
             }
-            self.cache.trim();
+            self.shared.cache.trim();
         }
         Ok(sum)
     }
@@ -283,22 +265,19 @@ impl User {
 
     fn object(&self, name: &MailboxName) -> Arc<Mailbox> {
         let path = format!("{}/{MAILBOXES}/{}", self.path, name.file_name());
-        Mailbox::new(
-            Arc::clone(&self.root),
-            Arc::clone(&self.cache),
-            Arc::clone(&self.nursery),
-            path,
-        )
+        Mailbox::new(Arc::clone(&self.shared), path)
     }
 
     fn mailboxes(&self) -> Result<Dir, Refusal> {
-        self.root
+        self.shared
+            .root
             .dir(&format!("{}/{MAILBOXES}", self.path))
             .or_fault("open the mailboxes")
     }
 
     fn save(&self, tree: &Tree) -> Result<(), Refusal> {
-        self.root
+        self.shared
+            .root
             .dir(&self.path)
             .and_then(|dir| tree.registry.write(&dir))
             .or_fault("write account.json")
@@ -412,4 +391,35 @@ impl User {
         tree.mailboxes.clear();
         last()
     }
+}
+
+/// Gives mailboxes that were made by hand, or copied, a UIDVALIDITY of their own, before they are used.
+///
+/// Invariant: no two mailboxes of a user have the same UIDVALIDITY. The journal knows them by it.
+fn distinguish(
+    user: &Dir,
+    mailboxes: &BTreeMap<MailboxName, Arc<Mailbox>>,
+    registry: &mut Registry,
+) -> Result<(), Refusal> {
+    let (mut known, mut by_hand) = (BTreeSet::new(), Vec::new());
+    // The copy of an INBOX is not the INBOX.
+    let (inbox, others): (Vec<_>, Vec<_>) = mailboxes.iter().partition(|(name, _)| name.is_inbox());
+    for (_, mailbox) in inbox.into_iter().chain(others) {
+        let uid_validity = mailbox.uid_validity().or_fault("read status.json")?;
+        registry.saw_uid_validity(uid_validity);
+        if uid_validity == 0 || !known.insert(uid_validity) {
+            by_hand.push(mailbox);
+        }
+    }
+    if by_hand.is_empty() {
+        return Ok(());
+    }
+    let given: Vec<_> = by_hand
+        .into_iter()
+        .map(|mailbox| (mailbox, registry.next_uid_validity()))
+        .collect();
+    registry.write(user).or_fault("write account.json")?;
+    given
+        .into_iter()
+        .try_for_each(|(mailbox, uid_validity)| mailbox.renew(uid_validity))
 }

@@ -1,0 +1,224 @@
+//! What is done behind the clients' backs: files are renamed after flag changes, and what the journal carries is brought to disk
+//! where it belongs, so that the journal can be written over.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tracing::error;
+
+use super::cache::Cache;
+use super::disk::Dir;
+use super::incoming::Nursery;
+use super::journal::{Journal, Needs};
+use super::mailbox::Mailbox;
+
+/// How long something is in the journal alone, if nothing else comes.
+const REST: Duration = Duration::from_secs(5);
+
+/// What all mailboxes share.
+pub(super) struct Shared {
+    pub(super) root: Dir,
+    pub(super) cache: Cache,
+    pub(super) nursery: Arc<Nursery>,
+    pub(super) journal: Arc<Journal>,
+    bell: Arc<Bell>,
+    /// Mailboxes whose files are behind what memory and journal know.
+    untidy: Mutex<Vec<Arc<Mailbox>>>,
+    /// Those with files that wait to be renamed.
+    late: Mutex<Vec<Arc<Mailbox>>>,
+    /// Held while the journal is emptied.
+    emptying: Mutex<()>,
+}
+
+/// The thread that does the chores; it ends when this is dropped.
+pub(super) struct Chores {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Wakes the thread.
+#[derive(Default)]
+pub(super) struct Bell {
+    state: Mutex<Rung>,
+    rung: Condvar,
+}
+
+#[derive(Default)]
+struct Rung {
+    is_rung: bool,
+    is_over: bool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        root: Dir,
+        cache: Cache,
+        nursery: Arc<Nursery>,
+        journal: Arc<Journal>,
+        bell: Arc<Bell>,
+    ) -> Self {
+        Self {
+            root,
+            cache,
+            nursery,
+            journal,
+            bell,
+            untidy: Mutex::default(),
+            late: Mutex::default(),
+            emptying: Mutex::default(),
+        }
+    }
+
+    /// Has a mailbox tidied before the journal is emptied. Called under the mailbox's lock.
+    pub(super) fn list(&self, mailbox: Arc<Mailbox>) {
+        locked(&self.untidy).push(mailbox);
+    }
+
+    /// Has the files of a mailbox renamed soon. Called under the mailbox's lock.
+    pub(super) fn rename_soon(&self, mailbox: Arc<Mailbox>) {
+        locked(&self.late).push(mailbox);
+        self.bell.ring();
+    }
+
+    /// Brings everything the journal carries to disk where it belongs, and makes room in it. False if that failed; the journal
+    /// keeps what it has then.
+    pub(super) fn empty_journal(&self) -> bool {
+        let _emptying = locked(&self.emptying);
+        let done = self.journal.wait_for_done();
+        let mailboxes = std::mem::take(&mut *locked(&self.untidy));
+        let mut behind = mailboxes.into_iter();
+        while let Some(mailbox) = behind.next() {
+            if mailbox.tidy().is_err() {
+                // The fault is logged. These are tried again.
+                let mut untidy = locked(&self.untidy);
+                untidy.push(mailbox);
+                untidy.extend(behind);
+                self.journal.deny();
+                return false;
+            }
+        }
+        if let Err(fault) = self.root.sync_file_system() {
+            error!(
+                %fault,
+                "the disk of the mail store does not keep what is written to it; no more mail is taken. The journal has all \
+                 that was acknowledged: repair the file system, then restart deliverd"
+            );
+            self.journal.close();
+            return false;
+        }
+        let is_raised = self.journal.raise_floor(done).is_ok();
+        if !is_raised {
+            self.journal.deny();
+        }
+        is_raised
+    }
+
+    fn run(&self) {
+        let mut rested = Instant::now();
+        loop {
+            let late = std::mem::take(&mut *locked(&self.late));
+            for mailbox in late {
+                mailbox.rename_some();
+            }
+            let wait = match self.journal.needs() {
+                _ if !locked(&self.late).is_empty() => Some(Duration::ZERO),
+                Needs::Nothing => None,
+                Needs::Since(time) => {
+                    Some((time.max(rested) + REST).saturating_duration_since(Instant::now()))
+                }
+                Needs::Room => Some(Duration::ZERO),
+            };
+            if wait != Some(Duration::ZERO) {
+                if self.bell.wait(wait) {
+                    return;
+                }
+                continue;
+            }
+            if self.bell.is_over() {
+                return;
+            }
+            if !matches!(self.journal.needs(), Needs::Nothing)
+                && locked(&self.late).is_empty()
+                && !self.empty_journal()
+            {
+                rested = Instant::now();
+                if self.bell.wait(Some(Duration::from_secs(1))) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Chores {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let working = Arc::clone(shared);
+        let thread = std::thread::Builder::new()
+            .name("chores".into())
+            .spawn(move || working.run())?;
+        Ok(Self {
+            shared: Arc::clone(shared),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Chores {
+    fn drop(&mut self) {
+        self.shared.bell.end();
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            error!("bug: the thread that empties the journal panicked");
+        }
+        // Mailboxes and what they share hold each other.
+        locked(&self.shared.untidy).clear();
+        locked(&self.shared.late).clear();
+    }
+}
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        locked(&self.state).is_rung = true;
+        self.rung.notify_all();
+    }
+
+    fn end(&self) {
+        locked(&self.state).is_over = true;
+        self.rung.notify_all();
+    }
+
+    fn is_over(&self) -> bool {
+        locked(&self.state).is_over
+    }
+
+    /// Waits until it is rung, at most so long. True if it is over.
+    fn wait(&self, limit: Option<Duration>) -> bool {
+        let end = limit.map(|limit| Instant::now() + limit);
+        let mut state = locked(&self.state);
+        while !state.is_rung && !state.is_over {
+            let Some(end) = end else {
+                state = self
+                    .rung
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.rung.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.is_rung = false;
+        state.is_over
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

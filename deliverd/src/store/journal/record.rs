@@ -1,0 +1,184 @@
+//! What the journal says: bodies of messages, and what happens to messages in mailboxes.
+//!
+//! A record is a kind (1 byte), a length (4 bytes, little endian) and so many bytes: a body as it came behind its number and
+//! date, or an [`Event`] in the postcard wire format.
+
+use serde::{Deserialize, Serialize};
+
+const BODY: u8 = 1;
+const EVENT: u8 = 2;
+const HEAD: usize = 5;
+const BODY_HEAD: usize = 16;
+
+/// The mailbox something happens in. Its name may change later, its UIDVALIDITY does not and is given once per user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(in crate::store) struct Place {
+    /// Directory beneath the store when this was written.
+    pub(in crate::store) path: String,
+    pub(in crate::store) uid_validity: u32,
+}
+
+/// What becomes of messages. Doing an event again, or an earlier one and then this one, changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store) enum Event {
+    /// A message with the bytes of an earlier [`Record::Body`].
+    Added {
+        place: Place,
+        uid: u32,
+        /// Number of the body.
+        body: u64,
+        flags: u8,
+        keywords: Vec<String>,
+    },
+    /// Flags and keywords as they are from now on.
+    Changed {
+        place: Place,
+        /// What the bits of the changes stand for.
+        keywords: Vec<String>,
+        changes: Vec<Change>,
+    },
+    /// Ranges of UIDs that are no messages any more.
+    Removed { place: Place, uids: Vec<(u32, u32)> },
+}
+
+/// Ranges of UIDs and what all of these messages have now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store) struct Change {
+    pub(in crate::store) uids: Vec<(u32, u32)>,
+    pub(in crate::store) flags: u8,
+    /// Bits that index the keywords of the event.
+    pub(in crate::store) keywords: u64,
+}
+
+/// A record as it is read.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::store) enum Record<'a> {
+    Body {
+        number: u64,
+        /// INTERNALDATE, Unix seconds.
+        date: i64,
+        bytes: &'a [u8],
+    },
+    Event(Event),
+}
+
+/// The record of a body.
+pub(in crate::store) fn body(number: u64, date: i64, bytes: &[u8]) -> Vec<u8> {
+    let length = BODY_HEAD + bytes.len();
+    let mut record = head(BODY, length);
+    record.extend_from_slice(&number.to_le_bytes());
+    record.extend_from_slice(&date.to_le_bytes());
+    record.extend_from_slice(bytes);
+    record
+}
+
+/// The record of an event.
+///
+/// # Errors
+/// None that an [`Event`] can cause; the encoder's type has one.
+pub(in crate::store) fn event(event: &Event) -> Result<Vec<u8>, postcard::Error> {
+    let payload = postcard::to_allocvec(event)?;
+    let mut record = head(EVENT, payload.len());
+    record.extend_from_slice(&payload);
+    Ok(record)
+}
+
+fn head(kind: u8, length: usize) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEAD + length);
+    record.push(kind);
+    record.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    record
+}
+
+/// Takes the first record off `batch`; `None` at its end, an error if it does not hold what was written.
+pub(in crate::store) fn take<'a>(batch: &mut &'a [u8]) -> Option<Result<Record<'a>, Unreadable>> {
+    if batch.is_empty() {
+        return None;
+    }
+    Some(split(batch).ok_or(Unreadable))
+}
+
+/// A batch with a right checksum and a content this program does not know: another version wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Unreadable;
+
+fn split<'a>(batch: &mut &'a [u8]) -> Option<Record<'a>> {
+    let (kind, rest) = batch.split_first()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (payload, rest) =
+        rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    *batch = rest;
+    match *kind {
+        BODY => {
+            let (number, payload) = payload.split_first_chunk()?;
+            let (date, bytes) = payload.split_first_chunk()?;
+            Some(Record::Body {
+                number: u64::from_le_bytes(*number),
+                date: i64::from_le_bytes(*date),
+                bytes,
+            })
+        }
+        EVENT => postcard::from_bytes(payload).ok().map(Record::Event),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_the_round_trip() {
+        let place = Place {
+            path: "domains/a/users/b/mailboxes/INBOX".into(),
+            uid_validity: 7,
+        };
+        let events = [
+            Event::Added {
+                place: place.clone(),
+                uid: 4,
+                body: 9,
+                flags: 3,
+                keywords: vec!["$Forwarded".into()],
+            },
+            Event::Changed {
+                place: place.clone(),
+                keywords: vec!["work".into()],
+                changes: vec![Change {
+                    uids: vec![(1, 3), (9, 9)],
+                    flags: 1,
+                    keywords: 1,
+                }],
+            },
+            Event::Removed {
+                place,
+                uids: vec![(1, u32::MAX)],
+            },
+        ];
+        let mut batch = body(9, -1, b"text");
+        for it in &events {
+            batch.extend(event(it).unwrap());
+        }
+        let mut rest = &batch[..];
+        let expected = Record::Body {
+            number: 9,
+            date: -1,
+            bytes: b"text",
+        };
+        assert_eq!(take(&mut rest), Some(Ok(expected)));
+        for it in events {
+            assert_eq!(take(&mut rest), Some(Ok(Record::Event(it))));
+        }
+        assert_eq!(take(&mut rest), None);
+    }
+
+    #[test]
+    fn what_was_never_written_is_an_error_and_no_panic() {
+        let whole = body(1, 2, b"abc");
+        for length in 1..whole.len() {
+            assert_eq!(take(&mut &whole[..length]), Some(Err(Unreadable)));
+        }
+        assert_eq!(take(&mut &[9, 0, 0, 0, 0][..]), Some(Err(Unreadable)));
+        assert_eq!(take(&mut &[2, 1, 0, 0, 0, 77][..]), Some(Err(Unreadable)));
+    }
+}

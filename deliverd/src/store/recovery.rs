@@ -1,0 +1,414 @@
+//! What the start after a crash does: everything the journal has and the files may not have is brought into the files.
+//!
+//! The journal is read once and gives, for each message it names, the last word about it. Then the files are made to say the
+//! same. A message that is there already and whole is left alone, so doing this twice, or after a part of it was done, is harmless.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::sync::Arc;
+
+use ipc::snapshot::flag;
+use tracing::{info, warn};
+
+use super::chores::Bell;
+use super::disk::{Dir, Likeness};
+use super::incoming::Nursery;
+use super::journal::{BodyPlace, Change, Event, Journal, Place, Record};
+use super::keywords::{self, Table};
+use super::message_file;
+use super::status::Status;
+use crate::clock;
+
+/// Directory of the journal in the store.
+const DIRECTORY: &str = ".journal";
+
+/// Opens the journal of the store in `root`, brings what it has into the files, and leaves it with nothing to do.
+///
+/// # Errors
+/// When it cannot be read or the files cannot be written. It is as before then.
+pub(super) fn open_journal(
+    root: &Dir,
+    nursery: &Arc<Nursery>,
+    bell: &Arc<Bell>,
+) -> io::Result<Journal> {
+    let dir = root.make_path(DIRECTORY)?;
+    let bell = Arc::clone(bell);
+    let (journal, past) = Journal::open(dir, move || bell.ring())?;
+    let mut tale = Tale::default();
+    let last = journal.replay(&past, |record, place| tale.hear(record, place))?;
+    let reserve = Reserve(root.dir(DIRECTORY)?);
+    if !tale.mailboxes.is_empty() {
+        let restore = || tale.restore(root, nursery, &journal);
+        restore().or_else(|error| {
+            if is_full(&error) && reserve.give_up()? {
+                warn!("the disk is full: giving up the reserve to bring the journal into the mailboxes");
+                restore()
+            } else {
+                Err(error)
+            }
+        })?;
+        root.sync_file_system()?;
+        journal
+            .raise_floor(last)
+            .map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    }
+    reserve.fill();
+    Ok(journal)
+}
+
+/// Room on the disk for a recovery: files that are removed when it finds none.
+struct Reserve(Dir);
+
+impl Reserve {
+    const FILES: u32 = 8;
+    const SIZE: u64 = 128 * 1024;
+
+    /// Makes what is missing. If there is no room for it, the mail that comes will say so.
+    fn fill(&self) {
+        for number in 0..Self::FILES {
+            let name = format!("reserve.{number}");
+            let made = match self.0.open_to_write(&name) {
+                Ok(None) => self.0.create_zeros(&name, Self::SIZE).map(|_| ()),
+                opened => opened.map(|_| ()),
+            };
+            if let Err(error) = made {
+                warn!(%error, "there is no room to keep in reserve for the next start");
+                return;
+            }
+        }
+    }
+
+    /// Removes the files, durably. False if there were none.
+    fn give_up(&self) -> io::Result<bool> {
+        let mut found = false;
+        for entry in self.0.entries()? {
+            if entry.name.starts_with("reserve.") {
+                self.0.unlink(&entry.name)?;
+                found = true;
+            }
+        }
+        self.0.sync()?;
+        Ok(found)
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// The last word about everything the journal names.
+#[derive(Default)]
+struct Tale {
+    bodies: HashMap<u64, Body>,
+    /// By the directory of their user and their UIDVALIDITY: a mailbox that was renamed is still the same.
+    mailboxes: HashMap<(String, u32), Mailbox>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    /// Where it was last.
+    path: String,
+    messages: BTreeMap<u32, Fate>,
+}
+
+#[derive(Clone, Copy)]
+struct Body {
+    place: BodyPlace,
+    date: i64,
+}
+
+/// What is to become of a message.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Fate {
+    is_removed: bool,
+    /// The number of its bytes, if the journal has them.
+    body: Option<u64>,
+    /// Its flags and keywords, if they are known.
+    marks: Option<(u8, Vec<String>)>,
+}
+
+impl Tale {
+    /// Makes the files say what the journal says.
+    fn restore(&self, root: &Dir, nursery: &Arc<Nursery>, journal: &Journal) -> io::Result<()> {
+        let mut recovery = Recovery {
+            root,
+            nursery,
+            journal,
+            bodies: &self.bodies,
+            restored: 0,
+        };
+        for ((_, uid_validity), mailbox) in &self.mailboxes {
+            recovery.restore(*uid_validity, mailbox)?;
+        }
+        info!(
+            mailboxes = self.mailboxes.len(),
+            messages = recovery.restored,
+            "brought the journal into the mailboxes; so many messages were written again"
+        );
+        Ok(())
+    }
+
+    fn hear(&mut self, record: Record<'_>, place: Option<BodyPlace>) {
+        match record {
+            Record::Body { number, date, .. } => {
+                if let Some(place) = place {
+                    self.bodies.insert(number, Body { place, date });
+                }
+            }
+            Record::Event(event) => self.learn(event),
+        }
+    }
+
+    /// What is known about the messages of a mailbox.
+    fn messages(&mut self, place: Place) -> &mut BTreeMap<u32, Fate> {
+        let user = place.path.rsplit_once('/').map_or("", |(all, _)| all);
+        let key = (user.to_owned(), place.uid_validity);
+        let mailbox = self.mailboxes.entry(key).or_default();
+        mailbox.path = place.path;
+        &mut mailbox.messages
+    }
+
+    fn learn(&mut self, event: Event) {
+        match event {
+            Event::Added {
+                place,
+                uid,
+                body,
+                flags,
+                keywords,
+            } => {
+                let fate = Fate {
+                    is_removed: false,
+                    body: Some(body),
+                    marks: Some((flags & flag::ALL, keywords)),
+                };
+                self.messages(place).insert(uid, fate);
+            }
+            Event::Changed {
+                place,
+                keywords,
+                changes,
+            } => {
+                let messages = self.messages(place);
+                for Change {
+                    uids,
+                    flags,
+                    keywords: bits,
+                } in changes
+                {
+                    let names = keywords.iter().take(64).enumerate();
+                    let names = names.filter(|(at, _)| bits & 1 << at != 0);
+                    let names: Vec<String> = names.map(|(_, name)| name.clone()).collect();
+                    for uid in uids.into_iter().flat_map(|(first, last)| first..=last) {
+                        let fate = messages.entry(uid).or_default();
+                        fate.marks = Some((flags & flag::ALL, names.clone()));
+                    }
+                }
+            }
+            Event::Removed { place, uids } => {
+                let messages = self.messages(place);
+                for uid in uids.into_iter().flat_map(|(first, last)| first..=last) {
+                    messages.entry(uid).or_default().is_removed = true;
+                }
+            }
+        }
+    }
+}
+
+struct Recovery<'a> {
+    root: &'a Dir,
+    nursery: &'a Arc<Nursery>,
+    journal: &'a Journal,
+    bodies: &'a HashMap<u64, Body>,
+    /// Messages that had to be written again.
+    restored: u64,
+}
+
+impl Recovery<'_> {
+    fn restore(&mut self, uid_validity: u32, known: &Mailbox) -> io::Result<()> {
+        let Mailbox { path, messages } = known;
+        let Some(mailbox) = self.find(path, uid_validity)? else {
+            info!(mailbox = path, "a mailbox of the journal was deleted since");
+            return Ok(());
+        };
+        let shards: BTreeSet<u32> = messages
+            .keys()
+            .map(|uid| message_file::shard_of(*uid))
+            .collect();
+        for shard in shards {
+            let in_shard: BTreeMap<u32, &Fate> = messages
+                .iter()
+                .filter(|(uid, _)| message_file::shard_of(**uid) == shard)
+                .map(|(uid, fate)| (*uid, fate))
+                .collect();
+            self.restore_shard(&mailbox, shard, &in_shard)?;
+        }
+        // Invariant: no UID of a message that was removed is given again.
+        let removed = messages.iter().rfind(|(_, fate)| fate.is_removed);
+        if let (Some((highest, _)), Some(mut status)) = (removed, Status::read(&mailbox)?)
+            && status.uid_next <= *highest
+        {
+            status.uid_next = highest + 1;
+            status.modseq_floor = status.modseq_floor.max(clock::micros());
+            status.write(&mailbox)?;
+        }
+        Ok(())
+    }
+
+    /// The directory the mailbox has now.
+    fn find(&self, path: &str, uid_validity: u32) -> io::Result<Option<Dir>> {
+        let Some((mailboxes, _)) = path.rsplit_once('/') else {
+            return Ok(None);
+        };
+        let there = opened(self.root.dir(path))?;
+        if let Some(dir) = there {
+            match Status::read(&dir)? {
+                Some(status) if status.uid_validity == uid_validity => return Ok(Some(dir)),
+                // Its status is lost, and with it the number: the name is all there is to go by.
+                None => return Ok(Some(dir)),
+                Some(_) => {}
+            }
+        }
+        let Some(all) = opened(self.root.dir(mailboxes))? else {
+            return Ok(None);
+        };
+        for entry in all.entries()? {
+            if !entry.is_dir || entry.name.starts_with('.') {
+                continue;
+            }
+            let dir = all.dir(&entry.name)?;
+            if Status::read(&dir)?.is_some_and(|status| status.uid_validity == uid_validity) {
+                return Ok(Some(dir));
+            }
+        }
+        Ok(None)
+    }
+
+    fn restore_shard(
+        &mut self,
+        mailbox: &Dir,
+        shard: u32,
+        messages: &BTreeMap<u32, &Fate>,
+    ) -> io::Result<()> {
+        let shard_name = message_file::shard_name(shard);
+        let dir = mailbox.make_path(&shard_name)?;
+        let mut names: BTreeMap<u32, Vec<(u8, String)>> = BTreeMap::new();
+        for entry in dir.entries()? {
+            if let (true, Some((uid, flags))) = (entry.is_file, message_file::parse(&entry.name)) {
+                names.entry(uid).or_default().push((flags, entry.name));
+            }
+        }
+        for (uid, fate) in messages {
+            self.restore_message(&dir, *uid, fate, names.remove(uid).unwrap_or_default())?;
+        }
+        restore_keywords(mailbox, &shard_name, messages)
+    }
+
+    fn restore_message(
+        &mut self,
+        dir: &Dir,
+        uid: u32,
+        fate: &Fate,
+        names: Vec<(u8, String)>,
+    ) -> io::Result<()> {
+        if fate.is_removed {
+            return names.iter().try_for_each(|(_, name)| dir.unlink(name));
+        }
+        let body = fate
+            .body
+            .and_then(|number| self.bodies.get(&number))
+            .copied();
+        let mut whole = None;
+        if let Some(body) = body {
+            let bytes = self.journal.body(body.place)?;
+            for (flags, name) in names {
+                match dir.likeness(&name, &bytes)? {
+                    Likeness::Whole if whole.is_none() => whole = Some((flags, name)),
+                    Likeness::Whole => dir.unlink(&name)?,
+                    Likeness::Remnant => {
+                        warn!(
+                            uid,
+                            file = name,
+                            "a power cut left a message incomplete; it is written again"
+                        );
+                        dir.unlink(&name)?;
+                    }
+                    // Made by hand: it gets a UID of its own when the mailbox is read.
+                    Likeness::Other => set_aside(dir, &name)?,
+                }
+            }
+            if whole.is_none() {
+                let flags = fate.marks.as_ref().map_or(0, |(flags, _)| *flags);
+                let name = message_file::file_name(uid, flags);
+                if dir.stat(&name).is_ok() {
+                    // A link or a directory: none of ours.
+                    set_aside(dir, &name)?;
+                }
+                self.nursery.write_to(&bytes, body.date, dir, &name)?;
+                self.restored += 1;
+                return Ok(());
+            }
+        } else {
+            whole = names.into_iter().next();
+        }
+        if let (Some((flags, name)), Some((wanted, _))) = (whole, &fate.marks)
+            && flags != *wanted
+        {
+            let renamed = dir.rename(&name, dir, &message_file::file_name(uid, *wanted));
+            if renamed
+                .as_ref()
+                .is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+            {
+                // Both names are there: one of them is left from a rename.
+                return dir.unlink(&name);
+            }
+            return renamed;
+        }
+        Ok(())
+    }
+}
+
+fn restore_keywords(mailbox: &Dir, shard: &str, messages: &BTreeMap<u32, &Fate>) -> io::Result<()> {
+    let mut table = Table::default();
+    let mut known = match mailbox.read_small(&format!("{}/{shard}", keywords::DIRECTORY))? {
+        Some(text) => keywords::parse(&text, &mut table),
+        None => BTreeMap::new(),
+    };
+    let before = known.clone();
+    for (uid, fate) in messages {
+        if fate.is_removed {
+            known.remove(uid);
+        } else if let Some((_, names)) = &fate.marks {
+            // More keywords than a table holds were never acknowledged.
+            let bits = table.bits(names).unwrap_or_default();
+            if bits == 0 {
+                known.remove(uid);
+            } else {
+                known.insert(*uid, bits);
+            }
+        }
+    }
+    if known == before {
+        return Ok(());
+    }
+    let text = keywords::format(known.into_iter(), &table);
+    let dir = mailbox.make_path(keywords::DIRECTORY)?;
+    dir.write_small(shard, text.as_bytes())
+}
+
+/// Renames what has the name of a message.
+fn set_aside(dir: &Dir, name: &str) -> io::Result<()> {
+    dir.rename(name, dir, &message_file::aside(name))
+}
+
+/// What was opened, `None` if it is not there.
+fn opened(dir: io::Result<Dir>) -> io::Result<Option<Dir>> {
+    match dir {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
