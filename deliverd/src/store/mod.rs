@@ -35,6 +35,8 @@ mod transfer;
 mod user;
 
 #[cfg(test)]
+mod dice;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod model;

@@ -14,7 +14,6 @@
 
 mod by_hand;
 mod client;
-mod dice;
 mod found;
 mod letter;
 mod pipe;
@@ -29,9 +28,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use self::client::Client;
-use self::dice::Dice;
 use self::pipe::Line;
 use self::state::{Change, Model, Saved, What};
+use super::dice::Dice;
 use super::{Owner, Selection, Store, clock};
 
 /// Whose mail it is.

@@ -15,7 +15,6 @@
 //! | `RMAIL_POWER_CUT_IMAGE` | a file for the disk as the first cut left it that lost something |
 //! | `RMAIL_REQUIRE_POWER_CUTS` | if set, these tests fail where they would skip |
 
-pub(super) mod dice;
 mod experiment;
 mod image;
 pub(super) mod ledger;
@@ -27,13 +26,13 @@ pub(super) mod verdict;
 mod workload;
 mod write_log;
 
-use self::dice::Dice;
 use self::experiment::Experiment;
 use self::recorded_disk::RecordedDisk;
 use self::seclusion::secluded;
 use self::verdict::Loss;
 use self::write_log::Flushes;
 use super::Store;
+use super::dice::Dice;
 
 /// Whose mail it is; recipients of one domain share a file.
 pub(super) const OWNERS: [(&str, &str); 4] = [

@@ -7,7 +7,7 @@ use ipc::Refusal;
 use ipc::session::FlagChange;
 use ipc::snapshot::flag;
 
-use super::super::power_cut::dice::Dice;
+use super::super::dice::Dice;
 use super::super::power_cut::ledger::{Message, Place};
 use super::super::power_cut::survey::{self, inbox_of, owner_of};
 use super::super::power_cut::{FOLDERS, MAILBOXES, OWNERS, letter};

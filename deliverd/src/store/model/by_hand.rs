@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::super::dice::Dice;
 use super::super::{MailboxName, message_file};
 use super::OWNERS;
-use super::dice::Dice;
 use super::letter;
 use super::state::{Folder, Letter, What};
 
@@ -24,7 +24,7 @@ pub(super) fn edit(mailbox: &Path, folder: &mut Folder, number: u64, dice: &mut 
         add(mailbox, folder, number);
         return;
     }
-    let uid = *dice.choose(&uids);
+    let uid = dice.choose(&uids);
     let letter = folder.known[&uid].clone();
     let file = mailbox.join(file_name(uid, letter.flags));
     if dice.once_in(2) {

@@ -8,8 +8,8 @@ use ipc::Refusal;
 use ipc::session::FlagChange;
 use ipc::snapshot::flag;
 
+use super::super::dice::Dice;
 use super::super::{BUFFER, FlagOrder, Incoming, MailboxName, NewMessage, Store, Transfer, ranges};
-use super::dice::Dice;
 use super::state::{self, Cell, Change, Folder, Letter, Marks, Model, Tree, What};
 use super::{by_hand, letter, owner, pipe, verify};
 
@@ -105,7 +105,7 @@ impl Client<'_> {
             return "INBOX".to_owned();
         }
         let names: Vec<&String> = tree.folders.keys().collect();
-        (*self.dice.choose(&names)).clone()
+        self.dice.choose(&names).clone()
     }
 
     fn letter(&mut self) -> Letter {
@@ -243,7 +243,7 @@ impl Client<'_> {
     ) {
         let (flags, keywords) = (self.some_flags(), self.some_keywords());
         let order = FlagOrder {
-            change: *self
+            change: self
                 .dice
                 .choose(&[FlagChange::Add, FlagChange::Remove, FlagChange::Replace]),
             flags,
@@ -356,7 +356,7 @@ impl Client<'_> {
 
     fn create(&mut self) {
         let user = self.user();
-        let name = *self.dice.choose(&NAMES);
+        let name = self.dice.choose(&NAMES);
         let mut tree = self.model.trees[user].write().unwrap();
         let made = missing(&tree, name);
         self.begin(&changes_of(user, &made, |_| What::Made(0)));
@@ -386,7 +386,7 @@ impl Client<'_> {
     fn delete(&mut self) {
         let user = self.user();
         let mut tree = self.model.trees[user].write().unwrap();
-        let name = (*self.dice.choose(&NAMES)).to_owned();
+        let name = self.dice.choose(&NAMES).to_owned();
         let is_there = tree.folders.contains_key(&name);
         let mut changes = vec![change(user, &name, What::Dropped)];
         changes.truncate(usize::from(is_there));
@@ -413,8 +413,8 @@ impl Client<'_> {
             .filter(|name| *name != "INBOX")
             .cloned()
             .collect();
-        let from = self.dice.choose(&names).clone();
-        let to = (*self.dice.choose(&NAMES)).to_owned();
+        let from = self.dice.choose(&names);
+        let to = self.dice.choose(&NAMES).to_owned();
         let moving = names.iter().filter_map(|name| {
             let rest = name.strip_prefix(&from)?;
             (rest.is_empty() || rest.starts_with('/'))
@@ -451,7 +451,7 @@ impl Client<'_> {
     fn rename_inbox(&mut self) {
         let user = self.user();
         let mut tree = self.model.trees[user].write().unwrap();
-        let to = *self.dice.choose(&NAMES);
+        let to = self.dice.choose(&NAMES);
         if tree.folders.contains_key(to) {
             return;
         }
@@ -484,7 +484,7 @@ impl Client<'_> {
     fn subscribe(&mut self) {
         let user = self.user();
         let mut tree = self.model.trees[user].write().unwrap();
-        let name = (*self.dice.choose(&NAMES)).to_owned();
+        let name = self.dice.choose(&NAMES).to_owned();
         let on = self.dice.once_in(2);
         let mut changes = vec![change(user, &name, What::Subscribed(on))];
         changes.truncate(usize::from(tree.subscribed.contains(&name) != on));

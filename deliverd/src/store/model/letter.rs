@@ -1,6 +1,6 @@
 //! The messages: all their bytes follow from a number that stands in the first line.
 
-use super::dice::Dice;
+use super::super::dice::Dice;
 
 const HEADER: &str = "Number: ";
 

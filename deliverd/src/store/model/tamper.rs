@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::super::dice::Dice;
 use super::by_hand;
-use super::dice::Dice;
 use super::state::{self, Change, Model, What};
 use super::user_name;
 

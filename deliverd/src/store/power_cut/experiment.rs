@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::super::Store;
-use super::dice::Dice;
+use super::super::dice::Dice;
 use super::ledger::{Message, Messages, Place};
 use super::recorded_disk::{DISK_SIZE, FileSystem, RecordedDisk, Recording};
 use super::seclusion::skip;

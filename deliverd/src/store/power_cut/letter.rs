@@ -1,6 +1,6 @@
 //! The messages of the workload: all their bytes follow from a number that stands in the first line.
 
-use super::dice::Dice;
+use super::super::dice::Dice;
 
 const HEADER: &str = "Message-Number: ";
 
@@ -15,7 +15,7 @@ pub(in crate::store) fn bytes_of(number: u64) -> Vec<u8> {
     };
     let mut bytes = format!("{HEADER}{number:016x}\r\n\r\n").into_bytes();
     while bytes.len() < size {
-        bytes.extend_from_slice(&dice.next().to_le_bytes());
+        bytes.extend_from_slice(&dice.roll().to_le_bytes());
     }
     bytes.truncate(size);
     bytes

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipc::session::FlagChange;
 use ipc::snapshot::flag;
 
+use super::super::dice::Dice;
 use super::super::{FlagOrder, Owner, Store, ranges};
-use super::dice::Dice;
 use super::ledger::{Change, Ledger, Message, Messages, Operation, Place};
 use super::recorded_disk::{Acknowledgements, RecordedDisk};
 use super::survey::{self, inbox_of, owner_of};

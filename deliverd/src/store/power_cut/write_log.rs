@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::dice::Dice;
+use super::super::dice::Dice;
 use super::image::{BLOCK, Image};
 use super::recorded_disk::FILE_SYSTEM_SIZE;
 

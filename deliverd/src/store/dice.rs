@@ -27,8 +27,8 @@ impl Dice {
     }
 
     /// One of `from`.
-    pub(super) fn choose<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
+    pub(super) fn choose<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
     }
 
     /// Some of `from`, in their order.

@@ -1,0 +1,169 @@
+//! The states of docs/store.md, each made by hand as the crash would leave it.
+
+use super::*;
+
+#[test]
+fn a1_a_temporary_file_is_removed_at_start() {
+    let mut world = world();
+    std::fs::write(world.root().join(".incoming/7.eml"), "half a mess").unwrap();
+    world.crash();
+    assert_eq!(files(&world.root().join(".incoming")), [""; 0]);
+    assert_eq!(world.uids("INBOX"), [0; 0]);
+}
+
+#[test]
+fn a2_a_message_linked_but_not_acknowledged_is_kept() {
+    let mut world = world();
+    world.user();
+    std::fs::write(world.root().join(".incoming/7.eml"), "whole message").unwrap();
+    std::fs::hard_link(
+        world.root().join(".incoming/7.eml"),
+        world.path("INBOX/0000/00000001_.eml"),
+    )
+    .unwrap();
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [1]);
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 2);
+}
+
+#[test]
+fn a3_keywords_without_their_message_do_not_stick_to_the_next_one() {
+    let mut world = world();
+    world.user();
+    std::fs::create_dir(world.path("INBOX/.keywords")).unwrap();
+    std::fs::write(world.path("INBOX/.keywords/0000"), "00000001 work\n").unwrap();
+    world.crash();
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 2);
+    assert_eq!(world.records("INBOX")[0].keywords, 0);
+}
+
+#[test]
+fn a4_an_empty_new_shard_is_harmless() {
+    let mut world = world();
+    world.user();
+    std::fs::create_dir(world.path("INBOX/0007")).unwrap();
+    world.crash();
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 1);
+}
+
+#[test]
+fn f1_a_half_done_flag_change_is_a_valid_state() {
+    let mut world = world();
+    for _ in 0..2 {
+        world.append("INBOX", b"x", 0, &[]);
+    }
+    world.restart();
+    std::fs::rename(
+        world.path("INBOX/0000/00000001_.eml"),
+        world.path("INBOX/0000/00000001_S.eml"),
+    )
+    .unwrap();
+    world.crash();
+    let flags: Vec<u8> = world
+        .records("INBOX")
+        .iter()
+        .map(|record| record.flags)
+        .collect();
+    assert_eq!(flags, [flag::SEEN, 0]);
+}
+
+#[test]
+fn f2_a_half_written_small_file_is_passed_over() {
+    let mut world = world();
+    world.append("INBOX", b"x", 0, &["work"]);
+    world.restart();
+    world.append("INBOX", b"y", flag::DELETED, &["work"]);
+    std::fs::write(world.path("INBOX/.status.json.new"), "{\"uid_va").unwrap();
+    std::fs::write(world.path("INBOX/.keywords/.0000.new"), "0000").unwrap();
+    world.crash();
+    assert_eq!(world.records("INBOX")[0].keywords, 1);
+    world
+        .inbox()
+        .store_flags(
+            &vec![(1, 1)],
+            &order(FlagChange::Add, flag::DELETED, &["home"]),
+        )
+        .unwrap();
+    world.inbox().expunge(None).unwrap();
+    world.store().save();
+    assert_eq!(
+        files(&world.path("INBOX")),
+        [".keywords", "0000", "status.json"]
+    );
+}
+
+#[test]
+fn e1_a_status_written_before_the_removal_only_skips_uids() {
+    let mut world = world();
+    world.append("INBOX", b"x", flag::DELETED, &[]);
+    let text = std::fs::read_to_string(world.path("INBOX/status.json")).unwrap();
+    std::fs::write(
+        world.path("INBOX/status.json"),
+        text.replace("\"uid_next\":1", "\"uid_next\":2"),
+    )
+    .unwrap();
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [1]);
+    assert_eq!(world.append("INBOX", b"x", 0, &[]), 2);
+}
+
+#[test]
+fn m1_a_message_in_both_mailboxes_stays_in_both() {
+    let mut world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    std::fs::hard_link(
+        world.path("INBOX/0000/00000001_.eml"),
+        world.path("Trash/0000/00000001_.eml"),
+    )
+    .unwrap();
+    world.crash();
+    assert_eq!(
+        (world.uids("INBOX"), world.uids("Trash")),
+        (vec![1], vec![1])
+    );
+}
+
+#[test]
+fn b1_half_made_and_half_removed_mailboxes_and_users_are_cleaned_up() {
+    let mut world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    std::fs::create_dir_all(world.path(".new-1700000000/0000")).unwrap();
+    std::fs::rename(world.path("Junk"), world.path(".deleted-1")).unwrap();
+    std::fs::create_dir_all(
+        world
+            .root()
+            .join("domains/example.test/users/.new-bob/mailboxes/INBOX"),
+    )
+    .unwrap();
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [1]);
+    assert_eq!(
+        files(&world.path("")),
+        ["Archive", "Drafts", "INBOX", "Sent", "Trash"]
+    );
+    world
+        .store()
+        .deliver(world.incoming(b"x"), &[owner("bob")])
+        .unwrap();
+    assert_eq!(
+        files(&world.root().join("domains/example.test/users")),
+        ["alice", "bob"]
+    );
+}
+
+#[test]
+fn b2_a_lost_account_file_costs_subscriptions_only() {
+    let mut world = world();
+    world.user().create_mailbox(&name("work"), None).unwrap();
+    let validity = world.mailbox("work").status().unwrap().uid_validity;
+    world.user().delete_mailbox(&name("Junk")).unwrap();
+    std::fs::remove_file(
+        world
+            .root()
+            .join("domains/example.test/users/alice/account.json"),
+    )
+    .unwrap();
+    world.crash();
+    world.user().create_mailbox(&name("Junk"), None).unwrap();
+    assert!(world.mailbox("Junk").status().unwrap().uid_validity > validity);
+}
