@@ -147,7 +147,13 @@ impl Mailbox {
             };
             let shard = message_file::shard_of(uid);
             if open.as_ref().is_none_or(|(known, _)| *known != shard) {
-                open = Some((shard, self.shard(shard).or_fault("open a shard")?));
+                let dir = self.shard(shard);
+                if is_not_found(&dir) {
+                    // Removed by hand, with all that is in it.
+                    state.late.remove(&uid);
+                    continue;
+                }
+                open = Some((shard, dir.or_fault("open a shard")?));
             }
             let Some((_, dir)) = &open else { continue };
             let renamed = dir.rename(&name, dir, &message_file::file_name(uid, record.flags));

@@ -436,6 +436,13 @@ impl Mailbox {
     }
 
     fn tidy_state(&self, state: &mut State) -> Result<(), Refusal> {
+        if is_not_found(&self.dir()) {
+            // What is not there needs no tidying, and must not keep the journal from being emptied for everyone.
+            warn!(mailbox = self.path, "a mailbox was removed by someone else");
+            state.late.clear();
+            state.stale_keywords.clear();
+            return Ok(());
+        }
         self.rename_late(state, usize::MAX)?;
         while let Some(shard) = state.stale_keywords.first().copied() {
             self.write_keywords(state, shard, &[])?;

@@ -811,6 +811,26 @@ fn what_happens_before_and_after_a_renaming_is_in_order_after_a_crash() {
 }
 
 #[test]
+fn a_mailbox_or_shard_removed_by_hand_does_not_keep_the_journal_from_being_emptied() {
+    let world = world();
+    let many = order(FlagChange::Add, flag::SEEN, &["work"]);
+    for mailbox in ["Archive", "Sent"] {
+        for _ in 0..100 {
+            world.append(mailbox, b"x", 0, &[]);
+        }
+    }
+    std::fs::remove_dir_all(world.path("Archive")).unwrap();
+    std::fs::remove_dir_all(world.path("Sent/0000")).unwrap();
+    for mailbox in ["Archive", "Sent"] {
+        let mailbox = world.mailbox(mailbox);
+        mailbox.store_flags(&vec![(1, 100)], &many).unwrap();
+    }
+    world.append("INBOX", b"x", 0, &["work"]);
+    assert!(world.store().shared.empty_journal());
+    assert!(world.path("INBOX/.keywords/0000").exists());
+}
+
+#[test]
 fn who_selected_a_deleted_mailbox_hears_that_it_is_gone() {
     let world = world();
     world.user().create_mailbox(&name("work"), None).unwrap();
