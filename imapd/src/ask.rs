@@ -303,9 +303,10 @@ impl MailSession {
             change,
             flags,
             keywords,
+            unchanged_since: None,
         };
         match self.call(LONG_PATIENCE, request).await?.answer {
-            SessionAnswer::FlagsStored => Ok(()),
+            SessionAnswer::FlagsStored { .. } => Ok(()),
             _ => Err(nonsense()),
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service};
 use ipc::session::{
-    FlagChange, MESSAGES_PER_FRAME, RANGES_PER_FRAME, RECORDS_PER_FRAME, SessionAnswer,
-    SessionEdge, SessionEvent, SessionRequest, SpecialUse, UidRanges,
+    MESSAGES_PER_FRAME, RANGES_PER_FRAME, RECORDS_PER_FRAME, SessionAnswer, SessionEdge,
+    SessionEvent, SessionRequest, SpecialUse, UidRanges,
 };
 use ipc::snapshot::flag;
 use ipc::{Call, Refusal};
@@ -131,7 +131,25 @@ impl Door {
                 change,
                 flags,
                 keywords,
-            } => self.store_flags(peer, uids, change, flags, keywords).await,
+                unchanged_since,
+            } => {
+                let order = FlagOrder {
+                    change,
+                    flags,
+                    keywords,
+                    unchanged_since,
+                };
+                self.store_flags(peer, uids, order).await
+            }
+            SessionRequest::ListRemoved { since, after } => {
+                self.list_removed(peer, since, after).await
+            }
+            SessionRequest::ListSaveDates { uids } => {
+                let mailbox = peer.selected()?.mailbox;
+                let uids = bounded(uids)?;
+                let dates = self.house.work(move |_| mailbox.save_dates(&uids)).await?;
+                Ok(Answered::plain(SessionAnswer::SaveDatesListed(dates)))
+            }
             SessionRequest::Expunge { uids } => self.expunge(peer, uids).await,
             SessionRequest::Copy { uids, to } => self.copy(peer, uids, to).await,
             SessionRequest::Move { uids, to } => self.move_to(peer, uids, to).await,
@@ -281,21 +299,17 @@ impl Door {
         &self,
         peer: &Peer,
         uids: UidRanges,
-        change: FlagChange,
-        flags: u8,
-        keywords: Vec<String>,
+        order: FlagOrder,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         let mailbox = peer.writable()?;
         let uids = bounded(uids)?;
-        let order = Arc::new(FlagOrder {
-            change,
-            flags,
-            keywords,
-        });
+        let order = Arc::new(order);
         let whole = Arc::clone(&mailbox);
+        let is_conditional = order.unchanged_since.is_some();
+        let mut modified = UidRanges::new();
         for (number, piece) in self
             .house
-            .work(move |_| whole.pieces(&uids))
+            .work(move |_| whole.pieces(&uids, is_conditional))
             .await?
             .into_iter()
             .enumerate()
@@ -305,11 +319,36 @@ impl Door {
                 tokio::time::sleep(BREATH).await;
             }
             let (mailbox, order) = (Arc::clone(&mailbox), Arc::clone(&order));
-            self.house
+            let left = self
+                .house
                 .work(move |_| mailbox.store_flags(&piece, &order))
                 .await?;
+            modified.extend(left);
         }
-        Ok(Answered::plain(SessionAnswer::FlagsStored))
+        Ok(Answered::plain(SessionAnswer::FlagsStored { modified }))
+    }
+
+    async fn list_removed(
+        &self,
+        peer: &Peer,
+        since: u64,
+        after: u32,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let mailbox = peer.selected()?.mailbox;
+        let gone = self
+            .house
+            .work(move |_| mailbox.removed_since(since))
+            .await?;
+        let complete = gone.is_some();
+        let mut uids = gone.unwrap_or_default();
+        uids.retain(|(_, last)| *last > after);
+        let more = uids.len() > RANGES_PER_FRAME;
+        uids.truncate(RANGES_PER_FRAME);
+        Ok(Answered::plain(SessionAnswer::RemovedListed {
+            uids,
+            more,
+            complete,
+        }))
     }
 
     async fn expunge(

@@ -22,6 +22,7 @@ use super::incoming::Sealed;
 use super::journal::{Event, Permit};
 use super::mailbox::{Mailbox, State};
 use super::message_file::{self, MAX_UID};
+use crate::clock;
 use crate::fault::OrFault;
 
 /// Names tried when a file somebody made by hand stands where a new message should go.
@@ -82,7 +83,6 @@ impl Mailbox {
                 flags: message.flags,
                 keywords: message.keywords.clone(),
             })?;
-            state.bytes += record.size;
             state.promised += 1;
             state.pending.push_back(Pending {
                 record,
@@ -131,9 +131,7 @@ impl Mailbox {
                 return Ok(());
             };
             self.cancel(state, permit, promise.uid)?;
-            if let Some(pending) = state.pending.remove(at) {
-                state.bytes -= pending.record.size;
-            }
+            state.pending.remove(at);
             Ok(())
         });
         if let Err(refusal) = withdrawn {
@@ -170,12 +168,12 @@ impl Mailbox {
                     shown.push(record);
                 }
                 Err(refusal) => {
-                    state.bytes -= record.size;
                     state.failed.insert(record.uid, refusal);
                 }
             }
         }
         state.show(&shown);
+        self.note_growth(state);
     }
 
     /// Gives a message the journal has on disk its name.
@@ -245,13 +243,13 @@ impl Mailbox {
             self.unlink_all(&linked);
             return Err(refusal);
         }
-        state.bytes += linked.iter().map(|record| record.size).sum::<u64>();
         state.show(&linked);
+        self.note_growth(state);
         Ok(linked.iter().map(|record| record.uid).collect())
     }
 
     fn link_records(
-        &self,
+        self: &Arc<Self>,
         state: &mut State,
         records: &mut [Record],
         files: &[Placing<'_>],
@@ -290,7 +288,11 @@ impl Mailbox {
         Ok(())
     }
 
-    fn write_new_keywords(&self, state: &State, records: &[Record]) -> Result<(), Refusal> {
+    fn write_new_keywords(
+        self: &Arc<Self>,
+        state: &mut State,
+        records: &[Record],
+    ) -> Result<(), Refusal> {
         let shards: BTreeSet<u32> = records
             .iter()
             .filter(|record| record.keywords != 0)
@@ -367,11 +369,16 @@ impl State {
             return;
         }
         let modseq = self.next_modseq();
-        let shown: Vec<Record> = batch
-            .iter()
-            .map(|record| Record { modseq, ..*record })
-            .collect();
-        self.records.extend_from_slice(&shown);
+        let saved = u32::try_from(clock::seconds()).unwrap_or(0);
+        let mut shown = Vec::with_capacity(batch.len());
+        for record in batch {
+            let record = Record { modseq, ..*record };
+            // The newest shards always are in memory.
+            if self.records.insert(&record, saved).is_ok() {
+                shown.push(record);
+            }
+        }
+        self.unindexed += shown.len();
         self.feed.added(&shown);
     }
 }

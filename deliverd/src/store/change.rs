@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipc::Refusal;
-use ipc::session::{FlagChange, UidRanges};
+use ipc::session::{FlagChange, RANGES_PER_FRAME, UidRanges};
 use ipc::snapshot::{Record, flag};
 
 use super::disk::Dir;
@@ -23,7 +23,12 @@ pub(crate) struct FlagOrder {
     pub(crate) change: FlagChange,
     pub(crate) flags: u8,
     pub(crate) keywords: Vec<String>,
+    /// Messages with a modification sequence above this are left alone.
+    pub(crate) unchanged_since: Option<u64>,
 }
+
+/// A UID with the flags and keywords it is to have.
+type Marked = (u32, u8, u64);
 
 /// Messages changed under one hold of the lock, so that a STORE over a large mailbox does not keep deliveries waiting.
 const PIECE: usize = 20_000;
@@ -39,68 +44,115 @@ const ENTRY: usize = 24;
 const RANGE: usize = 10;
 
 impl Mailbox {
-    /// The messages `uids` in pieces that are small enough for one [`Mailbox::store_flags`].
-    pub(crate) fn pieces(self: &Arc<Self>, uids: &UidRanges) -> Result<Vec<UidRanges>, Refusal> {
+    /// The messages `uids` in pieces that are small enough for one [`Mailbox::store_flags`]. Refused if there are too many of
+    /// them for the answer to a conditional change.
+    pub(crate) fn pieces(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+        is_conditional: bool,
+    ) -> Result<Vec<UidRanges>, Refusal> {
         self.with(|state| {
-            let uids: Vec<u32> = feed::members(&state.records, uids)
-                .iter()
-                .map(|at| state.records[*at].uid)
-                .collect();
+            self.need_pages(state, uids)?;
+            let members = state.records.members(uids).into_iter();
+            let uids: Vec<u32> = members.map(|record| record.uid).collect();
+            if is_conditional && uids.len() > RANGES_PER_FRAME {
+                return Err(Refusal::Invalid(format!(
+                    "at most {RANGES_PER_FRAME} messages are changed at once on a condition"
+                )));
+            }
             Ok(uids.chunks(PIECE).map(feed::ranges).collect())
         })
     }
 
-    /// Changes flags; messages that are gone are skipped.
+    /// Changes flags of a piece; messages that are gone are skipped. Gives those that had changed before.
     pub(crate) fn store_flags(
         self: &Arc<Self>,
         uids: &UidRanges,
         order: &FlagOrder,
-    ) -> Result<(), Refusal> {
-        self.pieces(uids)?
+    ) -> Result<UidRanges, Refusal> {
+        self.pieces(uids, order.unchanged_since.is_some())?
             .iter()
-            .try_for_each(|piece| self.store_piece(piece, order))
+            .try_fold(UidRanges::new(), |mut modified, piece| {
+                modified.extend(self.store_piece(piece, order)?);
+                Ok(modified)
+            })
     }
 
-    fn store_piece(self: &Arc<Self>, uids: &UidRanges, order: &FlagOrder) -> Result<(), Refusal> {
+    /// UIDs gone since a modification sequence; `None` if not all of them are remembered.
+    pub(crate) fn removed_since(
+        self: &Arc<Self>,
+        modseq: u64,
+    ) -> Result<Option<UidRanges>, Refusal> {
+        self.with(|state| Ok(state.gone.above(modseq)))
+    }
+
+    /// When messages came into this mailbox, Unix seconds, as far as that is known.
+    pub(crate) fn save_dates(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+    ) -> Result<Vec<(u32, u32)>, Refusal> {
+        self.with(|state| {
+            self.need(state, uids)?;
+            let members = state.records.members(uids).into_iter();
+            let dates =
+                members.filter_map(|record| Some((record.uid, state.records.saved(record.uid)?)));
+            Ok(dates.take(RANGES_PER_FRAME).collect())
+        })
+    }
+
+    fn store_piece(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+        order: &FlagOrder,
+    ) -> Result<UidRanges, Refusal> {
         let messages = feed::count(uids).min(PIECE);
         let permit = self.shared.journal.admit(1, EVENT + messages * ENTRY)?;
         self.with(|state| {
+            self.need(state, uids)?;
             let bits = match order.change {
                 FlagChange::Remove => state.keywords.known_bits(&order.keywords),
                 FlagChange::Add | FlagChange::Replace => state.keyword_bits(&order.keywords)?,
             };
-            let changed: Vec<(usize, u8, u64)> = feed::members(&state.records, uids)
-                .into_iter()
-                .map(|at| {
-                    let (flags, keywords) = apply(order, bits, &state.records[at]);
-                    (at, flags, keywords)
-                })
-                .filter(|(at, flags, keywords)| {
-                    let record = &state.records[*at];
-                    (*flags, *keywords) != (record.flags, record.keywords)
+            let members = state.records.members(uids).into_iter();
+            let has_changed = |record: &Record| {
+                order
+                    .unchanged_since
+                    .is_some_and(|since| record.modseq > since)
+            };
+            let (modified, members): (Vec<_>, Vec<_>) = members.partition(has_changed);
+            let modified: Vec<u32> = modified.iter().map(|record| record.uid).collect();
+            let modified = feed::ranges(&modified);
+            let members = members.into_iter();
+            let changed: Vec<Marked> = members
+                .filter_map(|record| {
+                    let (flags, keywords) = apply(order, bits, &record);
+                    let is_new = (flags, keywords) != (record.flags, record.keywords);
+                    is_new.then_some((record.uid, flags, keywords))
                 })
                 .collect();
             if changed.is_empty() {
-                return Ok(());
+                return Ok(modified);
             }
             let sequence = permit.tell(&Event::Changed {
                 place: self.place(state),
                 keywords: state.keywords.names().to_vec(),
-                changes: changes(state, &changed),
+                changes: changes(&changed),
             })?;
             self.shared.journal.commit(sequence)?;
             self.change(state, &changed);
-            Ok(())
+            Ok(modified)
         })
     }
 
     /// Makes in memory, and in some of the names, what the journal has on disk.
-    fn change(self: &Arc<Self>, state: &mut State, changed: &[(usize, u8, u64)]) {
+    fn change(self: &Arc<Self>, state: &mut State, changed: &[Marked]) {
         let modseq = state.next_modseq();
         let mut records = Vec::with_capacity(changed.len());
-        for (at, flags, keywords) in changed {
-            let record = &mut state.records[*at];
-            let uid = record.uid;
+        for (uid, flags, keywords) in changed {
+            let uid = *uid;
+            let Some(record) = state.record(uid) else {
+                continue;
+            };
             if record.keywords != *keywords {
                 state.stale_keywords.insert(message_file::shard_of(uid));
             }
@@ -110,11 +162,9 @@ impl Mailbox {
                     state.late.remove(&uid);
                 }
             }
-            record.flags = *flags;
-            record.keywords = *keywords;
-            record.modseq = modseq;
-            records.push(*record);
+            records.extend(state.records.mark(uid, *flags, *keywords, modseq));
         }
+        state.unindexed += records.len();
         state.feed.changed(&records);
         self.list(state);
         // The fault is logged; the names are tried again when the journal is emptied.
@@ -170,16 +220,22 @@ impl Mailbox {
 
     /// Removes messages with `\Deleted`: all, or those among `uids`.
     pub(crate) fn expunge(self: &Arc<Self>, uids: Option<&UidRanges>) -> Result<(), Refusal> {
-        let everything = vec![(0, u32::MAX)];
+        let everything = feed::all();
         let uids = uids.unwrap_or(&everything);
         loop {
             let permit = self.shared.journal.admit(1, EVENT + PIECE * RANGE)?;
             let has_more = self.with(|state| {
-                let mut positions = feed::members(&state.records, uids);
-                positions.retain(|at| state.records[*at].flags & flag::DELETED != 0);
-                let has_more = positions.len() > PIECE;
-                positions.truncate(PIECE);
-                self.remove(state, &permit, &positions)?;
+                let deleted = state.records.shards();
+                let deleted = deleted.filter(|(_, known)| known.sums().deleted != 0);
+                let deleted: Vec<u32> = deleted.map(|(shard, _)| shard).collect();
+                for shard in deleted {
+                    self.need(state, &message_file::uids_of(shard))?;
+                }
+                let mut members = state.records.members(uids);
+                members.retain(|record| record.flags & flag::DELETED != 0);
+                let has_more = members.len() > PIECE;
+                members.truncate(PIECE);
+                self.remove(state, &permit, &members)?;
                 Ok(has_more)
             })?;
             if !has_more {
@@ -194,10 +250,9 @@ impl Mailbox {
         uids: &UidRanges,
     ) -> Result<(UidRanges, Permit), Refusal> {
         let uids = self.with(|state| {
-            let members = feed::members(&state.records, uids).into_iter();
-            Ok(members
-                .map(|at| state.records[at].uid)
-                .collect::<Vec<u32>>())
+            self.need(state, uids)?;
+            let members = state.records.members(uids).into_iter();
+            Ok(members.map(|record| record.uid).collect::<Vec<u32>>())
         })?;
         let ranges = feed::ranges(&uids);
         // At worst every other one of them is gone by the time they are removed.
@@ -217,21 +272,21 @@ impl Mailbox {
         permit: &Permit,
         uids: &[u32],
     ) -> Result<(), Refusal> {
-        let positions: Vec<usize> = uids.iter().filter_map(|uid| state.position(*uid)).collect();
-        self.remove(state, permit, &positions)
+        let messages: Vec<Record> = uids.iter().filter_map(|uid| state.record(*uid)).collect();
+        self.remove(state, permit, &messages)
     }
 
-    /// Removes the messages at `positions`, ascending.
+    /// Removes messages, ascending.
     fn remove(
         self: &Arc<Self>,
         state: &mut State,
         permit: &Permit,
-        positions: &[usize],
+        messages: &[Record],
     ) -> Result<(), Refusal> {
-        let Some(highest) = positions.last().map(|at| state.records[*at].uid) else {
+        let uids: Vec<u32> = messages.iter().map(|record| record.uid).collect();
+        let Some(highest) = uids.last().copied() else {
             return Ok(());
         };
-        let uids: Vec<u32> = positions.iter().map(|at| state.records[*at].uid).collect();
         for uids in feed::ranges(&uids).chunks(PIECE) {
             let sequence = permit.tell(&Event::Removed {
                 place: self.place(state),
@@ -242,18 +297,17 @@ impl Mailbox {
         state.removed = state.removed.max(highest);
         self.list(state);
         let mut by_shard: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for at in positions {
-            let uid = state.records[*at].uid;
+        for uid in &uids {
             by_shard
-                .entry(message_file::shard_of(uid))
+                .entry(message_file::shard_of(*uid))
                 .or_default()
-                .push(uid);
+                .push(*uid);
         }
         // The messages are gone, whether or not all of their files go now: the journal removes them at the next start.
         let done = by_shard
             .iter()
             .try_for_each(|(shard, uids)| self.unlink_in(state, *shard, uids));
-        state.forget(positions);
+        state.forget(&uids);
         done
     }
 
@@ -274,13 +328,10 @@ impl Mailbox {
 }
 
 /// Changes as the journal says them: neighbours that end up alike together.
-fn changes(state: &State, changed: &[(usize, u8, u64)]) -> Vec<Change> {
+fn changes(changed: &[Marked]) -> Vec<Change> {
     let mut groups: BTreeMap<(u8, u64), Vec<u32>> = BTreeMap::new();
-    for (at, flags, keywords) in changed {
-        groups
-            .entry((*flags, *keywords))
-            .or_default()
-            .push(state.records[*at].uid);
+    for (uid, flags, keywords) in changed {
+        groups.entry((*flags, *keywords)).or_default().push(*uid);
     }
     let groups = groups.into_iter().map(|((flags, keywords), uids)| Change {
         uids: feed::ranges(&uids),

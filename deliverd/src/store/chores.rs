@@ -1,6 +1,7 @@
 //! What is done behind the clients' backs: files are renamed after flag changes, and what the journal carries is brought to disk
 //! where it belongs, so that the journal can be written over.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use super::mailbox::Mailbox;
 /// How long something is in the journal alone, if nothing else comes.
 const REST: Duration = Duration::from_secs(5);
 
+/// How often the mailboxes that somebody has selected are compared with their files.
+const ROUND: Duration = Duration::from_secs(30);
+
 /// What all mailboxes share.
 pub(super) struct Shared {
     pub(super) root: Dir,
@@ -27,6 +31,14 @@ pub(super) struct Shared {
     untidy: Mutex<Vec<Arc<Mailbox>>>,
     /// Those with files that wait to be renamed.
     late: Mutex<Vec<Arc<Mailbox>>>,
+    /// Those to be compared with their files.
+    to_compare: Mutex<Vec<Arc<Mailbox>>>,
+    /// Whether every change of a directory shows in its time, however soon it follows another.
+    pub(super) has_fine_times: bool,
+    /// Whether the process before this one came to an orderly end, with all indexes written.
+    pub(super) was_stopped: bool,
+    /// Whether an index may say something old about a mailbox.
+    pub(super) has_old_index: AtomicBool,
     /// Held while the journal is emptied.
     emptying: Mutex<()>,
 }
@@ -57,8 +69,14 @@ impl Shared {
         nursery: Arc<Nursery>,
         journal: Arc<Journal>,
         bell: Arc<Bell>,
+        has_fine_times: bool,
+        was_stopped: bool,
     ) -> Self {
         Self {
+            has_fine_times,
+            was_stopped,
+            to_compare: Mutex::default(),
+            has_old_index: AtomicBool::new(false),
             root,
             cache,
             nursery,
@@ -79,6 +97,23 @@ impl Shared {
     pub(super) fn rename_soon(&self, mailbox: Arc<Mailbox>) {
         locked(&self.late).push(mailbox);
         self.bell.ring();
+    }
+
+    /// Has shards of a mailbox compared with their files soon. Called under the mailbox's lock.
+    pub(super) fn compare_soon(&self, mailbox: Arc<Mailbox>) {
+        let mut waiting = locked(&self.to_compare);
+        if !waiting.iter().any(|known| Arc::ptr_eq(known, &mailbox)) {
+            waiting.push(mailbox);
+        }
+        drop(waiting);
+        self.bell.ring();
+    }
+
+    /// Has all selected mailboxes compared with their files, so that their clients hear of what was done by hand.
+    pub(super) fn look_around(&self) {
+        for mailbox in self.cache.mailboxes() {
+            mailbox.look_again();
+        }
     }
 
     /// Brings everything the journal carries to disk where it belongs, and makes room in it. False if that failed; the journal
@@ -116,36 +151,43 @@ impl Shared {
 
     fn run(&self) {
         let mut rested = Instant::now();
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= ROUND {
+                self.look_around();
+                looked = Instant::now();
+            }
             let late = std::mem::take(&mut *locked(&self.late));
             for mailbox in late {
                 mailbox.rename_some();
             }
-            let wait = match self.journal.needs() {
-                _ if !locked(&self.late).is_empty() => Some(Duration::ZERO),
-                Needs::Nothing => None,
-                Needs::Since(time) => {
-                    Some((time.max(rested) + REST).saturating_duration_since(Instant::now()))
-                }
-                Needs::Room => Some(Duration::ZERO),
-            };
-            if wait != Some(Duration::ZERO) {
-                if self.bell.wait(wait) {
-                    return;
-                }
-                continue;
+            let next = locked(&self.to_compare).pop();
+            if let Some(mailbox) = next {
+                mailbox.compare_some();
             }
             if self.bell.is_over() {
                 return;
             }
-            if !matches!(self.journal.needs(), Needs::Nothing)
-                && locked(&self.late).is_empty()
-                && !self.empty_journal()
-            {
-                rested = Instant::now();
-                if self.bell.wait(Some(Duration::from_secs(1))) {
-                    return;
+            let due = match self.journal.needs() {
+                Needs::Nothing => None,
+                Needs::Since(time) => Some(time.max(rested) + REST),
+                Needs::Room => Some(Instant::now()),
+            };
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let has_late = !locked(&self.late).is_empty();
+            if left == Some(Duration::ZERO) && !has_late {
+                if !self.empty_journal() {
+                    rested = Instant::now();
+                    if self.bell.wait(Duration::from_secs(1)) {
+                        return;
+                    }
                 }
+                continue;
+            }
+            let is_idle = !has_late && locked(&self.to_compare).is_empty();
+            let round = (looked + ROUND).saturating_duration_since(Instant::now());
+            if is_idle && self.bell.wait(left.unwrap_or(round).min(round)) {
+                return;
             }
         }
     }
@@ -177,6 +219,7 @@ impl Drop for Chores {
         // Mailboxes and what they share hold each other.
         locked(&self.shared.untidy).clear();
         locked(&self.shared.late).clear();
+        locked(&self.shared.to_compare).clear();
     }
 }
 
@@ -196,17 +239,10 @@ impl Bell {
     }
 
     /// Waits until it is rung, at most so long. True if it is over.
-    fn wait(&self, limit: Option<Duration>) -> bool {
-        let end = limit.map(|limit| Instant::now() + limit);
+    fn wait(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
         let mut state = locked(&self.state);
         while !state.is_rung && !state.is_over {
-            let Some(end) = end else {
-                state = self
-                    .rung
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;

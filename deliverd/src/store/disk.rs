@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::{
     self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags,
-    ResolveFlags, Stat, Timespec, Timestamps,
+    ResolveFlags, Stat, StatxFlags, StatxTimestamp, Timespec, Timestamps,
 };
 use rustix::io::Errno;
 
@@ -40,6 +40,25 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) is_dir: bool,
     pub(crate) is_file: bool,
+}
+
+/// What `statx(2)` says about a name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) size: u64,
+    /// Seconds and nanoseconds of the last modification, and of the last change of name or rights.
+    pub(crate) modified: (i64, u64),
+    pub(crate) changed: (i64, u64),
+    pub(crate) inode: u64,
+    /// Unix seconds when it was made; 0 if the file system does not say.
+    born: i64,
+}
+
+impl Look {
+    /// Unix seconds when it was made; 0 if that is not known.
+    pub(crate) fn born(&self) -> u32 {
+        u32::try_from(self.born).unwrap_or(0)
+    }
 }
 
 /// What a file has of the bytes it should have.
@@ -222,6 +241,22 @@ impl Dir {
         self.sync()
     }
 
+    /// Replaces a file of a cache as a whole. Not flushed: after a crash it may have any content.
+    pub(crate) fn write_cache(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace_cache(name, bytes).map(|_| ())
+    }
+
+    /// Replaces a file of a cache by a new one that begins with these bytes, and gives it to be written on. Not flushed.
+    pub(crate) fn replace_cache(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
+        let temporary = format!(".{name}.new");
+        self.remove_if_there(&temporary)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let mut file = File::from(self.openat(&temporary, flags, SMALL_FILE)?);
+        file.write_all(bytes)?;
+        fs::renameat(&self.0, &temporary, &self.0, name)?;
+        Ok(file)
+    }
+
     /// Gives a file one more name. Fails if that name is taken.
     pub(crate) fn link(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
         Ok(fs::linkat(&self.0, name, &to.0, new, AtFlags::empty())?)
@@ -243,11 +278,58 @@ impl Dir {
         Ok(fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
-    fn remove_if_there(&self, name: &str) -> io::Result<()> {
+    /// Removes a file's name. False if there was none.
+    pub(crate) fn remove_if_there(&self, name: &str) -> io::Result<bool> {
         match self.unlink(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            removed => removed.map(|()| true),
         }
+    }
+
+    /// Makes the modification time of a directory now.
+    pub(crate) fn touch(&self, name: &str) -> io::Result<()> {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_NOW,
+        };
+        self.set_times(name, now)
+    }
+
+    /// Makes the time at which a file was changed now, and leaves all it says.
+    pub(crate) fn touch_inode(&self, name: &str) -> io::Result<()> {
+        let (tv_sec, nanos) = self.look(name)?.modified;
+        let tv_nsec = nanos.try_into().unwrap_or(0);
+        self.set_times(name, Timespec { tv_sec, tv_nsec })
+    }
+
+    fn set_times(&self, name: &str, time: Timespec) -> io::Result<()> {
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        Ok(fs::utimensat(
+            &self.0,
+            name,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+
+    /// Whether each of two changes of this directory that follow one another shows in its time. It has to be empty of `.tick`.
+    pub(crate) fn has_fine_times(&self) -> io::Result<bool> {
+        const ROUNDS: u32 = 32;
+        let mut before = self.look(".")?.modified;
+        for _ in 0..ROUNDS {
+            self.make_dir(".tick")?;
+            let made = self.look(".")?.modified;
+            fs::unlinkat(&self.0, ".tick", AtFlags::REMOVEDIR)?;
+            let after = self.look(".")?.modified;
+            if made == before || after == made {
+                return Ok(false);
+            }
+            before = after;
+        }
+        Ok(true)
     }
 
     /// Removes a directory with all that is in it; links in it are removed, not followed.
@@ -295,6 +377,21 @@ impl Dir {
             });
         }
         Ok(entries)
+    }
+
+    /// What `statx(2)` says about a name here; a link is not followed.
+    pub(crate) fn look(&self, name: &str) -> io::Result<Look> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let found = fs::statx(&self.0, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+        let time = |time: StatxTimestamp| (time.tv_sec, u64::from(time.tv_nsec));
+        let has_birth = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+        Ok(Look {
+            size: found.stx_size,
+            modified: time(found.stx_mtime),
+            changed: time(found.stx_ctime),
+            inode: found.stx_ino,
+            born: if has_birth { found.stx_btime.tv_sec } else { 0 },
+        })
     }
 
     /// What `stat(2)` says about a name here; a link is not followed.

@@ -93,6 +93,11 @@ pub(crate) fn count(ranges: &UidRanges) -> usize {
     usize::try_from(widths.sum::<u64>()).unwrap_or(usize::MAX)
 }
 
+/// All UIDs.
+pub(crate) fn all() -> UidRanges {
+    vec![(0, u32::MAX)]
+}
+
 /// UID ranges as an asker gave them, brought into order so that one pass over a mailbox finds every member.
 pub(crate) fn sorted(ranges: &UidRanges) -> UidRanges {
     let mut sorted: UidRanges = ranges.iter().map(|&(a, b)| (a.min(b), a.max(b))).collect();
@@ -100,17 +105,16 @@ pub(crate) fn sorted(ranges: &UidRanges) -> UidRanges {
     sorted
 }
 
-/// Indexes of the records whose UID lies in `ranges`, ascending, each once.
-pub(crate) fn members(records: &[Record], ranges: &UidRanges) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut from = 0;
+/// UID ranges in any order as ascending and disjoint ones.
+pub(crate) fn merged(ranges: &UidRanges) -> UidRanges {
+    let mut merged = UidRanges::new();
     for (first, last) in sorted(ranges) {
-        from = from.max(records.partition_point(|record| record.uid < first));
-        let to = records.partition_point(|record| record.uid <= last);
-        found.extend(from..to.max(from));
-        from = from.max(to);
+        match merged.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => merged.push((first, last)),
+        }
     }
-    found
+    merged
 }
 
 #[cfg(test)]
@@ -137,15 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_once_however_the_ranges_overlap() {
-        let records = records(&[1, 4, 5, 9, 100]);
+    fn ranges_that_touch_or_overlap_become_one() {
         assert_eq!(
-            members(&records, &vec![(5, 20), (1, 5), (9, 9)]),
-            [0, 1, 2, 3]
+            merged(&vec![(5, 20), (1, 4), (30, 22), (25, 26)]),
+            [(1, 20), (22, 30)]
         );
-        assert_eq!(members(&records, &vec![(9, 4)]), [1, 2, 3]);
-        assert_eq!(members(&records, &vec![(0, u32::MAX)]), [0, 1, 2, 3, 4]);
-        assert_eq!(members(&records, &vec![(6, 8), (101, 200)]), [0; 0]);
+        assert_eq!(merged(&vec![(0, u32::MAX), (3, u32::MAX)]), [(0, u32::MAX)]);
     }
 
     struct Deaf;

@@ -53,13 +53,22 @@ impl Nursery {
     /// Takes over the directory and removes what a crash left in it: none of that was ever acknowledged.
     pub(super) fn new(dir: Dir) -> Result<Self, Refusal> {
         for entry in dir.entries().or_fault("list unfinished messages")? {
-            dir.unlink(&entry.name)
-                .or_fault("remove an unfinished message")?;
+            if entry.is_dir {
+                dir.remove_tree(&entry.name)
+            } else {
+                dir.unlink(&entry.name)
+            }
+            .or_fault("remove an unfinished message")?;
         }
         Ok(Self {
             dir,
             next: std::sync::atomic::AtomicU64::new(1),
         })
+    }
+
+    /// Whether every change of a directory shows in its time, however soon it follows another.
+    pub(super) fn has_fine_times(&self) -> io::Result<bool> {
+        self.dir.has_fine_times()
     }
 
     fn create(self: &Arc<Self>) -> io::Result<Temporary> {

@@ -8,12 +8,27 @@ use std::collections::BTreeMap;
 use ipc::Refusal;
 use ipc::session::{MAX_KEYWORD_LEN, MAX_KEYWORDS};
 
+use super::message_file;
+
 /// Directory of the keyword files in a mailbox.
 pub(crate) const DIRECTORY: &str = ".keywords";
+
+/// The keyword file of a shard.
+pub(super) fn path(shard: u32) -> String {
+    format!("{DIRECTORY}/{}", message_file::shard_name(shard))
+}
 
 /// The keywords a mailbox knows; bit i of a record belongs to the i-th.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table(Vec<String>);
+
+/// The keywords of an index; what is no keyword has no place in the table, and the bits behind it change their meaning – the index
+/// has a checksum.
+impl FromIterator<String> for Table {
+    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
+        Self(names.into_iter().take(MAX_KEYWORDS).collect())
+    }
+}
 
 impl Table {
     pub(crate) fn names(&self) -> &[String] {

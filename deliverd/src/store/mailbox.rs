@@ -11,18 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipc::Refusal;
 use ipc::session::{MailboxStatus, SessionEvent, SpecialUse};
-use ipc::snapshot::{RECORD_LEN, Record, flag};
+use ipc::snapshot::{RECORD_LEN, Record};
 use tracing::{error, warn};
 
 use super::append::Pending;
 use super::chores::Shared;
 use super::disk::Dir;
-use super::feed::{Feed, Listener, Selection};
+use super::feed::{self, Feed, Listener, Selection};
+use super::gone::Gone;
+use super::index::Pages;
 use super::journal::{Journal, Place};
-use super::keywords::{self, Table};
+use super::keywords::Table;
 use super::message_file;
+use super::records::Records;
 use super::refresh::Time;
-use super::scan::Scan;
 use super::status::Status;
 use crate::clock;
 use crate::fault::OrFault;
@@ -33,16 +35,18 @@ pub(crate) struct Mailbox {
     /// Directory beneath the root.
     path: String,
     /// Who needs two of these takes them in the order of [`Mailbox::load_both`].
-    slot: Mutex<Slot>,
+    pub(super) slot: Mutex<Slot>,
     /// The cache's clock at the last use.
     pub(super) used: AtomicU64,
     /// Records in memory, as the cache counts them.
     pub(super) weight: AtomicUsize,
 }
 
-enum Slot {
+pub(super) enum Slot {
     Unloaded {
         totals: Option<Totals>,
+        /// The highest modification sequence, if it was in memory before.
+        modseq: Option<u64>,
     },
     Loaded(Box<State>),
     /// Deleted, renamed, or its user removed: this object must not touch files any more.
@@ -61,8 +65,21 @@ pub(super) struct State {
     pub(super) status: Status,
     pub(super) uid_next: u32,
     pub(super) modseq: u64,
-    /// Messages everyone may see, ascending by UID.
-    pub(super) records: Vec<Record>,
+    /// Messages everyone may see.
+    pub(super) records: Records,
+    /// Where those are that only the index has.
+    pub(super) pages: Pages,
+    /// UIDs below this were known when the index was written, and when that was (Unix seconds).
+    pub(super) indexed_below: u32,
+    pub(super) indexed_at: i64,
+    /// Messages added, changed and removed since.
+    pub(super) unindexed: usize,
+    /// What was removed.
+    pub(super) gone: Gone,
+    /// Whether it is still being read.
+    pub(super) is_reading: bool,
+    /// Shards to be compared with their files soon.
+    pub(super) to_compare: BTreeSet<u32>,
     /// Messages the journal is about to carry, ascending, all above `records`.
     pub(super) pending: VecDeque<Pending>,
     /// Pending messages that could not be kept, until their bringer was told.
@@ -83,12 +100,9 @@ pub(super) struct State {
     settled_below: u32,
     /// … and those below that UID as soon as that record of the journal is not needed any more.
     settling: (u32, u64),
-    /// Sum of the sizes of `records` and `pending`.
-    pub(super) bytes: u64,
     pub(super) keywords: Table,
-    pub(super) shards: BTreeSet<u32>,
-    /// Modification times of the shards, and of the mailbox (`None`), when they were last read.
-    pub(super) seen: HashMap<Option<u32>, Time>,
+    /// Modification time of the mailbox's directory when it was last read.
+    pub(super) seen: Option<Time>,
     pub(super) feed: Feed,
 }
 
@@ -113,7 +127,10 @@ impl Mailbox {
         Arc::new(Self {
             shared,
             path,
-            slot: Mutex::new(Slot::Unloaded { totals: None }),
+            slot: Mutex::new(Slot::Unloaded {
+                totals: None,
+                modseq: None,
+            }),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
         })
@@ -127,13 +144,22 @@ impl Mailbox {
         work(self.load()?.state()?)
     }
 
+    /// Works on the mailbox under its lock if it is in memory.
+    pub(super) fn with_loaded<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut State) -> T,
+    ) -> Option<T> {
+        match &mut *self.lock() {
+            Slot::Loaded(state) => Some(work(state)),
+            Slot::Unloaded { .. } | Slot::Gone => None,
+        }
+    }
+
     /// Locks the mailbox, and reads it if it is not in memory.
     pub(super) fn load(self: &Arc<Self>) -> Result<Loaded<'_>, Refusal> {
         let mut slot = self.lock();
-        if matches!(*slot, Slot::Unloaded { .. }) {
-            let given = self.shared.journal.given();
-            let scan = Scan::read(&self.dir().or_fault("open a mailbox")?)?;
-            *slot = Slot::Loaded(Box::new(State::new(scan, given)));
+        if let Slot::Unloaded { modseq, .. } = *slot {
+            *slot = Slot::Loaded(Box::new(self.read(modseq)?));
             self.shared.cache.register(self);
         }
         self.shared.cache.touch(self);
@@ -158,7 +184,7 @@ impl Mailbox {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slot> {
+    pub(super) fn lock(self: &Arc<Self>) -> MutexGuard<'_, Slot> {
         match self.slot.lock() {
             Ok(slot) => slot,
             Err(poisoned) => {
@@ -175,7 +201,10 @@ impl Mailbox {
                     if let Err(refusal) = self.tidy_state(state) {
                         error!(mailbox = self.path, %refusal, "some flags are as they were before");
                     }
-                    *slot = Slot::Unloaded { totals: None };
+                    *slot = Slot::Unloaded {
+                        totals: None,
+                        modseq: None,
+                    };
                 }
                 slot
             }
@@ -183,7 +212,7 @@ impl Mailbox {
     }
 
     #[cfg(test)]
-    pub(super) fn is_loaded(&self) -> bool {
+    pub(super) fn is_loaded(self: &Arc<Self>) -> bool {
         matches!(*self.lock(), Slot::Loaded(_))
     }
 
@@ -206,49 +235,16 @@ impl Mailbox {
 
     /// Opens a shard and makes it if need be, durably.
     pub(super) fn make_shard(&self, state: &mut State, shard: u32) -> Result<Dir, Refusal> {
-        if state.shards.insert(shard) {
+        if state.records.make_shard(shard) {
             let made = self
                 .dir()
                 .and_then(|dir| dir.make_path(&message_file::shard_name(shard)));
             if made.is_err() {
-                state.shards.remove(&shard);
+                state.records.remove_shard(shard);
             }
             return made.or_fault("make a shard");
         }
         self.shard(shard).or_fault("open a shard")
-    }
-
-    /// Writes the keywords of a shard as they are in memory, and of messages that will be in it, durably.
-    pub(super) fn write_keywords(
-        &self,
-        state: &State,
-        shard: u32,
-        more: &[Record],
-    ) -> Result<(), Refusal> {
-        let messages = state.records.iter().chain(more);
-        let in_shard = messages.filter(|record| message_file::shard_of(record.uid) == shard);
-        let text = keywords::format(
-            in_shard.map(|record| (record.uid, record.keywords)),
-            &state.keywords,
-        );
-        let dir = self
-            .dir()
-            .and_then(|dir| dir.make_path(keywords::DIRECTORY))
-            .or_fault("open the keywords")?;
-        dir.write_small(&message_file::shard_name(shard), text.as_bytes())
-            .or_fault("write keywords")
-    }
-
-    /// Writes `status.json` with the present UIDNEXT, durably.
-    pub(super) fn write_status(&self, state: &mut State) -> Result<(), Refusal> {
-        let mut status = state.status.clone();
-        status.uid_next = state.uid_next;
-        status.modseq_floor = state.modseq;
-        self.dir()
-            .and_then(|dir| status.write(&dir))
-            .or_fault("write status.json")?;
-        state.status = status;
-        Ok(())
     }
 
     /// Counters.
@@ -283,16 +279,22 @@ impl Mailbox {
         let status = Status::read(&dir).or_fault("read status.json")?;
         let mut status = status.unwrap_or_else(|| Status::new(uid_validity, None));
         status.uid_validity = uid_validity;
+        // It would be that of the mailbox it was copied from.
+        status.renew_id();
         status.write(&dir).or_fault("write status.json")
     }
 
     /// Message count and bytes; reads the mailbox only if it was never read before.
     pub(crate) fn totals(self: &Arc<Self>) -> Result<Totals, Refusal> {
-        if let Slot::Unloaded {
-            totals: Some(totals),
-        } = &*self.lock()
-        {
-            return Ok(*totals);
+        if let Slot::Unloaded { totals, .. } = &mut *self.lock() {
+            if totals.is_none() {
+                *totals = self
+                    .indexed_totals()
+                    .map(|(messages, bytes)| Totals { messages, bytes });
+            }
+            if let Some(totals) = totals {
+                return Ok(*totals);
+            }
         }
         self.with(|state| Ok(state.totals()))
     }
@@ -304,8 +306,9 @@ impl Mailbox {
     ) -> Result<Selected, Refusal> {
         self.with(|state| {
             self.refresh(state)?;
+            self.need_pages(state, &feed::all())?;
             let mut snapshot = Vec::with_capacity(state.records.len() * RECORD_LEN);
-            for record in &state.records {
+            for record in state.records.iter() {
                 snapshot.extend_from_slice(&record.to_bytes());
             }
             Ok(Selected {
@@ -318,7 +321,7 @@ impl Mailbox {
     }
 
     /// Ends a selection.
-    pub(crate) fn unselect(&self, selection: Selection) {
+    pub(crate) fn unselect(self: &Arc<Self>, selection: Selection) {
         if let Slot::Loaded(state) = &mut *self.lock() {
             state.feed.remove(selection);
         }
@@ -327,6 +330,8 @@ impl Mailbox {
     /// Opens messages for reading; those that are gone are left out.
     pub(crate) fn open(self: &Arc<Self>, uids: &[u32]) -> Result<Vec<(u32, File)>, Refusal> {
         self.with(|state| {
+            let wanted = uids.iter().map(|uid| (*uid, *uid)).collect();
+            self.need(state, &wanted)?;
             let mut shards = BTreeMap::new();
             let mut opened = Vec::with_capacity(uids.len());
             for &uid in uids {
@@ -367,7 +372,7 @@ impl Mailbox {
         shard: &Dir,
         uid: u32,
     ) -> Result<Option<String>, Refusal> {
-        let Some(at) = state.position(uid) else {
+        let Some(record) = state.record(uid) else {
             return Ok(None);
         };
         let entries = shard.entries().or_fault("list a shard")?;
@@ -378,10 +383,9 @@ impl Mailbox {
             Some((_, flags)) => {
                 let modseq = state.next_modseq();
                 state.late.remove(&uid);
-                state.records[at].flags = flags;
-                state.records[at].modseq = modseq;
-                let record = state.records[at];
-                state.feed.changed(&[record]);
+                let marked = state.records.mark(uid, flags, record.keywords, modseq);
+                state.unindexed += 1;
+                state.feed.changed(marked.as_slice());
                 Ok(Some(message_file::file_name(uid, flags)))
             }
             None => {
@@ -392,75 +396,9 @@ impl Mailbox {
                 if uid >= state.status.uid_next {
                     self.write_status(state)?;
                 }
-                state.forget(&[at]);
+                state.forget(&[uid]);
                 Ok(None)
             }
-        }
-    }
-
-    /// Takes the mailbox out of memory if nobody uses it. False if it is in use.
-    pub(super) fn unload(&self) -> bool {
-        let Ok(mut slot) = self.slot.try_lock() else {
-            return false;
-        };
-        let Slot::Loaded(state) = &mut *slot else {
-            return true;
-        };
-        if !state.feed.is_empty()
-            || state.is_listed
-            || !state.pending.is_empty()
-            || state.promised != 0
-        {
-            return false;
-        }
-        if state.status.uid_next != state.uid_next && self.write_status(state).is_err() {
-            return false;
-        }
-        *slot = Slot::Unloaded {
-            totals: Some(state.totals()),
-        };
-        self.weight.store(0, Ordering::Relaxed);
-        true
-    }
-
-    /// Brings the files up to what memory knows better.
-    pub(super) fn tidy(&self) -> Result<(), Refusal> {
-        match &mut *self.lock() {
-            Slot::Loaded(state) => {
-                self.tidy_state(state)?;
-                state.is_listed = false;
-                Ok(())
-            }
-            Slot::Unloaded { .. } | Slot::Gone => Ok(()),
-        }
-    }
-
-    fn tidy_state(&self, state: &mut State) -> Result<(), Refusal> {
-        if is_not_found(&self.dir()) {
-            // What is not there needs no tidying, and must not keep the journal from being emptied for everyone.
-            warn!(mailbox = self.path, "a mailbox was removed by someone else");
-            state.late.clear();
-            state.stale_keywords.clear();
-            return Ok(());
-        }
-        self.rename_late(state, usize::MAX)?;
-        while let Some(shard) = state.stale_keywords.first().copied() {
-            self.write_keywords(state, shard, &[])?;
-            state.stale_keywords.remove(&shard);
-        }
-        // Invariant: status.json's UIDNEXT is above every UID whose file was ever removed, so none of them returns. Until it is
-        // written, the journal knows of the removal.
-        if state.removed >= state.status.uid_next {
-            self.write_status(state)?;
-        }
-        Ok(())
-    }
-
-    /// Has the files tidied before the journal forgets what is in it now.
-    pub(super) fn list(self: &Arc<Self>, state: &mut State) {
-        if !state.is_listed {
-            state.is_listed = true;
-            self.shared.list(Arc::clone(self));
         }
     }
 
@@ -470,40 +408,6 @@ impl Mailbox {
             path: self.path.clone(),
             uid_validity: state.status.uid_validity,
         }
-    }
-
-    /// Writes what memory knows better than `status.json`; at a clean stop.
-    pub(crate) fn save(&self) {
-        let mut slot = self.lock();
-        if let Slot::Loaded(state) = &mut *slot
-            && state.status.uid_next != state.uid_next
-        {
-            // The fault is logged; the files alone are enough to start from.
-            let _ = self.write_status(state);
-        }
-    }
-
-    /// Ends the life of this object: what is pending is shown, the files are brought up to date, `last` is done under the lock,
-    /// and listeners hear `Gone`.
-    pub(super) fn retire<T>(
-        self: &Arc<Self>,
-        last: impl FnOnce() -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let mut slot = self.lock();
-        if let Slot::Loaded(state) = &mut *slot {
-            self.drain(state);
-            self.tidy_state(state)?;
-            if state.status.uid_next != state.uid_next {
-                self.write_status(state)?;
-            }
-        }
-        let done = last()?;
-        if let Slot::Loaded(state) = &mut *slot {
-            state.feed.close(&SessionEvent::Gone);
-        }
-        *slot = Slot::Gone;
-        self.weight.store(0, Ordering::Relaxed);
-        Ok(done)
     }
 }
 
@@ -520,23 +424,28 @@ impl Loaded<'_> {
 impl Drop for Loaded<'_> {
     fn drop(&mut self) {
         if let Slot::Loaded(state) = &*self.slot {
-            self.mailbox
-                .weight
-                .store(state.records.len(), Ordering::Relaxed);
+            self.mailbox.weight.store(state.weight(), Ordering::Relaxed);
         }
     }
 }
 
 impl State {
-    /// What was read when the journal had given out `given` sequence numbers.
-    fn new(scan: Scan, given: u64) -> Self {
+    /// A mailbox of which nothing is known but its status, when the journal had given out `given` sequence numbers.
+    pub(super) fn new(status: Status, given: u64) -> Self {
         static READINGS: AtomicU64 = AtomicU64::new(0);
+        let uid_next = status.uid_next.max(1);
         Self {
-            bytes: scan.records.iter().map(|record| record.size).sum(),
-            status: scan.status,
-            uid_next: scan.uid_next,
-            modseq: scan.modseq,
-            records: scan.records,
+            status,
+            uid_next,
+            modseq: 0,
+            records: Records::default(),
+            pages: Pages::default(),
+            indexed_below: 0,
+            indexed_at: 0,
+            unindexed: 0,
+            gone: Gone::default(),
+            is_reading: true,
+            to_compare: BTreeSet::new(),
             pending: VecDeque::new(),
             failed: HashMap::new(),
             promised: 0,
@@ -546,12 +455,21 @@ impl State {
             is_listed: false,
             reading: READINGS.fetch_add(1, Ordering::Relaxed),
             settled_below: 0,
-            settling: (scan.uid_next, given),
-            keywords: scan.keywords,
-            shards: scan.shards,
-            seen: scan.seen,
+            settling: (uid_next, given),
+            keywords: Table::default(),
+            seen: None,
             feed: Feed::default(),
         }
+    }
+
+    /// Removals before `modseq` are not remembered.
+    pub(super) fn gone_since(&mut self, modseq: u64) {
+        self.gone = Gone::since(modseq);
+    }
+
+    /// What it takes in memory, in messages.
+    fn weight(&self) -> usize {
+        self.records.in_memory() + self.gone.len()
     }
 
     /// The UID below which the bytes of all messages are on disk.
@@ -585,35 +503,24 @@ impl State {
         self.modseq
     }
 
-    pub(super) fn position(&self, uid: u32) -> Option<usize> {
-        self.records
-            .binary_search_by_key(&uid, |record| record.uid)
-            .ok()
-    }
-
+    /// A message whose page is in memory.
     pub(super) fn record(&self, uid: u32) -> Option<Record> {
-        self.position(uid).map(|at| self.records[at])
+        self.records.get(uid)
     }
 
-    /// Takes records out of memory and tells everyone; `positions` ascending.
-    pub(super) fn forget(&mut self, positions: &[usize]) {
-        let uids: Vec<u32> = positions.iter().map(|at| self.records[*at].uid).collect();
-        for uid in &uids {
+    /// Takes messages out of memory and tells everyone; `uids` ascending.
+    pub(super) fn forget(&mut self, uids: &[u32]) {
+        if uids.is_empty() {
+            return;
+        }
+        for uid in uids {
             self.late.remove(uid);
         }
-        self.bytes -= positions
-            .iter()
-            .map(|at| self.records[*at].size)
-            .sum::<u64>();
-        let mut gone = positions.iter().copied().peekable();
-        let mut at = 0;
-        self.records.retain(|_| {
-            let goes = gone.next_if_eq(&at).is_some();
-            at += 1;
-            !goes
-        });
-        self.next_modseq();
-        self.feed.removed(&uids);
+        self.records.remove(uids);
+        self.unindexed += uids.len();
+        let modseq = self.next_modseq();
+        self.gone.add(modseq, &feed::ranges(uids));
+        self.feed.removed(uids);
     }
 
     /// The bits of `names`, new ones put into the table; listeners hear of the new table before any record uses it.
@@ -627,23 +534,21 @@ impl State {
         Ok(bits)
     }
 
-    fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
+        let pending = self.pending.iter().map(|pending| pending.record.size);
         Totals {
             messages: (self.records.len() + self.pending.len()) as u64,
-            bytes: self.bytes,
+            bytes: self.records.sums(|sums| sums.bytes) + pending.sum::<u64>(),
         }
     }
 
     fn counters(&self) -> MailboxStatus {
-        let count = |wanted: fn(&Record) -> bool| {
-            u32::try_from(self.records.iter().filter(|record| wanted(record)).count())
-                .unwrap_or(u32::MAX)
-        };
+        let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         MailboxStatus {
-            messages: count(|_| true),
-            unseen: count(|record| record.flags & flag::SEEN == 0),
-            deleted: count(|record| record.flags & flag::DELETED != 0),
-            size: self.records.iter().map(|record| record.size).sum(),
+            messages: number(self.records.sums(|sums| sums.messages.into())),
+            unseen: number(self.records.sums(|sums| sums.unseen.into())),
+            deleted: number(self.records.sums(|sums| sums.deleted.into())),
+            size: self.records.sums(|sums| sums.bytes),
             // RFC 9051 §2.3.1.1: no message that shows up later may have a UID below what was announced.
             uid_next: self
                 .pending
@@ -651,6 +556,7 @@ impl State {
                 .map_or(self.uid_next, |pending| pending.record.uid),
             uid_validity: self.status.uid_validity,
             highest_modseq: self.modseq,
+            mailbox_id: self.status.id(),
         }
     }
 }

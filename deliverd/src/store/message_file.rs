@@ -1,11 +1,12 @@
 //! The name of a message's file: `{uid:08}_{flags}.eml` in the shard `{uid / 1000:04}`.
 
+use ipc::session::UidRanges;
 use ipc::snapshot::flag;
 
 use crate::clock;
 
 /// How many UIDs share a directory.
-const SHARD: u32 = 1000;
+pub(crate) const SHARD: u32 = 1000;
 /// UIDs above this are not believed, so that one strange file name cannot use up the numbers of a mailbox.
 pub(crate) const MAX_UID: u32 = u32::MAX - 0xffff;
 
@@ -21,6 +22,12 @@ const LETTERS: [(u8, char); 5] = [
 /// The number of the shard `uid` belongs to.
 pub(crate) const fn shard_of(uid: u32) -> u32 {
     uid / SHARD
+}
+
+/// All UIDs of a shard.
+pub(crate) fn uids_of(shard: u32) -> UidRanges {
+    let first = shard.saturating_mul(SHARD);
+    vec![(first, first.saturating_add(SHARD - 1))]
 }
 
 /// The directory name of a shard.

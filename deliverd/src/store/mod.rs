@@ -6,7 +6,8 @@
 //! mailstore/domains/example.com/users/alice/
 //! ├── account.json                                    subscriptions
 //! └── mailboxes/INBOX/                                percent-encoded mailbox name
-//!     ├── status.json                                 UIDVALIDITY, UIDNEXT
+//!     ├── status.json                                 UIDVALIDITY, UIDNEXT, MAILBOXID
+//!     ├── .cache/                                     what need not be read from the files again
 //!     ├── .keywords/0000                              keywords of shard 0
 //!     └── 0000/00000041_AFS.eml                       UID 41: \Answered \Flagged \Seen
 //! ```
@@ -20,12 +21,16 @@ mod chores;
 mod delivery;
 mod disk;
 mod feed;
+mod gone;
 mod incoming;
+mod index;
 mod journal;
+mod keep;
 mod keywords;
 mod mailbox;
 mod message_file;
 mod name;
+mod records;
 mod recovery;
 mod refresh;
 mod registry;
@@ -50,8 +55,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ipc::Refusal;
+use tracing::warn;
 
 use self::cache::Cache;
 use self::chores::{Bell, Chores, Shared};
@@ -69,8 +76,10 @@ pub(crate) use self::name::MailboxName;
 pub(crate) use self::transfer::Transfer;
 pub(crate) use self::user::User;
 
-/// Records that may be in memory: 100 MB of them.
-const CACHED_RECORDS: usize = 2_500_000;
+/// Messages that may be in memory: 100 MB of them.
+const CACHED_RECORDS: usize = 4_000_000;
+/// How long a clean stop may take to write indexes.
+const SAVING: Duration = Duration::from_secs(10);
 
 /// Whose mail: a local part (lower case, without quotes) in a domain (lower case, A-labels).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,15 +131,24 @@ impl Store {
         })?;
         let nursery = Arc::new(nursery);
         let bell = Arc::new(Bell::default());
-        let journal = recovery::open_journal(&root, &nursery, &bell).map_err(|fault| {
+        let (journal, was_stopped) = recovery::open_journal(&root, &nursery, &bell).map_err(|fault| {
             format!(
                 "cannot bring the journal {}/.journal to an end: {fault}; nothing was changed that a next start does not \
                  change again",
                 path.display()
             )
         })?;
-        let cache = Cache::new(CACHED_RECORDS);
-        let shared = Arc::new(Shared::new(root, cache, nursery, Arc::new(journal), bell));
+        // Where that cannot be found out – the disk may be full – it is not relied on.
+        let has_fine_times = nursery.has_fine_times().unwrap_or(false);
+        let shared = Arc::new(Shared::new(
+            root,
+            Cache::new(CACHED_RECORDS),
+            nursery,
+            Arc::new(journal),
+            bell,
+            has_fine_times,
+            was_stopped,
+        ));
         let chores =
             Chores::start(&shared).map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(Self {
@@ -226,10 +244,23 @@ impl Store {
 
     /// Writes what memory knows better; at a clean stop, when no work is under way.
     pub(crate) fn save(&self) {
-        for mailbox in self.shared.cache.mailboxes() {
-            mailbox.save();
+        if !self.shared.empty_journal() {
+            return;
         }
-        self.shared.empty_journal();
+        let end = Instant::now() + SAVING;
+        let mut is_complete = true;
+        for mailbox in self.shared.cache.mailboxes() {
+            is_complete = is_complete && Instant::now() < end;
+            if is_complete {
+                mailbox.save();
+            }
+        }
+        if is_complete
+            && !self.shared.has_old_index.load(Ordering::Relaxed)
+            && let Err(error) = recovery::note_stop(&self.shared.root)
+        {
+            warn!(%error, "the next start will look at all mailboxes anew");
+        }
     }
 }
 

@@ -22,7 +22,11 @@ use crate::clock;
 /// Directory of the journal in the store.
 const DIRECTORY: &str = ".journal";
 
-/// Opens the journal of the store in `root`, brings what it has into the files, and leaves it with nothing to do.
+/// A file in it that says that the last process came to an orderly end.
+const STOPPED: &str = "stopped";
+
+/// Opens the journal of the store in `root`, brings what it has into the files, and leaves it with nothing to do. Tells too
+/// whether the process before this one came to an orderly end.
 ///
 /// # Errors
 /// When it cannot be read or the files cannot be written. It is as before then.
@@ -30,8 +34,13 @@ pub(super) fn open_journal(
     root: &Dir,
     nursery: &Arc<Nursery>,
     bell: &Arc<Bell>,
-) -> io::Result<Journal> {
+) -> io::Result<(Journal, bool)> {
     let dir = root.make_path(DIRECTORY)?;
+    // Gone before anything changes, so that it is never believed twice.
+    let was_stopped = dir.remove_if_there(STOPPED)?;
+    if was_stopped {
+        dir.sync()?;
+    }
     let bell = Arc::clone(bell);
     let (journal, past) = Journal::open(dir, move || bell.ring())?;
     let mut tale = Tale::default();
@@ -47,13 +56,21 @@ pub(super) fn open_journal(
                 Err(error)
             }
         })?;
-        root.sync_file_system()?;
+    }
+    // Names a killed predecessor may have made without flushing them: before anyone sees or relies on them.
+    root.sync_file_system()?;
+    if !tale.mailboxes.is_empty() {
         journal
             .raise_floor(last)
             .map_err(|refusal| io::Error::other(refusal.to_string()))?;
     }
     reserve.fill();
-    Ok(journal)
+    Ok((journal, was_stopped && tale.mailboxes.is_empty()))
+}
+
+/// Notes that this process comes to an orderly end: the journal is empty, and all indexes are written.
+pub(super) fn note_stop(root: &Dir) -> io::Result<()> {
+    root.dir(DIRECTORY)?.write_small(STOPPED, b"")
 }
 
 /// Room on the disk for a recovery: files that are removed when it finds none.
@@ -304,6 +321,8 @@ impl Recovery<'_> {
         for (uid, fate) in messages {
             self.restore_message(&dir, *uid, fate, names.remove(uid).unwrap_or_default())?;
         }
+        // The index has to look at the files again.
+        dir.touch(".")?;
         restore_keywords(mailbox, &shard_name, messages)
     }
 
@@ -354,9 +373,11 @@ impl Recovery<'_> {
         } else {
             whole = names.into_iter().next();
         }
-        if let (Some((flags, name)), Some((wanted, _))) = (whole, &fate.marks)
-            && flags != *wanted
-        {
+        if let (Some((flags, name)), Some((wanted, _))) = (whole, &fate.marks) {
+            if flags == *wanted {
+                // It may have changed there and back: its time says so.
+                return dir.touch_inode(&name);
+            }
             let renamed = dir.rename(&name, dir, &message_file::file_name(uid, *wanted));
             if renamed
                 .as_ref()

@@ -1,135 +1,437 @@
-//! What a person did to the files of a mailbox in use: looked for at each SELECT, in the shards whose directory changed.
+//! A mailbox in memory is compared with its files: when it is read, when it is selected, and when a file is not where it should be.
+//! So what a person did to the files, or a crash left in them, becomes a change like any other.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use ipc::Refusal;
+use ipc::session::{SessionEvent, UidRanges};
 use ipc::snapshot::Record;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use tracing::{info, warn};
 
 use super::disk::Dir;
+use super::feed;
+use super::keywords;
 use super::mailbox::{Mailbox, State};
-use super::message_file::{self, MAX_UID};
-use super::scan;
+use super::message_file::{self, MAX_UID, shard_of};
+use super::records::Page;
+use super::scan::{self, SHARDS_AT_ONCE};
 use crate::clock;
 use crate::fault::OrFault;
 
 /// Modification time of a directory.
 pub(super) type Time = (i64, u64);
 
+/// The time of what is not there.
+const ABSENT: Time = (i64::MIN, 0);
 /// A directory changed less than a second ago may change again without its time showing it.
 const FRESH_SECONDS: i64 = 1;
+/// Shards compared under one hold of the lock, when nobody waits for it.
+const COMPARED_TOGETHER: usize = 50;
+
+/// A file that needs a UID.
+pub(super) struct Stray {
+    shard: u32,
+    name: String,
+}
 
 /// The names of a shard, as they relate to what is known.
 #[derive(Default)]
 struct Names {
     /// Known messages with their flags now.
     known: BTreeMap<u32, (u8, String)>,
-    /// Messages with a UID nobody has used yet.
+    /// Messages nobody has heard of.
     new: BTreeMap<u32, (u8, String)>,
-    /// Everything else that ends in `.eml`: it needs a UID.
+    /// Everything else that ends in `.eml`.
     strays: Vec<String>,
 }
 
 impl Mailbox {
-    /// Takes in what was changed by hand.
+    /// Takes in what was changed by hand; in a mailbox of many shards this goes on in the background.
     pub(super) fn refresh(self: &Arc<Self>, state: &mut State) -> Result<(), Refusal> {
         // New messages get UIDs above all that were given.
         self.drain(state);
         let dir = self.dir().or_fault("open a mailbox")?;
-        let time = time_of(&dir.stat(".").or_fault("look at a mailbox")?);
-        if state.seen.get(&None) != Some(&time) {
-            for entry in dir.entries().or_fault("list a mailbox")? {
-                state
-                    .shards
-                    .extend(message_file::parse_shard(&entry.name).filter(|_| entry.is_dir));
-            }
-            state.remember(None, time);
+        self.find_shards(state, &dir)?;
+        let shards: Vec<u32> = state.records.shards().map(|(shard, _)| shard).collect();
+        if shards.len() > SHARDS_AT_ONCE {
+            state.to_compare.extend(shards);
+            self.shared.compare_soon(Arc::clone(self));
+            return Ok(());
         }
-        for shard in state.shards.clone() {
-            let name = message_file::shard_name(shard);
-            let time = dir
-                .stat(&name)
-                .map(|stat| time_of(&stat))
-                .unwrap_or_default();
-            if state.seen.get(&Some(shard)) == Some(&time) {
-                continue;
+        self.compare_all(state, &dir, &shards)
+    }
+
+    /// Has all shards compared soon, if somebody selected the mailbox.
+    pub(super) fn look_again(self: &Arc<Self>) {
+        let is_selected = self.with_loaded(|state| {
+            if state.feed.is_empty() {
+                return false;
             }
+            let dir = self.dir().or_fault("open a mailbox");
+            // A fault is logged; whoever uses the mailbox next meets it again.
+            let is_found = dir.and_then(|dir| self.find_shards(state, &dir)).is_ok();
+            let shards: Vec<u32> = state.records.shards().map(|(shard, _)| shard).collect();
+            state.to_compare.extend(shards);
+            is_found
+        });
+        if is_selected == Some(true) {
+            self.shared.compare_soon(Arc::clone(self));
+        }
+    }
+
+    /// Compares some of the shards that wait for it, if the mailbox is still in memory.
+    pub(super) fn compare_some(self: &Arc<Self>) {
+        let has_more = self.with_loaded(|state| -> Result<bool, Refusal> {
+            self.drain(state);
+            let unverified = state
+                .records
+                .shards()
+                .filter(|(_, known)| !known.is_verified);
+            let unverified: Vec<u32> = unverified.map(|(shard, _)| shard).collect();
+            state.to_compare.extend(unverified);
+            let some: Vec<u32> = state
+                .to_compare
+                .iter()
+                .take(COMPARED_TOGETHER)
+                .copied()
+                .collect();
+            for shard in &some {
+                state.to_compare.remove(shard);
+            }
+            let dir = self.dir().or_fault("open a mailbox")?;
+            self.compare_all(state, &dir, &some)?;
+            Ok(!state.to_compare.is_empty())
+        });
+        // After a fault, who needs a shard meets it again.
+        if has_more == Some(Ok(true)) {
+            self.shared.compare_soon(Arc::clone(self));
+        }
+    }
+
+    /// Brings the times of the shards whose pages are not in the index up to date.
+    pub(super) fn settle(self: &Arc<Self>, state: &mut State, dir: &Dir) -> Result<(), Refusal> {
+        self.find_shards(state, dir)?;
+        let changed = state
+            .records
+            .shards()
+            .filter(|(_, known)| known.page().is_some() && known.kept.is_none());
+        let changed: Vec<u32> = changed.map(|(shard, _)| shard).collect();
+        self.compare_all(state, dir, &changed)
+    }
+
+    fn compare_all(
+        self: &Arc<Self>,
+        state: &mut State,
+        dir: &Dir,
+        shards: &[u32],
+    ) -> Result<(), Refusal> {
+        let mut strays = Vec::new();
+        for shard in shards {
+            self.compare(state, dir, *shard, &mut strays)?;
+        }
+        self.adopt(state, dir, strays)
+    }
+
+    /// Has the messages of `uids` in memory and compared with their files at least once, so that they can be used.
+    pub(super) fn need(
+        self: &Arc<Self>,
+        state: &mut State,
+        uids: &UidRanges,
+    ) -> Result<(), Refusal> {
+        self.need_shards(state, uids, true)
+    }
+
+    /// Has the messages of `uids` in memory, perhaps as the index has them.
+    pub(super) fn need_pages(
+        self: &Arc<Self>,
+        state: &mut State,
+        uids: &UidRanges,
+    ) -> Result<(), Refusal> {
+        self.need_shards(state, uids, false)
+    }
+
+    fn need_shards(
+        self: &Arc<Self>,
+        state: &mut State,
+        uids: &UidRanges,
+        verified: bool,
+    ) -> Result<(), Refusal> {
+        let is_ready = |known: &super::records::Shard| {
+            known.page().is_some() && (known.is_verified || !verified)
+        };
+        let wanted = feed::merged(
+            &uids
+                .iter()
+                .map(|(a, b)| (shard_of(*a.min(b)), shard_of(*a.max(b))))
+                .collect(),
+        );
+        let lacking: Vec<u32> = wanted
+            .into_iter()
+            .flat_map(|(first, last)| state.records.range(first, last))
+            .filter(|(_, known)| !is_ready(known))
+            .map(|(shard, _)| shard)
+            .collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let dir = self.dir().or_fault("open a mailbox")?;
+        let mut strays = Vec::new();
+        for shard in lacking {
+            self.bring(state, &dir, shard);
+            let lacks_page = state
+                .records
+                .shard(shard)
+                .is_some_and(|known| known.page().is_none());
+            if verified || lacks_page {
+                self.compare(state, &dir, shard, &mut strays)?;
+            }
+        }
+        if strays.is_empty() {
+            return Ok(());
+        }
+        self.drain(state);
+        self.adopt(state, &dir, strays)
+    }
+
+    /// Takes the page of a shard from the index, if it is not in memory and the index has it.
+    pub(super) fn bring(&self, state: &mut State, dir: &Dir, shard: u32) {
+        let pages = state.pages;
+        let Some(known) = state.records.shard_mut(shard) else {
+            return;
+        };
+        if known.page().is_some() {
+            return;
+        }
+        match pages.page(dir, known) {
+            Some(page) => state.records.bring(shard, page),
+            None => known.forget_index(),
+        }
+    }
+
+    /// Finds out which shards there are, if the mailbox's directory changed.
+    pub(super) fn find_shards(&self, state: &mut State, dir: &Dir) -> Result<(), Refusal> {
+        let time = dir.look(".").or_fault("look at a mailbox")?.modified;
+        if state.seen == Some(time) {
+            return Ok(());
+        }
+        for entry in dir.entries().or_fault("list a mailbox")? {
+            let shard = message_file::parse_shard(&entry.name).filter(|_| entry.is_dir);
+            match shard {
+                // While it is read, the files are all there is: whatever UIDs they have are theirs.
+                Some(shard) if state.is_reading => state.records.find_shard(shard),
+                Some(shard) => {
+                    state.records.make_shard(shard);
+                }
+                None => {}
+            }
+        }
+        state.seen = self.trusted(time);
+        Ok(())
+    }
+
+    /// Compares a shard with its directory and its keyword file. Files that need a UID are left to [`Mailbox::adopt`].
+    pub(super) fn compare(
+        self: &Arc<Self>,
+        state: &mut State,
+        dir: &Dir,
+        shard: u32,
+        strays: &mut Vec<Stray>,
+    ) -> Result<(), Refusal> {
+        let name = message_file::shard_name(shard);
+        let time = dir.look(&name).map_or(ABSENT, |look| look.modified);
+        let is_known =
+            |known: &super::records::Shard| known.kept.is_some() || known.page().is_some();
+        let seen = state
+            .records
+            .shard(shard)
+            .filter(|known| is_known(known))
+            .and_then(|known| known.seen);
+        if seen != Some(time) {
+            self.bring(state, dir, shard);
             match dir.dir(&name) {
-                Ok(open) => self.refresh_shard(state, shard, &open)?,
+                Ok(open) => self.compare_names(state, shard, &open, strays)?,
                 Err(error) if !is_replaced(&error) => return Err(error).or_fault("open a shard"),
                 Err(error) => {
                     warn!(mailbox = self.path(), shard, %error, "a shard was removed by someone else");
                     self.lose(state, shard, &Names::default())?;
-                    state.shards.remove(&shard);
-                    continue;
+                    state.records.remove_shard(shard);
+                    return Ok(());
                 }
             }
-            state.remember(Some(shard), time);
+        }
+        self.compare_keywords(state, dir, shard)?;
+        let seen = self.trusted(time);
+        if let Some(known) = state.records.shard_mut(shard) {
+            known.seen = seen;
+            known.is_verified = true;
         }
         Ok(())
     }
 
-    fn refresh_shard(&self, state: &mut State, shard: u32, dir: &Dir) -> Result<(), Refusal> {
-        let names = names(state, shard, dir)?;
+    fn compare_names(
+        &self,
+        state: &mut State,
+        shard: u32,
+        dir: &Dir,
+        strays: &mut Vec<Stray>,
+    ) -> Result<(), Refusal> {
+        let Some(known) = state.records.shard(shard) else {
+            return Ok(());
+        };
+        let is_new = known.page().is_none();
+        let is_first = !known.is_verified;
+        // What the files did since the index was written, it cannot know.
+        let indexed = known
+            .seen
+            .map_or(state.indexed_at - 1, |(seconds, _)| seconds);
+        let given_below = match (is_new, is_first && state.feed.is_empty()) {
+            (true, _) => 0,
+            (false, true) => state.indexed_below,
+            (false, false) => state.uid_next,
+        };
+        if is_new {
+            // The files are all there is: whatever UID they have is theirs.
+            state.records.bring(shard, Page::default());
+        }
+        let mut names = names(state, shard, dir, given_below)?;
         self.lose(state, shard, &names)?;
-        let modseq = state.next_modseq();
         let mut changed = Vec::new();
-        for (uid, (flags, _)) in &names.known {
-            if let Some(at) = state.position(*uid)
-                && state.name_flags(&state.records[at]) != *flags
-            {
+        for (uid, (flags, name)) in &names.known {
+            let Some(record) = state.records.get(*uid) else {
+                continue;
+            };
+            if state.name_flags(&record) != *flags {
                 state.late.remove(uid);
-                state.records[at].flags = *flags;
-                state.records[at].modseq = modseq;
-                changed.push(state.records[at]);
+                let modseq = state.next_modseq();
+                changed.extend(state.records.mark(*uid, *flags, record.keywords, modseq));
+            } else if is_first {
+                // It may have been renamed there and back.
+                let look = dir.look(name).or_fault("look at a message")?;
+                if look.changed.0 >= indexed {
+                    let modseq = state.next_modseq();
+                    changed.extend(
+                        state
+                            .records
+                            .mark(*uid, record.flags, record.keywords, modseq),
+                    );
+                }
             }
         }
+        state.unindexed += changed.len();
         state.feed.changed(&changed);
         let mut added = Vec::new();
         for (uid, (flags, name)) in &names.new {
-            let stat = dir.stat(name).or_fault("look at a message")?;
-            state.uid_next = uid + 1;
-            added.push(Record {
-                modseq,
-                ..scan::record(*uid, *flags, &stat)
-            });
+            let look = match dir.look(name) {
+                // Somebody removed it since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                look => look.or_fault("look at a message")?,
+            };
+            let mut record = scan::record(*uid, *flags, &look);
+            if is_new {
+                state.modseq = state.modseq.max(record.modseq);
+            } else {
+                record.modseq = state.next_modseq();
+            }
+            state.uid_next = state.uid_next.max(uid + 1);
+            state.records.insert(&record, look.born())?;
+            added.push(record);
         }
-        for name in &names.strays {
-            added.extend(
-                self.adopt(state, dir, name)?
-                    .map(|record| Record { modseq, ..record }),
-            );
+        state.unindexed += added.len();
+        if !is_first {
+            self.took(state, dir, &added)?;
         }
-        if !added.is_empty() {
-            dir.sync().or_fault("flush a shard")?;
-            info!(
-                mailbox = self.path(),
-                messages = added.len(),
-                "took files made by hand in"
-            );
-            state.bytes += added.iter().map(|record| record.size).sum::<u64>();
-            state.records.extend_from_slice(&added);
-            state.feed.added(&added);
+        names.strays.sort_unstable();
+        strays.extend(names.strays.into_iter().map(|name| Stray { shard, name }));
+        Ok(())
+    }
+
+    /// Tells of files made by hand in a mailbox that is in use.
+    fn took(&self, state: &mut State, dir: &Dir, added: &[Record]) -> Result<(), Refusal> {
+        if added.is_empty() {
+            return Ok(());
+        }
+        // Their UIDs must not be given again after a power cut.
+        dir.sync().or_fault("flush a shard")?;
+        info!(
+            mailbox = self.path(),
+            messages = added.len(),
+            "took files made by hand in"
+        );
+        state.feed.added(added);
+        Ok(())
+    }
+
+    fn compare_keywords(&self, state: &mut State, dir: &Dir, shard: u32) -> Result<(), Refusal> {
+        if state.stale_keywords.contains(&shard) {
+            // Memory knows better, and will say so in the file.
+            return Ok(());
+        }
+        let path = keywords::path(shard);
+        let time = dir.look(&path).map_or(ABSENT, |look| look.modified);
+        let Some(known) = state.records.shard(shard) else {
+            return Ok(());
+        };
+        let (is_first, had_index) = (!known.is_verified, known.keywords_seen.is_some());
+        if known.keywords_seen == Some(time) {
+            return Ok(());
+        }
+        self.bring(state, dir, shard);
+        let text = dir
+            .read_small(&path)
+            .or_fault("read keywords")?
+            .unwrap_or_default();
+        let names = state.keywords.names().len();
+        let lines = keywords::parse(&text, &mut state.keywords);
+        if state.keywords.names().len() != names {
+            state
+                .feed
+                .tell(&SessionEvent::Keywords(state.keywords.names().to_vec()));
+        }
+        if is_first && let Some(highest) = lines.keys().rfind(|uid| **uid <= MAX_UID) {
+            // A line may have been written for a message that never came to be: its UID stays unused.
+            state.uid_next = state.uid_next.max(highest + 1);
+        }
+        let in_shard: Vec<Record> = state.records.in_shard(shard).collect();
+        let mut changed = Vec::new();
+        for record in in_shard {
+            let bits = lines.get(&record.uid).copied().unwrap_or(0);
+            // They may have been changed there and back since the index was written.
+            if bits != record.keywords || is_first && had_index {
+                let modseq = if had_index || !is_first {
+                    state.next_modseq()
+                } else {
+                    record.modseq.max(scan::modseq_of(time))
+                };
+                state.modseq = state.modseq.max(modseq);
+                changed.extend(state.records.mark(record.uid, record.flags, bits, modseq));
+            }
+        }
+        state.unindexed += changed.len();
+        state.feed.changed(&changed);
+        let seen = self.trusted(time);
+        if let Some(known) = state.records.shard_mut(shard) {
+            known.keywords_seen = seen;
         }
         Ok(())
+    }
+
+    /// The time something was seen to have, if a later change must show in it.
+    pub(super) fn trusted(&self, time: Time) -> Option<Time> {
+        let is_old = time.0.saturating_add(FRESH_SECONDS) < clock::seconds();
+        (is_old || self.shared.has_fine_times).then_some(time)
     }
 
     /// Forgets the messages of a shard that have no name any more.
     fn lose(&self, state: &mut State, shard: u32, names: &Names) -> Result<(), Refusal> {
-        let from = state
-            .records
-            .partition_point(|record| message_file::shard_of(record.uid) < shard);
-        let to = state
-            .records
-            .partition_point(|record| message_file::shard_of(record.uid) <= shard);
-        let lost: Vec<usize> = (from..to)
-            .filter(|at| !names.known.contains_key(&state.records[*at].uid))
-            .collect();
-        let Some(highest) = lost.last().map(|at| state.records[*at].uid) else {
+        let in_shard = state.records.in_shard(shard);
+        let lost = in_shard.filter(|record| !names.known.contains_key(&record.uid));
+        let lost: Vec<u32> = lost.map(|record| record.uid).collect();
+        let Some(highest) = lost.last().copied() else {
             return Ok(());
         };
         warn!(
@@ -145,60 +447,118 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Gives a file made by hand the next UID and its proper name.
-    fn adopt(&self, state: &mut State, from: &Dir, name: &str) -> Result<Option<Record>, Refusal> {
+    /// Gives files made by hand the next UIDs and their proper names. Nothing may be pending.
+    pub(super) fn adopt(
+        self: &Arc<Self>,
+        state: &mut State,
+        dir: &Dir,
+        strays: Vec<Stray>,
+    ) -> Result<(), Refusal> {
+        let mut added = Vec::new();
+        for stray in strays {
+            let from = dir
+                .dir(&message_file::shard_name(stray.shard))
+                .or_fault("open a shard")?;
+            added.extend(self.adopt_one(state, &from, &stray.name)?);
+        }
+        state.feed.added(&added);
+        Ok(())
+    }
+
+    fn adopt_one(
+        &self,
+        state: &mut State,
+        from: &Dir,
+        name: &str,
+    ) -> Result<Option<Record>, Refusal> {
         let uid = state.uid_next;
         if uid > MAX_UID {
+            warn!(
+                file = name,
+                "a file is left alone: the mailbox has no UID left"
+            );
             return Ok(None);
         }
         let flags = message_file::parse(name).map_or(0, |(_, flags)| flags);
-        let to = self.make_shard(state, message_file::shard_of(uid))?;
+        let to = self.make_shard(state, shard_of(uid))?;
         state.uid_next += 1;
         let new = message_file::file_name(uid, flags);
         if let Err(error) = from.rename(name, &to, &new) {
             warn!(mailbox = self.path(), file = name, %error, "a file made by hand could not be taken in");
             return Ok(None);
         }
-        to.sync().or_fault("flush a shard")?;
-        let stat = to.stat(&new).or_fault("look at a message")?;
-        Ok(Some(scan::record(uid, flags, &stat)))
+        to.sync()
+            .and_then(|()| from.sync())
+            .or_fault("flush a shard")?;
+        info!(
+            mailbox = self.path(),
+            file = name,
+            uid,
+            "took a file made by hand in"
+        );
+        let look = to.look(&new).or_fault("look at a message")?;
+        let record = Record {
+            modseq: state.next_modseq(),
+            ..scan::record(uid, flags, &look)
+        };
+        state.records.insert(&record, look.born())?;
+        state.unindexed += 1;
+        Ok(Some(record))
     }
 }
 
-impl State {
-    /// Notes that a directory was read when it had this time, unless that is too young to tell.
-    fn remember(&mut self, shard: Option<u32>, time: Time) {
-        if time.0 + FRESH_SECONDS < clock::seconds() {
-            self.seen.insert(shard, time);
-        } else {
-            self.seen.remove(&shard);
-        }
-    }
-}
-
-fn names(state: &State, shard: u32, dir: &Dir) -> Result<Names, Refusal> {
+/// What the names of a shard are. Those of UIDs below `given_below` that are not known are strays.
+fn names(state: &State, shard: u32, dir: &Dir, given_below: u32) -> Result<Names, Refusal> {
     let mut names = Names::default();
     for entry in dir.entries().or_fault("list a shard")? {
+        // Dot files, links, and what has another ending are none of ours.
         if !entry.is_file || entry.name.starts_with('.') || !entry.name.ends_with(".eml") {
             continue;
         }
-        let parsed = message_file::parse(&entry.name)
-            .filter(|(uid, _)| message_file::shard_of(*uid) == shard);
+        let parsed = message_file::parse(&entry.name).filter(|(uid, _)| shard_of(*uid) == shard);
         let Some((uid, flags)) = parsed else {
             names.strays.push(entry.name);
             continue;
         };
-        let twin = match state.record(uid) {
-            // The name we gave stays; of names given by hand the first one found.
-            Some(record) if flags == state.name_flags(&record) => {
-                names.known.insert(uid, (flags, entry.name))
+        let record = state.records.get(uid);
+        let (list, given) = match &record {
+            Some(record) => (&mut names.known, Some(state.name_flags(record))),
+            None if uid < given_below => {
+                names.strays.push(entry.name);
+                continue;
             }
-            Some(_) if names.known.contains_key(&uid) => Some((flags, entry.name)),
-            Some(_) => names.known.insert(uid, (flags, entry.name)),
-            None if uid < state.uid_next => Some((flags, entry.name)),
-            None => names.new.insert(uid, (flags, entry.name)),
+            None => (&mut names.new, None),
         };
-        names.strays.extend(twin.map(|(_, name)| name));
+        let mut slot = match list.entry(uid) {
+            Entry::Vacant(slot) => {
+                slot.insert((flags, entry.name));
+                continue;
+            }
+            Entry::Occupied(slot) => slot,
+        };
+        let inode = |name: &str| dir.look(name).map(|look| look.inode);
+        let is_same = inode(&entry.name)
+            .and_then(|new| Ok(new == inode(&slot.get().1)?))
+            .or_fault("look at a message")?;
+        // Of two names of one file the newer stays, the one we did not give; of two files the one we know.
+        let rank = |(flags, name): &(u8, String)| {
+            let is_given = given == Some(*flags);
+            (
+                is_given != is_same,
+                flags.count_ones(),
+                Reverse(name.clone()),
+            )
+        };
+        let mut other = (flags, entry.name);
+        if rank(&other) > rank(slot.get()) {
+            std::mem::swap(slot.get_mut(), &mut other);
+        }
+        if is_same {
+            dir.unlink(&other.1)
+                .or_fault("remove a second name of a message")?;
+        } else {
+            names.strays.push(other.1);
+        }
     }
     Ok(names)
 }
@@ -207,9 +567,4 @@ fn names(state: &State, shard: u32, dir: &Dir) -> Result<Names, Refusal> {
 fn is_replaced(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
-}
-
-/// Modification time, from what `stat(2)` says.
-pub(super) fn time_of(stat: &Stat) -> Time {
-    (stat.st_mtime, stat.st_mtime_nsec)
 }

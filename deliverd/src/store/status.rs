@@ -4,6 +4,7 @@ use std::io;
 
 use ipc::session::SpecialUse;
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
 use super::disk::Dir;
 
@@ -22,6 +23,9 @@ pub(crate) struct Status {
     /// RFC 6154 attribute, with its backslash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) special_use: Option<String>,
+    /// Names the mailbox for ever, whatever it is called (RFC 8474 §4.1): 32 hexadecimal digits. Empty until it is given.
+    #[serde(default)]
+    pub(crate) mailbox_id: String,
     /// No modification sequence at or below this is given to a change.
     #[serde(default)]
     pub(crate) modseq_floor: u64,
@@ -32,13 +36,44 @@ pub(crate) struct Status {
 impl Status {
     /// A new mailbox.
     pub(crate) fn new(uid_validity: u32, special_use: Option<SpecialUse>) -> Self {
-        Self {
+        let mut status = Self {
             uid_validity,
             uid_next: 1,
             special_use: special_use.map(|usage| attribute(usage).to_owned()),
+            mailbox_id: String::new(),
             modseq_floor: 0,
             rest: serde_json::Map::new(),
+        };
+        status.give_id();
+        status
+    }
+
+    /// Gives the mailbox an id if it has none. True if it got one.
+    pub(crate) fn give_id(&mut self) -> bool {
+        let is_missing = self.id() == 0;
+        if is_missing {
+            self.renew_id();
         }
+        is_missing
+    }
+
+    /// Gives the mailbox an id no other one has.
+    pub(crate) fn renew_id(&mut self) {
+        let mut random = [0; 16];
+        if let Err(error) = getrandom::fill(&mut random) {
+            // It gets one when it is read next.
+            error!(%error, "cannot get random numbers for the id of a mailbox");
+        }
+        self.mailbox_id = format!("{:032x}", u128::from_be_bytes(random));
+    }
+
+    /// The mailbox's id; 0 if it has none.
+    pub(crate) fn id(&self) -> u128 {
+        let is_id = self.mailbox_id.len() == 32;
+        u128::from_str_radix(&self.mailbox_id, 16)
+            .ok()
+            .filter(|_| is_id)
+            .unwrap_or(0)
     }
 
     /// Reads the file; `None` if it is missing or is no status.
@@ -92,7 +127,7 @@ mod tests {
         let dir = Dir::root(temp.path()).unwrap();
         std::fs::write(
             temp.path().join(FILE),
-            r#"{"uid_validity":7,"uid_next":42,"mailbox_id":"x"}"#,
+            r#"{"uid_validity":7,"uid_next":42,"colour":"red"}"#,
         )
         .unwrap();
         let mut status = Status::read(&dir).unwrap().unwrap();
@@ -104,7 +139,7 @@ mod tests {
         status.write(&dir).unwrap();
         let text = std::fs::read_to_string(temp.path().join(FILE)).unwrap();
         assert!(
-            text.contains(r#""mailbox_id":"x""#) && text.contains(r#""uid_next":43"#),
+            text.contains(r#""colour":"red""#) && text.contains(r#""uid_next":43"#),
             "{text}"
         );
     }
@@ -115,6 +150,18 @@ mod tests {
         let dir = Dir::root(temp.path()).unwrap();
         std::fs::write(temp.path().join(FILE), "{").unwrap();
         assert_eq!(Status::read(&dir).unwrap(), None);
+    }
+
+    #[test]
+    fn an_id_is_given_once() {
+        let mut status = Status::new(1, None);
+        let id = status.id();
+        assert_ne!(id, 0);
+        assert!(!status.give_id());
+        assert_eq!(status.id(), id);
+        status.mailbox_id = "0123".into();
+        assert!(status.give_id());
+        assert_ne!(status.id(), Status::new(1, None).id());
     }
 
     #[test]

@@ -48,10 +48,8 @@ impl Mailbox {
     /// Bytes of the messages `uids`, for the quota, and how many ranges it takes to name them.
     pub(crate) fn measure(self: &Arc<Self>, uids: &UidRanges) -> Result<(u64, usize), Refusal> {
         self.with(|state| {
-            let records: Vec<Record> = feed::members(&state.records, uids)
-                .into_iter()
-                .map(|at| state.records[at])
-                .collect();
+            self.need_pages(state, uids)?;
+            let records = state.records.members(uids);
             let uids: Vec<u32> = records.iter().map(|record| record.uid).collect();
             Ok((
                 records.iter().map(|record| record.size).sum(),
@@ -139,15 +137,14 @@ impl Mailbox {
     /// Those among `uids` that have a file, as they are now and with the names of their keywords, ascending. Their bytes are on
     /// disk.
     fn present(
-        &self,
+        self: &Arc<Self>,
         state: &mut State,
         uids: &UidRanges,
         shards: &mut Shards,
     ) -> Result<Vec<Present>, Refusal> {
-        let uids: Vec<u32> = feed::members(&state.records, uids)
-            .into_iter()
-            .map(|at| state.records[at].uid)
-            .collect();
+        self.need(state, uids)?;
+        let members = state.records.members(uids).into_iter();
+        let uids: Vec<u32> = members.map(|record| record.uid).collect();
         let settled_below = state.settled_below(&self.shared.journal);
         let mut messages = Vec::with_capacity(uids.len());
         for uid in uids {

@@ -24,6 +24,7 @@ fn selection(uids: &[u32]) -> Selection {
             uid_next: 100,
             uid_validity: 7,
             highest_modseq: 1,
+            mailbox_id: 1,
         },
         keywords: vec!["a".into(), "b)".into()],
         read_only: false,

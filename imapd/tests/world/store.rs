@@ -246,10 +246,12 @@ impl State {
                 change,
                 flags,
                 keywords,
+                unchanged_since: _,
             } => {
                 let name = writable(peer)?;
                 self.store(&name, uids, change, flags, &keywords);
-                SessionAnswer::FlagsStored
+                let modified = Vec::new();
+                SessionAnswer::FlagsStored { modified }
             }
             SessionRequest::Expunge { uids } => {
                 let name = writable(peer)?;
@@ -267,6 +269,9 @@ impl State {
             SessionRequest::OpenAppend { .. }
             | SessionRequest::CommitAppend { .. }
             | SessionRequest::AbortAppend { .. } => unreachable!(),
+            SessionRequest::ListRemoved { .. } | SessionRequest::ListSaveDates { .. } => {
+                unreachable!("imapd does not ask that")
+            }
         };
         Ok(Answered::plain(answer))
     }
@@ -308,6 +313,7 @@ impl State {
             uid_next: mailbox.uid_next + 1,
             uid_validity: 7,
             highest_modseq,
+            mailbox_id: 1,
         })
     }
 

@@ -116,6 +116,21 @@ pub enum SessionRequest {
         flags: u8,
         /// Keywords by name.
         keywords: Vec<String>,
+        /// Leave messages alone that changed since this modification sequence (RFC 7162 §3.1.3). At most
+        /// [`RANGES_PER_FRAME`] messages then.
+        unchanged_since: Option<u64>,
+    },
+    /// Which messages of the selected mailbox are gone since a modification sequence (RFC 7162 §3.2.10), a page of ranges.
+    ListRemoved {
+        /// The modification sequence.
+        since: u64,
+        /// UIDs up to this one were seen; 0 for the first page.
+        after: u32,
+    },
+    /// When messages of the selected mailbox came into it (RFC 8514), at most [`RANGES_PER_FRAME`] of them.
+    ListSaveDates {
+        /// Which.
+        uids: UidRanges,
     },
     /// Remove messages that carry `\Deleted`: all, or those among `uids` (RFC 4315 §2.1).
     Expunge {
@@ -195,6 +210,8 @@ pub struct MailboxStatus {
     pub uid_validity: u32,
     /// HIGHESTMODSEQ
     pub highest_modseq: u64,
+    /// MAILBOXID (RFC 8474 §4.1): never changes, and no other mailbox ever has it.
+    pub mailbox_id: u128,
 }
 
 /// What deliverd answers to a [`SessionRequest`].
@@ -226,7 +243,21 @@ pub enum SessionAnswer {
         uids: Vec<u32>,
     },
     /// Done; the events were sent before this answer.
-    FlagsStored,
+    FlagsStored {
+        /// Messages that had changed since `unchanged_since` and were left alone.
+        modified: UidRanges,
+    },
+    /// A page of what is gone.
+    RemovedListed {
+        /// Ascending.
+        uids: UidRanges,
+        /// Ask again with `after` = the last UID.
+        more: bool,
+        /// False if not all removals since then are remembered: whatever is not there may be gone since.
+        complete: bool,
+    },
+    /// UIDs with Unix seconds, ascending. Those for which it is not known, or which are gone, are left out.
+    SaveDatesListed(Vec<(u32, u32)>),
     /// Done; the events were sent before this answer.
     Expunged,
     /// Copied or moved: the k-th source UID became the k-th target UID (RFC 4315 §3).

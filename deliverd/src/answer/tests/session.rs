@@ -26,8 +26,13 @@ async fn events_are_there_before_the_answer_of_the_call_that_caused_them() {
         change: FlagChange::Replace,
         flags,
         keywords: vec![],
+        unchanged_since: None,
     };
-    assert_eq!(session.answer(store).await, Ok(SessionAnswer::FlagsStored));
+    let modified = vec![];
+    assert_eq!(
+        session.answer(store).await,
+        Ok(SessionAnswer::FlagsStored { modified })
+    );
     assert!(
         matches!(session.0.try_event(), Some(SessionEvent::Changed(records)) if records[0].flags == flag::DELETED)
     );
@@ -63,8 +68,13 @@ async fn a_large_store_is_told_completely() {
         change: FlagChange::Add,
         flags,
         keywords: vec![],
+        unchanged_since: None,
     };
-    assert_eq!(session.answer(store).await, Ok(SessionAnswer::FlagsStored));
+    let modified = vec![];
+    assert_eq!(
+        session.answer(store).await,
+        Ok(SessionAnswer::FlagsStored { modified })
+    );
     let mut told = 0;
     while let Some(event) = session.0.try_event() {
         let SessionEvent::Changed(records) = event else {
@@ -273,4 +283,86 @@ async fn a_session_that_does_not_read_is_told_to_select_again() {
         }
     });
     read.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_changed_since_is_left_alone_and_named() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    session.append("INBOX", b"x").await.unwrap();
+    session.append("INBOX", b"y").await.unwrap();
+    let since = session.select("INBOX").await.0.highest_modseq;
+    let store = |uids, flags, unchanged_since| SessionRequest::StoreFlags {
+        uids,
+        change: FlagChange::Replace,
+        flags,
+        keywords: vec![],
+        unchanged_since,
+    };
+    let modified = |modified| Ok(SessionAnswer::FlagsStored { modified });
+    let changed = session
+        .answer(store(vec![(2, 2)], flag::SEEN, Some(since)))
+        .await;
+    assert_eq!(changed, modified(vec![]));
+    let both = session
+        .answer(store(vec![(1, 2)], flag::FLAGGED, Some(since)))
+        .await;
+    assert_eq!(both, modified(vec![(2, 2)]));
+    let mut flags = std::collections::BTreeMap::new();
+    while let Some(event) = session.0.try_event() {
+        let SessionEvent::Changed(records) = event else {
+            panic!("{event:?}")
+        };
+        flags.extend(records.iter().map(|record| (record.uid, record.flags)));
+    }
+    assert_eq!(
+        flags.into_iter().collect::<Vec<_>>(),
+        [(1, flag::FLAGGED), (2, flag::SEEN)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_and_when_messages_came_is_told() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    for _ in 0..5 {
+        session.append("INBOX", b"x").await.unwrap();
+    }
+    let since = session.select("INBOX").await.0.highest_modseq;
+    let transfer = SessionRequest::Move {
+        uids: vec![(2, 3), (5, 5)],
+        to: "Archive".into(),
+    };
+    session.answer(transfer).await.unwrap();
+    let list = |since, after| SessionRequest::ListRemoved { since, after };
+    let listed = |uids, complete| {
+        Ok(SessionAnswer::RemovedListed {
+            uids,
+            more: false,
+            complete,
+        })
+    };
+    assert_eq!(
+        session.answer(list(since, 0)).await,
+        listed(vec![(2, 3), (5, 5)], true)
+    );
+    assert_eq!(
+        session.answer(list(since, 3)).await,
+        listed(vec![(5, 5)], true)
+    );
+    assert_eq!(session.answer(list(1, 0)).await, listed(vec![], false));
+    let dates = SessionRequest::ListSaveDates { uids: vec![(1, 5)] };
+    let Ok(SessionAnswer::SaveDatesListed(dates)) = session.answer(dates).await else {
+        panic!("no dates")
+    };
+    let now = crate::clock::seconds();
+    assert_eq!(
+        dates.iter().map(|(uid, _)| *uid).collect::<Vec<_>>(),
+        [1, 4]
+    );
+    assert!(
+        dates
+            .iter()
+            .all(|(_, date)| (now - i64::from(*date)).abs() < 100)
+    );
 }

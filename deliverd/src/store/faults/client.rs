@@ -152,6 +152,7 @@ impl Client {
             change,
             flags,
             keywords: keywords.clone(),
+            unchanged_since: None,
         };
         let changed = survey::mailbox(store, mailbox)
             .and_then(|mailbox| mailbox.store_flags(&uids(messages), &order));

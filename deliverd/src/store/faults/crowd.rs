@@ -205,6 +205,7 @@ fn readers_see_only_whole_states_while_others_write() {
                 } else {
                     Vec::new()
                 },
+                unchanged_since: None,
             };
             mailbox.store_flags(&vec![(1, TOGETHER)], &order).unwrap();
         }

@@ -248,6 +248,7 @@ impl Client<'_> {
                 .choose(&[FlagChange::Add, FlagChange::Remove, FlagChange::Replace]),
             flags,
             keywords: keywords.iter().cloned().collect(),
+            unchanged_since: None,
         };
         let messages: Vec<Marks> = {
             let folder = tree.cell(name).folder.lock().unwrap();

@@ -38,6 +38,55 @@ pub(super) fn always(directory: &Path, dice: &mut Dice) {
     if dice.once_in(2) {
         damage(directory, dice);
     }
+    for cache in caches(&directory.join("mailstore/domains")) {
+        if dice.once_in(3) {
+            damage_cache(&cache, dice);
+        }
+    }
+}
+
+/// The directories of all caches.
+fn caches(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else {
+        return found;
+    };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.ends_with(".cache") {
+            found.push(path);
+        } else if path.is_dir() {
+            found.extend(caches(&path));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Removes a cache or a file in it, flips a bit, or cuts it off.
+fn damage_cache(cache: &Path, dice: &mut Dice) {
+    if dice.once_in(4) {
+        return fs::remove_dir_all(cache).unwrap();
+    }
+    let mut files: Vec<PathBuf> = fs::read_dir(cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return;
+    }
+    let file = files.swap_remove(dice.below(files.len()));
+    let mut bytes = fs::read(&file).unwrap();
+    let at = dice.below(bytes.len() + 1);
+    match dice.below(3) {
+        0 => return fs::remove_file(&file).unwrap(),
+        1 => bytes.truncate(at),
+        _ => bytes
+            .get_mut(at)
+            .map_or((), |byte| *byte ^= 1 << dice.below(8)),
+    }
+    fs::write(&file, bytes).unwrap();
 }
 
 /// After a clean stop.

@@ -181,6 +181,7 @@ impl<'a> Client<'a> {
             change,
             flags,
             keywords: keywords.iter().cloned().collect(),
+            unchanged_since: None,
         };
         survey::mailbox(self.store, mailbox)
             .and_then(|mailbox| mailbox.store_flags(&ranges(uids), &order))

@@ -88,7 +88,7 @@ fn f2_a_half_written_small_file_is_passed_over() {
     world.store().save();
     assert_eq!(
         files(&world.path("INBOX")),
-        [".keywords", "0000", "status.json"]
+        [".cache", ".keywords", "0000", "status.json"]
     );
 }
 

@@ -25,7 +25,12 @@ impl Dice {
 
 /// What memory says, without looking at the files again.
 fn remembered(mailbox: &Arc<Mailbox>) -> Vec<Record> {
-    mailbox.with(|state| Ok(state.records.clone())).unwrap()
+    mailbox
+        .with(|state| {
+            mailbox.need(state, &feed::all())?;
+            Ok(state.records.iter().collect())
+        })
+        .unwrap()
 }
 
 fn known(records: &[Record]) -> Vec<(u32, u8, u32, u64, i64)> {
@@ -69,12 +74,14 @@ fn step(world: &World, dice: &mut Dice, moved: &AtomicU64) {
                 &uids(true),
                 &order(FlagChange::Add, flag::FLAGGED, &["work"]),
             )
+            .map(drop)
             .unwrap(),
         2 => source
             .store_flags(
                 &uids(true),
                 &order(FlagChange::Add, flag::SEEN | flag::ANSWERED, &[]),
             )
+            .map(drop)
             .unwrap(),
         3 if dice.roll(4) == 0 => {
             source
