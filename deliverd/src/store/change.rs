@@ -303,25 +303,46 @@ impl Mailbox {
                 .or_default()
                 .push(*uid);
         }
-        // The messages are gone, whether or not all of their files go now: the journal removes them at the next start.
-        let done = by_shard
-            .iter()
-            .try_for_each(|(shard, uids)| self.unlink_in(state, *shard, uids));
+        // The messages are gone, whether or not all of their files go now.
+        for (shard, uids) in by_shard {
+            self.unlink_in(state, shard, &uids);
+        }
         state.forget(&uids);
-        done
+        Ok(())
     }
 
-    fn unlink_in(&self, state: &State, shard: u32, uids: &[u32]) -> Result<(), Refusal> {
-        let dir = self.shard(shard).or_fault("open a shard")?;
+    /// Removes the files of messages; those that cannot be removed now are tried again before the journal forgets them.
+    fn unlink_in(&self, state: &mut State, shard: u32, uids: &[u32]) {
+        let dir = self.shard(shard).or_fault("open a shard");
         for uid in uids {
-            let Some(name) = state.file_name(*uid) else {
-                continue;
-            };
-            let mut gone = dir.unlink(&name);
-            if is_not_found(&gone) {
-                gone = unlink_by_uid(&dir, *uid);
+            let name = state.file_name(*uid);
+            let gone = dir.as_ref().map_err(Clone::clone).and_then(|dir| {
+                let gone = match &name {
+                    Some(name) => dir.unlink(name),
+                    None => unlink_by_uid(dir, *uid),
+                };
+                if is_not_found(&gone) {
+                    unlink_by_uid(dir, *uid)
+                } else {
+                    gone
+                }
+                .or_fault("remove a message")
+            });
+            if gone.is_err() {
+                state.doomed.insert(*uid);
             }
-            gone.or_fault("remove a message")?;
+        }
+    }
+
+    /// Tries again to remove the files of messages that are gone.
+    pub(super) fn unlink_doomed(&self, state: &mut State) -> Result<(), Refusal> {
+        while let Some(uid) = state.doomed.first().copied() {
+            let dir = self.shard(message_file::shard_of(uid));
+            if !is_not_found(&dir) {
+                let dir = dir.or_fault("open a shard")?;
+                unlink_by_uid(&dir, uid).or_fault("remove a message")?;
+            }
+            state.doomed.remove(&uid);
         }
         Ok(())
     }

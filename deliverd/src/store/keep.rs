@@ -111,8 +111,10 @@ impl Mailbox {
             );
             state.late.clear();
             state.stale_keywords.clear();
+            state.doomed.clear();
             return Ok(());
         }
+        self.unlink_doomed(state)?;
         self.rename_late(state, usize::MAX)?;
         while let Some(shard) = state.stale_keywords.first().copied() {
             self.write_keywords(state, shard, &[])?;
@@ -157,6 +159,7 @@ impl Mailbox {
     fn write_index(self: &Arc<Self>, state: &mut State) {
         let is_behind = !state.late.is_empty()
             || !state.stale_keywords.is_empty()
+            || !state.doomed.is_empty()
             || !state.pending.is_empty()
             || state.promised != 0;
         if is_behind || state.unindexed == 0 {

@@ -90,6 +90,8 @@ pub(super) struct State {
     pub(super) late: BTreeMap<u32, u8>,
     /// Shards whose keyword file is not written yet: the records know better.
     pub(super) stale_keywords: BTreeSet<u32>,
+    /// Messages that are gone, and whose files could not be removed yet.
+    pub(super) doomed: BTreeSet<u32>,
     /// The highest UID that was removed.
     pub(super) removed: u32,
     /// Whether it is on the list of mailboxes to be tidied.
@@ -451,6 +453,7 @@ impl State {
             promised: 0,
             late: BTreeMap::new(),
             stale_keywords: BTreeSet::new(),
+            doomed: BTreeSet::new(),
             removed: 0,
             is_listed: false,
             reading: READINGS.fetch_add(1, Ordering::Relaxed),

@@ -520,6 +520,9 @@ fn names(state: &State, shard: u32, dir: &Dir, given_below: u32) -> Result<Names
             names.strays.push(entry.name);
             continue;
         };
+        if state.doomed.contains(&uid) {
+            continue;
+        }
         let record = state.records.get(uid);
         let (list, given) = match &record {
             Some(record) => (&mut names.known, Some(state.name_flags(record))),

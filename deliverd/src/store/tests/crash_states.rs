@@ -167,3 +167,18 @@ fn b2_a_lost_account_file_costs_subscriptions_only() {
     world.user().create_mailbox(&name("Junk"), None).unwrap();
     assert!(world.mailbox("Junk").status().unwrap().uid_validity > validity);
 }
+
+#[test]
+fn e2_a_file_that_cannot_be_removed_at_once_is_removed_later_and_never_shown() {
+    let world = world();
+    world.append("INBOX", b"x", flag::DELETED, &[]);
+    world.append("INBOX", b"y", 0, &[]);
+    let (shard, away) = (world.path("INBOX/0000"), world.path("INBOX/away"));
+    std::fs::rename(&shard, &away).unwrap();
+    world.inbox().expunge(None).unwrap();
+    std::fs::rename(&away, &shard).unwrap();
+    assert_eq!(world.uids("INBOX"), [2]);
+    assert_eq!(files(&shard).len(), 2);
+    world.store().save();
+    assert_eq!((world.uids("INBOX"), files(&shard).len()), (vec![2], 1));
+}
