@@ -12,7 +12,7 @@ use ipc::snapshot::{Record, flag};
 
 use super::disk::Dir;
 use super::feed;
-use super::journal::{Change, Event, Permit};
+use super::journal::{Change, Event, Permit, Place};
 use super::mailbox::{Mailbox, State, is_not_found};
 use super::message_file;
 use crate::fault::OrFault;
@@ -345,6 +345,31 @@ impl Mailbox {
             state.doomed.remove(&uid);
         }
         Ok(())
+    }
+}
+
+impl State {
+    /// What the files do not say yet, as the journal would tell it.
+    pub(super) fn debt(&self, place: &Place) -> Vec<Event> {
+        let mark = |record: Record| (record.uid, record.flags, record.keywords);
+        let late = self.late.keys().filter_map(|uid| self.record(*uid));
+        let stale = self.stale_keywords.iter();
+        let stale = stale.flat_map(|shard| self.records.in_shard(*shard));
+        let marks: Vec<Marked> = late.chain(stale).map(mark).collect();
+        let mut gone: Vec<u32> = self.doomed.iter().copied().collect();
+        if self.removed >= self.status.uid_next {
+            gone.push(self.removed);
+        }
+        let changed = Event::Changed {
+            place: place.clone(),
+            keywords: self.keywords.names().to_vec(),
+            changes: changes(&marks),
+        };
+        let removed = Event::Removed {
+            place: place.clone(),
+            uids: feed::ranges(&gone),
+        };
+        vec![changed, removed]
     }
 }
 

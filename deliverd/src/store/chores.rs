@@ -1,18 +1,22 @@
 //! What is done behind the clients' backs: files are renamed after flag changes, and what the journal carries is brought to disk
 //! where it belongs, so that the journal can be written over.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tracing::error;
+use ipc::Refusal;
+use tracing::{error, info};
 
+use super::apart;
 use super::cache::Cache;
 use super::disk::Dir;
 use super::incoming::Nursery;
-use super::journal::{Journal, Needs};
+use super::journal::{Event, Journal, Needs};
 use super::mailbox::Mailbox;
+use super::recovery;
+use crate::fault::OrFault;
 
 /// How long something is in the journal alone, if nothing else comes.
 const REST: Duration = Duration::from_secs(5);
@@ -33,6 +37,8 @@ pub(super) struct Shared {
     late: Mutex<Vec<Arc<Mailbox>>>,
     /// Those to be compared with their files.
     to_compare: Mutex<Vec<Arc<Mailbox>>>,
+    /// Those whose files cannot be written: see [`apart`].
+    apart: Mutex<Vec<Arc<Mailbox>>>,
     /// Whether every change of a directory shows in its time, however soon it follows another.
     pub(super) has_fine_times: bool,
     /// Whether the process before this one came to an orderly end, with all indexes written.
@@ -76,6 +82,7 @@ impl Shared {
             has_fine_times,
             was_stopped,
             to_compare: Mutex::default(),
+            apart: Mutex::default(),
             has_old_index: AtomicBool::new(false),
             root,
             cache,
@@ -101,12 +108,10 @@ impl Shared {
 
     /// Has shards of a mailbox compared with their files soon. Called under the mailbox's lock.
     pub(super) fn compare_soon(&self, mailbox: Arc<Mailbox>) {
-        let mut waiting = locked(&self.to_compare);
-        if !waiting.iter().any(|known| Arc::ptr_eq(known, &mailbox)) {
-            waiting.push(mailbox);
+        if !mailbox.waits.swap(true, Ordering::AcqRel) {
+            locked(&self.to_compare).push(mailbox);
+            self.bell.ring();
         }
-        drop(waiting);
-        self.bell.ring();
     }
 
     /// Has all selected mailboxes compared with their files, so that their clients hear of what was done by hand.
@@ -123,15 +128,27 @@ impl Shared {
         let done = self.journal.wait_for_done();
         let mailboxes = std::mem::take(&mut *locked(&self.untidy));
         let mut behind = mailboxes.into_iter();
+        let (mut broken, mut debts) = (Vec::new(), Vec::new());
         while let Some(mailbox) = behind.next() {
-            if mailbox.tidy().is_err() {
-                // The fault is logged. These are tried again.
-                let mut untidy = locked(&self.untidy);
-                untidy.push(mailbox);
-                untidy.extend(behind);
-                self.journal.deny();
-                return false;
+            match mailbox.tidy() {
+                Ok(()) => {}
+                Err(Refusal::StorageFault) => {
+                    debts.extend(mailbox.debt());
+                    broken.push(mailbox);
+                }
+                Err(_) => {
+                    // The fault is logged. These are tried again.
+                    broken.push(mailbox);
+                    locked(&self.untidy).extend(broken.into_iter().chain(behind));
+                    self.journal.deny();
+                    return false;
+                }
             }
+        }
+        locked(&self.untidy).extend(broken.iter().cloned());
+        if !self.set_apart(done, broken, &debts) {
+            self.journal.deny();
+            return false;
         }
         if let Err(fault) = self.root.sync_file_system() {
             error!(
@@ -149,6 +166,42 @@ impl Shared {
         is_raised
     }
 
+    /// Has mailboxes that cannot be written told by a file of their own instead of the journal. False if that failed.
+    fn set_apart(&self, done: u64, broken: Vec<Arc<Mailbox>>, debts: &[Event]) -> bool {
+        let mut apart = locked(&self.apart);
+        for mailbox in &broken {
+            if !apart.iter().any(|known| Arc::ptr_eq(known, mailbox)) {
+                error!(
+                    mailbox = mailbox.path(),
+                    "the files of a mailbox cannot be written; what was changed in it is kept in .journal/apart, and written \
+                     when it can be"
+                );
+            }
+        }
+        for mailbox in apart.iter() {
+            if !broken.iter().any(|known| Arc::ptr_eq(known, mailbox)) {
+                info!(mailbox = mailbox.path(), "a mailbox can be written again");
+            }
+        }
+        let is_written = broken.is_empty()
+            || self
+                .root
+                .dir(recovery::DIRECTORY)
+                .or_fault("open the journal")
+                .and_then(|dir| apart::write(&dir, done, debts))
+                .is_ok();
+        *apart = broken;
+        is_written
+    }
+
+    /// Whether a mailbox whose path begins like this is set apart.
+    pub(super) fn is_apart(&self, beginning: &str) -> bool {
+        let apart = locked(&self.apart);
+        apart
+            .iter()
+            .any(|mailbox| mailbox.path().starts_with(beginning))
+    }
+
     fn run(&self) {
         let mut rested = Instant::now();
         let mut looked = Instant::now();
@@ -163,6 +216,7 @@ impl Shared {
             }
             let next = locked(&self.to_compare).pop();
             if let Some(mailbox) = next {
+                mailbox.waits.store(false, Ordering::Release);
                 mailbox.compare_some();
             }
             if self.bell.is_over() {
@@ -220,6 +274,7 @@ impl Drop for Chores {
         locked(&self.shared.untidy).clear();
         locked(&self.shared.late).clear();
         locked(&self.shared.to_compare).clear();
+        locked(&self.shared.apart).clear();
     }
 }
 

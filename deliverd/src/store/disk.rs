@@ -21,7 +21,7 @@ const LISTING: usize = 128 * 1024;
 /// Unit in which a file that was not flushed comes to disk.
 const PAGE: usize = 4096;
 /// Small text files of the store (status, keywords, account) are not read beyond this.
-const MAX_SMALL_FILE: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_SMALL_FILE: u64 = 16 * 1024 * 1024;
 const DIRECTORY: Mode = Mode::RWXU;
 const SMALL_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Messages are never changed once written.

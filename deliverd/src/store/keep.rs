@@ -9,6 +9,7 @@ use ipc::snapshot::Record;
 use tracing::{debug, warn};
 
 use super::index::Table as Index;
+use super::journal::Event;
 use super::keywords;
 use super::mailbox::{Mailbox, Slot, State, is_not_found};
 use super::message_file;
@@ -100,6 +101,12 @@ impl Mailbox {
             }
             Slot::Unloaded { .. } | Slot::Gone => Ok(()),
         }
+    }
+
+    /// What the journal must go on telling because the files cannot be brought up to what memory knows.
+    pub(super) fn debt(self: &Arc<Self>) -> Vec<Event> {
+        let events = self.with_loaded(|state| state.debt(&self.place(state)));
+        events.unwrap_or_default()
     }
 
     pub(super) fn tidy_state(self: &Arc<Self>, state: &mut State) -> Result<(), Refusal> {

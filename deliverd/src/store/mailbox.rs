@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipc::Refusal;
@@ -36,6 +36,8 @@ pub(crate) struct Mailbox {
     path: String,
     /// Who needs two of these takes them in the order of [`Mailbox::load_both`].
     pub(super) slot: Mutex<Slot>,
+    /// Whether it is on the list of those to be compared with their files.
+    pub(super) waits: AtomicBool,
     /// The cache's clock at the last use.
     pub(super) used: AtomicU64,
     /// Records in memory, as the cache counts them.
@@ -133,6 +135,7 @@ impl Mailbox {
                 totals: None,
                 modseq: None,
             }),
+            waits: AtomicBool::new(false),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
         })

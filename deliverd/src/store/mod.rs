@@ -14,6 +14,7 @@
 //! What a crash can leave at each step, and why that is sound, stands in `docs/store.md`. All of this blocks: it is called on
 //! the runtime's blocking threads.
 
+mod apart;
 mod append;
 mod cache;
 mod change;
@@ -201,7 +202,8 @@ impl Store {
         };
         let aside = || {
             // Nothing in the journal may reach the next user of that name.
-            if !self.shared.empty_journal() {
+            let path = format!("{}/", owner.path()?);
+            if !self.shared.empty_journal() || self.shared.is_apart(&path) {
                 return Err(Refusal::StorageFault);
             }
             let removed = format!(".removed-{}-{name}", clock::micros());
@@ -244,7 +246,7 @@ impl Store {
 
     /// Writes what memory knows better; at a clean stop, when no work is under way.
     pub(crate) fn save(&self) {
-        if !self.shared.empty_journal() {
+        if !self.shared.empty_journal() || self.shared.is_apart("") {
             return;
         }
         let end = Instant::now() + SAVING;
@@ -290,6 +292,12 @@ pub(crate) fn unusable(directory: &Path) -> Option<String> {
 }
 
 impl Owner {
+    /// The user's directory.
+    fn path(&self) -> Result<String, Refusal> {
+        self.place()
+            .map(|(parent, name)| format!("{parent}/{name}"))
+    }
+
     /// The directory the user's directory is in, and its name.
     fn place(&self) -> Result<(String, String), Refusal> {
         let encode = |text: &str| name::encode(text).ok_or(Refusal::NoSuchUser);

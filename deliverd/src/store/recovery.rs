@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipc::snapshot::flag;
 use tracing::{info, warn};
 
+use super::apart;
 use super::chores::Bell;
 use super::disk::{Dir, Likeness};
 use super::incoming::Nursery;
@@ -20,7 +21,7 @@ use super::status::Status;
 use crate::clock;
 
 /// Directory of the journal in the store.
-const DIRECTORY: &str = ".journal";
+pub(super) const DIRECTORY: &str = ".journal";
 
 /// A file in it that says that the last process came to an orderly end.
 const STOPPED: &str = "stopped";
@@ -44,8 +45,12 @@ pub(super) fn open_journal(
     let bell = Arc::clone(bell);
     let (journal, past) = Journal::open(dir, move || bell.ring())?;
     let mut tale = Tale::default();
+    let dir = root.dir(DIRECTORY)?;
+    for event in apart::read(&dir, journal.floor_on_disk())? {
+        tale.learn(event);
+    }
     let last = journal.replay(&past, |record, place| tale.hear(record, place))?;
-    let reserve = Reserve(root.dir(DIRECTORY)?);
+    let reserve = Reserve(dir);
     if !tale.mailboxes.is_empty() {
         let restore = || tale.restore(root, nursery, &journal);
         restore().or_else(|error| {
@@ -63,6 +68,7 @@ pub(super) fn open_journal(
         journal
             .raise_floor(last)
             .map_err(|refusal| io::Error::other(refusal.to_string()))?;
+        apart::remove(&reserve.0)?;
     }
     reserve.fill();
     Ok((journal, was_stopped && tale.mailboxes.is_empty()))
@@ -158,7 +164,14 @@ impl Tale {
             restored: 0,
         };
         for ((_, uid_validity), mailbox) in &self.mailboxes {
-            recovery.restore(*uid_validity, mailbox)?;
+            let restored = recovery.restore(*uid_validity, mailbox);
+            restored.map_err(|error| {
+                let path = &mailbox.path;
+                io::Error::new(
+                    error.kind(),
+                    format!("the mailbox mailstore/{path}: {error}"),
+                )
+            })?;
         }
         info!(
             mailboxes = self.mailboxes.len(),

@@ -438,6 +438,11 @@ impl Journal {
         Ok(past.last)
     }
 
+    /// Records up to this one are not needed any more, as a batch on disk says.
+    pub(super) fn floor_on_disk(&self) -> u64 {
+        self.lock().floor_on_disk
+    }
+
     /// The bytes of a body found by [`Journal::replay`].
     pub(super) fn body(&self, place: BodyPlace) -> io::Result<Vec<u8>> {
         self.lock().segments[place.segment].read_bytes(place.at, place.length)

@@ -1,6 +1,7 @@
 //! The states of docs/store.md, each made by hand as the crash would leave it.
 
 use super::*;
+use crate::store::journal::Needs;
 
 #[test]
 fn a1_a_temporary_file_is_removed_at_start() {
@@ -181,4 +182,81 @@ fn e2_a_file_that_cannot_be_removed_at_once_is_removed_later_and_never_shown() {
     assert_eq!(files(&shard).len(), 2);
     world.store().save();
     assert_eq!((world.uids("INBOX"), files(&shard).len()), (vec![2], 1));
+}
+
+/// A mailbox whose keywords cannot be written, with changes that wait for it.
+fn broken() -> World {
+    let world = world();
+    for _ in 0..3 {
+        world.append("Archive", b"x", 0, &[]);
+    }
+    std::fs::write(world.path("Archive/.keywords"), "in the way").unwrap();
+    let archive = world.mailbox("Archive");
+    let add = |uid, flags, keyword: &str| {
+        let order = order(FlagChange::Add, flags, &[keyword]);
+        archive.store_flags(&vec![(uid, uid)], &order).unwrap();
+    };
+    add(1, flag::SEEN, "work");
+    add(2, 0, "home");
+    add(3, flag::DELETED, "gone");
+    archive.expunge(None).unwrap();
+    world
+}
+
+#[test]
+fn g1_a_mailbox_that_cannot_be_written_does_not_keep_the_journal_full() {
+    let mut world = broken();
+    let shared = &world.store().shared;
+    assert!(shared.empty_journal());
+    assert_eq!(shared.journal.needs(), Needs::Nothing);
+    assert!(shared.is_apart("domains/example.test/users/alice/"));
+    assert!(!shared.is_apart("domains/example.test/users/bob/"));
+    // The journal has nothing of it any more.
+    world.store = None;
+    std::fs::remove_file(world.path("Archive/.keywords")).unwrap();
+    world.store = Some(Store::open(world.temp.path()).unwrap());
+    let messages = |world: &World| -> Vec<(u32, u8, u64)> {
+        let records = world.records("Archive");
+        records
+            .iter()
+            .map(|r| (r.uid, r.flags, r.keywords))
+            .collect()
+    };
+    assert_eq!(messages(&world), [(1, flag::SEEN, 1), (2, 0, 2)]);
+    assert_eq!(world.append("Archive", b"y", 0, &[]), 4);
+    assert!(!world.root().join(".journal/apart").exists());
+}
+
+#[test]
+fn g2_what_was_set_apart_is_not_believed_when_the_mailbox_was_written_since() {
+    let mut world = broken();
+    assert!(world.store().shared.empty_journal());
+    std::fs::remove_file(world.path("Archive/.keywords")).unwrap();
+    let remove = order(FlagChange::Replace, 0, &[]);
+    world
+        .mailbox("Archive")
+        .store_flags(&vec![(1, 2)], &remove)
+        .unwrap();
+    assert!(world.store().shared.empty_journal());
+    assert!(!world.store().shared.is_apart(""));
+    world.crash();
+    let records = world.records("Archive");
+    assert!(
+        records.iter().all(|r| (r.flags, r.keywords) == (0, 0)),
+        "{records:?}"
+    );
+}
+
+#[test]
+fn g3_a_mailbox_that_still_cannot_be_written_stops_the_start_by_name() {
+    let mut world = broken();
+    world.store = None;
+    let refused = Store::open(world.temp.path()).err().unwrap();
+    assert!(
+        refused.contains("users/alice/mailboxes/Archive"),
+        "{refused}"
+    );
+    std::fs::remove_file(world.path("Archive/.keywords")).unwrap();
+    world.store = Some(Store::open(world.temp.path()).unwrap());
+    assert_eq!(world.uids("Archive"), [1, 2]);
 }
