@@ -61,6 +61,8 @@ pub struct Fragmenter {
     scanned: usize,
     /// The command so far.
     command: Vec<u8>,
+    /// Whether the command so far begins like an APPEND.
+    is_append: bool,
     state: State,
     limit: usize,
 }
@@ -111,6 +113,7 @@ impl Fragmenter {
             used: 0,
             scanned: 0,
             command: Vec::new(),
+            is_append: false,
             state: State::Text,
             limit: LIMIT_BEFORE_LOGIN,
         }
@@ -219,7 +222,7 @@ impl Fragmenter {
             self.command.extend_from_slice(&line);
             return Some(Fragment::Command(mem::take(&mut self.command)));
         };
-        if is_message(&self.command, &line[..announcement.at]) {
+        if self.is_message(&line[..announcement.at]) {
             return Some(self.offer(&line, announcement));
         }
         let room = self.limit.saturating_sub(self.command.len() + line.len());
@@ -234,6 +237,19 @@ impl Fragmenter {
         self.command.extend_from_slice(b"\r\n");
         self.state = State::Literal(size);
         announcement.waits.then_some(Fragment::Continue)
+    }
+
+    /// Whether the literal behind `line` is the message of an APPEND, and not the name of the mailbox.
+    // Only the first line of a command is looked at, for thousands of literals may follow.
+    fn is_message(&mut self, line: &[u8]) -> bool {
+        if !self.command.is_empty() {
+            return self.is_append;
+        }
+        let mut words = line.splitn(3, |byte| *byte == b' ');
+        let (_tag, name, rest) = (words.next(), words.next(), words.next());
+        let named = name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND"));
+        self.is_append = named && rest.is_some();
+        self.is_append && rest != Some(b"")
     }
 
     fn offer(&mut self, line: &[u8], announcement: Announcement) -> Fragment {
@@ -371,15 +387,6 @@ fn announcement(line: &[u8]) -> Option<Announcement> {
     let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
     let size = digits.iter().try_fold(0, add);
     Some(Announcement { at, size, waits })
-}
-
-/// Whether the literal behind this command is the message of an APPEND, and not the name of the mailbox.
-fn is_message(command: &[u8], line: &[u8]) -> bool {
-    let whole = [command, line].concat();
-    let mut words = whole.splitn(3, |byte| *byte == b' ');
-    let (_tag, name, rest) = (words.next(), words.next(), words.next());
-    name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND"))
-        && rest.is_some_and(|rest| !rest.is_empty())
 }
 
 #[cfg(test)]
