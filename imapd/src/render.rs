@@ -19,6 +19,10 @@ use crate::message::{Message, without_nul};
 const INLINE: u64 = 32 * 1024;
 /// What is kept in memory of one message's answer, beside what is copied from its file.
 const MAX_SHEET: usize = 16 << 20;
+/// How many times the bytes of a message its parts and their description take, at worst …
+const MEMORY_PER_BYTE: u64 = 40;
+/// … and no more than this, whatever its size: `docs/hostile-mime.md`.
+const MAX_MEMORY: u64 = 16 << 20;
 
 /// One message to be shown.
 #[derive(Debug)]
@@ -100,9 +104,13 @@ const fn need_of(item: &FetchItem) -> Need {
 /// What messages of these sizes may need of the budget, read one after the other.
 #[must_use]
 pub fn memory(need: Need, sizes: impl Iterator<Item = u64>) -> u64 {
+    let largest = sizes.max().unwrap_or(0);
     match need {
         // A header is usually short, but may be all of a message.
-        Need::Header | Need::Whole => sizes.max().unwrap_or(0),
+        Need::Header => largest,
+        Need::Whole => {
+            largest.saturating_add(MAX_MEMORY.min(largest.saturating_mul(MEMORY_PER_BYTE)))
+        }
         Need::Nothing | Need::File => 0,
     }
 }
@@ -387,6 +395,15 @@ mod tests {
         let shown = show(b"A: b\r\n\r\n\0\0", "BODY[TEXT]");
         assert!(shown.starts_with("* 3 FETCH (BODY[TEXT] {2}\r\n"));
         assert!(!shown.contains('\0'));
+    }
+
+    #[test]
+    fn memory_for_a_message_counts_its_parts() {
+        let whole = |size| memory(Need::Whole, [1, size].into_iter());
+        assert_eq!(whole(10_000), 410_000);
+        assert_eq!(whole(1 << 30), (1 << 30) + (16 << 20));
+        assert_eq!(memory(Need::Header, [5, 7].into_iter()), 7);
+        assert_eq!(memory(Need::File, [5, 7].into_iter()), 0);
     }
 
     #[test]

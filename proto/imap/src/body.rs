@@ -234,83 +234,122 @@ pub enum Form {
     BodyStructure,
 }
 
+/// A structure longer than this goes on with its parts alone: what else their headers say is left out.
+///
+/// Else a message of a few MiB could be given a structure of hundreds, for an address of one byte
+/// takes sixteen and stands in three places.
+pub const MAX_STRUCTURE: usize = 4 << 20;
+
 /// Writes the structure of `message`.
 // RFC 3501 §7.4.2, BODYSTRUCTURE; §9, body.
 pub fn write_structure(message: &Message<'_>, form: Form, out: &mut Vec<u8>) {
+    let writer = Writer {
+        message,
+        form,
+        full_at: out.len() + MAX_STRUCTURE,
+    };
     if let Some(root) = message.parts().first() {
-        write_part(message, root, form, out);
+        writer.write_part(root, out);
     }
 }
 
-// Invariant: recursion ends because the walker goes no deeper than `mail::mime::MAX_DEPTH`.
-fn write_part(message: &Message<'_>, part: &Part, form: Form, out: &mut Vec<u8>) {
-    let fields = ContentFields::collect(message.header(part));
-    out.push(b'(');
-    match part.structure {
-        Structure::Multipart => write_multipart(message, part, form, out),
-        Structure::Leaf | Structure::Message => write_single(message, part, form, &fields, out),
-    }
-    if form == Form::BodyStructure {
-        if part.structure == Structure::Multipart {
-            out.push(b' ');
-            write_parameters(&part.content_type.parameters, out);
-        } else {
-            out.push(b' ');
-            write_nstring(fields.md5.as_deref(), out);
+struct Writer<'w, 'a> {
+    message: &'w Message<'a>,
+    form: Form,
+    /// The length of the answer at which it is full.
+    full_at: usize,
+}
+
+impl<'a> Writer<'_, 'a> {
+    // Invariant: recursion ends because the walker goes no deeper than `mail::mime::MAX_DEPTH`.
+    fn write_part(&self, part: &Part, out: &mut Vec<u8>) {
+        let fields = ContentFields::collect(self.header(part, out));
+        out.push(b'(');
+        match part.structure {
+            Structure::Multipart => self.write_children(part, out),
+            Structure::Leaf | Structure::Message => self.write_single(part, &fields, out),
         }
-        fields.write_extension(out);
-    }
-    out.push(b')');
-}
-
-fn write_multipart(message: &Message<'_>, part: &Part, form: Form, out: &mut Vec<u8>) {
-    for child in message.children(part) {
-        write_part(message, child, form, out);
-    }
-    if part.first_child.is_none() {
-        // RFC 3501 §9: body-type-mpart has at least one body, so an empty one stands in.
-        out.extend_from_slice(
-            b"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0",
-        );
-        if form == Form::BodyStructure {
-            out.extend_from_slice(b" NIL NIL NIL NIL");
+        if self.form == Form::BodyStructure {
+            // What is inside of this part may have filled the answer meanwhile.
+            let fields = if self.is_full(out) {
+                ContentFields::default()
+            } else {
+                fields
+            };
+            out.push(b' ');
+            if part.structure == Structure::Multipart {
+                self.write_parameters(part, out);
+            } else {
+                write_nstring(fields.md5.as_deref(), out);
+            }
+            fields.write_extension(out);
         }
         out.push(b')');
     }
-    out.push(b' ');
-    write_string(part.content_type.subtype.as_bytes(), out);
-}
 
-fn write_single(
-    message: &Message<'_>,
-    part: &Part,
-    form: Form,
-    fields: &ContentFields<'_>,
-    out: &mut Vec<u8>,
-) {
-    let content_type = &part.content_type;
-    write_string(content_type.kind.as_bytes(), out);
-    out.push(b' ');
-    write_string(content_type.subtype.as_bytes(), out);
-    out.push(b' ');
-    write_parameters(&content_type.parameters, out);
-    out.push(b' ');
-    write_nstring(fields.id.as_deref(), out);
-    out.push(b' ');
-    write_nstring(fields.description.as_deref(), out);
-    out.push(b' ');
-    write_string(part.encoding.as_str().as_bytes(), out);
-    out.push(b' ');
-    write_number(part.body.len(), out);
-    if let Some(inner) = enclosed_message(message, part) {
-        out.push(b' ');
-        envelope::write(message.header(inner), out);
-        out.push(b' ');
-        write_part(message, inner, form, out);
+    fn is_full(&self, out: &[u8]) -> bool {
+        out.len() >= self.full_at
     }
-    if content_type.kind == "text" || part.structure == Structure::Message {
+
+    /// The header of `part`; an empty one when no more of it is to be shown.
+    fn header(&self, part: &Part, out: &[u8]) -> &'a [u8] {
+        if self.is_full(out) {
+            return &[];
+        }
+        self.message.header(part)
+    }
+
+    fn write_parameters(&self, part: &Part, out: &mut Vec<u8>) {
+        if self.is_full(out) {
+            out.extend_from_slice(b"NIL");
+        } else {
+            write_parameters(&part.content_type.parameters, out);
+        }
+    }
+
+    fn write_children(&self, part: &Part, out: &mut Vec<u8>) {
+        for child in self.message.children(part) {
+            self.write_part(child, out);
+        }
+        if part.first_child.is_none() {
+            // RFC 3501 §9: body-type-mpart has at least one body, so an empty one stands in.
+            out.extend_from_slice(
+                b"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0",
+            );
+            if self.form == Form::BodyStructure {
+                out.extend_from_slice(b" NIL NIL NIL NIL");
+            }
+            out.push(b')');
+        }
         out.push(b' ');
-        write_number(part.lines, out);
+        write_string(part.content_type.subtype.as_bytes(), out);
+    }
+
+    fn write_single(&self, part: &Part, fields: &ContentFields<'_>, out: &mut Vec<u8>) {
+        let content_type = &part.content_type;
+        write_string(content_type.kind.as_bytes(), out);
+        out.push(b' ');
+        write_string(content_type.subtype.as_bytes(), out);
+        out.push(b' ');
+        self.write_parameters(part, out);
+        out.push(b' ');
+        write_nstring(fields.id.as_deref(), out);
+        out.push(b' ');
+        write_nstring(fields.description.as_deref(), out);
+        out.push(b' ');
+        write_string(part.encoding.as_str().as_bytes(), out);
+        out.push(b' ');
+        write_number(part.body.len(), out);
+        if let Some(inner) = enclosed_message(self.message, part) {
+            out.push(b' ');
+            envelope::write(self.header(inner, out), out);
+            out.push(b' ');
+            self.write_part(inner, out);
+        }
+        if content_type.kind == "text" || part.structure == Structure::Message {
+            out.push(b' ');
+            write_number(part.lines, out);
+        }
     }
 }
 

@@ -131,6 +131,33 @@ fn part_one_of_a_plain_message_is_its_body() {
 }
 
 #[test]
+fn a_structure_that_is_too_long_goes_on_without_what_headers_say() {
+    let author = format!(
+        "\r\nContent-MD5: c\r\nFrom: {}\r\n\r\n--x\r\n",
+        ":;".repeat(500)
+    );
+    let mut digest = b"Content-Type: multipart/digest; boundary=x\r\n\r\n--x\r\n".to_vec();
+    digest.extend(author.repeat(3_000).bytes());
+    let shown = structure(&digest, Form::BodyStructure);
+    assert!(
+        shown.len() < body::MAX_STRUCTURE + 2_000_000,
+        "{}",
+        shown.len()
+    );
+    let bare = concat!(
+        r#"("message" "rfc822" NIL NIL NIL "7bit" 1024 (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL) "#,
+        r#"("text" "plain" NIL NIL NIL "7bit" 0 0 NIL NIL NIL NIL) 2 NIL NIL NIL NIL)"#,
+    );
+    assert_eq!(shown.matches(r#"("message" "rfc822" "#).count(), 3_001);
+    assert!(
+        shown.matches(bare).count() > 2_000,
+        "{}",
+        &shown[shown.len() - 1_000..]
+    );
+    assert!(shown.ends_with(r#" "digest" NIL NIL NIL NIL)"#));
+}
+
+#[test]
 fn header_fields_are_picked_as_they_are() {
     let message = b"A: 1\r\n  folded\r\nB: 2\r\njunk\r\na: 3\r\n\r\nbody";
     let names = |names: &[&str]| {

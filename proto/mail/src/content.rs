@@ -6,6 +6,10 @@ use alloc::vec::Vec;
 use crate::lexer::{Lexer, is_token};
 use crate::parameter::{self, Parameters};
 
+/// Longer words are none.
+// RFC 6838 §4.2: names of types have at most 127 characters.
+pub const MAX_WORD: usize = 127;
+
 /// A `Content-Type`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentType {
@@ -168,5 +172,7 @@ pub fn languages(value: &[u8]) -> Vec<String> {
 
 fn token(lexer: &mut Lexer<'_>) -> Option<String> {
     let word = core::str::from_utf8(lexer.run(is_token)).ok()?;
-    (!word.is_empty()).then(|| word.to_ascii_lowercase())
+    (1..=MAX_WORD)
+        .contains(&word.len())
+        .then(|| word.to_ascii_lowercase())
 }

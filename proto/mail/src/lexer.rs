@@ -106,5 +106,18 @@ impl<'a> Lexer<'a> {
 
 // RFC 2045 §5.1: a token is any printable US-ASCII but tspecials.
 pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte)
+    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_every_printable_character_but_the_specials() {
+        for byte in 0..=u8::MAX {
+            let special = b"()<>@,;:\\\"/[]?=".contains(&byte);
+            assert_eq!(is_token(byte), byte.is_ascii_graphic() && !special);
+        }
+    }
 }

@@ -234,5 +234,9 @@ impl Words {
 
 /// Whether `byte` is part of an atom; dots and 8-bit text are taken in too.
 fn is_word(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f && !b"()<>[]:;@\\,\"".contains(&byte)
+    let special = matches!(
+        byte,
+        b'(' | b')' | b'<' | b'>' | b'[' | b']' | b':' | b';' | b'@' | b'\\' | b',' | b'"'
+    );
+    byte > b' ' && byte != 0x7f && !special
 }

@@ -46,6 +46,12 @@ impl Parameters {
         &self.0
     }
 
+    /// Keeps the first `count` and no memory for more.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.0.truncate(count);
+        self.0.shrink_to_fit();
+    }
+
     /// The decoded value of the parameter `name` (lower case); the plain form wins over RFC 2231's.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<Vec<u8>> {

@@ -3,7 +3,7 @@
 use mail::content::ContentType;
 use mail::header;
 use mail::mailbox_list::{self, Entry};
-use mail::mime::{MAX_DEPTH, MAX_PARTS, Message, Structure};
+use mail::mime::{MAX_DEPTH, MAX_PARAMETERS, MAX_PARTS, Message, Structure};
 use proptest::prelude::*;
 
 /// One line per part: depth, type, body, number of lines.
@@ -251,6 +251,37 @@ fn too_many_parts_belong_to_the_last_one() {
     assert_eq!(message.parts().len(), MAX_PARTS);
     assert_eq!(message.parts()[MAX_PARTS - 1].body.end, bytes.len());
     assert_eq!(message.children(&message.parts()[0]).count(), MAX_PARTS - 1);
+}
+
+#[test]
+fn parameters_of_all_parts_together_are_counted() {
+    let mut bytes = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n".to_vec();
+    let part = format!(
+        "Content-Type: multipart/mixed{}; boundary=y\r\n\r\n--y\r\n\r\n--x\r\n",
+        ";a=b".repeat(150)
+    );
+    bytes.extend(part.repeat(4_000).bytes());
+    let message = Message::walk(&bytes);
+    let kept = message
+        .parts()
+        .iter()
+        .map(|part| part.content_type.parameters.raw().len());
+    assert_eq!(kept.sum::<usize>(), MAX_PARAMETERS);
+    // What divides the message is found all the same.
+    let last_child = &message.parts()[8_000];
+    assert_eq!(
+        (last_child.depth, last_child.structure),
+        (2, Structure::Leaf)
+    );
+}
+
+#[test]
+fn a_word_of_any_length_is_no_type() {
+    let longest = "a".repeat(mail::content::MAX_WORD);
+    let parse = |text: String| ContentType::parse(text.as_bytes());
+    assert!(parse(format!("{longest}/{longest}")).is_some());
+    assert!(parse(format!("{longest}a/b")).is_none());
+    assert!(parse(format!("b/{longest}a")).is_none());
 }
 
 fn pieces() -> impl Strategy<Value = Vec<u8>> {

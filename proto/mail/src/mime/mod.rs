@@ -16,6 +16,9 @@ use crate::header::{self, Fields};
 pub const MAX_DEPTH: usize = 100;
 /// After this many parts the rest of the message belongs to the last one.
 pub const MAX_PARTS: usize = 10_000;
+/// After this many parameters of content types, those of the other parts are left out: each takes
+/// many times the memory of the few bytes it may be written in. Boundaries are found all the same.
+pub const MAX_PARAMETERS: usize = 50_000;
 
 /// A message with its parts.
 #[derive(Debug, Clone)]

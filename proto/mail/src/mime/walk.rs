@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::boundary::{Boundaries, Delimiter, trim_end};
-use super::{MAX_DEPTH, MAX_PARTS, Part, Structure};
+use super::{MAX_DEPTH, MAX_PARAMETERS, MAX_PARTS, Part, Structure};
 use crate::content::{ContentType, Encoding};
 use crate::header::{self, line_end, without_line_end};
 
@@ -14,6 +14,7 @@ pub(super) fn walk(bytes: &[u8]) -> Vec<Part> {
         open: Vec::new(),
         boundaries: Boundaries::default(),
         lines: 0,
+        parameters_left: MAX_PARAMETERS,
     };
     walker.begin_part(0);
     walker.run();
@@ -28,6 +29,8 @@ struct Walker<'a> {
     boundaries: Boundaries,
     /// Line ends passed so far.
     lines: usize,
+    /// How many parameters may still be kept.
+    parameters_left: usize,
 }
 
 struct Open {
@@ -130,7 +133,9 @@ impl Walker<'_> {
         // A header that is cut off may begin within the line end that belongs to the delimiter.
         let (declared, encoding) = content_fields(&self.bytes[start.min(end)..end]);
         let content_type = declared.unwrap_or_else(|| self.default_type(index));
-        let (structure, content_type, boundary) = self.judge(content_type, &encoding);
+        let (structure, mut content_type, boundary) = self.judge(content_type, &encoding);
+        content_type.parameters.truncate(self.parameters_left);
+        self.parameters_left -= content_type.parameters.raw().len();
 
         let open = &mut self.open[level];
         open.in_header = false;
