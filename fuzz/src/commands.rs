@@ -1,0 +1,109 @@
+//! IMAP commands: cut off the wire the same however the bytes come, and read or refused.
+
+use imap::command::{Command, Request};
+use imap::fragment::{Fragment, Fragmenter, LIMIT_AFTER_LOGIN, LIMIT_BEFORE_LOGIN};
+use imap::parse::{self, BadCommand};
+
+use super::pieces::Connection;
+
+/// The first line is `L` for a client that is logged in, `A` if its messages are wanted, and digits for how the rest is cut.
+///
+/// # Panics
+/// When the property does not hold.
+pub fn check(data: &[u8]) {
+    let connection = Connection::new(data);
+    let whole = heard(&connection, &[connection.bytes]);
+    assert_eq!(heard(&connection, &connection.pieces()), whole);
+}
+
+/// What the driver of a connection sees.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Fragment(Fragment),
+    Request(Result<Request, BadCommand>),
+    Line(Vec<u8>),
+}
+
+fn heard(connection: &Connection<'_>, pieces: &[&[u8]]) -> Vec<Heard> {
+    let mut fragmenter = Fragmenter::new();
+    let limit = if connection.says(b'L') {
+        LIMIT_AFTER_LOGIN
+    } else {
+        LIMIT_BEFORE_LOGIN
+    };
+    fragmenter.allow(limit);
+    let mut heard = Vec::new();
+    let mut awaits_line = false;
+    for piece in pieces {
+        fragmenter.push(piece);
+        loop {
+            if awaits_line {
+                match fragmenter.next_line() {
+                    Ok(Some(line)) => heard.push(Heard::Line(line)),
+                    Ok(None) => break,
+                    // The driver closes the connection.
+                    Err(_) => return heard,
+                }
+                awaits_line = false;
+            }
+            let Some(fragment) = fragmenter.next() else {
+                break;
+            };
+            awaits_line = note(fragment, limit, &mut heard);
+            if let Some(Heard::Fragment(Fragment::Message { .. })) = heard.last() {
+                if connection.says(b'A') {
+                    fragmenter.accept();
+                } else {
+                    fragmenter.refuse();
+                }
+            }
+        }
+    }
+    heard
+}
+
+/// Reads a fragment; whether a line that is no command comes next.
+fn note(fragment: Fragment, limit: usize, heard: &mut Vec<Heard>) -> bool {
+    match fragment {
+        Fragment::Command(bytes) => {
+            assert!(bytes.len() <= limit + 2, "a command longer than the limit");
+            let request = parse::request(&bytes);
+            if let Err(bad) = &request {
+                assert!(
+                    bad.error.at <= bytes.len(),
+                    "an error outside of the command"
+                );
+            }
+            let awaits_line = matches!(
+                &request,
+                Ok(Request {
+                    command: Command::Idle | Command::Authenticate { .. },
+                    ..
+                })
+            );
+            heard.push(Heard::Request(request));
+            return awaits_line;
+        }
+        Fragment::Chunk(more) => {
+            if let Some(Heard::Fragment(Fragment::Chunk(chunk))) = heard.last_mut() {
+                chunk.extend(more);
+            } else {
+                heard.push(Heard::Fragment(Fragment::Chunk(more)));
+            }
+        }
+        Fragment::Message { head, size, waits } => {
+            if let Err(bad) = parse::append(&head) {
+                assert!(
+                    bad.error.at <= head.len(),
+                    "an error outside of the command"
+                );
+            }
+            heard.push(Heard::Fragment(Fragment::Message { head, size, waits }));
+        }
+        other @ (Fragment::Continue
+        | Fragment::TooLarge(_)
+        | Fragment::MessageEnd { .. }
+        | Fragment::Overflow) => heard.push(Heard::Fragment(other)),
+    }
+    false
+}
