@@ -544,17 +544,17 @@ impl State {
         let pending = self.pending.iter().map(|pending| pending.record.size);
         Totals {
             messages: (self.records.len() + self.pending.len()) as u64,
-            bytes: self.records.sums(|sums| sums.bytes) + pending.sum::<u64>(),
+            bytes: self.records.sums().bytes + pending.sum::<u64>(),
         }
     }
 
     fn counters(&self) -> MailboxStatus {
-        let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let sums = self.records.sums();
         MailboxStatus {
-            messages: number(self.records.sums(|sums| sums.messages.into())),
-            unseen: number(self.records.sums(|sums| sums.unseen.into())),
-            deleted: number(self.records.sums(|sums| sums.deleted.into())),
-            size: self.records.sums(|sums| sums.bytes),
+            messages: sums.messages,
+            unseen: sums.unseen,
+            deleted: sums.deleted,
+            size: sums.bytes,
             // RFC 9051 §2.3.1.1: no message that shows up later may have a UID below what was announced.
             uid_next: self
                 .pending

@@ -21,6 +21,8 @@ pub(super) const ENTRY_LEN: usize = 24;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Records {
     shards: BTreeMap<u32, Shard>,
+    /// What all shards add up to.
+    total: Sums,
     /// Messages whose pages are in memory.
     in_memory: usize,
 }
@@ -229,6 +231,14 @@ impl Sums {
         self.bytes += record.size;
     }
 
+    /// A part of the sum is another one now.
+    fn replace(&mut self, before: Self, now: Self) {
+        self.messages = self.messages - before.messages + now.messages;
+        self.unseen = self.unseen - before.unseen + now.unseen;
+        self.deleted = self.deleted - before.deleted + now.deleted;
+        self.bytes = self.bytes - before.bytes + now.bytes;
+    }
+
     fn subtract(&mut self, record: &Record) {
         self.messages -= 1;
         self.unseen -= u32::from(record.flags & flag::SEEN == 0);
@@ -286,6 +296,8 @@ impl Records {
 
     /// Notes a shard, with the messages the index has of it.
     pub(super) fn put_shard(&mut self, shard: u32, known: Shard) {
+        let before = self.shards.get(&shard).map(Shard::sums).unwrap_or_default();
+        self.total.replace(before, known.sums);
         self.shards.insert(shard, known);
     }
 
@@ -317,7 +329,9 @@ impl Records {
 
     /// Forgets a shard; its messages were removed before.
     pub(super) fn remove_shard(&mut self, shard: u32) {
-        self.shards.remove(&shard);
+        if let Some(known) = self.shards.remove(&shard) {
+            self.total.replace(known.sums, Sums::default());
+        }
     }
 
     /// Takes the page of a shard in, as the index or the files have it.
@@ -325,20 +339,19 @@ impl Records {
         if let Some(known) = self.shards.get_mut(&shard) {
             let before = known.page.as_ref().map_or(0, |page| page.entries.len());
             self.in_memory = self.in_memory + page.entries.len() - before;
-            known.sums = page.sums();
+            let before = std::mem::replace(&mut known.sums, page.sums());
+            self.total.replace(before, known.sums);
             known.page = Some(page);
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.sums(|sums| u64::from(sums.messages))
-            .try_into()
-            .unwrap_or(usize::MAX)
+        usize::try_from(self.total.messages).unwrap_or(usize::MAX)
     }
 
-    /// A sum over all shards.
-    pub(super) fn sums(&self, of: impl Fn(&Sums) -> u64) -> u64 {
-        self.shards.values().map(|shard| of(&shard.sums)).sum()
+    /// What all messages add up to.
+    pub(super) fn sums(&self) -> Sums {
+        self.total
     }
 
     /// Messages whose pages are in memory.
@@ -406,12 +419,14 @@ impl Records {
         let known = self.shards.get_mut(&shard)?;
         let page = known.page.as_mut()?;
         let at = page.position(uid).ok()?;
+        let before = known.sums;
         known.sums.subtract(&page.record(shard, at));
         page.entries[at].flags = flags;
         page.entries[at].modseq = modseq;
         page.set_keywords(at, keywords);
         let record = page.record(shard, at);
         known.sums.add(&record);
+        self.total.replace(before, known.sums);
         known.kept = None;
         Some(record)
     }
@@ -421,9 +436,9 @@ impl Records {
         let shard = shard_of(record.uid);
         self.make_shard(shard);
         let known = self.shards.get_mut(&shard);
-        let Some((known, page)) = known.and_then(|known| {
+        let Some((kept, sums, page)) = known.and_then(|known| {
             let page = known.page.as_mut()?;
-            Some((&mut known.sums, page))
+            Some((&mut known.kept, &mut known.sums, page))
         }) else {
             error!(
                 uid = record.uid,
@@ -431,10 +446,11 @@ impl Records {
             );
             return Err(Refusal::StorageFault);
         };
+        let before = *sums;
         let entry = Entry::new(record, saved);
         match page.position(record.uid) {
             Ok(at) => {
-                known.subtract(&page.record(shard, at));
+                sums.subtract(&page.record(shard, at));
                 page.entries[at] = entry;
                 page.set_keywords(at, record.keywords);
             }
@@ -448,10 +464,9 @@ impl Records {
                 }
             }
         }
-        known.add(&Entry::new(record, saved).record(shard, record.keywords));
-        if let Some(known) = self.shards.get_mut(&shard) {
-            known.kept = None;
-        }
+        sums.add(&entry.record(shard, record.keywords));
+        self.total.replace(before, *sums);
+        *kept = None;
         Ok(())
     }
 
@@ -465,6 +480,7 @@ impl Records {
             let Some(page) = known.page.as_mut() else {
                 continue;
             };
+            let before = known.sums;
             let stays: Vec<bool> = page
                 .iter(shard)
                 .map(|record| uids.binary_search(&record.uid).is_err())
@@ -477,6 +493,7 @@ impl Records {
             if !page.keywords.is_empty() {
                 retain(&mut page.keywords, &stays);
             }
+            self.total.replace(before, known.sums);
             known.kept = None;
         }
     }
@@ -544,7 +561,7 @@ mod tests {
         let known = records.get(1).unwrap();
         assert_eq!((known.size, known.internal_date), (MAX_SIZE, -MAX_DATE));
         records.remove(&[1]);
-        assert_eq!(records.sums(|sums| sums.bytes), 0);
+        assert_eq!(records.sums(), Sums::default());
     }
 
     #[test]
@@ -617,9 +634,9 @@ mod tests {
             prop_assert_eq!(records.iter().collect::<Vec<_>>(), all.clone());
             prop_assert_eq!((records.len(), records.in_memory()), (all.len(), all.len()));
             let unseen = all.iter().filter(|record| record.flags & flag::SEEN == 0).count();
-            prop_assert_eq!(records.sums(|sums| u64::from(sums.unseen)), unseen as u64);
+            prop_assert_eq!(records.sums().unseen as usize, unseen);
             let bytes: u64 = all.iter().map(|record| record.size).sum();
-            prop_assert_eq!(records.sums(|sums| sums.bytes), bytes);
+            prop_assert_eq!(records.sums().bytes, bytes);
             for (_, shard) in records.shards() {
                 let page = shard.page().unwrap();
                 let again = Page::from_bytes(&page.to_bytes(), shard.sums().messages).unwrap();
