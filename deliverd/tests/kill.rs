@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::channel::{CallError, Client};
-use ipc::control::{StoreControlEdge, StoreControlRequest};
+use ipc::control::{DomainInfo, StoreControlAnswer, StoreControlEdge, StoreControlRequest};
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
+use ipc::quota::{LimitChange, Usage};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Context, Secret};
 use sys::packet::PacketListener;
@@ -107,19 +108,47 @@ impl World {
         Client::new(self.socket("smtpd"))
     }
 
-    async fn add_users(&self) {
+    async fn order(&self, request: StoreControlRequest) -> StoreControlAnswer {
         let client = Client::<StoreControlEdge>::new(self.socket("ctl"));
+        let answered = client.call(Context::default(), WITHIN, request).await;
+        answered.unwrap().answer
+    }
+
+    /// What deliverd believes the domain stores.
+    async fn usage(&self) -> Usage {
+        match self
+            .order(StoreControlRequest::ListDomains { after: None })
+            .await
+        {
+            StoreControlAnswer::Domains { domains, .. } => {
+                let [DomainInfo { usage, .. }] = domains.try_into().unwrap();
+                usage
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What lies on disk.
+    fn stored(&self) -> Usage {
+        let mut stored = Usage::default();
+        for user in USERS {
+            for (body, times) in self.bodies(user) {
+                stored.messages += times as u64;
+                stored.bytes += (times * body.len()) as u64;
+            }
+        }
+        stored
+    }
+
+    async fn add_users(&self) {
         for user in USERS {
             let address = format!("{user}@example.test");
             let request = StoreControlRequest::AddUser {
                 address,
                 password: Secret::new("password"),
-                quota: 0,
+                limits: LimitChange::default(),
             };
-            client
-                .call(Context::default(), WITHIN, request)
-                .await
-                .unwrap();
+            assert_eq!(self.order(request).await, StoreControlAnswer::Done);
         }
     }
 
@@ -167,7 +196,7 @@ async fn deliver(client: &Client<SmtpEdge>, body: &str) -> Result<(), CallError>
         };
         Ok::<_, CallError>((answer, answered.fds))
     };
-    let (answer, mut fds) = ask(DeliveryRequest::OpenMessage).await?;
+    let (answer, mut fds) = ask(DeliveryRequest::OpenMessage { transaction: 0 }).await?;
     let DeliveryAnswer::MessageOpened(message) = answer else {
         panic!("{answer:?}")
     };
@@ -287,4 +316,93 @@ async fn a_second_deliverd_on_the_same_store_does_not_start() {
     let mut second = world.child.replace(first).unwrap();
     assert_eq!(second.wait().unwrap().code(), Some(70));
     deliver(&world.smtp(), "one").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_never_stores_more_than_its_limit_whenever_deliverd_is_killed() {
+    const LIMIT: u64 = 1000;
+    let mut world = World::new();
+    world.start();
+    world.add_users().await;
+    world
+        .order(StoreControlRequest::LimitDomain {
+            name: "example.test".into(),
+            limits: LimitChange {
+                messages: Some(LIMIT),
+                bytes: None,
+            },
+        })
+        .await;
+    let refused = Arc::new(Mutex::new(0));
+    for round in 0.. {
+        let mut writers = Vec::new();
+        for writer in 0..8 {
+            let (client, refused) = (world.smtp(), Arc::clone(&refused));
+            writers.push(tokio::spawn(async move {
+                for number in 0.. {
+                    let body = format!("round {round} writer {writer} number {number}");
+                    match deliver(&client, &body).await {
+                        Ok(()) => {}
+                        Err(CallError::Refused(ipc::Refusal::OverQuota)) => {
+                            *refused.lock().unwrap() += 1;
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+            }));
+        }
+        if round < 3 {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            world.kill();
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        if round < 3 {
+            world.start();
+        } else {
+            break;
+        }
+    }
+    assert_eq!(*refused.lock().unwrap(), 8);
+    let stored = world.stored();
+    // One more for each user would be too much.
+    assert!(
+        stored.messages <= LIMIT && stored.messages > LIMIT - USERS.len() as u64,
+        "{stored:?}"
+    );
+    assert_eq!(world.usage().await, stored);
+    assert!(world.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_is_known_after_a_clean_stop_and_counted_after_kill_9() {
+    let mut world = World::new();
+    world.start();
+    world.add_users().await;
+    for number in 0..5 {
+        deliver(&world.smtp(), &format!("{number}")).await.unwrap();
+    }
+    let stored = world.stored();
+    assert_eq!(world.usage().await, stored);
+    assert!(world.stop().success());
+    // Nobody looks for this file: what was written down is relied on.
+    let inbox = "store/mailstore/domains/example.test/users/alice/mailboxes/INBOX/0000";
+    let by_hand = world.temp.path().join(inbox).join("by hand.eml");
+    std::fs::write(by_hand, "by hand").unwrap();
+    world.start();
+    assert_eq!(world.usage().await, stored);
+    world.kill();
+    world.start();
+    let counted = async {
+        while world.usage().await != world.stored() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, counted).await.unwrap();
+    assert_eq!(world.stored().messages, stored.messages + 1);
+    assert!(world.stop().success());
+    world.start();
+    assert_eq!(world.usage().await, world.stored());
 }

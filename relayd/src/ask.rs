@@ -49,6 +49,8 @@ impl Ask {
         let request = DeliveryRequest::ResolveRecipient {
             address: address.to_owned(),
             size,
+            // A report has one addressee: whether it fits then shows at the commit.
+            transaction: 0,
         };
         match self
             .0
@@ -72,7 +74,8 @@ impl Ask {
         // The handle of a message is good on its own connection only.
         let link = self.0.pinned(PATIENCE).await?;
         let call = |request| link.call(Context::default(), PATIENCE, request);
-        let Answered { answer, fds } = call(DeliveryRequest::OpenMessage).await?;
+        let Answered { answer, fds } =
+            call(DeliveryRequest::OpenMessage { transaction: 0 }).await?;
         let DeliveryAnswer::MessageOpened(handle) = answer else {
             return Err(nonsense(&answer));
         };

@@ -27,6 +27,9 @@ pub enum Command {
     /// Domains that mail is taken for.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Tenants, whose domains share limits.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Users and their passwords.
     #[command(subcommand)]
     User(UserCommand),
@@ -100,14 +103,79 @@ pub enum DomainCommand {
         /// Who gets the mail for its postmaster, which every domain must take (RFC 5321 §4.5.1).
         #[arg(long, value_name = "ADDRESS")]
         postmaster: Option<String>,
+        /// The tenant it belongs to.
+        #[arg(long)]
+        tenant: Option<String>,
     },
-    /// Show the domains.
-    List,
+    /// Show the domains with what their users store.
+    List {
+        /// A JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what all users of a domain together may store.
+    Quota {
+        /// The domain.
+        domain: String,
+        /// The limits that change.
+        #[command(flatten)]
+        limits: LimitOptions,
+    },
+    /// Give a domain to a tenant.
+    Assign {
+        /// The domain.
+        domain: String,
+        /// The tenant; none if not given.
+        tenant: Option<String>,
+    },
     /// Stop taking mail for a domain that has no users.
     Remove {
         /// The domain.
         domain: String,
     },
+}
+
+/// `rmailctl tenant …`.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Make a tenant.
+    Add {
+        /// Its name: letters, digits, "-", "_" and ".".
+        tenant: String,
+        /// What it may store.
+        #[command(flatten)]
+        limits: LimitOptions,
+    },
+    /// Show the tenants with what their users store.
+    List {
+        /// A JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what all users of a tenant's domains together may store.
+    Quota {
+        /// The tenant.
+        tenant: String,
+        /// The limits that change.
+        #[command(flatten)]
+        limits: LimitOptions,
+    },
+    /// Remove a tenant that has no domains.
+    Remove {
+        /// The tenant.
+        tenant: String,
+    },
+}
+
+/// What may be stored.
+#[derive(Debug, Args)]
+pub struct LimitOptions {
+    /// Bytes that may be stored, with an optional K, M or G; 0 for no limit.
+    #[arg(long = "quota", value_name = "BYTES")]
+    pub bytes: Option<String>,
+    /// Messages that may be stored; 0 for no limit.
+    #[arg(long, value_name = "MESSAGES")]
+    pub max_messages: Option<u64>,
 }
 
 /// `rmailctl user …`.
@@ -120,9 +188,17 @@ pub enum UserCommand {
         /// Read the password from standard input instead of asking for it.
         #[arg(long)]
         password_stdin: bool,
-        /// Bytes the user may store, with an optional K, M or G; 0 for no limit. That of the configuration if not given.
-        #[arg(long, value_name = "BYTES")]
-        quota: Option<String>,
+        /// What the user may store; bytes are those of the configuration if not given.
+        #[command(flatten)]
+        limits: LimitOptions,
+    },
+    /// Change what a user may store.
+    Quota {
+        /// The address.
+        address: String,
+        /// The limits that change.
+        #[command(flatten)]
+        limits: LimitOptions,
     },
     /// Show the users.
     List {

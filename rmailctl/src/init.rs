@@ -270,7 +270,7 @@ async fn first_user(
     let mut system = System::start(&quiet_file, home.path(), &log).await?;
     let store = Store::of(&quiet);
     let made = tokio::select! {
-        made = make_first(&store, domain, address, password, config.limits.default_quota) => made,
+        made = make_first(&store, domain, address, password) => made,
         over = system.interrupted() => over.and(Err(Error::interrupted())),
     };
     let stopped = system.stop().await;
@@ -282,9 +282,8 @@ async fn make_first(
     domain: &str,
     address: &str,
     password: &Secret,
-    quota: u64,
 ) -> Result<(), Error> {
-    user::make(store, address, password, quota).await?;
+    user::make(store, address, password).await?;
     // RFC 5321 §4.5.1: mail for postmaster must be taken.
     if !address.eq_ignore_ascii_case(&format!("postmaster@{domain}")) {
         alias::add_postmaster(store, domain, address).await?;

@@ -33,6 +33,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Init(options) => in_runtime(init::run(&cli.config, options)),
         Command::Demo(options) => in_runtime(demo::run(options)),
         Command::Domain(command) => in_runtime(cmd::domain::run(&cli.config, command)),
+        Command::Tenant(command) => in_runtime(cmd::tenant::run(&cli.config, command)),
         Command::User(command) => in_runtime(cmd::user::run(&cli.config, command)),
         Command::Alias(command) => in_runtime(cmd::alias::run(&cli.config, command)),
         Command::Queue(command) => in_runtime(cmd::queue::run(&cli.config, command)),

@@ -13,6 +13,7 @@ use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Context, Edge, Refusal};
 use smtp::auth::Secret;
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use crate::outlet::{Outlet, Target};
 
@@ -137,7 +138,8 @@ impl Ask {
         }
     }
 
-    /// Where does mail of `size` octets (0 if unknown) for `address` go?
+    /// Where does mail of `size` octets (0 if unknown) for `address` go? For users here, room is set aside in the name of
+    /// `transaction`.
     ///
     /// # Errors
     /// [`Refusal::NoSuchUser`], [`Refusal::OverQuota`]; otherwise a [`Problem`].
@@ -146,9 +148,13 @@ impl Ask {
         context: Context,
         address: &str,
         size: u64,
+        transaction: u64,
     ) -> Result<Route, Problem> {
-        let address = address.to_owned();
-        let request = DeliveryRequest::ResolveRecipient { address, size };
+        let request = DeliveryRequest::ResolveRecipient {
+            address: address.to_owned(),
+            size,
+            transaction,
+        };
         let request = SmtpRequest::Delivery(request);
         match self
             .deliverd
@@ -166,12 +172,22 @@ impl Ask {
         }
     }
 
-    /// Begins a message for users here.
+    /// Frees the room set aside for a transaction that came to nothing. deliverd frees it by itself after a while.
+    pub async fn end_transaction(&self, context: Context, transaction: u64) {
+        let request = DeliveryRequest::EndTransaction { transaction };
+        let request = SmtpRequest::Delivery(request);
+        if let Err(error) = self.deliverd.call(context, self.patience, request).await {
+            debug!(%error, "the end of a transaction was not heard");
+        }
+    }
+
+    /// Begins a message for users here, with the room set aside for `transaction`.
     ///
     /// # Errors
     /// A [`Problem`].
-    pub async fn open_local(&self, context: Context) -> Result<Outlet, Problem> {
-        let request = SmtpRequest::Delivery(DeliveryRequest::OpenMessage);
+    pub async fn open_local(&self, context: Context, transaction: u64) -> Result<Outlet, Problem> {
+        let request = DeliveryRequest::OpenMessage { transaction };
+        let request = SmtpRequest::Delivery(request);
         let (link, Answered { answer, fds }) =
             open(&self.deliverd, self.patience, context, request).await?;
         let SmtpAnswer::Delivery(DeliveryAnswer::MessageOpened(handle)) = answer else {

@@ -46,6 +46,16 @@ struct Targets {
     local: BTreeSet<String>,
     remote: BTreeSet<String>,
     size: u64,
+    reservation: Option<Reservation>,
+}
+
+/// In whose name deliverd sets room aside; what is held when this is dropped is freed.
+#[derive(Debug)]
+struct Reservation {
+    ask: Arc<Ask>,
+    context: Context,
+    transaction: u64,
+    is_held: bool,
 }
 
 /// A message on its way to those who keep it.
@@ -162,16 +172,21 @@ impl Desk {
 
     async fn judge_recipient(&mut self, path: ForwardPath) -> Answer {
         let address = path.clone().at(&self.home).to_string();
+        let transaction = self.reservation().transaction;
+        let size = self.targets.size;
         let route = self
             .ask
-            .resolve(self.context(0), &address, self.targets.size)
+            .resolve(self.context(0), &address, size, transaction)
             .await;
         match route {
             // An alias of nobody must not swallow mail.
             Ok(Route::Ours { local, remote }) if local.is_empty() && remote.is_empty() => {
                 Answer::Refused(words::recipient_refused(&path, &Refusal::NoSuchUser))
             }
-            Ok(Route::Ours { local, remote }) => self.targets.add(local, remote, self.max_remote),
+            Ok(Route::Ours { local, remote }) => {
+                self.reservation().is_held |= !local.is_empty();
+                self.targets.add(local, remote, self.max_remote)
+            }
             Ok(Route::Foreign) if self.account.is_some() => {
                 self.targets.add(Vec::new(), vec![address], self.max_remote)
             }
@@ -211,10 +226,21 @@ impl Desk {
         }
     }
 
+    fn reservation(&mut self) -> &mut Reservation {
+        let (ask, context) = (&self.ask, self.context(0));
+        let new = || Reservation {
+            ask: Arc::clone(ask),
+            context,
+            transaction: session_id::next(),
+            is_held: false,
+        };
+        self.targets.reservation.get_or_insert_with(new)
+    }
+
     async fn open_outlets(
         &self,
         message: &mut OpenMessage,
-        targets: Targets,
+        mut targets: Targets,
         mail: &Mail,
     ) -> Result<(), Problem> {
         let context = self.context(message.id);
@@ -224,7 +250,14 @@ impl Desk {
         }
         if !targets.local.is_empty() {
             let recipients: Vec<String> = targets.local.into_iter().collect();
-            let outlet = message.local.insert(self.ask.open_local(context).await?);
+            let reservation = targets.reservation.take();
+            let transaction = reservation.as_ref().map_or(0, |one| one.transaction);
+            let opened = self.ask.open_local(context, transaction).await?;
+            if let Some(mut reservation) = reservation {
+                // It is the message's now.
+                reservation.is_held = false;
+            }
+            let outlet = message.local.insert(opened);
             outlet.add_recipients(&recipients).await?;
             // RFC 5321 §4.4: final delivery puts the reverse-path on top, and nobody else does.
             outlet.write(return_path(&mail.sender).as_bytes()).await;
@@ -313,6 +346,19 @@ impl Desk {
         Context {
             session: self.session,
             message,
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, which frees it too.
+        if self.is_held
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (ask, context) = (Arc::clone(&self.ask), self.context);
+            let transaction = self.transaction;
+            runtime.spawn(async move { ask.end_transaction(context, transaction).await });
         }
     }
 }

@@ -549,3 +549,28 @@ async fn a_hundred_clients_at_once_are_all_served() {
         );
     }
 }
+
+#[tokio::test]
+async fn room_is_set_aside_until_the_message_is_opened_or_the_transaction_is_over() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    for recipient in ["bob@example.org", "alice@example.org"] {
+        client.ask(&format!("RCPT TO:<{recipient}>"), "250").await;
+    }
+    let first = world.store.held.lock().unwrap().clone();
+    assert!(first.len() == 2 && first[0] == first[1] && first[0] != 0);
+    // The next transaction frees what the one before it leaves.
+    client.ask("RSET", "250").await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    world.store.sees_nothing_held().await;
+    client.ask("RCPT TO:<bob@example.org>", "250").await;
+    assert_ne!(world.store.held.lock().unwrap()[0], first[0]);
+    client.ask("DATA", "354").await;
+    assert!(world.store.held.lock().unwrap().is_empty());
+    client.ask(MESSAGE, "250").await;
+    client.ask("MAIL FROM:<a@example.com>", "250").await;
+    client.ask("RCPT TO:<bob@example.org>", "250").await;
+    drop(client);
+    world.store.sees_nothing_held().await;
+}

@@ -4,7 +4,7 @@
 //! were added, the catch-all. An exact alias that names its own address means the user itself, so `alice → alice, bob` keeps a
 //! copy.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use ipc::Refusal;
@@ -48,11 +48,13 @@ pub(crate) struct Resolved {
 impl Accounts {
     /// Expands an address. `None`: its domain is not ours.
     pub(crate) fn resolve(&self, address: &Address) -> Result<Option<Resolved>, Refusal> {
-        if !self.is_local(address.domain().as_str())? {
+        let name = address.domain().as_str();
+        let Some(domain) = self.domain_id(name)? else {
             return Ok(None);
-        }
+        };
         let mut walk = Walk {
             accounts: self,
+            domains: HashMap::from([(name.to_owned(), Some(domain))]),
             seen: HashSet::new(),
             local: BTreeSet::new(),
             remote: BTreeSet::new(),
@@ -223,13 +225,13 @@ impl Accounts {
             .remove(domain);
     }
 
-    /// What an address of ours leads to, one step. `None`: to the user of that name, or to nobody.
-    fn step(&self, domain: i64, owner: &Owner) -> Result<Option<Vec<String>>, Refusal> {
+    /// What an address of ours leads to, one step.
+    fn step(&self, domain: i64, owner: &Owner) -> Result<Step, Refusal> {
         if let Some(targets) = self.exact(domain, AliasKind::Exact, &owner.local)? {
-            return Ok(Some(targets));
+            return Ok(Step::To(targets));
         }
         if self.user(owner)?.is_some() {
-            return Ok(None);
+            return Ok(Step::User);
         }
         for pattern in self.patterns(&owner.domain)?.iter() {
             if let Some(found) = pattern.regex.captures(&owner.local) {
@@ -238,16 +240,28 @@ impl Accounts {
                     found.expand(target, &mut text);
                     text
                 };
-                return Ok(Some(pattern.targets.iter().map(expand).collect()));
+                return Ok(Step::To(pattern.targets.iter().map(expand).collect()));
             }
         }
-        self.exact(domain, AliasKind::CatchAll, "")
+        let catch_all = self.exact(domain, AliasKind::CatchAll, "")?;
+        Ok(catch_all.map_or(Step::Nobody, Step::To))
     }
+}
+
+/// What an address leads to.
+enum Step {
+    /// The user of that name.
+    User,
+    /// These addresses.
+    To(Vec<String>),
+    Nobody,
 }
 
 /// An expansion under way.
 struct Walk<'a> {
     accounts: &'a Accounts,
+    /// Domains that were looked for: each question to the database costs every mail.
+    domains: HashMap<String, Option<i64>>,
     seen: HashSet<String>,
     local: BTreeSet<Owner>,
     remote: BTreeSet<String>,
@@ -257,7 +271,7 @@ impl Walk<'_> {
     fn expand(&mut self, address: &Address, depth: usize) -> Result<(), Refusal> {
         self.check()?;
         let owner = Owner::of(address);
-        let Some(domain) = self.accounts.domain_id(&owner.domain)? else {
+        let Some(domain) = self.domain(&owner.domain)? else {
             self.remote.insert(address.to_string());
             return self.check();
         };
@@ -270,8 +284,12 @@ impl Walk<'_> {
             return Err(Refusal::TooManyRecipients);
         }
         match self.accounts.step(domain, &owner)? {
-            None => self.reach(owner),
-            Some(targets) => {
+            Step::Nobody => Ok(()),
+            Step::User => {
+                self.local.insert(owner);
+                self.check()
+            }
+            Step::To(targets) => {
                 for target in targets {
                     match super::address(&target) {
                         Ok(target) => self.expand(&target, depth + 1)?,
@@ -283,6 +301,15 @@ impl Walk<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn domain(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        if let Some(known) = self.domains.get(name) {
+            return Ok(*known);
+        }
+        let found = self.accounts.domain_id(name)?;
+        self.domains.insert(name.to_owned(), found);
+        Ok(found)
     }
 
     fn reach(&mut self, owner: Owner) -> Result<(), Refusal> {
@@ -392,14 +419,14 @@ mod tests {
     fn world() -> World {
         let temp = tempfile::tempdir().unwrap();
         let accounts = Accounts::cheap(temp.path());
-        accounts.add_domain("a.example").unwrap();
-        accounts.add_domain("b.example").unwrap();
+        accounts.add_domain("a.example", None).unwrap();
+        accounts.add_domain("b.example", None).unwrap();
         for user in ["alice@a.example", "bob@a.example"] {
             accounts
                 .add_user(
                     &Owner::of(&address(user).unwrap()),
                     &Secret::new("password"),
-                    0,
+                    ipc::quota::Limits::default(),
                 )
                 .unwrap();
         }

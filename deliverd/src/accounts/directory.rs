@@ -1,6 +1,7 @@
 //! Domains and users: adding, listing, removing.
 
 use ipc::control::ENTRIES_PER_FRAME;
+use ipc::quota::Limits;
 use ipc::{Refusal, Secret};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -13,8 +14,15 @@ use crate::store::Owner;
 /// A user as the database knows it.
 pub(crate) struct Account {
     pub(crate) owner: Owner,
-    /// Bytes; 0 for no limit.
-    pub(crate) quota: u64,
+    pub(crate) limits: Limits,
+}
+
+/// A domain as the database knows it.
+pub(crate) struct DomainEntry {
+    pub(crate) name: String,
+    /// The tenant it belongs to.
+    pub(crate) tenant: Option<String>,
+    pub(crate) limits: Limits,
 }
 
 /// A page of a listing.
@@ -35,12 +43,14 @@ impl<T> Page<T> {
 pub(super) const PAGE: i64 = ENTRIES_PER_FRAME as i64 + 1;
 
 impl Accounts {
-    /// Takes mail for a domain.
-    pub(crate) fn add_domain(&self, name: &str) -> Result<(), Refusal> {
+    /// Takes mail for a domain, which belongs to a tenant if one is named.
+    pub(crate) fn add_domain(&self, name: &str, tenant: Option<&str>) -> Result<(), Refusal> {
         let name = domain(name)?;
-        let added = self
-            .database()
-            .execute("INSERT INTO domains (name) VALUES (?1)", [name.as_str()]);
+        let tenant = self.tenant_id(tenant)?;
+        let added = self.database().execute(
+            "INSERT INTO domains (name, tenant) VALUES (?1, ?2)",
+            params![name.as_str(), tenant],
+        );
         unique(added)
     }
 
@@ -61,13 +71,24 @@ impl Accounts {
     }
 
     /// A page of the domains, by name.
-    pub(crate) fn domains(&self, after: Option<&str>) -> Result<Page<String>, Refusal> {
+    pub(crate) fn domains(&self, after: Option<&str>) -> Result<Page<DomainEntry>, Refusal> {
         let database = self.database();
         let mut select = database
-            .prepare_cached("SELECT name FROM domains WHERE name > ?1 ORDER BY name LIMIT ?2")
+            .prepare_cached(
+                "SELECT domains.name, tenants.name, domains.max_messages, domains.max_bytes
+                 FROM domains LEFT JOIN tenants ON tenants.id = domains.tenant
+                 WHERE domains.name > ?1 ORDER BY domains.name LIMIT ?2",
+            )
             .or_fault("list domains")?;
+        let entry = |row: &Row<'_>| {
+            Ok(DomainEntry {
+                name: row.get(0)?,
+                tenant: row.get(1)?,
+                limits: limits(row, 2)?,
+            })
+        };
         let rows = select
-            .query_map(params![after.unwrap_or(""), PAGE], |row| row.get(0))
+            .query_map(params![after.unwrap_or(""), PAGE], entry)
             .or_fault("list domains")?;
         Ok(Page::cut(
             rows.collect::<rusqlite::Result<_>>()
@@ -99,7 +120,7 @@ impl Accounts {
         &self,
         owner: &Owner,
         password: &Secret,
-        quota: u64,
+        limits: Limits,
     ) -> Result<(), Refusal> {
         password::check(password)?;
         let Some(domain) = self.domain_id(&owner.domain)? else {
@@ -110,12 +131,13 @@ impl Accounts {
         }
         let stored = Stored::new(password.reveal(), self.iterations)?;
         unique(self.database().execute(
-            "INSERT INTO users (domain, local, quota, salt, iterations, stored_key, server_key, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO users (domain, local, max_messages, max_bytes, salt, iterations, stored_key, server_key, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 domain,
                 owner.local,
-                i64::try_from(quota).unwrap_or(i64::MAX),
+                signed(limits.messages),
+                signed(limits.bytes),
                 stored.salt,
                 stored.iterations,
                 stored.stored_key,
@@ -130,7 +152,8 @@ impl Accounts {
         let database = self.database();
         let mut select = database
             .prepare_cached(
-                "SELECT local, name, quota FROM users JOIN domains ON domains.id = users.domain WHERE name = ?1 AND local = ?2",
+                "SELECT local, name, users.max_messages, users.max_bytes FROM users JOIN domains ON domains.id = users.domain
+                 WHERE name = ?1 AND local = ?2",
             )
             .or_fault("read users")?;
         select
@@ -148,7 +171,7 @@ impl Accounts {
         let database = self.database();
         let mut select = database
             .prepare_cached(
-                "SELECT local, name, quota FROM users JOIN domains ON domains.id = users.domain
+                "SELECT local, name, users.max_messages, users.max_bytes FROM users JOIN domains ON domains.id = users.domain
                  WHERE (?1 IS NULL OR name = ?1) AND (local, name) > (?2, ?3)
                  ORDER BY local, name LIMIT ?4",
             )
@@ -271,18 +294,34 @@ fn write_password(database: &Connection, owner: &Owner, stored: &Stored) -> Resu
 }
 
 fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
-    let quota: i64 = row.get(2)?;
     let owner = Owner {
         local: row.get(0)?,
         domain: row.get(1)?,
     };
     Ok(Account {
         owner,
-        quota: u64::try_from(quota).unwrap_or(0),
+        limits: limits(row, 2)?,
     })
 }
 
-fn is_constraint<T>(result: &rusqlite::Result<T>) -> bool {
+/// Limits from two columns, messages first.
+pub(super) fn limits(row: &Row<'_>, at: usize) -> rusqlite::Result<Limits> {
+    Ok(Limits {
+        messages: unsigned(row.get(at)?),
+        bytes: unsigned(row.get(at + 1)?),
+    })
+}
+
+/// SQLite has no unsigned numbers; what does not fit is more than anybody has.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+pub(super) fn is_constraint<T>(result: &rusqlite::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| {
         error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
     })
@@ -318,10 +357,10 @@ mod tests {
     fn accounts(users: &[String]) -> (tempfile::TempDir, Accounts) {
         let temp = tempfile::tempdir().unwrap();
         let accounts = Accounts::cheap(temp.path());
-        accounts.add_domain("a.example").unwrap();
+        accounts.add_domain("a.example", None).unwrap();
         for user in users {
             accounts
-                .add_user(&owner(user), &Secret::new("password"), 0)
+                .add_user(&owner(user), &Secret::new("password"), Limits::default())
                 .unwrap();
         }
         (temp, accounts)

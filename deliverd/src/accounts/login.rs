@@ -279,9 +279,13 @@ mod tests {
     fn world(limit: u32) -> World {
         let temp = tempfile::tempdir().unwrap();
         let accounts = Arc::new(Accounts::cheap(temp.path()));
-        accounts.add_domain("a.example").unwrap();
+        accounts.add_domain("a.example", None).unwrap();
         accounts
-            .add_user(&alice(), &Secret::new("password"), 0)
+            .add_user(
+                &alice(),
+                &Secret::new("password"),
+                ipc::quota::Limits::default(),
+            )
             .unwrap();
         let doorman =
             Arc::new(Doorman::new(Arc::clone(&accounts), limit, Duration::from_secs(60)).unwrap());

@@ -6,7 +6,9 @@ mod failures;
 mod login;
 mod password;
 mod schema;
+mod tenant;
 mod token;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,8 +21,9 @@ use rusqlite::Connection;
 use crate::store::Owner;
 
 pub(crate) use self::alias::Resolved;
-pub(crate) use self::directory::Account;
+pub(crate) use self::directory::{Account, DomainEntry};
 pub(crate) use self::login::Doorman;
+pub(crate) use self::tenant::Tenant;
 pub(crate) use self::token::LIFETIME as TOKEN_LIFETIME;
 
 /// The account database. All of it blocks for microseconds, changes for one flush.

@@ -6,7 +6,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE
@@ -37,7 +38,31 @@ const MIGRATIONS: [&str; 1] = ["
         expires INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX tokens_by_expiry ON tokens (expires);
-"];
+",
+    // Limits are 0 where there is none. What users store is a copy of what memory knows: `is_exact` only from a clean stop to
+    // the next start.
+    "
+    CREATE TABLE tenants (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        max_messages INTEGER NOT NULL,
+        max_bytes INTEGER NOT NULL
+    ) STRICT;
+    ALTER TABLE domains ADD COLUMN tenant INTEGER REFERENCES tenants(id) ON DELETE RESTRICT;
+    ALTER TABLE domains ADD COLUMN max_messages INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE domains ADD COLUMN max_bytes INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX domains_by_tenant ON domains (tenant);
+    ALTER TABLE users RENAME COLUMN quota TO max_bytes;
+    ALTER TABLE users ADD COLUMN max_messages INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE usage (
+        user INTEGER PRIMARY KEY REFERENCES users(id) ON DELETE CASCADE,
+        messages INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE usage_state (is_exact INTEGER NOT NULL) STRICT;
+    INSERT INTO usage_state VALUES (0);
+",
+];
 
 /// Opens the database at `path`, makes it if need be, and brings it up to date.
 ///

@@ -102,13 +102,17 @@ mod tests {
     fn a_token_belongs_to_its_user_until_the_password_changes() {
         let temp = tempfile::tempdir().unwrap();
         let accounts = Accounts::cheap(temp.path());
-        accounts.add_domain("a.example").unwrap();
+        accounts.add_domain("a.example", None).unwrap();
         let alice = Owner {
             local: "alice".into(),
             domain: "a.example".into(),
         };
         accounts
-            .add_user(&alice, &Secret::new("password"), 0)
+            .add_user(
+                &alice,
+                &Secret::new("password"),
+                ipc::quota::Limits::default(),
+            )
             .unwrap();
         let token = accounts.issue_token(&alice).unwrap();
         assert_eq!(accounts.token_owner(&token), Some(alice.clone()));
@@ -123,13 +127,17 @@ mod tests {
     fn the_token_itself_is_not_in_the_database() {
         let temp = tempfile::tempdir().unwrap();
         let accounts = Accounts::cheap(temp.path());
-        accounts.add_domain("a.example").unwrap();
+        accounts.add_domain("a.example", None).unwrap();
         let alice = Owner {
             local: "alice".into(),
             domain: "a.example".into(),
         };
         accounts
-            .add_user(&alice, &Secret::new("password"), 0)
+            .add_user(
+                &alice,
+                &Secret::new("password"),
+                ipc::quota::Limits::default(),
+            )
             .unwrap();
         let token = accounts.issue_token(&alice).unwrap();
         drop(accounts);

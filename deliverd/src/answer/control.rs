@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use daemon::channel::{Answered, Events, Service};
 use ipc::control::{Alias, StoreControlAnswer, StoreControlEdge, StoreControlRequest, UserInfo};
 use ipc::frame::MAX_FRAME;
+use ipc::quota::{LimitChange, Limits};
 use ipc::{Call, Refusal, Secret};
 use tracing::{Instrument, info, info_span};
 
-use super::{House, hex};
+use super::{House, hex, quota};
 use crate::accounts::{address, domain};
-use crate::store::Owner;
+use crate::store::{Owner, Totals};
 
 /// What stands around an answer in its frame, generously.
 const ENVELOPE: usize = 64;
@@ -40,26 +41,37 @@ impl Service<StoreControlEdge> for Door {
 
 fn obey(house: &House, request: StoreControlRequest) -> Result<StoreControlAnswer, Refusal> {
     match request {
-        StoreControlRequest::AddDomain { name } => {
-            house.accounts.add_domain(&name)?;
-            info!(domain = name, "domain added");
+        StoreControlRequest::AddDomain { name, tenant } => {
+            quota::add_domain(house, &name, tenant.as_deref())?;
         }
         StoreControlRequest::ListDomains { after } => {
-            let page = house.accounts.domains(after.as_deref())?;
-            return Ok(StoreControlAnswer::Domains {
-                names: page.entries,
-                more: page.more,
-            });
+            return quota::list_domains(house, after.as_deref());
         }
-        StoreControlRequest::RemoveDomain { name } => {
-            house.accounts.remove_domain(&name)?;
-            info!(domain = name, "domain removed");
+        StoreControlRequest::AssignDomain { name, tenant } => {
+            quota::assign_domain(house, &name, tenant.as_deref())?;
         }
+        StoreControlRequest::LimitDomain { name, limits } => {
+            quota::limit_domain(house, &name, limits)?;
+        }
+        StoreControlRequest::RemoveDomain { name } => quota::remove_domain(house, &name)?,
+        StoreControlRequest::AddTenant { name, limits } => {
+            quota::add_tenant(house, &name, limits)?;
+        }
+        StoreControlRequest::ListTenants { after } => {
+            return quota::list_tenants(house, after.as_deref());
+        }
+        StoreControlRequest::LimitTenant { name, limits } => {
+            quota::limit_tenant(house, &name, limits)?;
+        }
+        StoreControlRequest::RemoveTenant { name } => quota::remove_tenant(house, &name)?,
         StoreControlRequest::AddUser {
             address,
             password,
-            quota,
-        } => add_user(house, &address, &password, quota)?,
+            limits,
+        } => add_user(house, &address, &password, limits)?,
+        StoreControlRequest::LimitUser { address, limits } => {
+            quota::limit_user(house, &owner(&address)?, limits)?;
+        }
         StoreControlRequest::ListUsers { domain, after } => {
             return list_users(house, domain, after.as_deref());
         }
@@ -107,7 +119,12 @@ fn owner(text: &str) -> Result<Owner, Refusal> {
     address(text).map(|address| Owner::of(&address))
 }
 
-fn add_user(house: &House, text: &str, password: &Secret, quota: u64) -> Result<(), Refusal> {
+fn add_user(
+    house: &House,
+    text: &str,
+    password: &Secret,
+    limits: LimitChange,
+) -> Result<(), Refusal> {
     let owner = owner(text)?;
     let _alone = house.alone();
     if house.accounts.user(&owner)?.is_some() {
@@ -115,12 +132,15 @@ fn add_user(house: &House, text: &str, password: &Secret, quota: u64) -> Result<
     }
     // Mail of a user that was removed before (or half removed, by a crash) must not become the new user's.
     house.store.set_aside(&owner)?;
-    let quota = if quota == 0 {
-        house.default_quota
-    } else {
-        quota
-    };
-    house.accounts.add_user(&owner, password, quota)?;
+    let limits = limits.apply(Limits {
+        messages: 0,
+        bytes: house.default_quota,
+    });
+    house.accounts.add_user(&owner, password, limits)?;
+    house
+        .store
+        .ledger()
+        .set_user(&owner, limits, Totals::default());
     house.doorman.forget(&owner);
     house.store.user(&owner)?;
     info!(account = owner.address(), "user added");
@@ -158,9 +178,8 @@ fn list_users(
         let totals = house.store.user(&account.owner)?.totals()?;
         Ok(UserInfo {
             address: account.owner.address(),
-            quota: account.quota,
-            used: totals.bytes,
-            messages: totals.messages,
+            limits: account.limits,
+            usage: totals.into(),
         })
     };
     let users = page

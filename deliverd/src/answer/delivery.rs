@@ -10,8 +10,9 @@ use tracing::{Instrument, info};
 
 use super::House;
 use super::desk::Desk;
+use super::room::Rooms;
 use crate::accounts::{Resolved, address};
-use crate::store::Owner;
+use crate::store::{Hold, Owner};
 
 /// Messages one daemon may have open at once.
 const MAX_OPEN: usize = 4096;
@@ -21,12 +22,24 @@ const MAX_RECIPIENTS: usize = 10_000;
 /// What stands around an answer in its frame, generously.
 const ENVELOPE: usize = 64;
 
-/// The opened messages of a channel.
-pub(super) type Messages = Arc<Desk<Vec<Owner>>>;
+/// What is under way on a channel.
+pub(super) struct Messages {
+    desk: Arc<Desk<Envelope>>,
+    rooms: Arc<Rooms>,
+}
 
-/// The desk of a new channel.
+/// Who shall get a message, and the room that is set aside for it.
+struct Envelope {
+    owners: Vec<Owner>,
+    room: Vec<Hold>,
+}
+
+/// For a new channel.
 pub(super) fn messages(house: &Arc<House>) -> Messages {
-    Desk::new(Arc::clone(house), MAX_OPEN)
+    Messages {
+        desk: Desk::new(Arc::clone(house), MAX_OPEN),
+        rooms: Rooms::new(),
+    }
 }
 
 /// Answers a delivery request.
@@ -36,12 +49,27 @@ pub(super) async fn answer(
     request: DeliveryRequest,
 ) -> Result<Answered<DeliveryAnswer>, Refusal> {
     match request {
-        DeliveryRequest::ResolveRecipient { address, size } => house
-            .work(move |house| resolve(house, &address, size))
-            .await
-            .map(Answered::plain),
-        DeliveryRequest::OpenMessage => {
-            let (handle, stream) = messages.open(Vec::new())?;
+        DeliveryRequest::ResolveRecipient {
+            address,
+            size,
+            transaction,
+        } => {
+            let rooms = Arc::clone(&messages.rooms);
+            house
+                .work(move |house| resolve(house, &rooms, transaction, &address, size))
+                .await
+                .map(Answered::plain)
+        }
+        DeliveryRequest::EndTransaction { transaction } => {
+            drop(messages.rooms.take(transaction));
+            Ok(Answered::plain(DeliveryAnswer::TransactionEnded))
+        }
+        DeliveryRequest::OpenMessage { transaction } => {
+            let envelope = Envelope {
+                owners: Vec::new(),
+                room: messages.rooms.take(transaction),
+            };
+            let (handle, stream) = messages.desk.open(envelope)?;
             Ok(Answered::with(
                 DeliveryAnswer::MessageOpened(handle),
                 vec![stream],
@@ -59,13 +87,19 @@ pub(super) async fn answer(
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
         DeliveryRequest::AbortMessage { message } => {
-            messages.abort(message)?;
+            messages.desk.abort(message)?;
             Ok(Answered::plain(DeliveryAnswer::MessageAborted))
         }
     }
 }
 
-fn resolve(house: &House, text: &str, size: u64) -> Result<DeliveryAnswer, Refusal> {
+fn resolve(
+    house: &House,
+    rooms: &Rooms,
+    transaction: u64,
+    text: &str,
+    size: u64,
+) -> Result<DeliveryAnswer, Refusal> {
     // What is no address is nobody here, and nobody elsewhere.
     let address = address(text).map_err(|_| Refusal::NoSuchUser)?;
     if size > house.max_kept_size {
@@ -74,20 +108,18 @@ fn resolve(house: &House, text: &str, size: u64) -> Result<DeliveryAnswer, Refus
     let Some(Resolved { local, remote }) = house.accounts.resolve(&address)? else {
         return Ok(DeliveryAnswer::RecipientForeign);
     };
-    let mut has_room = !remote.is_empty();
-    for owner in &local {
-        has_room = has_room || house.is_over_quota(owner, size)? == Some(false);
-    }
-    if !has_room {
-        return Err(Refusal::OverQuota);
-    }
+    // There is one reply for all an alias leads to: it is as full as the fullest of them.
+    let holds = house.hold(&rooms.missing(transaction, &local), size)?;
     let answer = DeliveryAnswer::RecipientResolved {
         local: local.iter().map(Owner::address).collect(),
         remote,
     };
     // A frame holds a few hundred addresses; an expansion beyond that cannot be told.
     match ipc::frame::encode(&answer) {
-        Ok(bytes) if bytes.len() + ENVELOPE <= MAX_FRAME => Ok(answer),
+        Ok(bytes) if bytes.len() + ENVELOPE <= MAX_FRAME => {
+            rooms.keep(transaction, holds);
+            Ok(answer)
+        }
         _ => Err(Refusal::TooManyRecipients),
     }
 }
@@ -107,27 +139,26 @@ async fn add_recipients(
             let owner = address(text)
                 .map(|address| Owner::of(&address))
                 .map_err(|_| Refusal::NoSuchUser)?;
-            house
-                .accounts
-                .user(&owner)?
-                .map(|account| account.owner)
-                .ok_or(Refusal::NoSuchUser)
+            let member = house.store.ledger().member(&owner);
+            member.map(|_| owner).ok_or(Refusal::NoSuchUser)
         };
         recipients.iter().map(owner).collect::<Result<Vec<_>, _>>()
     });
     let owners = owners.await?;
-    messages.with(message, |known| {
-        for owner in owners {
-            if !known.contains(&owner) {
-                known.push(owner);
+    messages
+        .desk
+        .with(message, |Envelope { owners: known, .. }| {
+            for owner in owners {
+                if !known.contains(&owner) {
+                    known.push(owner);
+                }
             }
-        }
-        if known.len() > MAX_RECIPIENTS {
-            Err(Refusal::TooManyRecipients)
-        } else {
-            Ok(())
-        }
-    })
+            if known.len() > MAX_RECIPIENTS {
+                Err(Refusal::TooManyRecipients)
+            } else {
+                Ok(())
+            }
+        })
 }
 
 async fn commit(
@@ -136,24 +167,17 @@ async fn commit(
     message: MessageHandle,
     size: u64,
 ) -> Result<(), Refusal> {
-    let (incoming, owners) = messages.close(message, size).await?;
+    let (mut incoming, Envelope { owners, room }) = messages.desk.close(message, size).await?;
+    incoming.room = room;
     if owners.is_empty() {
         return Err(Refusal::NoSuchUser);
     }
     let span = tracing::Span::current();
     let delivered = house.work(move |house| {
         let _entered = span.enter();
-        // One that still has room takes the others along: each of them exceeds its quota by at most this one message per
-        // commit, and nobody gets a message twice because another mailbox was full.
-        let mut has_room = false;
-        for owner in &owners {
-            let over = house
-                .is_over_quota(owner, size)?
-                .ok_or(Refusal::NoSuchUser)?;
-            has_room = has_room || !over;
-        }
-        if !has_room {
-            return Err(Refusal::OverQuota);
+        let is_here = |owner| house.store.ledger().member(owner).is_some();
+        if !owners.iter().all(is_here) {
+            return Err(Refusal::NoSuchUser);
         }
         house.store.deliver(incoming, &owners)?;
         info!(size, recipients = owners.len(), "delivered");

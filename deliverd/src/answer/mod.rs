@@ -14,14 +14,17 @@ mod control;
 mod delivery;
 mod desk;
 mod imap;
+mod quota;
 mod relay;
+mod room;
 mod session;
 mod smtp;
+mod usage;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +54,8 @@ pub(crate) struct House {
     pub(crate) started: Instant,
     /// Mail sessions open now.
     pub(crate) sessions: AtomicU64,
+    /// Whether what is known about everybody's usage can be relied on at the next start.
+    is_counted: AtomicBool,
     pub(crate) stop: Stop,
     jobs: Arc<Semaphore>,
     roster: Mutex<()>,
@@ -95,6 +100,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         );
     }
     birth.ready();
+    tokio::spawn(usage::keep(Arc::clone(&house)));
     while let Some(ended) = doors.join_next().await {
         ended
             .map_err(StartError::fault)?
@@ -132,7 +138,7 @@ impl House {
         accounts: Arc<Accounts>,
     ) -> Result<Self, String> {
         for domain in config.domains.iter().map(daemon::config::HostName::as_str) {
-            match accounts.add_domain(domain) {
+            match accounts.add_domain(domain, None) {
                 Ok(()) => info!(domain, "domain added from the configuration"),
                 Err(Refusal::Exists) => {}
                 Err(refusal) => {
@@ -142,6 +148,9 @@ impl House {
                 }
             }
         }
+        let is_exact = accounts
+            .open_ledger(store.ledger())
+            .map_err(|refusal| format!("cannot read what users may store: {refusal}"))?;
         let limits = &config.limits;
         let window = Duration::from_secs(u64::from(limits.auth_window_seconds));
         let doorman = Doorman::new(Arc::clone(&accounts), limits.auth_failures, window)
@@ -154,6 +163,7 @@ impl House {
             default_quota: limits.default_quota,
             started: Instant::now(),
             sessions: AtomicU64::new(0),
+            is_counted: AtomicBool::new(is_exact),
             stop,
             jobs: Arc::new(Semaphore::new(MAX_JOBS)),
             roster: Mutex::new(()),
@@ -188,7 +198,15 @@ impl House {
             Err(_) => warn!("work was still under way at the end; none of it was acknowledged"),
         }
         let house = Arc::clone(self);
-        if let Err(panic) = tokio::task::spawn_blocking(move || house.store.save()).await {
+        let is_idle = house.jobs.is_closed();
+        let save = move || {
+            house.store.save();
+            if is_idle {
+                // The fault is logged; the next start counts.
+                let _ = house.close_ledger();
+            }
+        };
+        if let Err(panic) = tokio::task::spawn_blocking(save).await {
             error!(%panic, "bug: saving the store panicked");
         }
         // Answers of the work just done get on their way.
@@ -198,18 +216,6 @@ impl House {
     /// Whose password this is.
     pub(crate) async fn admit(&self, credentials: Credentials) -> Result<Owner, Refusal> {
         self.doorman.admit(credentials).await
-    }
-
-    /// Whether `more` bytes would exceed an owner's quota. `None` for users that do not exist.
-    pub(crate) fn is_over_quota(&self, owner: &Owner, more: u64) -> Result<Option<bool>, Refusal> {
-        let Some(account) = self.accounts.user(owner)? else {
-            return Ok(None);
-        };
-        if account.quota == 0 {
-            return Ok(Some(false));
-        }
-        let used = self.store.user(owner)?.totals()?.bytes;
-        Ok(Some(used.saturating_add(more.max(1)) > account.quota))
     }
 
     /// Users are added and removed one at a time, so that database and directories change together.

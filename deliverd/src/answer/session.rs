@@ -18,7 +18,8 @@ use super::House;
 use super::desk::Desk;
 use crate::clock;
 use crate::store::{
-    FlagOrder, Listener, Mailbox, MailboxName, NewMessage, Selection, Transfer, User, ranges,
+    FlagOrder, Hold, Listener, Mailbox, MailboxName, NewMessage, Selection, Totals, Transfer, User,
+    ranges,
 };
 
 /// Messages one session may append at once.
@@ -45,9 +46,10 @@ pub(super) struct Peer {
     selected: Mutex<Option<Selected>>,
 }
 
-/// Where an opened message shall go.
+/// Where an opened message shall go, and the room that is set aside for it.
 struct Append {
     mailbox: Arc<Mailbox>,
+    room: Vec<Hold>,
 }
 
 #[derive(Clone)]
@@ -163,7 +165,9 @@ impl Door {
                 keywords,
                 internal_date,
             } => {
-                let (incoming, Append { mailbox }) = peer.appends.close(message, size).await?;
+                let (mut incoming, Append { mailbox, room }) =
+                    peer.appends.close(message, size).await?;
+                incoming.room = room;
                 let internal_date = internal_date.unwrap_or_else(clock::seconds);
                 let message = NewMessage {
                     flags: flags & flag::ALL,
@@ -171,7 +175,6 @@ impl Door {
                     size,
                     internal_date,
                 };
-                self.check_quota(size).await?;
                 let (uid_validity, uid) = self
                     .house
                     .work(move |house| house.store.append(incoming, &mailbox, message))
@@ -186,6 +189,7 @@ impl Door {
                 peer.appends.abort(message)?;
                 Ok(Answered::plain(SessionAnswer::Done))
             }
+            SessionRequest::Quota => self.quota().await,
         }
     }
 
@@ -372,7 +376,8 @@ impl Door {
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         let (source, target, uids) = (peer.selected()?.mailbox, self.mailbox(&to)?, bounded(uids)?);
         let size = self.measure(&source, &uids).await?;
-        self.check_quota(size).await?;
+        // Told before anything is done; what counts is what is there when it is copied.
+        drop(self.hold(size).await?);
         let transfer = self.house.work(move |house| {
             let transfer = source.copy(&uids, &target);
             house.store.trim();
@@ -397,16 +402,16 @@ impl Door {
         Ok(Answered::plain(copied(&transfer.await?)?))
     }
 
-    /// Bytes of messages that shall be copied or moved; refused if the answer could not name them all.
-    async fn measure(&self, source: &Arc<Mailbox>, uids: &UidRanges) -> Result<u64, Refusal> {
+    /// What shall be copied or moved; refused if the answer could not name them all.
+    async fn measure(&self, source: &Arc<Mailbox>, uids: &UidRanges) -> Result<Totals, Refusal> {
         let (source, uids) = (Arc::clone(source), uids.clone());
-        let (bytes, ranges) = self.house.work(move |_| source.measure(&uids)).await?;
+        let (size, ranges) = self.house.work(move |_| source.measure(&uids)).await?;
         if ranges > RANGES_PER_FRAME {
             return Err(Refusal::Invalid(format!(
                 "more than {RANGES_PER_FRAME} separate ranges of messages at once"
             )));
         }
-        Ok(bytes)
+        Ok(size)
     }
 
     async fn open_append(
@@ -419,25 +424,34 @@ impl Door {
         if size > self.house.max_kept_size {
             return Err(Refusal::MessageTooLarge);
         }
-        self.check_quota(size).await?;
-        let (handle, stream) = peer.appends.open(Append { mailbox })?;
+        let room = self.hold(Totals::message(size)).await?;
+        let (handle, stream) = peer.appends.open(Append { mailbox, room })?;
         Ok(Answered::with(
             SessionAnswer::AppendOpened(handle),
             vec![stream],
         ))
     }
 
-    async fn check_quota(&self, size: u64) -> Result<(), Refusal> {
+    async fn hold(&self, amount: Totals) -> Result<Vec<Hold>, Refusal> {
         let owner = self.owner.clone();
-        match self
+        self.house
+            .work(move |house| house.store.hold(&[owner], amount))
+            .await
+    }
+
+    async fn quota(&self) -> Result<Answered<SessionAnswer>, Refusal> {
+        let user = Arc::clone(&self.user);
+        let (usage, limits) = self
             .house
-            .work(move |house| house.is_over_quota(&owner, size))
-            .await?
-        {
-            Some(false) => Ok(()),
-            Some(true) => Err(Refusal::OverQuota),
-            None => Err(Refusal::NoSuchUser),
-        }
+            .work(move |_| {
+                user.count()?;
+                Ok(user.member().figures())
+            })
+            .await?;
+        Ok(Answered::plain(SessionAnswer::Quota {
+            usage: usage.into(),
+            limits,
+        }))
     }
 }
 

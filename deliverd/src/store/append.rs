@@ -20,8 +20,9 @@ use tracing::{error, warn};
 use super::disk::Dir;
 use super::incoming::Sealed;
 use super::journal::{Event, Permit};
-use super::mailbox::{Mailbox, State};
+use super::mailbox::{Mailbox, State, Totals};
 use super::message_file::{self, MAX_UID};
+use super::quota::Hold;
 use crate::clock;
 use crate::fault::OrFault;
 
@@ -62,13 +63,15 @@ pub(super) struct Promise {
 }
 
 impl Mailbox {
-    /// Gives the message in `file`, which is number `body` in the journal, a UID. Shown by [`Mailbox::publish`].
+    /// Gives the message in `file`, which is number `body` in the journal, a UID and the `room` set aside for it. Shown by
+    /// [`Mailbox::publish`].
     pub(super) fn promise(
         self: &Arc<Self>,
         permit: &Permit,
         body: u64,
         file: &Arc<Sealed>,
         message: &NewMessage,
+        room: &mut Hold,
     ) -> Result<Promise, Refusal> {
         self.with(|state| {
             let keywords = state.keyword_bits(&message.keywords)?;
@@ -83,6 +86,7 @@ impl Mailbox {
                 flags: message.flags,
                 keywords: message.keywords.clone(),
             })?;
+            state.granted = state.granted.plus(room.give(Totals::message(record.size)));
             state.promised += 1;
             state.pending.push_back(Pending {
                 record,

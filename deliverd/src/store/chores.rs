@@ -15,6 +15,7 @@ use super::disk::Dir;
 use super::incoming::Nursery;
 use super::journal::{Event, Journal, Needs};
 use super::mailbox::Mailbox;
+use super::quota::Ledger;
 use super::recovery;
 use crate::fault::OrFault;
 
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) cache: Cache,
     pub(super) nursery: Arc<Nursery>,
     pub(super) journal: Arc<Journal>,
+    pub(super) ledger: Arc<Ledger>,
     bell: Arc<Bell>,
     /// Mailboxes whose files are behind what memory and journal know.
     untidy: Mutex<Vec<Arc<Mailbox>>>,
@@ -88,6 +90,7 @@ impl Shared {
             cache,
             nursery,
             journal,
+            ledger: Arc::default(),
             bell,
             untidy: Mutex::default(),
             late: Mutex::default(),

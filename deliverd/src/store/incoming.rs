@@ -10,6 +10,7 @@ use ipc::Refusal;
 use tracing::error;
 
 use super::disk::{self, Dir};
+use super::quota::Hold;
 use crate::fault::OrFault;
 
 /// Bytes of a message that are held in memory before they go to its file.
@@ -29,6 +30,8 @@ pub(crate) struct Incoming {
     buffer: Vec<u8>,
     file: Option<Temporary>,
     written: u64,
+    /// Room that was set aside for it.
+    pub(crate) room: Vec<Hold>,
 }
 
 /// A temporary file; its name is removed when it is dropped (the names it got in mailboxes stay).
@@ -123,6 +126,7 @@ impl Nursery {
             buffer: Vec::new(),
             file: None,
             written: 0,
+            room: Vec::new(),
         }
     }
 }

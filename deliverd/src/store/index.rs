@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::disk::Dir;
 use super::gone::Gone;
+use super::mailbox::Totals;
 use super::message_file::SHARD;
 use super::records::{ENTRY_LEN, Kept, Page, Records, Shard, Sums};
 use super::refresh::Time;
@@ -110,12 +111,12 @@ impl Table {
     }
 
     /// Messages and bytes.
-    pub(super) fn totals(&self) -> (u64, u64) {
+    pub(super) fn totals(&self) -> Totals {
         let messages = self.lines.iter().map(|line| u64::from(line.messages));
-        (
-            messages.sum(),
-            self.lines.iter().map(|line| line.bytes).sum(),
-        )
+        Totals {
+            messages: messages.sum(),
+            bytes: self.lines.iter().map(|line| line.bytes).sum(),
+        }
     }
 
     /// Writes the pages that are not in the index, and the table. What is known of `records` afterwards is where their pages are.

@@ -81,6 +81,7 @@ impl Mailbox {
             return false;
         }
         self.write_index(state);
+        self.tally.settle(self.difference(state), None);
         *slot = Slot::Unloaded {
             totals: Some(state.totals()),
             modseq: Some(state.modseq),
@@ -93,9 +94,13 @@ impl Mailbox {
     pub(super) fn tidy(self: &Arc<Self>) -> Result<(), Refusal> {
         match &mut *self.lock() {
             Slot::Loaded(state) => {
-                self.tidy_state(state)?;
-                // Changes there and back leave no trace in the files.
-                self.write_index(state);
+                let tidied = self.tidy_state(state);
+                if tidied.is_ok() {
+                    // Changes there and back leave no trace in the files.
+                    self.write_index(state);
+                }
+                self.tally.settle(self.difference(state), None);
+                tidied?;
                 state.is_listed = false;
                 Ok(())
             }
@@ -159,6 +164,7 @@ impl Mailbox {
                 let _ = self.write_status(state);
             }
             self.write_index(state);
+            self.tally.settle(self.difference(state), None);
         }
     }
 
@@ -211,11 +217,15 @@ impl Mailbox {
         let mut slot = self.lock();
         if let Slot::Loaded(state) = &mut *slot {
             self.drain(state);
-            self.tidy_state(state)?;
-            if state.status.uid_next != state.uid_next {
-                self.write_status(state)?;
+            let mut kept = self.tidy_state(state);
+            if kept.is_ok() && state.status.uid_next != state.uid_next {
+                kept = self.write_status(state);
             }
-            self.write_index(state);
+            if kept.is_ok() {
+                self.write_index(state);
+            }
+            self.tally.settle(self.difference(state), None);
+            kept?;
         }
         let done = last()?;
         if let Slot::Loaded(state) = &mut *slot {

@@ -23,6 +23,7 @@ use super::index::Pages;
 use super::journal::{Journal, Place};
 use super::keywords::Table;
 use super::message_file;
+use super::quota::{Change, Tally};
 use super::records::Records;
 use super::refresh::Time;
 use super::status::Status;
@@ -42,6 +43,8 @@ pub(crate) struct Mailbox {
     pub(super) used: AtomicU64,
     /// Records in memory, as the cache counts them.
     pub(super) weight: AtomicUsize,
+    /// What of it the quota has counted.
+    pub(super) tally: Tally,
 }
 
 pub(super) enum Slot {
@@ -104,6 +107,8 @@ pub(super) struct State {
     settled_below: u32,
     /// … and those below that UID as soon as that record of the journal is not needed any more.
     settling: (u32, u64),
+    /// What came in since the lock was taken and had room set aside.
+    pub(super) granted: Totals,
     pub(super) keywords: Table,
     /// Modification time of the mailbox's directory when it was last read.
     pub(super) seen: Option<Time>,
@@ -127,7 +132,7 @@ pub(crate) struct Selected {
 
 impl Mailbox {
     /// The mailbox in the directory `path` beneath the root; nothing is read yet.
-    pub(super) fn new(shared: Arc<Shared>, path: String) -> Arc<Self> {
+    pub(super) fn new(shared: Arc<Shared>, path: String, tally: Tally) -> Arc<Self> {
         Arc::new(Self {
             shared,
             path,
@@ -138,6 +143,7 @@ impl Mailbox {
             waits: AtomicBool::new(false),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
+            tally,
         })
     }
 
@@ -154,17 +160,21 @@ impl Mailbox {
         self: &Arc<Self>,
         work: impl FnOnce(&mut State) -> T,
     ) -> Option<T> {
-        match &mut *self.lock() {
-            Slot::Loaded(state) => Some(work(state)),
-            Slot::Unloaded { .. } | Slot::Gone => None,
-        }
+        let slot = self.lock();
+        let mut loaded = Loaded {
+            mailbox: self,
+            slot,
+        };
+        loaded.state().ok().map(work)
     }
 
     /// Locks the mailbox, and reads it if it is not in memory.
     pub(super) fn load(self: &Arc<Self>) -> Result<Loaded<'_>, Refusal> {
         let mut slot = self.lock();
         if let Slot::Unloaded { modseq, .. } = *slot {
-            *slot = Slot::Loaded(Box::new(self.read(modseq)?));
+            let mut state = Box::new(self.read(modseq)?);
+            self.tally.settle(self.difference(&mut state), None);
+            *slot = Slot::Loaded(state);
             self.shared.cache.register(self);
         }
         self.shared.cache.touch(self);
@@ -214,6 +224,12 @@ impl Mailbox {
                 slot
             }
         }
+    }
+
+    /// What the quota is to be told.
+    pub(super) fn difference(&self, state: &mut State) -> Change {
+        let granted = std::mem::take(&mut state.granted);
+        self.tally.change(state.totals(), granted)
     }
 
     #[cfg(test)]
@@ -293,9 +309,11 @@ impl Mailbox {
     pub(crate) fn totals(self: &Arc<Self>) -> Result<Totals, Refusal> {
         if let Slot::Unloaded { totals, .. } = &mut *self.lock() {
             if totals.is_none() {
-                *totals = self
-                    .indexed_totals()
-                    .map(|(messages, bytes)| Totals { messages, bytes });
+                *totals = self.indexed_totals();
+                if let Some(totals) = *totals {
+                    let change = self.tally.change(totals, Totals::default());
+                    self.tally.settle(change, None);
+                }
             }
             if let Some(totals) = totals {
                 return Ok(*totals);
@@ -424,10 +442,28 @@ impl Loaded<'_> {
             Slot::Unloaded { .. } | Slot::Gone => Err(Refusal::NoSuchMailbox),
         }
     }
+
+    /// Tells the quota what changed here, and in `other` in the same step.
+    pub(super) fn settle(&mut self, other: Option<&mut Self>) {
+        let Some(change) = self.difference() else {
+            return;
+        };
+        let tally = &self.mailbox.tally;
+        let other = other.and_then(|other| Some((&other.mailbox.tally, other.difference()?)));
+        tally.settle(change, other);
+    }
+
+    fn difference(&mut self) -> Option<Change> {
+        match &mut *self.slot {
+            Slot::Loaded(state) => Some(self.mailbox.difference(state)),
+            Slot::Unloaded { .. } | Slot::Gone => None,
+        }
+    }
 }
 
 impl Drop for Loaded<'_> {
     fn drop(&mut self) {
+        self.settle(None);
         if let Slot::Loaded(state) = &*self.slot {
             self.mailbox.weight.store(state.weight(), Ordering::Relaxed);
         }
@@ -450,6 +486,7 @@ impl State {
             unindexed: 0,
             gone: Gone::default(),
             is_reading: true,
+            granted: Totals::default(),
             to_compare: BTreeSet::new(),
             pending: VecDeque::new(),
             failed: HashMap::new(),

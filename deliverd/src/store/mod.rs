@@ -31,6 +31,7 @@ mod keywords;
 mod mailbox;
 mod message_file;
 mod name;
+mod quota;
 mod records;
 mod recovery;
 mod refresh;
@@ -72,8 +73,9 @@ pub(crate) use self::append::NewMessage;
 pub(crate) use self::change::FlagOrder;
 pub(crate) use self::feed::{Listener, Selection, ranges};
 pub(crate) use self::incoming::{BUFFER, Incoming};
-pub(crate) use self::mailbox::Mailbox;
+pub(crate) use self::mailbox::{Mailbox, Totals};
 pub(crate) use self::name::MailboxName;
+pub(crate) use self::quota::{Hold, Ledger, Member};
 pub(crate) use self::transfer::Transfer;
 pub(crate) use self::user::User;
 
@@ -174,6 +176,7 @@ impl Store {
         }
         let (parent, name) = owner.place()?;
         let path = format!("{parent}/{name}");
+        let member = self.shared.ledger.join(owner);
         if let Err(error) = self.shared.root.dir(&path) {
             if error.kind() != std::io::ErrorKind::NotFound {
                 return Err(error).or_fault("open a user's directory");
@@ -187,7 +190,7 @@ impl Store {
                 &name,
             )?;
         }
-        let user = Arc::new(User::open(&self.shared, path)?);
+        let user = Arc::new(User::open(&self.shared, path, member)?);
         users.insert(owner.clone(), Arc::clone(&user));
         Ok(user)
     }
@@ -195,6 +198,7 @@ impl Store {
     /// Puts a user's mail aside under a name no user can have, and cuts off everyone who still has it open. No error if the
     /// user has no mail.
     pub(crate) fn set_aside(&self, owner: &Owner) -> Result<(), Refusal> {
+        self.shared.ledger.remove_user(owner);
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, name) = owner.place()?;
         let Ok(parent) = self.shared.root.dir(&parent) else {
@@ -217,6 +221,50 @@ impl Store {
         match users.remove(owner) {
             Some(user) => user.retire(aside),
             None => aside(),
+        }
+    }
+
+    /// How much everyone stores and may store.
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.shared.ledger
+    }
+
+    /// Sets room for messages aside for each owner: for all or for none.
+    ///
+    /// # Errors
+    /// [`Refusal::OverQuota`], or [`Refusal::NoSuchUser`] for one who is not in the ledger.
+    pub(crate) fn hold(&self, owners: &[Owner], amount: Totals) -> Result<Vec<Hold>, Refusal> {
+        let members = owners.iter().map(|owner| {
+            let member = self.shared.ledger.member(owner);
+            member.ok_or(Refusal::NoSuchUser)
+        });
+        self.reserve(Vec::new(), &members.collect::<Result<Vec<_>, _>>()?, amount)
+    }
+
+    fn reserve(
+        &self,
+        held: Vec<Hold>,
+        members: &[Arc<Member>],
+        amount: Totals,
+    ) -> Result<Vec<Hold>, Refusal> {
+        for member in members {
+            // What is not limited need not be known.
+            if member.is_limited() && !member.is_exact() {
+                self.user(member.owner())?.count()?;
+            }
+        }
+        quota::reserve(held, members, amount)
+    }
+
+    /// Forgets a user nobody uses, who was only looked at: its mailboxes take memory, also those that are not loaded.
+    pub(crate) fn let_go(&self, owner: &Owner) {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = users.get(owner)
+            && Arc::strong_count(user) == 1
+            && user.is_unused()
+        {
+            user.member().set_known();
+            users.remove(owner);
         }
     }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::disk::{Dir, Look};
 use super::index::{Pages, Table};
-use super::mailbox::{Mailbox, State};
+use super::mailbox::{Mailbox, State, Totals};
 use super::message_file::shard_of;
 use super::records::Records;
 use super::refresh::Stray;
@@ -70,7 +70,7 @@ impl Mailbox {
     }
 
     /// Message count and bytes as the index has them; `None` if that cannot be relied on.
-    pub(super) fn indexed_totals(&self) -> Option<(u64, u64)> {
+    pub(super) fn indexed_totals(&self) -> Option<Totals> {
         let dir = self.dir().ok().filter(|_| self.shared.was_stopped)?;
         let status = Status::read(&dir).ok()??;
         Table::read(&dir, status.uid_validity).map(|table| table.totals())

@@ -10,6 +10,7 @@ use super::*;
 
 mod crash_states;
 mod index;
+mod quota;
 mod transfers;
 
 pub(super) struct World {
@@ -951,7 +952,10 @@ fn a_selected_mailbox_stays_in_memory_when_others_leave() {
     world.user();
     let path = |mailbox: &str| format!("domains/example.test/users/alice/mailboxes/{mailbox}");
     let boxes: Vec<_> = ["INBOX", "Sent", "Trash", "Junk"]
-        .map(|mailbox| Mailbox::new(Arc::clone(&shared), path(mailbox)))
+        .map(|mailbox| {
+            let tally = super::quota::Tally::new(shared.ledger.join(&owner("alice")));
+            Mailbox::new(Arc::clone(&shared), path(mailbox), tally)
+        })
         .into();
     boxes[0].select(Arc::new(Silent)).unwrap();
     for mailbox in &boxes[1..] {

@@ -15,7 +15,7 @@ use ipc::snapshot::Record;
 use super::append::{NewMessage, Placing};
 use super::disk::Dir;
 use super::feed;
-use super::mailbox::{Loaded, Mailbox, State, is_not_found};
+use super::mailbox::{Loaded, Mailbox, State, Totals, is_not_found};
 use super::message_file;
 use crate::fault::OrFault;
 
@@ -34,6 +34,21 @@ struct Pair<'a> {
     target: Option<Loaded<'a>>,
 }
 
+impl Drop for Pair<'_> {
+    /// What moved is in one mailbox or in the other at every moment, for the quota too.
+    fn drop(&mut self) {
+        self.source.settle(self.target.as_mut());
+    }
+}
+
+/// Whether messages that come into a mailbox need room under the quota.
+#[derive(Debug, Clone, Copy)]
+enum Room {
+    Needed,
+    /// By messages that go.
+    Given,
+}
+
 /// A message that can be transferred.
 struct Present {
     record: Record,
@@ -45,30 +60,28 @@ struct Present {
 type Shards = BTreeMap<u32, Dir>;
 
 impl Mailbox {
-    /// Bytes of the messages `uids`, for the quota, and how many ranges it takes to name them.
-    pub(crate) fn measure(self: &Arc<Self>, uids: &UidRanges) -> Result<(u64, usize), Refusal> {
+    /// What the messages `uids` are together, and how many ranges it takes to name them.
+    pub(crate) fn measure(self: &Arc<Self>, uids: &UidRanges) -> Result<(Totals, usize), Refusal> {
         self.with(|state| {
             self.need_pages(state, uids)?;
             let records = state.records.members(uids);
             let uids: Vec<u32> = records.iter().map(|record| record.uid).collect();
-            Ok((
-                records.iter().map(|record| record.size).sum(),
-                feed::ranges(&uids).len(),
-            ))
+            Ok((sum(&records), feed::ranges(&uids).len()))
         })
     }
 
-    /// Copies messages to `target`, which may be this mailbox; those that are gone are skipped. All or nothing.
+    /// Copies messages to `target`, which may be this mailbox; those that are gone are skipped. All or nothing, also for the
+    /// quota.
     pub(crate) fn copy(
         self: &Arc<Self>,
         uids: &UidRanges,
         target: &Arc<Self>,
     ) -> Result<Transfer, Refusal> {
-        self.link_to(&mut Pair::lock(self, target)?, uids, target)
+        self.link_to(&mut Pair::lock(self, target)?, uids, target, Room::Needed)
     }
 
     /// Moves messages to `target`; those that are gone are skipped. A crash in between leaves a message in both mailboxes, never
-    /// in none.
+    /// in none. The quota sees no change.
     pub(crate) fn move_to(
         self: &Arc<Self>,
         uids: &UidRanges,
@@ -76,7 +89,7 @@ impl Mailbox {
     ) -> Result<Transfer, Refusal> {
         let (uids, permit) = self.admit_removal(uids)?;
         let mut pair = Pair::lock(self, target)?;
-        let transfer = self.link_to(&mut pair, &uids, target)?;
+        let transfer = self.link_to(&mut pair, &uids, target, Room::Given)?;
         if transfer.source.is_empty() {
             return Ok(transfer);
         }
@@ -91,9 +104,18 @@ impl Mailbox {
         pair: &mut Pair<'_>,
         uids: &UidRanges,
         target: &Arc<Self>,
+        room: Room,
     ) -> Result<Transfer, Refusal> {
         let mut shards = Shards::new();
         let messages = self.present(pair.source.state()?, uids, &mut shards)?;
+        let mut room = match room {
+            Room::Given => None,
+            Room::Needed => Some(
+                target
+                    .tally
+                    .hold(sum(messages.iter().map(|one| &one.record)))?,
+            ),
+        };
         let mut files = Vec::with_capacity(messages.len());
         let mut source = Vec::with_capacity(messages.len());
         for Present {
@@ -126,7 +148,11 @@ impl Mailbox {
             source.push(uid);
         }
         let state = pair.target()?;
+        let messages = files.iter().map(|file| Totals::message(file.message.size));
         let target = target.link_all(state, &files)?;
+        if let Some(room) = &mut room {
+            state.granted = messages.fold(state.granted, |all, one| all.plus(room.give(one)));
+        }
         Ok(Transfer {
             uid_validity: state.status.uid_validity,
             source,
@@ -182,6 +208,14 @@ impl Mailbox {
         }
         Ok(messages)
     }
+}
+
+/// The messages and the sum of their sizes.
+fn sum<'a>(records: impl IntoIterator<Item = &'a Record>) -> Totals {
+    let messages = records
+        .into_iter()
+        .map(|record| Totals::message(record.size));
+    messages.fold(Totals::default(), Totals::plus)
 }
 
 impl<'a> Pair<'a> {

@@ -13,6 +13,7 @@ use super::disk::Dir;
 use super::mailbox::{Mailbox, Totals};
 use super::message_file;
 use super::name::MailboxName;
+use super::quota::{Member, Tally};
 use super::registry::Registry;
 use super::status::Status;
 use crate::clock;
@@ -39,6 +40,7 @@ const FIRST_MAILBOXES: [(&str, Option<SpecialUse>); 6] = [
 pub(crate) struct User {
     shared: Arc<Shared>,
     path: String,
+    member: Arc<Member>,
     tree: Mutex<Tree>,
     /// Set once and for all when the account was removed: whoever still holds this may do nothing with it.
     removed: AtomicBool,
@@ -93,7 +95,11 @@ impl User {
     }
 
     /// Opens the user's directory `path` beneath the root.
-    pub(super) fn open(shared: &Arc<Shared>, path: String) -> Result<Self, Refusal> {
+    pub(super) fn open(
+        shared: &Arc<Shared>,
+        path: String,
+        member: Arc<Member>,
+    ) -> Result<Self, Refusal> {
         let dir = shared.root.dir(&path).or_fault("open a user's directory")?;
         let registry = Registry::read(&dir).or_fault("read account.json")?;
         let mut registry = registry.unwrap_or_default();
@@ -116,13 +122,15 @@ impl User {
                 continue;
             };
             let place = format!("{path}/{MAILBOXES}/{}", entry.name);
-            let mailbox = Mailbox::new(Arc::clone(shared), place);
+            let tally = Tally::new(Arc::clone(&member));
+            let mailbox = Mailbox::new(Arc::clone(shared), place, tally);
             mailboxes.insert(name, mailbox);
         }
         distinguish(&dir, &mailboxes, &mut registry)?;
         let user = Self {
             shared: Arc::clone(shared),
             path,
+            member,
             tree: Mutex::new(Tree {
                 mailboxes,
                 registry,
@@ -167,21 +175,46 @@ impl User {
 
     /// Messages and bytes of all mailboxes.
     pub(crate) fn totals(&self) -> Result<Totals, Refusal> {
-        let mailboxes: Vec<_> = self.tree().mailboxes.values().cloned().collect();
-        let mut sum = Totals::default();
-        for mailbox in mailboxes {
-            match mailbox.totals() {
-                Ok(totals) => {
-                    sum.messages += totals.messages;
-                    sum.bytes += totals.bytes;
-                }
-                // Deleted since the names were listed.
-                Err(Refusal::NoSuchMailbox) => {}
-                Err(refusal) => return Err(refusal),
+        self.count()?;
+        Ok(self.member.figures().0)
+    }
+
+    /// The user's entry in the ledger.
+    pub(crate) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// Has all mailboxes counted. Reads those that were never read before.
+    pub(crate) fn count(&self) -> Result<(), Refusal> {
+        while !self.member.is_exact() {
+            let tree = self.tree();
+            let uncounted = |mailbox: &&Arc<Mailbox>| !mailbox.tally.is_counted();
+            let missing: Vec<_> = tree.mailboxes.values().filter(uncounted).cloned().collect();
+            if missing.is_empty() {
+                // Under the lock, so that none is under way to another name.
+                self.member.set_exact();
+                return Ok(());
             }
-            self.shared.cache.trim();
+            drop(tree);
+            for mailbox in missing {
+                match mailbox.totals() {
+                    // Deleted or renamed since the names were listed.
+                    Ok(_) | Err(Refusal::NoSuchMailbox) => {}
+                    Err(refusal) => return Err(refusal),
+                }
+                // Nobody has used it, so it is the first to leave memory.
+                mailbox.used.store(0, Ordering::Relaxed);
+                self.shared.cache.trim();
+            }
         }
-        Ok(sum)
+        Ok(())
+    }
+
+    /// Takes all mailboxes out of memory, if nobody uses one. Called when nobody can get one.
+    pub(super) fn is_unused(&self) -> bool {
+        let tree = self.tree();
+        let mut mailboxes = tree.mailboxes.values();
+        mailboxes.all(|mailbox| Arc::strong_count(mailbox) == 1 && mailbox.unload())
     }
 
     /// A page of the listing, and whether there is more.
@@ -259,13 +292,16 @@ impl User {
             all.sync()
         };
         make().or_fault("make a mailbox")?;
-        tree.mailboxes.insert(name.clone(), self.object(name));
+        let mailbox = self.object(name);
+        mailbox.tally.begin_empty();
+        tree.mailboxes.insert(name.clone(), mailbox);
         Ok(())
     }
 
     fn object(&self, name: &MailboxName) -> Arc<Mailbox> {
         let path = format!("{}/{MAILBOXES}/{}", self.path, name.file_name());
-        Mailbox::new(Arc::clone(&self.shared), path)
+        let tally = Tally::new(Arc::clone(&self.member));
+        Mailbox::new(Arc::clone(&self.shared), path, tally)
     }
 
     fn mailboxes(&self) -> Result<Dir, Refusal> {
@@ -297,6 +333,10 @@ impl User {
             .cloned()
             .ok_or(Refusal::NoSuchMailbox)?;
         let all = self.mailboxes()?;
+        if !mailbox.tally.is_counted() {
+            // How much goes with it. One that cannot be read can be deleted all the same; the fault is logged.
+            let _ = mailbox.totals();
+        }
         // The name goes at once and for good; the files behind it follow, after a crash at the next start.
         let grave = format!(".deleted-{}", clock::micros());
         mailbox.retire(|| {
@@ -305,6 +345,7 @@ impl User {
                 .or_fault("remove a mailbox")
         })?;
         tree.mailboxes.remove(name);
+        mailbox.tally.leave();
         drop(tree);
         all.remove_tree(&grave)
             .or_fault("remove the files of a deleted mailbox")
@@ -353,7 +394,9 @@ impl User {
                     .or_fault("rename a mailbox")
             })?;
             tree.mailboxes.remove(&old);
-            tree.mailboxes.insert(new.clone(), self.object(&new));
+            let renamed = self.object(&new);
+            mailbox.tally.pass_on(&renamed.tally);
+            tree.mailboxes.insert(new.clone(), renamed);
         }
         Ok(())
     }

@@ -269,9 +269,9 @@ impl State {
             SessionRequest::OpenAppend { .. }
             | SessionRequest::CommitAppend { .. }
             | SessionRequest::AbortAppend { .. } => unreachable!(),
-            SessionRequest::ListRemoved { .. } | SessionRequest::ListSaveDates { .. } => {
-                unreachable!("imapd does not ask that")
-            }
+            SessionRequest::ListRemoved { .. }
+            | SessionRequest::ListSaveDates { .. }
+            | SessionRequest::Quota => unreachable!("imapd does not ask that"),
         };
         Ok(Answered::plain(answer))
     }

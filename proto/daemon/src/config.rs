@@ -302,7 +302,7 @@ impl From<FormatVersion> for u32 {
 }
 
 /// What smtpd puts in front of a message at most: Return-Path, Received, Date and Message-ID, with the longest names there are.
-const TRACE_SIZE: u64 = 4096;
+pub const TRACE_SIZE: u64 = 4096;
 
 impl Smtp {
     /// Bytes of a message as it is kept: what a client may send (RFC 1870 §4 counts no more), and what smtpd puts in front of it.

@@ -2,6 +2,7 @@
 
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
+use crate::quota::{LimitChange, Limits, Usage};
 use crate::secret::Secret;
 
 /// How many entries one page of a listing holds at most.
@@ -36,12 +37,36 @@ pub struct Alias {
 pub struct UserInfo {
     /// Canonical address.
     pub address: String,
-    /// Bytes the user may store; 0 for no limit.
-    pub quota: u64,
-    /// Bytes stored now.
-    pub used: u64,
-    /// Messages stored now.
-    pub messages: u64,
+    /// What the user may store.
+    pub limits: Limits,
+    /// Stored now.
+    pub usage: Usage,
+}
+
+/// A domain as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DomainInfo {
+    /// Domain name.
+    pub name: String,
+    /// The tenant it belongs to.
+    pub tenant: Option<String>,
+    /// What all its users together may store.
+    pub limits: Limits,
+    /// Stored now.
+    pub usage: Usage,
+}
+
+/// A tenant as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TenantInfo {
+    /// Its name.
+    pub name: String,
+    /// How many domains it has.
+    pub domains: u64,
+    /// What all users of its domains together may store.
+    pub limits: Limits,
+    /// Stored now.
+    pub usage: Usage,
 }
 
 /// The operator's orders to deliverd.
@@ -51,6 +76,22 @@ pub enum StoreControlRequest {
     AddDomain {
         /// Domain name.
         name: String,
+        /// The tenant it shall belong to.
+        tenant: Option<String>,
+    },
+    /// Give a domain to a tenant, or to none.
+    AssignDomain {
+        /// Domain name.
+        name: String,
+        /// The tenant.
+        tenant: Option<String>,
+    },
+    /// Change what a domain may store.
+    LimitDomain {
+        /// Domain name.
+        name: String,
+        /// What changes.
+        limits: LimitChange,
     },
     /// One page of the domains.
     ListDomains {
@@ -62,14 +103,45 @@ pub enum StoreControlRequest {
         /// Domain name.
         name: String,
     },
+    /// Make a tenant: somebody whose domains share limits.
+    AddTenant {
+        /// Its name.
+        name: String,
+        /// What it may store.
+        limits: Limits,
+    },
+    /// One page of the tenants.
+    ListTenants {
+        /// Names up to this one were seen.
+        after: Option<String>,
+    },
+    /// Change what a tenant may store.
+    LimitTenant {
+        /// Its name.
+        name: String,
+        /// What changes.
+        limits: LimitChange,
+    },
+    /// Remove a tenant; refused while it has domains.
+    RemoveTenant {
+        /// Its name.
+        name: String,
+    },
     /// Make a user with its INBOX and the usual special-use mailboxes.
     AddUser {
         /// Full address; its domain must exist.
         address: String,
         /// At least 8 bytes.
         password: Secret,
-        /// Bytes the user may store; 0 for no limit.
-        quota: u64,
+        /// What the user may store; bytes are those of the configuration if absent.
+        limits: LimitChange,
+    },
+    /// Change what a user may store.
+    LimitUser {
+        /// Full address.
+        address: String,
+        /// What changes.
+        limits: LimitChange,
     },
     /// One page of the users.
     ListUsers {
@@ -117,10 +189,17 @@ pub enum StoreControlRequest {
 pub enum StoreControlAnswer {
     /// Done and on disk.
     Done,
-    /// A page of names.
+    /// A page of domains.
     Domains {
-        /// Ordered.
-        names: Vec<String>,
+        /// Ordered by name.
+        domains: Vec<DomainInfo>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// A page of tenants.
+    Tenants {
+        /// Ordered by name.
+        tenants: Vec<TenantInfo>,
         /// Ask again behind the last one.
         more: bool,
     },

@@ -1,13 +1,14 @@
 //! Bringing a message into local mailboxes: what smtpd (mail from outside) and relayd (delivery reports) ask of deliverd.
 //!
 //! ```text
-//! ResolveRecipient ─► RecipientResolved
+//! ResolveRecipient ─► RecipientResolved      (room is set aside for the message)
 //! OpenMessage      ─► MessageOpened + one end of a stream socket
 //!   … the asker writes the message into the stream as it arrives, then shuts it down …
 //! AddRecipients    ─► RecipientsAdded        (pages of at most RECIPIENTS_PER_FRAME, any time before the commit)
 //! CommitMessage    ─► MessageDelivered       (durable and visible in every mailbox)
 //! ```
-//! A message that is not committed leaves nothing: `AbortMessage`, a closed channel or ten idle minutes drop it.
+//! A message that is not committed leaves nothing: `AbortMessage`, a closed channel or ten idle minutes drop it. So it is with the
+//! room set aside for a transaction whose message is not opened: `EndTransaction`, a closed channel or five minutes free it.
 
 use crate::frame::{Decode, Encode};
 
@@ -25,11 +26,22 @@ pub enum DeliveryRequest {
     ResolveRecipient {
         /// `local@domain` as [`mail::address::Address`] displays it.
         address: String,
-        /// Declared or known size of the message in bytes, 0 if unknown; for the quota check.
+        /// Declared or known size of the message in bytes, 0 if unknown; for the quota.
         size: u64,
+        /// A number of the asker's choice for the transaction on this channel. Room for the message is set aside in the name of
+        /// the transaction, for each local user once. With 0 it is only looked whether there is room now.
+        transaction: u64,
+    },
+    /// The transaction will not open a message: free the room that is set aside for it.
+    EndTransaction {
+        /// From [`DeliveryRequest::ResolveRecipient`].
+        transaction: u64,
     },
     /// Begin a message. Answered with the stream to write it into.
-    OpenMessage,
+    OpenMessage {
+        /// The room set aside for this transaction becomes the message's; 0 for none.
+        transaction: u64,
+    },
     /// Name users who shall get the message.
     AddRecipients {
         /// From [`DeliveryAnswer::MessageOpened`].
@@ -63,6 +75,8 @@ pub enum DeliveryAnswer {
     },
     /// The domain of the address is not ours.
     RecipientForeign,
+    /// Nothing is set aside for the transaction.
+    TransactionEnded,
     /// Comes with one descriptor, a connected stream socket.
     MessageOpened(MessageHandle),
     /// The recipients were noted.

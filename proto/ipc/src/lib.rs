@@ -23,6 +23,7 @@ pub mod frame;
 pub mod hello;
 pub mod imap;
 pub mod queue;
+pub mod quota;
 pub mod refusal;
 pub mod relay;
 pub mod secret;

@@ -7,6 +7,7 @@
 use crate::delivery::MessageHandle;
 use crate::edge::Edge;
 use crate::frame::{Decode, Encode};
+use crate::quota::{Limits, Usage};
 use crate::snapshot::Record;
 
 /// How many mailboxes one page of a listing holds at most.
@@ -176,6 +177,8 @@ pub enum SessionRequest {
         /// From [`SessionAnswer::AppendOpened`].
         message: MessageHandle,
     },
+    /// How much the account stores and may store.
+    Quota,
 }
 
 /// A line of a mailbox listing.
@@ -277,6 +280,13 @@ pub enum SessionAnswer {
         uid_validity: u32,
         /// UID of the new message.
         uid: u32,
+    },
+    /// The account's own figures; those of its domain and tenant are nobody's but the operator's.
+    Quota {
+        /// Stored now.
+        usage: Usage,
+        /// May be stored.
+        limits: Limits,
     },
 }
 

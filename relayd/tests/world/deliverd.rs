@@ -84,7 +84,7 @@ impl Service<DeliveryEdge> for Postman {
                 }
             }
             DeliveryRequest::ResolveRecipient { .. } => DeliveryAnswer::RecipientForeign,
-            DeliveryRequest::OpenMessage => {
+            DeliveryRequest::OpenMessage { .. } => {
                 let (ours, theirs) = UnixStream::pair().unwrap();
                 let mut bag = peer.lock().unwrap();
                 let handle = bag.open.len() as u64 + 1;
@@ -92,6 +92,7 @@ impl Service<DeliveryEdge> for Postman {
                 let answer = DeliveryAnswer::MessageOpened(MessageHandle(handle));
                 return Ok(Answered::with(answer, vec![theirs.into()]));
             }
+            DeliveryRequest::EndTransaction { .. } => DeliveryAnswer::TransactionEnded,
             DeliveryRequest::AddRecipients {
                 message,
                 recipients,

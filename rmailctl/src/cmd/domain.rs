@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use daemon::config::Config;
-use ipc::control::{StoreControlAnswer, StoreControlRequest};
+use ipc::control::{DomainInfo, StoreControlAnswer, StoreControlRequest};
+use serde_json::json;
 
 use crate::Error;
 use crate::cli::DomainCommand;
-use crate::cmd::alias;
+use crate::cmd::{alias, quota};
 use crate::operator::{Store, unexpected};
 
 /// Runs the command.
@@ -17,13 +18,18 @@ use crate::operator::{Store, unexpected};
 pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
     let store = Store::of(&Config::read(config)?);
     match command {
-        DomainCommand::Add { domain, postmaster } => {
+        DomainCommand::Add {
+            domain,
+            postmaster,
+            tenant,
+        } => {
             let what = format!("cannot add the domain {domain}");
             store
                 .ask(
                     what,
                     StoreControlRequest::AddDomain {
                         name: domain.clone(),
+                        tenant,
                     },
                 )
                 .await?;
@@ -43,26 +49,67 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
                 )
                 .await?;
         }
-        DomainCommand::List => list(&store).await?,
+        DomainCommand::Quota { domain, limits } => {
+            let request = StoreControlRequest::LimitDomain {
+                name: domain.clone(),
+                limits: limits.new_limits()?,
+            };
+            store
+                .ask(
+                    format!("cannot change the quota of the domain {domain}"),
+                    request,
+                )
+                .await?;
+        }
+        DomainCommand::Assign { domain, tenant } => {
+            let what = match &tenant {
+                Some(tenant) => format!("cannot give the domain {domain} to {tenant}"),
+                None => format!("cannot take the domain {domain} from its tenant"),
+            };
+            let request = StoreControlRequest::AssignDomain {
+                name: domain,
+                tenant,
+            };
+            store.ask(what, request).await?;
+        }
+        DomainCommand::List { json } => list(&store, json).await?,
     }
     Ok(())
 }
 
-async fn list(store: &Store) -> Result<(), Error> {
-    let mut after = None;
+async fn list(store: &Store, json: bool) -> Result<(), Error> {
+    let mut domains: Vec<DomainInfo> = Vec::new();
     loop {
         let request = StoreControlRequest::ListDomains {
-            after: after.clone(),
+            after: domains.last().map(|domain| domain.name.clone()),
         };
         match store.ask("cannot list the domains", request).await? {
-            StoreControlAnswer::Domains { names, more } => {
-                names.iter().for_each(|name| println!("{name}"));
-                after = names.last().cloned();
+            StoreControlAnswer::Domains {
+                domains: page,
+                more,
+            } => {
+                domains.extend(page);
                 if !more {
-                    return Ok(());
+                    break;
                 }
             }
             answer => return Err(unexpected(&answer)),
         }
     }
+    if json {
+        let row = |domain: &DomainInfo| {
+            let mut row = quota::row(domain.usage, domain.limits);
+            row.insert("domain".into(), json!(domain.name));
+            row.insert("tenant".into(), json!(domain.tenant));
+            row
+        };
+        println!("{}", json!(domains.iter().map(row).collect::<Vec<_>>()));
+    } else {
+        for domain in domains {
+            let usage = quota::text(domain.usage, domain.limits);
+            let tenant = domain.tenant.unwrap_or_default();
+            println!("{}\t{usage}\t{tenant}", domain.name);
+        }
+    }
+    Ok(())
 }

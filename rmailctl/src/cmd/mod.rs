@@ -3,5 +3,7 @@
 pub mod alias;
 pub mod domain;
 pub mod queue;
+pub mod quota;
 pub mod status;
+pub mod tenant;
 pub mod user;

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use daemon::config::Config;
 use ipc::control::{StoreControlAnswer, StoreControlRequest, UserInfo};
+use ipc::quota::LimitChange;
 use serde_json::json;
 
 use crate::cli::UserCommand;
+use crate::cmd::quota;
 use crate::operator::{Store, unexpected};
 use crate::{Error, secret};
 
@@ -21,11 +23,9 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
         UserCommand::Add {
             address,
             password_stdin,
-            quota,
+            limits,
         } => {
-            let quota = quota
-                .as_deref()
-                .map_or(Ok(config.limits.default_quota), bytes)?;
+            let limits = limits.change()?;
             let password = password(password_stdin, &address)?;
             let what = format!("cannot add the user {address}");
             store
@@ -34,9 +34,16 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
                     StoreControlRequest::AddUser {
                         address,
                         password,
-                        quota,
+                        limits,
                     },
                 )
+                .await?;
+        }
+        UserCommand::Quota { address, limits } => {
+            let what = format!("cannot change the quota of {address}");
+            let limits = limits.new_limits()?;
+            store
+                .ask(what, StoreControlRequest::LimitUser { address, limits })
                 .await?;
         }
         UserCommand::Passwd {
@@ -70,12 +77,11 @@ pub(crate) async fn make(
     store: &Store,
     address: &str,
     password: &ipc::Secret,
-    quota: u64,
 ) -> Result<(), Error> {
     let request = StoreControlRequest::AddUser {
         address: address.into(),
         password: password.clone(),
-        quota,
+        limits: LimitChange::default(),
     };
     let what = format!("cannot make the user {address}");
     match store.ask(what, request).await {
@@ -123,54 +129,17 @@ async fn list(store: &Store, domain: Option<String>, json: bool) -> Result<(), E
         }
     }
     if json {
-        let rows: Vec<_> = users
-            .iter()
-            .map(|user| json!({"address": user.address, "quota": user.quota, "used": user.used, "messages": user.messages}))
-            .collect();
-        println!("{}", json!(rows));
+        let row = |user: &UserInfo| {
+            let mut row = quota::row(user.usage, user.limits);
+            row.insert("address".into(), json!(user.address));
+            row
+        };
+        println!("{}", json!(users.iter().map(row).collect::<Vec<_>>()));
     } else {
         for user in users {
-            let quota = if user.quota == 0 {
-                "no limit".into()
-            } else {
-                user.quota.to_string()
-            };
-            println!(
-                "{}\t{} messages\t{} bytes of {quota}",
-                user.address, user.messages, user.used
-            );
+            let usage = quota::text(user.usage, user.limits);
+            println!("{}\t{usage}", user.address);
         }
     }
     Ok(())
-}
-
-/// `500M` → 524288000.
-fn bytes(text: &str) -> Result<u64, Error> {
-    let wrong = || {
-        Error::Usage(format!(
-            "\"{text}\" is not a number of bytes, like 500M, 2G or 0"
-        ))
-    };
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
-        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quotas_are_read_with_their_unit() {
-        assert_eq!(bytes("0").unwrap(), 0);
-        assert_eq!(bytes("2G").unwrap(), 2 << 30);
-        assert!(bytes("G").is_err());
-        assert!(bytes("-1").is_err());
-        assert!(bytes("99999999999G").is_err());
-    }
 }

@@ -136,7 +136,7 @@ async fn make_users(options: &DemoOptions, home: &Home) -> Result<Vec<User>, Err
             address: format!("{name}@{}", options.domain),
             password: password.clone(),
         };
-        user::make(&store, &user.address, &Secret::new(password.clone()), 0).await?;
+        user::make(&store, &user.address, &Secret::new(password.clone())).await?;
         users.push(user);
     }
     if let Some(first) = users.first() {

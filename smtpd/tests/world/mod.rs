@@ -68,6 +68,8 @@ pub(crate) struct Store {
     /// How long a commit takes.
     pub(crate) commit_time: Mutex<Duration>,
     pub(crate) open_refusal: Mutex<Option<Refusal>>,
+    /// Transactions room is set aside for.
+    pub(crate) held: Mutex<Vec<u64>>,
 }
 
 /// The messages that are open on one channel.
@@ -168,6 +170,21 @@ impl Store {
         Ok(())
     }
 
+    fn free(&self, transaction: u64) {
+        self.held.lock().unwrap().retain(|one| *one != transaction);
+    }
+
+    /// Waits until nothing is set aside for any transaction.
+    pub(crate) async fn sees_nothing_held(&self) {
+        for _ in 0..500 {
+            if self.held.lock().unwrap().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("held for {:?}", self.held.lock().unwrap());
+    }
+
     fn abort(&self, opened: &Opened, message: MessageHandle) {
         opened.messages.lock().unwrap().remove(&message.0);
         *self.aborted.lock().unwrap() += 1;
@@ -225,11 +242,24 @@ impl Service<SmtpEdge> for Deliverd {
             }
             SmtpRequest::CheckSender { .. } => return Err(Refusal::SenderNotAllowed),
             SmtpRequest::Delivery(request) => SmtpAnswer::Delivery(match request {
-                DeliveryRequest::ResolveRecipient { address, .. } => resolve(&address)?,
-                DeliveryRequest::OpenMessage => {
+                DeliveryRequest::ResolveRecipient {
+                    address,
+                    transaction,
+                    ..
+                } => {
+                    let answer = resolve(&address)?;
+                    self.0.held.lock().unwrap().push(transaction);
+                    answer
+                }
+                DeliveryRequest::OpenMessage { transaction } => {
+                    self.0.free(transaction);
                     let (handle, stream) = self.0.open(&peer, None)?;
                     fds.push(stream.into());
                     DeliveryAnswer::MessageOpened(handle)
+                }
+                DeliveryRequest::EndTransaction { transaction } => {
+                    self.0.free(transaction);
+                    DeliveryAnswer::TransactionEnded
                 }
                 DeliveryRequest::AddRecipients {
                     message,

@@ -86,7 +86,8 @@ async fn the_operator_manages_domains_users_and_sees_usage() {
     assert_eq!(
         world
             .control(StoreControlRequest::AddDomain {
-                name: "Other.TEST".into()
+                name: "Other.TEST".into(),
+                tenant: None,
             })
             .await,
         done
@@ -100,8 +101,15 @@ async fn the_operator_manages_domains_users_and_sees_usage() {
         .control(StoreControlRequest::ListDomains { after: None })
         .await
         .unwrap();
-    let names = vec!["example.test".to_owned(), "other.test".to_owned()];
-    assert_eq!(domains, StoreControlAnswer::Domains { names, more: false });
+    let StoreControlAnswer::Domains {
+        domains,
+        more: false,
+    } = domains
+    else {
+        panic!("{domains:?}")
+    };
+    let names: Vec<_> = domains.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["example.test", "other.test"]);
     let list = StoreControlRequest::ListUsers {
         domain: Some("other.test".into()),
         after: None,
@@ -112,9 +120,9 @@ async fn the_operator_manages_domains_users_and_sees_usage() {
     assert_eq!(
         (
             users[0].address.as_str(),
-            users[0].quota,
-            users[0].used,
-            users[0].messages
+            users[0].limits.bytes,
+            users[0].usage.bytes,
+            users[0].usage.messages
         ),
         ("carol@other.test", 1000, 5, 1)
     );

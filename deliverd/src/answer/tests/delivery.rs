@@ -1,4 +1,4 @@
-//! Deliveries: recipients, sizes, quotas, and what comes of the message.
+//! Deliveries: recipients, sizes, and what comes of the message.
 
 use super::*;
 
@@ -149,46 +149,4 @@ async fn recipients_are_resolved_local_foreign_or_refused() {
             "{address}"
         );
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_mailbox_refuses_unless_another_recipient_has_room() {
-    let world = world().await;
-    world.add_user("small@example.test", 100).await;
-    let smtp = Smtp(world.client("smtpd"));
-    assert_eq!(
-        refused(smtp.resolve("small@example.test", 101).await),
-        Refusal::OverQuota
-    );
-    assert_eq!(
-        refused(world.deliver(&["small@example.test"], &[b'x'; 101]).await),
-        Refusal::OverQuota
-    );
-    world
-        .deliver(&["small@example.test"], &[b'x'; 60])
-        .await
-        .unwrap();
-    assert_eq!(
-        refused(world.deliver(&["small@example.test"], &[b'x'; 60]).await),
-        Refusal::OverQuota
-    );
-    world
-        .deliver(&["small@example.test", "bob@example.test"], &[b'x'; 60])
-        .await
-        .unwrap();
-    assert_eq!(
-        refused(smtp.resolve("small@example.test", 0).await),
-        Refusal::OverQuota
-    );
-    let session = world.login("small@example.test", "password").await.unwrap();
-    assert_eq!(
-        refused(session.append("INBOX", b"x").await),
-        Refusal::OverQuota
-    );
-    session.select("INBOX").await;
-    let copy = SessionRequest::Copy {
-        uids: vec![(1, 1)],
-        to: "Archive".into(),
-    };
-    assert_eq!(refused(session.answer(copy).await), Refusal::OverQuota);
 }

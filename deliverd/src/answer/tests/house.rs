@@ -17,7 +17,11 @@ async fn each_socket_answers_its_own_role_only() {
     let relay = world.client::<DeliveryEdge>("relayd");
     assert!(
         relay
-            .call(Context::default(), WITHIN, DeliveryRequest::OpenMessage)
+            .call(
+                Context::default(),
+                WITHIN,
+                DeliveryRequest::OpenMessage { transaction: 0 }
+            )
             .await
             .is_ok()
     );

@@ -12,6 +12,7 @@ use ipc::api::{ApiAnswer, ApiEdge, ApiRequest};
 use ipc::control::{Alias, AliasKind, StoreControlAnswer, StoreControlEdge, StoreControlRequest};
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
+use ipc::quota::{LimitChange, Limits, Usage};
 use ipc::relay::DeliveryEdge;
 use ipc::session::{
     FlagChange, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent, SessionRequest,
@@ -25,6 +26,7 @@ use super::*;
 mod accounts;
 mod delivery;
 mod house;
+mod quota;
 mod session;
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -111,7 +113,7 @@ impl World {
         let request = StoreControlRequest::AddUser {
             address: address.into(),
             password: Secret::new("password"),
-            quota,
+            limits: bytes(quota),
         };
         assert_eq!(self.control(request).await, Ok(StoreControlAnswer::Done));
     }
@@ -129,6 +131,13 @@ impl World {
         Smtp(self.client("smtpd"))
             .deliver(recipients, bytes, bytes.len() as u64)
             .await
+    }
+}
+
+fn bytes(limit: u64) -> LimitChange {
+    LimitChange {
+        bytes: Some(limit),
+        messages: None,
     }
 }
 
@@ -162,13 +171,17 @@ impl Smtp {
             .ask(DeliveryRequest::ResolveRecipient {
                 address: address.into(),
                 size,
+                transaction: 0,
             })
             .await?
             .0)
     }
 
     async fn open(&self) -> (MessageHandle, OwnedFd) {
-        let (answer, mut fds) = self.ask(DeliveryRequest::OpenMessage).await.unwrap();
+        let (answer, mut fds) = self
+            .ask(DeliveryRequest::OpenMessage { transaction: 0 })
+            .await
+            .unwrap();
         let DeliveryAnswer::MessageOpened(handle) = answer else {
             panic!("{answer:?}")
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::{NewMessage, Store};
+use super::super::{NewMessage, Store, Totals};
 use super::by_hand;
 use super::verify::{mailbox_of, user_of};
 
@@ -48,7 +48,10 @@ fn a_mailbox_stays_in_memory_until_every_bringer_of_a_message_was_told() {
     };
     let permit = store.shared.journal.admit(4, 1 << 16).unwrap();
     let body = permit.body(1, b"x");
-    let promise = inbox.promise(&permit, body, &file, &message).unwrap();
+    let mut room = inbox.tally.hold(Totals::message(file.size)).unwrap();
+    let promise = inbox
+        .promise(&permit, body, &file, &message, &mut room)
+        .unwrap();
     // Somebody else shows the message.
     inbox
         .with(|state| {
