@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use imap::sasl::Credentials;
+use ipc::cache::{CacheKind, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::session::{
@@ -30,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LONG_PATIENCE: Duration = Duration::from_mins(5);
 /// How long a piece of a message may take to be read by deliverd.
 const WRITE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long deliverd may take to read what is to be kept: a client may be waiting for us.
+const FILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How many records of a snapshot are read at once.
 const RECORDS_AT_ONCE: usize = 4096;
 
@@ -279,6 +282,60 @@ impl MailSession {
         }
     }
 
+    /// Opens what is kept about messages of these shards; those of which nothing is kept are missing.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn open_cache(
+        &self,
+        kind: CacheKind,
+        shards: Vec<u32>,
+    ) -> Result<Vec<(u32, File)>, CallError> {
+        let request = SessionRequest::OpenCache { kind, shards };
+        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
+        match answer {
+            SessionAnswer::CachesOpened { shards } if shards.len() == fds.len() => Ok(shards
+                .into_iter()
+                .zip(fds.into_iter().map(File::from))
+                .collect()),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Gives entries about messages away, to be kept. Whether they are is not told.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn fill_cache(
+        &self,
+        kind: CacheKind,
+        entries: &[(u32, Vec<u8>)],
+    ) -> Result<(), CallError> {
+        let announce = |(uid, bytes): &(u32, Vec<u8>)| NewEntry {
+            uid: *uid,
+            length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        };
+        let request = SessionRequest::FillCache {
+            kind,
+            entries: entries.iter().map(announce).collect(),
+        };
+        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
+        let SessionAnswer::CacheAwaited = answer else {
+            return Err(nonsense());
+        };
+        let mut stream = open_stream(single(fds)?)?;
+        let write = async {
+            for (_, bytes) in entries {
+                stream.write_all(bytes).await?;
+            }
+            stream.shutdown().await
+        };
+        match timeout(FILL_PATIENCE, write).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(CallError::Unavailable),
+        }
+    }
+
     /// Returns when all changes that happened before are there: an answer comes behind the events before it.
     ///
     /// # Errors
@@ -364,22 +421,12 @@ impl MailSession {
         let SessionAnswer::AppendOpened(handle) = answer else {
             return Err(nonsense());
         };
-        let stream = std::os::unix::net::UnixStream::from(single(fds)?);
-        let watched = stream
-            .set_nonblocking(true)
-            .and_then(|()| UnixStream::from_std(stream));
-        match watched {
-            Ok(stream) => Ok(Upload {
-                handle,
-                stream,
-                written: 0,
-                broken: false,
-            }),
-            Err(error) => {
-                error!(%error, "cannot use the stream of a message");
-                Err(CallError::Unavailable)
-            }
-        }
+        Ok(Upload {
+            handle,
+            stream: open_stream(single(fds)?)?,
+            written: 0,
+            broken: false,
+        })
     }
 
     /// Makes an appended message durable and visible. Returns UIDVALIDITY and UID.
@@ -466,6 +513,17 @@ fn read_snapshot(file: &File, count: usize) -> std::io::Result<Vec<Record>> {
             "UIDs do not ascend",
         ))
     }
+}
+
+fn open_stream(fd: OwnedFd) -> Result<UnixStream, CallError> {
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    let watched = stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream));
+    watched.map_err(|error| {
+        error!(%error, "cannot use a stream");
+        CallError::Unavailable
+    })
 }
 
 fn single(fds: Vec<OwnedFd>) -> Result<OwnedFd, CallError> {

@@ -5,14 +5,15 @@
 use std::io;
 use std::ops::Range;
 
-use imap::body::{self, Extract, Form, Partial, Section, SectionText};
+use imap::body::{Extract, Form, Partial, Section, SectionText};
 use imap::command::FetchItem;
-use imap::envelope;
 use imap::flag::Flag;
 use imap::search::Depth;
 use imap::write;
 use mail::mime;
 
+use crate::cache::READ_WHOLE;
+use crate::cache::summary::{Extent, Summary};
 use crate::message::{Message, without_nul};
 
 /// Sections up to this size are sent together with what stands around them.
@@ -41,6 +42,17 @@ pub struct Job {
     pub tell_flags: bool,
     /// Its bytes; `None` where none are needed.
     pub message: Option<Message>,
+    /// What is known of it from an earlier reading; then its bytes are not needed for that.
+    pub summary: Option<Summary>,
+}
+
+/// One message as it is shown.
+#[derive(Debug)]
+pub struct Shown {
+    /// What is to be sent.
+    pub pieces: Vec<Piece>,
+    /// What was worked out and can be kept.
+    pub note: Option<Vec<u8>>,
 }
 
 /// Something to be sent.
@@ -74,6 +86,19 @@ pub enum Need {
     Header,
     /// All of it, to see how it is built.
     Whole,
+}
+
+/// Whether a [`Summary`] can stand in for the message: it is needed, but nothing else of it is.
+#[must_use]
+pub fn is_summary(items: &[FetchItem]) -> bool {
+    let is_section = |item: &FetchItem| matches!(item, FetchItem::Section { .. });
+    need(items) != Need::Nothing && !items.iter().any(is_section)
+}
+
+/// Whether this summary can.
+#[must_use]
+pub fn suffices(summary: &Summary, items: &[FetchItem]) -> bool {
+    summary.has_structure() || need(items) != Need::Whole
 }
 
 /// How much of a message these items need.
@@ -129,17 +154,41 @@ pub const fn need_of_search(depth: Depth) -> Need {
 ///
 /// # Errors
 /// When the message cannot be read; then nothing of it is to be sent.
-pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Vec<Piece>> {
-    let text = read(job, need(items))?;
+pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Shown> {
+    let need = need(items);
+    if let Some(summary) = &job.summary {
+        let pieces = write_items(job, items, None, Some(summary))?;
+        return Ok(Shown { pieces, note: None });
+    }
+    let (text, extent) = read(job, need, is_summary(items))?;
     let walked = mime::Message::walk(&text);
+    let shows_summary = |item: &FetchItem| !matches!(item, FetchItem::Section { .. });
+    let summary = (need >= Need::Header && items.iter().any(shows_summary))
+        .then(|| Summary::of(&walked, extent, job.size));
+    let pieces = write_items(job, items, Some(&walked), summary.as_ref())?;
+    let note = summary
+        .filter(|_| is_summary(items))
+        .and_then(|summary| summary.encode());
+    Ok(Shown { pieces, note })
+}
+
+fn write_items(
+    job: &Job,
+    items: &[FetchItem],
+    walked: Option<&mime::Message<'_>>,
+    summary: Option<&Summary>,
+) -> io::Result<Vec<Piece>> {
     let mut sheet = Sheet::default();
+    sheet
+        .bytes
+        .reserve(summary.map_or(0, Summary::length) + 128);
     write::fetch_begin(job.sequence, &mut sheet.bytes);
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             sheet.bytes.push(b' ');
         }
         write::fetch_name(item, &mut sheet.bytes);
-        write_item(job, item, &walked, &mut sheet)?;
+        write_item(job, item, walked, summary, &mut sheet)?;
         if sheet.is_full() {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
@@ -155,37 +204,39 @@ pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Vec<Piece>> {
     Ok(sheet.finish())
 }
 
-fn read(job: &Job, need: Need) -> io::Result<Vec<u8>> {
-    match (&job.message, need) {
-        (Some(message), Need::Header) => message.read_header(),
-        (Some(message), Need::Whole) => message.read_whole(),
-        _ => Ok(Vec::new()),
-    }
+/// Reads as much as is needed; all of a message that is not large, if what is worked out will be kept.
+fn read(job: &Job, need: Need, is_kept: bool) -> io::Result<(Vec<u8>, Extent)> {
+    Ok(match (&job.message, need) {
+        (Some(message), Need::Whole) => (message.read_whole()?, Extent::Whole),
+        (Some(message), Need::Header) if is_kept && message.size() <= READ_WHOLE => {
+            (message.read_whole()?, Extent::Whole)
+        }
+        (Some(message), Need::Header) => (message.read_header()?, Extent::Header),
+        _ => (Vec::new(), Extent::Header),
+    })
 }
 
 fn write_item(
     job: &Job,
     item: &FetchItem,
-    walked: &mime::Message<'_>,
+    walked: Option<&mime::Message<'_>>,
+    summary: Option<&Summary>,
     sheet: &mut Sheet,
 ) -> io::Result<()> {
     let out = &mut sheet.bytes;
+    let summary = || summary.ok_or(io::ErrorKind::NotFound);
     match item {
         FetchItem::Flags => write::flag_list(&job.flags, false, out),
         FetchItem::InternalDate => write::internal_date(job.internal_date, out),
         FetchItem::Size => write::number(job.size, out),
         FetchItem::Uid => write::number(u64::from(job.uid), out),
-        FetchItem::Envelope => {
-            let root = walked.parts().first();
-            let header = root.map_or(&[][..], |root| walked.header(root));
-            envelope::write(header, out);
-        }
-        FetchItem::Body => body::write_structure(walked, Form::Body, out),
-        FetchItem::BodyStructure => body::write_structure(walked, Form::BodyStructure, out),
+        FetchItem::Envelope => summary()?.write_envelope(out),
+        FetchItem::Body => summary()?.write_structure(Form::Body, out),
+        FetchItem::BodyStructure => summary()?.write_structure(Form::BodyStructure, out),
         FetchItem::Section {
             section, partial, ..
         } => {
-            let Some(message) = &job.message else {
+            let (Some(message), Some(walked)) = (&job.message, walked) else {
                 return Err(io::Error::from(io::ErrorKind::NotFound));
             };
             write_section(message, section, *partial, walked, sheet)?;
@@ -297,9 +348,10 @@ mod tests {
             flags: vec![Flag::Seen],
             tell_flags: false,
             message: Some(message),
+            summary: None,
         };
         let mut text = Vec::new();
-        for piece in render(&job, &items).unwrap() {
+        for piece in render(&job, &items).unwrap().pieces {
             match piece {
                 Piece::Bytes(bytes) => text.extend(bytes),
                 Piece::Copy(message, range) => {
@@ -385,6 +437,7 @@ mod tests {
             flags: vec![],
             tell_flags: false,
             message: Some(message),
+            summary: None,
         };
         assert!(render(&job, &items).is_err());
         assert!(render(&job, &items[..5]).is_ok());

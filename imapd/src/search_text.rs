@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+use memchr::memmem::Finder;
 
 use mail::decode;
 use mail::header::Field;
@@ -15,20 +16,43 @@ use mail::mime::{Message, Part, Structure};
 pub const MAX_TEXT: usize = 64 << 20;
 
 /// What is looked for, prepared once for many messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Needle(String);
+#[derive(Debug, Clone)]
+pub struct Needle {
+    finder: Finder<'static>,
+}
 
 impl Needle {
     /// Prepares `text` for looking it up in whatever case.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self(fold(text))
+        let text = fold(text);
+        Self {
+            finder: Finder::new(text.as_bytes()).into_owned(),
+        }
     }
 
-    /// Whether `text` contains it. Everything contains the empty needle.
+    /// Whether there is nothing to look for; everything contains that.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.finder.needle().is_empty()
+    }
+
+    /// Whether `text` contains it.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
-        self.0.is_empty() || fold(text).contains(&self.0)
+        self.is_empty() || self.is_in_folded(fold(text).as_bytes())
+    }
+
+    /// What is looked for, folded.
+    #[must_use]
+    pub fn folded(&self) -> &[u8] {
+        self.finder.needle()
+    }
+
+    /// Whether `text`, which is folded already, contains it.
+    #[must_use]
+    pub fn is_in_folded(&self, text: &[u8]) -> bool {
+        self.finder.find(text).is_some()
     }
 }
 
@@ -47,12 +71,17 @@ pub fn header_contains(message: &Message<'_>, name: &str, needle: &Needle) -> bo
 // RFC 3501 §6.4.4: BODY.
 #[must_use]
 pub fn body_contains(message: &Message<'_>, needle: &Needle) -> bool {
+    needle.is_empty() || any_body_text(message, |text| needle.is_in(text))
+}
+
+/// Whether `holds` is true of a text that is searched in the body. None is shown after the first of which it is.
+pub fn any_body_text(message: &Message<'_>, mut holds: impl FnMut(&str) -> bool) -> bool {
     let mut left = MAX_TEXT;
-    needle.0.is_empty()
-        || message.parts().iter().any(|part| {
-            is_inner_message(message, part) && any_field_contains(message, part, needle)
-                || is_text(part) && part_contains(message, part, needle, &mut left)
-        })
+    message.parts().iter().any(|part| {
+        is_inner_message(message, part)
+            && message.fields(part).any(|field| holds(&field_line(&field)))
+            || is_text(part) && holds(&part_text(message, part, &mut left))
+    })
 }
 
 /// Whether the header or the body contains `needle`.
@@ -60,8 +89,11 @@ pub fn body_contains(message: &Message<'_>, needle: &Needle) -> bool {
 #[must_use]
 pub fn text_contains(message: &Message<'_>, needle: &Needle) -> bool {
     let root = message.parts().first();
-    root.is_some_and(|root| any_field_contains(message, root, needle))
-        || body_contains(message, needle)
+    let in_header = |root| {
+        let mut fields = message.fields(root);
+        fields.any(|field| needle.is_in(&field_line(&field)))
+    };
+    root.is_some_and(in_header) || body_contains(message, needle)
 }
 
 /// The value of `field`, its encoded words decoded.
@@ -70,11 +102,11 @@ pub fn field_text(field: &Field<'_>) -> String {
     encoded_words(&field.unfolded())
 }
 
-fn any_field_contains(message: &Message<'_>, part: &Part, needle: &Needle) -> bool {
-    message.fields(part).any(|field| {
-        let name = String::from_utf8_lossy(field.name);
-        needle.is_in(&format!("{name}: {}", field_text(&field)))
-    })
+/// The whole field on one line, its encoded words decoded.
+#[must_use]
+pub fn field_line(field: &Field<'_>) -> String {
+    let name = String::from_utf8_lossy(field.name);
+    format!("{name}: {}", field_text(field))
 }
 
 fn is_inner_message(message: &Message<'_>, part: &Part) -> bool {
@@ -88,13 +120,13 @@ fn is_text(part: &Part) -> bool {
     part.structure == Structure::Leaf && (kind == "text" || kind == "message")
 }
 
-fn part_contains(message: &Message<'_>, part: &Part, needle: &Needle, left: &mut usize) -> bool {
+fn part_text(message: &Message<'_>, part: &Part, left: &mut usize) -> String {
     let body = message.body(part);
     let body = &body[..body.len().min(*left)];
     *left -= body.len();
     let content = decode::decode(&part.encoding, body);
     let charset = part.content_type.parameters.value("charset");
-    needle.is_in(&text(&content, charset.as_deref()))
+    text(&content, charset.as_deref()).into_owned()
 }
 
 /// `bytes` as text. Without a charset we know, they are UTF-8 if they can be, else windows-1252.
@@ -113,7 +145,8 @@ fn text<'a>(bytes: &'a [u8], charset: Option<&[u8]>) -> Cow<'a, str> {
 }
 
 /// Lower case, letter by letter, so that a part of a word folds like the whole.
-fn fold(text: &str) -> String {
+#[must_use]
+pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }

@@ -109,6 +109,9 @@ impl Session {
                 self.wire.flush_if_full().await?;
             }
             self.wire.flush().await?;
+            if let (Some(user), Some(view)) = (&self.user, &mut self.view) {
+                view.notes.give(&user.mail).await;
+            }
             self.wire.settle();
             self.wait(self.deadline()).await?;
         }

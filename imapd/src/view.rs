@@ -15,6 +15,7 @@ use ipc::session::{MAX_KEYWORDS, SessionEvent};
 use ipc::snapshot::{Record, flag as bit};
 
 use crate::ask::Selection;
+use crate::cache::notes::Notes;
 
 /// A selected mailbox.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct View {
     pub name: String,
     /// Whether changes are refused.
     pub read_only: bool,
+    /// What was worked out about its messages and is not given away yet.
+    pub notes: Notes,
     uid_next: u32,
     uid_validity: u32,
     /// What the client has numbers for.
@@ -70,6 +73,7 @@ impl View {
         Self {
             name,
             read_only: selection.read_only,
+            notes: Notes::default(),
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
             messages: selection.messages,
@@ -80,6 +84,12 @@ impl View {
             keywords_changed: false,
             fate: Fate::Selected,
         }
+    }
+
+    /// UIDVALIDITY.
+    #[must_use]
+    pub const fn uid_validity(&self) -> u32 {
+        self.uid_validity
     }
 
     /// What became of the mailbox.

@@ -423,3 +423,67 @@ assert sorted(subjects) == sorted(f"Subject: numbered {n}" for n in range(40)), 
 "#,
     );
 }
+
+#[test]
+fn readers_see_the_same_while_somebody_deletes_and_damages_what_is_kept_for_them() {
+    skip_without!("python3");
+    let system = System::start(Options::alice());
+    let inbox = system.account("alice@example.test").mailbox("INBOX");
+    let script = r#"
+import random, shutil, threading
+client = imap(tls=False)
+more = "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n"
+for number in range(60):
+    message = letter(f"numbered {number}", body=f"=C3=9Cbung {number % 7} ends\n", more=more)
+    ok(client.append("INBOX", None, None, message.replace("\n", "\r\n").encode()))
+def asked(client):
+    answers = [ok(client.fetch("1:*", item)) for item in ("(UID ENVELOPE)", "(BODYSTRUCTURE)", "(BODY RFC822.SIZE)")]
+    for key, text in (("TEXT", "übung 3"), ("SUBJECT", "numbered 1"), ("BODY", "nowhere"), ("TEXT", "ENDS")):
+        client.literal = text.encode()
+        answers.append(ok(client.search("UTF-8", key)))
+    return answers
+assert messages(client) == 60
+expected = asked(client)
+assert expected[3] == [b"4 11 18 25 32 39 46 53 60"] and len(expected[0]) == 60 and expected[5] == [b""], expected[3:]
+def kept():
+    return [os.path.join(where, name) for where, _, names in os.walk(cache) for name in names if name.isdigit()]
+wait_for(lambda: len(kept()) == 2)
+problems = []
+def read():
+    mine = imap(tls=False)
+    messages(mine)
+    for _ in range(25):
+        if asked(mine) != expected:
+            problems.append("another answer")
+readers = [threading.Thread(target=read) for _ in range(3)]
+for reader in readers:
+    reader.start()
+dice = random.Random(1)
+harm = 0
+while any(reader.is_alive() for reader in readers):
+    with contextlib.suppress(FileNotFoundError):
+        for path in kept():
+            size = os.path.getsize(path)
+            what = dice.randrange(5)
+            if what == 0:
+                os.remove(path)
+            elif what == 1:
+                os.truncate(path, dice.randrange(size + 1))
+            elif what == 2:
+                shutil.rmtree(cache, ignore_errors=True)
+            else:
+                with open(path, "r+b") as file:
+                    for _ in range(dice.randrange(1, 200)):
+                        file.seek(dice.randrange(max(size, 1)))
+                        file.write(bytes([dice.randrange(256)]))
+            harm += 1
+    time.sleep(0.002)
+assert not problems and harm > 20, (problems, harm)
+shutil.rmtree(cache, ignore_errors=True)
+assert asked(client) == expected
+wait_for(lambda: len(kept()) == 2)
+assert asked(client) == expected
+print(f"damaged {harm} times")
+"#;
+    system.python(script, &json!({ "cache": inbox.join(".cache") }));
+}

@@ -7,9 +7,10 @@
 //! | `imapd` | logins that open a mail session | [`imap`] |
 //! | `apid` | tokens, health | [`api`] |
 //! | `ctl` | the operator's orders | [`control`] |
-//! | a mail session descriptor | one account's mailboxes | [`session`] |
+//! | a mail session descriptor | one account's mailboxes | [`session`], [`cache`] |
 
 mod api;
+mod cache;
 mod control;
 mod delivery;
 mod desk;
@@ -42,6 +43,8 @@ use crate::store::{self, Owner, Store};
 
 /// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
 const MAX_JOBS: usize = 64;
+/// Caches filled at once, in memory of [`ipc::cache::MAX_FILL`] each.
+const MAX_FILLS: usize = 16;
 
 /// What all answering parts share.
 pub(crate) struct House {
@@ -58,6 +61,7 @@ pub(crate) struct House {
     is_counted: AtomicBool,
     pub(crate) stop: Stop,
     jobs: Arc<Semaphore>,
+    fills: Arc<Semaphore>,
     roster: Mutex<()>,
 }
 
@@ -166,6 +170,7 @@ impl House {
             is_counted: AtomicBool::new(is_exact),
             stop,
             jobs: Arc::new(Semaphore::new(MAX_JOBS)),
+            fills: Arc::new(Semaphore::new(MAX_FILLS)),
             roster: Mutex::new(()),
         })
     }

@@ -12,10 +12,11 @@ use ipc::session::{
 };
 use ipc::snapshot::flag;
 use ipc::{Call, Refusal};
+use tokio::sync::Semaphore;
 use tracing::{debug, error, info};
 
-use super::House;
 use super::desk::Desk;
+use super::{House, cache};
 use crate::clock;
 use crate::store::{
     FlagOrder, Hold, Listener, Mailbox, MailboxName, NewMessage, Selection, Totals, Transfer, User,
@@ -44,6 +45,8 @@ pub(super) struct Peer {
     events: Events<SessionEdge>,
     appends: Arc<Desk<Append>>,
     selected: Mutex<Option<Selected>>,
+    /// One cache is filled at a time.
+    fills: Arc<Semaphore>,
 }
 
 /// Where an opened message shall go, and the room that is set aside for it.
@@ -77,6 +80,7 @@ impl Service<SessionEdge> for Door {
             events,
             appends,
             selected: Mutex::new(None),
+            fills: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -128,6 +132,13 @@ impl Door {
                 Ok(Answered::plain(SessionAnswer::Done))
             }
             SessionRequest::OpenMessages { uids } => self.open_messages(peer, uids).await,
+            SessionRequest::OpenCache { kind, shards } => {
+                cache::open(&self.house, peer.selected()?.mailbox, kind, shards).await
+            }
+            SessionRequest::FillCache { kind, entries } => {
+                let mailbox = peer.selected()?.mailbox;
+                cache::fill(&self.house, &peer.fills, mailbox, kind, entries).await
+            }
             SessionRequest::StoreFlags {
                 uids,
                 change,
@@ -362,9 +373,11 @@ impl Door {
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         let mailbox = peer.writable()?;
         let uids = uids.map(bounded).transpose()?;
+        let expunged = Arc::clone(&mailbox);
         self.house
-            .work(move |_| mailbox.expunge(uids.as_ref()))
+            .work(move |_| expunged.expunge(uids.as_ref()))
             .await?;
+        cache::forget(&self.house, mailbox);
         Ok(Answered::plain(SessionAnswer::Expunged))
     }
 
@@ -394,12 +407,15 @@ impl Door {
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         let (source, target, uids) = (peer.writable()?, self.mailbox(&to)?, bounded(uids)?);
         self.measure(&source, &uids).await?;
+        let moved = Arc::clone(&source);
         let transfer = self.house.work(move |house| {
-            let transfer = source.move_to(&uids, &target);
+            let transfer = moved.move_to(&uids, &target);
             house.store.trim();
             transfer
         });
-        Ok(Answered::plain(copied(&transfer.await?)?))
+        let transfer = transfer.await?;
+        cache::forget(&self.house, source);
+        Ok(Answered::plain(copied(&transfer)?))
     }
 
     /// What shall be copied or moved; refused if the answer could not name them all.

@@ -303,6 +303,7 @@ impl Mailbox {
                 .or_default()
                 .push(*uid);
         }
+        state.remembered.extend(by_shard.keys());
         // The messages are gone, whether or not all of their files go now.
         for (shard, uids) in by_shard {
             self.unlink_in(state, shard, &uids);

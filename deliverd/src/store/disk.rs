@@ -171,7 +171,19 @@ impl Dir {
         })
     }
 
-    /// Opens a file of the journal; `None` if it is not there.
+    /// Makes a file that is to take the place of another one; a leftover of an earlier attempt is removed.
+    pub(crate) fn create_temporary(&self, name: &str) -> io::Result<File> {
+        self.remove_if_there(name)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        Ok(File::from(self.openat(name, flags, SMALL_FILE)?))
+    }
+
+    /// Renames, replacing what has the new name. Not durable.
+    pub(crate) fn replace(&self, name: &str, new: &str) -> io::Result<()> {
+        Ok(fs::renameat(&self.0, name, &self.0, new)?)
+    }
+
+    /// Opens a file of the journal, or a cache; `None` if it is not there.
     pub(crate) fn open_to_write(&self, name: &str) -> io::Result<Option<File>> {
         match self.openat(name, OFlags::RDWR, Mode::empty()) {
             Ok(file) => Ok(Some(File::from(file))),

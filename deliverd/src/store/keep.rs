@@ -214,6 +214,8 @@ impl Mailbox {
         self: &Arc<Self>,
         last: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
+        // Invariant: nothing is written into a directory that has gone to somebody else, or is being removed.
+        let mut writing = self.lock_caches();
         let mut slot = self.lock();
         if let Slot::Loaded(state) = &mut *slot {
             self.drain(state);
@@ -228,6 +230,7 @@ impl Mailbox {
             kept?;
         }
         let done = last()?;
+        writing.end();
         if let Slot::Loaded(state) = &mut *slot {
             state.feed.close(&SessionEvent::Gone);
         }

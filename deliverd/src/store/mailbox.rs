@@ -24,6 +24,7 @@ use super::journal::{Journal, Place};
 use super::keywords::Table;
 use super::message_file;
 use super::quota::{Change, Tally};
+use super::reader_cache::Writing;
 use super::records::Records;
 use super::refresh::Time;
 use super::status::Status;
@@ -37,6 +38,8 @@ pub(crate) struct Mailbox {
     path: String,
     /// Who needs two of these takes them in the order of [`Mailbox::load_both`].
     pub(super) slot: Mutex<Slot>,
+    /// Held while caches for readers are written; taken before `slot`.
+    pub(super) writing: Mutex<Writing>,
     /// Whether it is on the list of those to be compared with their files.
     pub(super) waits: AtomicBool,
     /// The cache's clock at the last use.
@@ -99,6 +102,8 @@ pub(super) struct State {
     pub(super) doomed: BTreeSet<u32>,
     /// The highest UID that was removed.
     pub(super) removed: u32,
+    /// Shards whose caches may still know messages that were removed.
+    pub(super) remembered: BTreeSet<u32>,
     /// Whether it is on the list of mailboxes to be tidied.
     pub(super) is_listed: bool,
     /// Distinguishes this reading of the files from any other.
@@ -140,6 +145,7 @@ impl Mailbox {
                 totals: None,
                 modseq: None,
             }),
+            writing: Mutex::default(),
             waits: AtomicBool::new(false),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
@@ -495,6 +501,7 @@ impl State {
             stale_keywords: BTreeSet::new(),
             doomed: BTreeSet::new(),
             removed: 0,
+            remembered: BTreeSet::new(),
             is_listed: false,
             reading: READINGS.fetch_add(1, Ordering::Relaxed),
             settled_below: 0,

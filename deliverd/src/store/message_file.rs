@@ -1,12 +1,13 @@
 //! The name of a message's file: `{uid:08}_{flags}.eml` in the shard `{uid / 1000:04}`.
 
+use ipc::cache::MESSAGES_PER_SHARD;
 use ipc::session::UidRanges;
 use ipc::snapshot::flag;
 
 use crate::clock;
 
 /// How many UIDs share a directory.
-pub(crate) const SHARD: u32 = 1000;
+pub(crate) const SHARD: u32 = MESSAGES_PER_SHARD;
 /// UIDs above this are not believed, so that one strange file name cannot use up the numbers of a mailbox.
 pub(crate) const MAX_UID: u32 = u32::MAX - 0xffff;
 

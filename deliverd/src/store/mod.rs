@@ -9,6 +9,7 @@
 //!     ├── status.json                                 UIDVALIDITY, UIDNEXT, MAILBOXID
 //!     ├── .cache/                                     what need not be read from the files again
 //!     ├── .keywords/0000                              keywords of shard 0
+//!     ├── .cache/summaries/0000                       what readers need not work out again; may go at any time
 //!     └── 0000/00000041_AFS.eml                       UID 41: \Answered \Flagged \Seen
 //! ```
 //! What a crash can leave at each step, and why that is sound, stands in `docs/store.md`. All of this blocks: it is called on
@@ -32,6 +33,7 @@ mod mailbox;
 mod message_file;
 mod name;
 mod quota;
+mod reader_cache;
 mod records;
 mod recovery;
 mod refresh;

@@ -11,6 +11,7 @@ use super::*;
 mod crash_states;
 mod index;
 mod quota;
+mod reader_cache;
 mod transfers;
 
 pub(super) struct World {

@@ -1,26 +1,33 @@
 //! FETCH: in batches, so that memory stays the same however much is asked for.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
+use daemon::channel::CallError;
 use imap::command::{FetchItem, Numbering};
 use imap::response::Code;
 use imap::sequence::SequenceSet;
+use ipc::cache::CacheKind;
 use ipc::session::FlagChange;
 use ipc::snapshot::flag;
 use tracing::{error, warn};
 
 use super::{Desk, Session, desk, no_such_number, out_of_place};
 use crate::budget::Budget;
+use crate::cache::summary::Summary;
+use crate::cache::{self, shard};
 use crate::message::{Message, without_nul};
-use crate::render::{self, Job, Need, Piece};
+use crate::render::{self, Job, Need, Piece, Shown};
 use crate::view::number_of;
 use crate::wire::{Close, Wire};
 use crate::words::Tagged;
 
 /// Messages opened together.
 const BATCH: usize = 32;
+/// Messages looked up in the cache together.
+const LOOK_UP: usize = 256;
 /// No more messages are shown before those are sent whose answers take up so much memory.
 const GROUP: usize = 4 << 20;
 /// Bytes of a large message copied at once.
@@ -81,29 +88,108 @@ pub(super) async fn fetch(
     }
     let items: Arc<[FetchItem]> = items.into();
     loop {
-        let batch: Vec<usize> = places.by_ref().take(BATCH).collect();
-        if batch.is_empty() {
+        let some: Vec<usize> = places.by_ref().take(LOOK_UP).collect();
+        if some.is_empty() {
             break;
         }
-        if let Err(error) =
-            show_batch(&mut desk, &batch, &items, &house.budget, &mut mishaps).await?
-        {
-            return Ok(Tagged::refused(tag, &error));
+        let mut known = look_up(&desk, &some, &items, &house.budget).await;
+        for batch in batches(&desk, &some, &known) {
+            let shown = show_batch(
+                &mut desk,
+                batch,
+                &mut known,
+                &items,
+                &house.budget,
+                &mut mishaps,
+            );
+            if let Err(error) = shown.await? {
+                return Ok(Tagged::refused(tag, &error));
+            }
+            desk.give_many().await?;
         }
     }
     Ok(mishaps.conclude(tag))
 }
 
+/// What is known from earlier readings, by UID.
+type Known = HashMap<u32, Summary>;
+
+/// Looks up the messages at `some` places, where that can stand in for reading them.
+async fn look_up(
+    desk: &Desk<'_>,
+    some: &[usize],
+    items: &Arc<[FetchItem]>,
+    budget: &Budget,
+) -> Known {
+    if !render::is_summary(items) {
+        return Known::new();
+    }
+    let message = |index: &usize| desk.view.message(*index);
+    let messages: Vec<(u32, u64)> = some
+        .iter()
+        .filter_map(message)
+        .map(|message| (message.uid, message.size))
+        .collect();
+    let uids: Vec<u32> = messages.iter().map(|(uid, _)| *uid).collect();
+    let validity = desk.view.uid_validity();
+    let kind = CacheKind::Summary;
+    let shards = cache::borrow(&desk.user.mail, kind, validity, uids.iter().copied()).await;
+    if shards.is_empty() {
+        return Known::new();
+    }
+    let items = Arc::clone(items);
+    let reserved = budget.reserve(shard::MEMORY).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let mut known = Known::with_capacity(uids.len());
+        for shard in shards {
+            shard.visit(&uids, |uid, entry| {
+                let found = messages.binary_search_by_key(&uid, |(uid, _)| *uid).ok();
+                let size = found.and_then(|at| messages.get(at)).map(|(_, size)| *size);
+                let summary = size.and_then(|size| Summary::decode(entry, size));
+                let summary = summary.filter(|summary| render::suffices(summary, &items));
+                known.extend(summary.map(|summary| (uid, summary)));
+            });
+        }
+        known
+    });
+    let known = read.await;
+    drop(reserved);
+    known.unwrap_or_else(|error| {
+        error!(%error, "bug: reading a cache panicked");
+        Known::new()
+    })
+}
+
+/// `some` places, cut so that no more than [`BATCH`] messages of a piece have to be opened.
+fn batches<'a>(desk: &Desk<'_>, some: &'a [usize], known: &Known) -> Vec<&'a [usize]> {
+    let is_known = |index: &usize| {
+        let message = desk.view.message(*index);
+        message.is_some_and(|message| known.contains_key(&message.uid))
+    };
+    let (mut batches, mut rest) = (Vec::new(), some);
+    while !rest.is_empty() {
+        let mut unknown = rest
+            .iter()
+            .enumerate()
+            .filter(|(_, index)| !is_known(index));
+        let end = unknown.nth(BATCH).map_or(rest.len(), |(place, _)| place);
+        let (batch, others) = rest.split_at(end);
+        batches.push(batch);
+        rest = others;
+    }
+    batches
+}
+
 /// Shows what is known without the message itself.
 fn show_known(desk: &mut Desk<'_>, index: usize, items: &[FetchItem], mishaps: &mut Mishaps) {
-    let Some(job) = job(desk, index, false, None) else {
+    let Some(job) = job(desk, index, false) else {
         return;
     };
     if items.contains(&FetchItem::Flags) {
         desk.view.regard_as_told(job.uid);
     }
     let pieces = match render::render(&job, items) {
-        Ok(pieces) => pieces,
+        Ok(shown) => shown.pieces,
         Err(error) => return mishaps.note_unreadable(job.uid, &error),
     };
     for piece in pieces {
@@ -113,7 +199,7 @@ fn show_known(desk: &mut Desk<'_>, index: usize, items: &[FetchItem], mishaps: &
     }
 }
 
-fn job(desk: &Desk<'_>, index: usize, tell_flags: bool, message: Option<Message>) -> Option<Job> {
+fn job(desk: &Desk<'_>, index: usize, tell_flags: bool) -> Option<Job> {
     let record = desk.view.message(index)?;
     Some(Job {
         sequence: number_of(index),
@@ -122,36 +208,55 @@ fn job(desk: &Desk<'_>, index: usize, tell_flags: bool, message: Option<Message>
         size: record.size,
         flags: desk.view.flags_of(record),
         tell_flags,
-        message,
+        message: None,
+        summary: None,
     })
 }
 
 async fn show_batch(
     desk: &mut Desk<'_>,
     batch: &[usize],
+    known: &mut Known,
     items: &Arc<[FetchItem]>,
     budget: &Budget,
     mishaps: &mut Mishaps,
-) -> Result<Result<(), daemon::channel::CallError>, Close> {
+) -> Result<Result<(), CallError>, Close> {
     let seen = mark_seen(desk, batch, items).await;
     let uid = |index: &usize| desk.view.message(*index).map(|message| message.uid);
-    let uids: Vec<u32> = batch.iter().filter_map(uid).collect();
-    let opened = match desk.user.mail.open(uids).await {
-        Ok(opened) => opened,
-        Err(error) => return Ok(Err(error)),
-    };
+    let uids = batch.iter().filter_map(uid);
+    let uids: Vec<u32> = uids.filter(|uid| !known.contains_key(uid)).collect();
+    let mut opened = Vec::new();
+    if !uids.is_empty() {
+        opened = match desk.user.mail.open(uids).await {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
     let mut opened = opened.into_iter().peekable();
     let mut jobs = Vec::with_capacity(batch.len());
     for &index in batch {
-        let Some(uid) = desk.view.message(index).map(|message| message.uid) else {
+        let Some(job) = job(desk, index, false) else {
             continue;
         };
+        let uid = job.uid;
+        let job = Job {
+            tell_flags: seen.contains(&uid),
+            summary: known.remove(&uid),
+            ..job
+        };
+        if job.summary.is_some() {
+            jobs.push(job);
+            continue;
+        }
         let Some((_, file)) = opened.next_if(|(found, _)| *found == uid) else {
             mishaps.gone = true;
             continue;
         };
         match Message::new(file) {
-            Ok(message) => jobs.extend(job(desk, index, seen.contains(&uid), Some(message))),
+            Ok(message) => jobs.push(Job {
+                message: Some(message),
+                ..job
+            }),
             Err(error) => mishaps.note_unreadable(uid, &error),
         }
     }
@@ -203,7 +308,8 @@ async fn show_jobs(
     }
     let mut jobs = jobs.into_iter();
     while !jobs.as_slice().is_empty() {
-        let sizes = jobs.as_slice().iter().map(|job| job.size);
+        let read = jobs.as_slice().iter().filter(|job| job.message.is_some());
+        let sizes = read.map(|job| job.size);
         let memory = render::memory(render::need(items), sizes);
         let reserved = budget.reserve(memory).await;
         let items = Arc::clone(items);
@@ -220,9 +326,13 @@ async fn show_jobs(
                 return Ok(());
             }
         };
-        for (uid, pieces) in shown {
-            match pieces {
-                Ok(pieces) => send(desk.wire, pieces).await?,
+        for (uid, shown) in shown {
+            match shown {
+                Ok(Shown { pieces, note }) => {
+                    send(desk.wire, pieces).await?;
+                    let note = note.map(|note| (uid, note));
+                    desk.view.notes.add(CacheKind::Summary, note);
+                }
                 Err(error) => mishaps.note_unreadable(uid, &error),
             }
         }
@@ -230,19 +340,20 @@ async fn show_jobs(
     Ok(())
 }
 
-type Shown = (u32, io::Result<Vec<Piece>>);
+type Outcome = (u32, io::Result<Shown>);
 
 /// Shows messages, until their answers fill [`GROUP`]; gives back those that are left.
-fn show_some(mut jobs: IntoIter<Job>, items: &[FetchItem]) -> (Vec<Shown>, IntoIter<Job>) {
-    let (mut shown, mut held) = (Vec::new(), 0);
+fn show_some(mut jobs: IntoIter<Job>, items: &[FetchItem]) -> (Vec<Outcome>, IntoIter<Job>) {
+    let (mut outcomes, mut held) = (Vec::new(), 0);
     while held < GROUP
         && let Some(job) = jobs.next()
     {
-        let pieces = render::render(&job, items);
-        held += pieces.iter().flatten().map(Piece::held).sum::<usize>();
-        shown.push((job.uid, pieces));
+        let shown = render::render(&job, items);
+        let pieces = shown.iter().flat_map(|shown| &shown.pieces);
+        held += pieces.map(Piece::held).sum::<usize>();
+        outcomes.push((job.uid, shown));
     }
-    (shown, jobs)
+    (outcomes, jobs)
 }
 
 async fn send(wire: &mut Wire, pieces: Vec<Piece>) -> Result<(), Close> {
@@ -295,6 +406,7 @@ mod tests {
             flags: vec![],
             tell_flags: false,
             message: Some(message.clone()),
+            summary: None,
         };
         let item = "BODY.PEEK[HEADER.FIELDS (X)]";
         let line = format!("a FETCH 1 ({})", [item; 5].join(" "));

@@ -176,6 +176,15 @@ pub(crate) const fn desk(session: &mut Session) -> Option<Desk<'_>> {
 }
 
 impl Desk<'_> {
+    /// Gives away what was worked out, if it is much; what is to be said is said before.
+    pub(crate) async fn give_many(&mut self) -> Result<(), Close> {
+        if self.view.notes.are_many() {
+            self.wire.flush().await?;
+            self.view.notes.give(&self.user.mail).await;
+        }
+        Ok(())
+    }
+
     /// Notes all changes that are there.
     pub(crate) fn note_events(&mut self) {
         while let Some(event) = self.user.mail.try_event() {

@@ -1,6 +1,7 @@
 //! SEARCH: what is known decides first; only where it does not, messages are read, and no further than needed.
 
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 
 use daemon::channel::CallError;
@@ -11,12 +12,18 @@ use imap::search::{Depth, Key, Subject};
 use imap::sequence::Ranges;
 use imap::write;
 use ipc::Refusal;
+use ipc::cache::CacheKind;
 use ipc::snapshot::Record;
 use mail::{date, header, mime};
 use tracing::error;
 
 use super::{Desk, Session, desk, no_such_number, out_of_place};
 use crate::budget::Budget;
+use crate::cache::notes::Entry;
+use crate::cache::shard::{self, Shard};
+use crate::cache::summary::Extent;
+use crate::cache::text::{Completeness, SearchText};
+use crate::cache::{self, READ_WHOLE};
 use crate::message::Message;
 use crate::render;
 use crate::search_text::{self, Needle};
@@ -26,6 +33,8 @@ use crate::words::Tagged;
 
 /// Messages opened together.
 const BATCH: usize = 32;
+/// Messages looked up in the cache together.
+const LOOK_UP: usize = 1000;
 /// Known things decided on before others get a turn.
 const TURN: usize = 256;
 const DAY: i64 = 86_400;
@@ -53,19 +62,34 @@ pub(super) async fn search(
     }
     let last = number_of(desk.view.len()).saturating_sub(1);
     let query = Arc::new(Query {
+        needles: needles(&key),
         key: key.resolve(last, desk.view.last_uid()),
         keywords: desk.view.keywords().to_vec(),
     });
-    let found = match find(&mut desk, &query, &house.budget).await {
-        Ok(found) => found,
-        Err(error) => return Ok(Tagged::refused(tag, &error)),
+    let mut search = Search {
+        query,
+        budget: &house.budget,
+        found: Vec::new(),
+        unreadable: false,
     };
+    if let Err(error) = search.run(&mut desk).await? {
+        return Ok(Tagged::refused(tag, &error));
+    }
     let number = |index: &usize| match by {
         Numbering::Sequence => Some(number_of(*index)),
         Numbering::Uid => desk.view.message(*index).map(|message| message.uid),
     };
-    let numbers: Vec<u32> = found.iter().filter_map(number).collect();
+    let numbers: Vec<u32> = search.found.iter().filter_map(number).collect();
     write::search(&numbers, &mut desk.wire.out);
+    if search.unreadable {
+        // RFC 9051 §6.4.4: NO is a search error. What was found is true all the same, but it may not be all.
+        let code = Code::ServerBug;
+        return Ok(Tagged::no(
+            tag,
+            Some(&code),
+            "some messages could not be read",
+        ));
+    }
     Ok(Tagged::ok(tag, "searched"))
 }
 
@@ -73,89 +97,191 @@ pub(super) async fn search(
 struct Query {
     key: Key<Ranges>,
     keywords: Vec<String>,
+    /// All texts that are looked for.
+    needles: HashMap<String, Needle>,
 }
 
-/// The places of all messages that match, in order.
-async fn find(
-    desk: &mut Desk<'_>,
-    query: &Arc<Query>,
-    budget: &Budget,
-) -> Result<Vec<usize>, CallError> {
-    let mut found = Vec::new();
-    let mut open = Vec::new();
-    for index in 0..desk.view.len() {
-        let Some(known) = Known::new(desk.view, index) else {
-            continue;
-        };
-        match query.matches(known, None) {
-            Some(true) => found.push(index),
-            Some(false) => {}
-            None => open.push(known),
-        }
-        if index % TURN == TURN - 1 {
-            tokio::task::yield_now().await;
-        }
-    }
-    if open.is_empty() {
-        return Ok(found);
-    }
-    for batch in open.chunks(BATCH) {
-        found.extend(read_batch(desk, batch.to_vec(), query, budget).await?);
-    }
-    found.sort_unstable();
-    Ok(found)
+fn needles(key: &Key) -> HashMap<String, Needle> {
+    let texts = key.texts().into_iter();
+    texts
+        .map(|text| (text.to_owned(), Needle::new(text)))
+        .collect()
 }
 
-async fn read_batch(
-    desk: &Desk<'_>,
-    batch: Vec<Known>,
-    query: &Arc<Query>,
-    budget: &Budget,
-) -> Result<Vec<usize>, CallError> {
-    let uids = batch.iter().map(|known| known.record.uid).collect();
-    let opened = desk.user.mail.open(uids).await?;
-    let sizes = batch.iter().map(|known| known.record.size);
-    let need = render::need_of_search(query.key.depth());
-    let reserved = budget.reserve(render::memory(need, sizes)).await;
-    let query = Arc::clone(query);
-    let work = move || -> Vec<usize> {
-        // Messages that are gone were not opened, and match nothing.
-        let read = opened.into_iter().filter_map(|(uid, file)| {
-            let known = batch.iter().find(|known| known.record.uid == uid)?;
-            query.reads_and_matches(*known, file).then_some(known.index)
+/// A search under way.
+struct Search<'a> {
+    query: Arc<Query>,
+    budget: &'a Budget,
+    /// The places of messages that match, in the end in order.
+    found: Vec<usize>,
+    /// A message that might match could not be read.
+    unreadable: bool,
+}
+
+/// A message that has to be read.
+#[derive(Clone, Copy)]
+struct Unread {
+    known: Known,
+    /// Whether what is worked out about it is kept.
+    is_kept: bool,
+}
+
+impl Search<'_> {
+    async fn run(&mut self, desk: &mut Desk<'_>) -> Result<Result<(), CallError>, Close> {
+        let mut open = Vec::new();
+        for index in 0..desk.view.len() {
+            let Some(known) = Known::new(desk.view, index) else {
+                continue;
+            };
+            match self.query.matches(known, Source::Nothing) {
+                Some(true) => self.found.push(index),
+                Some(false) => {}
+                None => open.push(known),
+            }
+            if index % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for some in open.chunks(LOOK_UP) {
+            let unread = match self.look_up(desk, some).await {
+                Ok(unread) => unread,
+                Err(error) => return Ok(Err(error)),
+            };
+            for batch in unread.chunks(BATCH) {
+                if let Err(error) = self.read(desk, batch.to_vec()).await {
+                    return Ok(Err(error));
+                }
+                desk.give_many().await?;
+            }
+        }
+        self.found.sort_unstable();
+        Ok(Ok(()))
+    }
+
+    /// Decides on messages by what is known from an earlier reading. Returns those on which that is not possible.
+    async fn look_up(&mut self, desk: &Desk<'_>, some: &[Known]) -> Result<Vec<Unread>, CallError> {
+        let (kind, validity) = (CacheKind::Text, desk.view.uid_validity());
+        let uids = some.iter().map(|known| known.record.uid);
+        let shards = cache::borrow(&desk.user.mail, kind, validity, uids).await;
+        let (query, some) = (Arc::clone(&self.query), some.to_vec());
+        let reserved = self.budget.reserve(shard::MEMORY).await;
+        let looked_up = work(move || query.look_up(&shards, &some)).await;
+        drop(reserved);
+        let (found, unread) = looked_up?;
+        self.found.extend(found);
+        Ok(unread)
+    }
+
+    /// Decides on messages by reading them.
+    async fn read(&mut self, desk: &mut Desk<'_>, batch: Vec<Unread>) -> Result<(), CallError> {
+        let uids = batch.iter().map(|unread| unread.known.record.uid).collect();
+        let opened = desk.user.mail.open(uids).await?;
+        let sizes = batch.iter().map(|unread| unread.known.record.size);
+        let need = render::need_of_search(self.query.key.depth());
+        let reserved = self.budget.reserve(render::memory(need, sizes)).await;
+        let query = Arc::clone(&self.query);
+        let read = work(move || {
+            let mut outcomes = Vec::with_capacity(opened.len());
+            // Messages that are gone were not opened, and match nothing.
+            for (uid, file) in opened {
+                let is_it = |unread: &&Unread| unread.known.record.uid == uid;
+                if let Some(unread) = batch.iter().find(is_it) {
+                    let message = Message::new(file);
+                    let outcome = message.and_then(|message| query.read(*unread, &message));
+                    outcomes.push((unread.known, outcome));
+                }
+            }
+            outcomes
         });
-        read.collect()
-    };
-    let found = tokio::task::spawn_blocking(work).await;
-    drop(reserved);
-    found.map_err(|error| {
+        let read = read.await;
+        drop(reserved);
+        for (known, outcome) in read? {
+            match outcome {
+                Ok((matches, note)) => {
+                    self.found.extend(matches.then_some(known.index));
+                    desk.view.notes.add(CacheKind::Text, note);
+                }
+                Err(error) => {
+                    error!(uid = known.record.uid, %error, "a message cannot be searched");
+                    self.unreadable = true;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does blocking work on a thread for it.
+async fn work<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CallError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
         error!(%error, "bug: searching messages panicked");
         CallError::Refused(Refusal::StorageFault)
     })
 }
 
 impl Query {
-    fn matches(&self, known: Known, text: Option<&mime::Message<'_>>) -> Option<bool> {
-        let keywords = &self.keywords;
+    fn matches(&self, known: Known, source: Source<'_>) -> Option<bool> {
         self.key.matches(&Candidate {
             known,
-            keywords,
-            text,
+            query: self,
+            source,
         })
     }
 
-    fn reads_and_matches(&self, known: Known, file: File) -> bool {
-        let read = Message::new(file).and_then(|message| match self.key.depth() {
-            Depth::Whole => message.read_whole(),
-            Depth::Nothing | Depth::Header => message.read_header(),
-        });
-        match read {
-            Ok(text) => self.matches(known, Some(&mime::Message::walk(&text))) == Some(true),
-            Err(error) => {
-                error!(uid = known.record.uid, %error, "a message cannot be searched");
-                false
-            }
+    /// The places of those of `some` that match, and those on which what is kept does not decide.
+    fn look_up(&self, shards: &[Shard], some: &[Known]) -> (Vec<usize>, Vec<Unread>) {
+        let (mut found, mut decided, mut kept) = (Vec::new(), HashSet::new(), HashSet::new());
+        let uids: Vec<u32> = some.iter().map(|known| known.record.uid).collect();
+        for shard in shards {
+            shard.visit(&uids, |uid, entry| {
+                let place = uids.binary_search(&uid).ok();
+                let Some(known) = place.and_then(|place| some.get(place)) else {
+                    return;
+                };
+                let Some(text) = SearchText::decode(entry, known.record.size) else {
+                    return;
+                };
+                let matches = self.matches(*known, Source::Kept(&text));
+                if matches == Some(true) {
+                    found.push(known.index);
+                }
+                if matches.is_some() {
+                    decided.insert(uid);
+                } else if text.completeness == Completeness::Beginning {
+                    // Nothing better can be kept.
+                    kept.insert(uid);
+                }
+            });
         }
+        let is_open = |known: &&Known| !decided.contains(&known.record.uid);
+        let unread = some.iter().filter(is_open).map(|known| Unread {
+            known: *known,
+            is_kept: !kept.contains(&known.record.uid),
+        });
+        (found, unread.collect())
+    }
+
+    /// Whether a message matches, and what was worked out about it and can be kept.
+    fn read(&self, unread: Unread, message: &Message) -> io::Result<(bool, Option<Entry>)> {
+        let Unread { known, is_kept } = unread;
+        let is_small = is_kept && message.size() <= READ_WHOLE;
+        let (bytes, extent) = match self.key.depth() {
+            Depth::Whole => (message.read_whole()?, Extent::Whole),
+            Depth::Nothing | Depth::Header if is_small => (message.read_whole()?, Extent::Whole),
+            Depth::Nothing | Depth::Header => (message.read_header()?, Extent::Header),
+        };
+        let walked = mime::Message::walk(&bytes);
+        let text = is_kept.then(|| SearchText::of(&walked, extent, known.record.size));
+        let text = text.flatten();
+        // Decoded once, it is searched for all keys.
+        let kept = text.as_ref().map(Source::Kept);
+        let matches = kept.and_then(|kept| self.matches(known, kept));
+        let matches = matches.or_else(|| self.matches(known, Source::Message(&walked)));
+        let note = text.and_then(|text| text.encode());
+        let note = note.map(|note| (known.record.uid, note));
+        Ok((matches == Some(true), note))
     }
 }
 
@@ -173,11 +299,28 @@ impl Known {
     }
 }
 
-/// A message under search, read or not.
+/// What a message under search is looked for in.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// It was not read.
+    Nothing,
+    /// What is known from a reading.
+    Kept(&'a SearchText<'a>),
+    /// The message.
+    Message(&'a mime::Message<'a>),
+}
+
+/// A message under search.
 struct Candidate<'a> {
     known: Known,
-    keywords: &'a [String],
-    text: Option<&'a mime::Message<'a>>,
+    query: &'a Query,
+    source: Source<'a>,
+}
+
+impl Candidate<'_> {
+    fn needle(&self, text: &str) -> Option<&Needle> {
+        self.query.needles.get(text)
+    }
 }
 
 impl Subject for Candidate<'_> {
@@ -190,7 +333,7 @@ impl Subject for Candidate<'_> {
     }
 
     fn has_flag(&self, flag: &Flag) -> bool {
-        has_flag(self.keywords, &self.known.record, flag)
+        has_flag(&self.query.keywords, &self.known.record, flag)
     }
 
     fn size(&self) -> u64 {
@@ -203,7 +346,11 @@ impl Subject for Candidate<'_> {
     }
 
     fn sent_on(&self) -> Option<Option<i64>> {
-        let text = self.text?;
+        let text = match self.source {
+            Source::Nothing => return None,
+            Source::Kept(text) => return Some(text.sent_on),
+            Source::Message(text) => text,
+        };
         let root = text.parts().first()?;
         let field = header::find(text.header(root), "Date");
         let date = field.and_then(|field| date::parse_rfc5322(field.value));
@@ -211,15 +358,29 @@ impl Subject for Candidate<'_> {
     }
 
     fn header_contains(&self, name: &str, text: &str) -> Option<bool> {
-        let needle = Needle::new(text);
-        Some(search_text::header_contains(self.text?, name, &needle))
+        let needle = self.needle(text)?;
+        match self.source {
+            Source::Nothing => None,
+            Source::Kept(text) => text.header_contains(name, needle),
+            Source::Message(text) => Some(search_text::header_contains(text, name, needle)),
+        }
     }
 
     fn body_contains(&self, text: &str) -> Option<bool> {
-        Some(search_text::body_contains(self.text?, &Needle::new(text)))
+        let needle = self.needle(text)?;
+        match self.source {
+            Source::Nothing => None,
+            Source::Kept(text) => text.body_contains(needle),
+            Source::Message(text) => Some(search_text::body_contains(text, needle)),
+        }
     }
 
     fn text_contains(&self, text: &str) -> Option<bool> {
-        Some(search_text::text_contains(self.text?, &Needle::new(text)))
+        let needle = self.needle(text)?;
+        match self.source {
+            Source::Nothing => None,
+            Source::Kept(text) => text.text_contains(needle),
+            Source::Message(text) => Some(search_text::text_contains(text, needle)),
+        }
     }
 }

@@ -7,6 +7,7 @@
     reason = "a test stops at what it did not expect, and each uses another part"
 )]
 
+mod caches;
 mod store;
 
 use std::net::SocketAddr;

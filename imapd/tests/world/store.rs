@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use daemon::Stop;
 use daemon::channel::{Answered, Events, Service, serve_link};
 use imap::sequence::Ranges;
+use ipc::cache::{CacheKind, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::session::{
@@ -22,12 +23,16 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
+use super::caches::{Caches, UID_VALIDITY};
+
 const MAX_MESSAGE: u64 = 1 << 24;
 
 /// alice's mail.
 #[derive(Default)]
 pub(crate) struct Store {
     state: Mutex<State>,
+    /// What is kept for readers.
+    pub(crate) caches: Arc<Mutex<Caches>>,
 }
 
 #[derive(Default)]
@@ -36,6 +41,8 @@ struct State {
     subscribed: BTreeSet<String>,
     sessions: Vec<Weak<Peer>>,
     modseq: u64,
+    opened: usize,
+    spoilt: BTreeSet<u32>,
 }
 
 #[derive(Default, Clone)]
@@ -124,7 +131,7 @@ impl Service<SessionEdge> for Door {
                 let date = internal_date.unwrap_or(1_000_000_000);
                 let mut state = self.0.state.lock().unwrap();
                 let uid = state.append(&mailbox, bytes, flags, &keywords, date);
-                let uid_validity = 7;
+                let uid_validity = UID_VALIDITY;
                 Ok(Answered::plain(SessionAnswer::Appended {
                     uid_validity,
                     uid,
@@ -134,6 +141,12 @@ impl Service<SessionEdge> for Door {
                 peer.uploads.lock().unwrap().remove(&message.0);
                 Ok(Answered::plain(SessionAnswer::Done))
             }
+            SessionRequest::OpenCache { kind, shards } => {
+                let (name, _) = selected(&peer)?;
+                let (shards, fds) = self.0.caches.lock().unwrap().open(&name, kind, &shards);
+                Ok(Answered::with(SessionAnswer::CachesOpened { shards }, fds))
+            }
+            SessionRequest::FillCache { kind, entries } => self.fill_cache(&peer, kind, entries),
             request => self.0.state.lock().unwrap().answer(&peer, request),
         }
     }
@@ -165,12 +178,54 @@ impl Door {
     }
 }
 
+impl Door {
+    fn fill_cache(
+        &self,
+        peer: &Peer,
+        kind: CacheKind,
+        entries: Vec<NewEntry>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let (name, _) = selected(peer)?;
+        if self.0.caches.lock().unwrap().off {
+            return Err(Refusal::Busy);
+        }
+        let (ours, theirs) = stream_pair().unwrap();
+        let mut stream = UnixStream::from_std(ours).unwrap();
+        let caches = Arc::clone(&self.0.caches);
+        tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            caches.lock().unwrap().fill(&name, kind, &entries, &bytes);
+        });
+        Ok(Answered::with(
+            SessionAnswer::CacheAwaited,
+            vec![theirs.into()],
+        ))
+    }
+}
+
 impl Store {
     /// Somebody else brings a message.
     pub(crate) fn deliver(&self, bytes: &[u8]) -> u32 {
         let mut state = self.state.lock().unwrap();
         state.mailboxes.entry("INBOX".into()).or_default();
         state.append("INBOX", bytes.to_vec(), 0, &[], 1_000_000_000)
+    }
+
+    /// The next messages get UIDs above those so many would have had.
+    pub(crate) fn skip_uids(&self, count: u32) {
+        let mut state = self.state.lock().unwrap();
+        state.mailbox("INBOX").unwrap().uid_next += count;
+    }
+
+    /// How often messages were opened to be read.
+    pub(crate) fn opened(&self) -> usize {
+        self.state.lock().unwrap().opened
+    }
+
+    /// The disk does not give this message's bytes any more.
+    pub(crate) fn spoil(&self, uid: u32) {
+        self.state.lock().unwrap().spoilt.insert(uid);
     }
 
     /// Somebody else removes messages.
@@ -266,7 +321,9 @@ impl State {
             }
             SessionRequest::Copy { uids, to } => self.copy(peer, &uids, &to, false)?,
             SessionRequest::Move { uids, to } => self.copy(peer, &uids, &to, true)?,
-            SessionRequest::OpenAppend { .. }
+            SessionRequest::OpenCache { .. }
+            | SessionRequest::FillCache { .. }
+            | SessionRequest::OpenAppend { .. }
             | SessionRequest::CommitAppend { .. }
             | SessionRequest::AbortAppend { .. } => unreachable!(),
             SessionRequest::ListRemoved { .. }
@@ -311,7 +368,7 @@ impl State {
             deleted: count(flag::DELETED, true),
             size: records.iter().map(|record| record.size).sum(),
             uid_next: mailbox.uid_next + 1,
-            uid_validity: 7,
+            uid_validity: UID_VALIDITY,
             highest_modseq,
             mailbox_id: 1,
         })
@@ -351,6 +408,16 @@ impl State {
                 fds.push(file.into());
             }
         }
+        // A descriptor that cannot be read stands in for a disk that fails.
+        for (uid, fd) in opened.iter().zip(&mut fds) {
+            if self.spoilt.contains(uid) {
+                let mut file = tempfile::NamedTempFile::new().unwrap();
+                file.write_all(b"unreadable").unwrap();
+                let unreadable = File::options().write(true).open(file.path()).unwrap();
+                *fd = unreadable.into();
+            }
+        }
+        self.opened += opened.len();
         let answer = SessionAnswer::MessagesOpened { uids: opened };
         Ok(Answered::with(answer, fds))
     }
@@ -461,7 +528,7 @@ impl State {
             self.remove(&name, source.clone());
         }
         Ok(SessionAnswer::Copied {
-            uid_validity: 7,
+            uid_validity: UID_VALIDITY,
             source,
             target,
         })

@@ -241,114 +241,137 @@ pub enum Form {
 pub const MAX_STRUCTURE: usize = 4 << 20;
 
 /// Writes the structure of `message`.
-// RFC 3501 §7.4.2, BODYSTRUCTURE; §9, body.
 pub fn write_structure(message: &Message<'_>, form: Form, out: &mut Vec<u8>) {
-    let writer = Writer {
-        message,
-        form,
-        full_at: out.len() + MAX_STRUCTURE,
-    };
-    if let Some(root) = message.parts().first() {
-        writer.write_part(root, out);
+    let (structure, extensions) = structure(message);
+    match form {
+        Form::Body => write_without(&structure, &extensions, out),
+        Form::BodyStructure => out.extend_from_slice(&structure),
     }
 }
 
+/// The structure of `message` with its extension data, and where in it they are, ascending.
+// RFC 3501 §7.4.2, BODYSTRUCTURE; §9, body.
+#[must_use]
+pub fn structure(message: &Message<'_>) -> (Vec<u8>, Vec<Range<usize>>) {
+    let mut writer = Writer {
+        message,
+        out: Vec::new(),
+        extensions: Vec::new(),
+    };
+    if let Some(root) = message.parts().first() {
+        writer.write_part(root);
+    }
+    (writer.out, writer.extensions)
+}
+
+/// Writes `text` without the pieces `left_out`, which ascend.
+pub fn write_without(text: &[u8], left_out: &[Range<usize>], out: &mut Vec<u8>) {
+    let mut start = 0;
+    for piece in left_out {
+        out.extend_from_slice(text.get(start..piece.start).unwrap_or_default());
+        start = piece.end;
+    }
+    out.extend_from_slice(text.get(start..).unwrap_or_default());
+}
+
+/// A structure that is being written.
 struct Writer<'w, 'a> {
     message: &'w Message<'a>,
-    form: Form,
-    /// The length of the answer at which it is full.
-    full_at: usize,
+    out: Vec<u8>,
+    /// Where extension data are.
+    extensions: Vec<Range<usize>>,
 }
 
 impl<'a> Writer<'_, 'a> {
     // Invariant: recursion ends because the walker goes no deeper than `mail::mime::MAX_DEPTH`.
-    fn write_part(&self, part: &Part, out: &mut Vec<u8>) {
-        let fields = ContentFields::collect(self.header(part, out));
-        out.push(b'(');
+    fn write_part(&mut self, part: &Part) {
+        let fields = ContentFields::collect(self.header(part));
+        self.out.push(b'(');
         match part.structure {
-            Structure::Multipart => self.write_children(part, out),
-            Structure::Leaf | Structure::Message => self.write_single(part, &fields, out),
+            Structure::Multipart => self.write_children(part),
+            Structure::Leaf | Structure::Message => self.write_single(part, &fields),
         }
-        if self.form == Form::BodyStructure {
-            // What is inside of this part may have filled the answer meanwhile.
-            let fields = if self.is_full(out) {
-                ContentFields::default()
-            } else {
-                fields
-            };
-            out.push(b' ');
-            if part.structure == Structure::Multipart {
-                self.write_parameters(part, out);
-            } else {
-                write_nstring(fields.md5.as_deref(), out);
-            }
-            fields.write_extension(out);
+        // What is inside of this part may have filled the answer meanwhile.
+        let fields = if self.is_full() {
+            ContentFields::default()
+        } else {
+            fields
+        };
+        let start = self.out.len();
+        self.out.push(b' ');
+        if part.structure == Structure::Multipart {
+            self.write_parameters(part);
+        } else {
+            write_nstring(fields.md5.as_deref(), &mut self.out);
         }
-        out.push(b')');
+        fields.write_extension(&mut self.out);
+        self.extensions.push(start..self.out.len());
+        self.out.push(b')');
     }
 
-    fn is_full(&self, out: &[u8]) -> bool {
-        out.len() >= self.full_at
+    fn is_full(&self) -> bool {
+        self.out.len() >= MAX_STRUCTURE
     }
 
     /// The header of `part`; an empty one when no more of it is to be shown.
-    fn header(&self, part: &Part, out: &[u8]) -> &'a [u8] {
-        if self.is_full(out) {
+    fn header(&self, part: &Part) -> &'a [u8] {
+        if self.is_full() {
             return &[];
         }
         self.message.header(part)
     }
 
-    fn write_parameters(&self, part: &Part, out: &mut Vec<u8>) {
-        if self.is_full(out) {
-            out.extend_from_slice(b"NIL");
+    fn write_parameters(&mut self, part: &Part) {
+        if self.is_full() {
+            self.out.extend_from_slice(b"NIL");
         } else {
-            write_parameters(&part.content_type.parameters, out);
+            write_parameters(&part.content_type.parameters, &mut self.out);
         }
     }
 
-    fn write_children(&self, part: &Part, out: &mut Vec<u8>) {
-        for child in self.message.children(part) {
-            self.write_part(child, out);
+    fn write_children(&mut self, part: &Part) {
+        let message = self.message;
+        for child in message.children(part) {
+            self.write_part(child);
         }
         if part.first_child.is_none() {
             // RFC 3501 §9: body-type-mpart has at least one body, so an empty one stands in.
-            out.extend_from_slice(
+            self.out.extend_from_slice(
                 b"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0",
             );
-            if self.form == Form::BodyStructure {
-                out.extend_from_slice(b" NIL NIL NIL NIL");
-            }
-            out.push(b')');
+            let start = self.out.len();
+            self.out.extend_from_slice(b" NIL NIL NIL NIL");
+            self.extensions.push(start..self.out.len());
+            self.out.push(b')');
         }
-        out.push(b' ');
-        write_string(part.content_type.subtype.as_bytes(), out);
+        self.out.push(b' ');
+        write_string(part.content_type.subtype.as_bytes(), &mut self.out);
     }
 
-    fn write_single(&self, part: &Part, fields: &ContentFields<'_>, out: &mut Vec<u8>) {
+    fn write_single(&mut self, part: &Part, fields: &ContentFields<'_>) {
         let content_type = &part.content_type;
-        write_string(content_type.kind.as_bytes(), out);
-        out.push(b' ');
-        write_string(content_type.subtype.as_bytes(), out);
-        out.push(b' ');
-        self.write_parameters(part, out);
-        out.push(b' ');
-        write_nstring(fields.id.as_deref(), out);
-        out.push(b' ');
-        write_nstring(fields.description.as_deref(), out);
-        out.push(b' ');
-        write_string(part.encoding.as_str().as_bytes(), out);
-        out.push(b' ');
-        write_number(part.body.len(), out);
+        write_string(content_type.kind.as_bytes(), &mut self.out);
+        self.out.push(b' ');
+        write_string(content_type.subtype.as_bytes(), &mut self.out);
+        self.out.push(b' ');
+        self.write_parameters(part);
+        self.out.push(b' ');
+        write_nstring(fields.id.as_deref(), &mut self.out);
+        self.out.push(b' ');
+        write_nstring(fields.description.as_deref(), &mut self.out);
+        self.out.push(b' ');
+        write_string(part.encoding.as_str().as_bytes(), &mut self.out);
+        self.out.push(b' ');
+        write_number(part.body.len(), &mut self.out);
         if let Some(inner) = enclosed_message(self.message, part) {
-            out.push(b' ');
-            envelope::write(self.header(inner, out), out);
-            out.push(b' ');
-            self.write_part(inner, out);
+            self.out.push(b' ');
+            envelope::write(self.header(inner), &mut self.out);
+            self.out.push(b' ');
+            self.write_part(inner);
         }
         if content_type.kind == "text" || part.structure == Structure::Message {
-            out.push(b' ');
-            write_number(part.lines, out);
+            self.out.push(b' ');
+            write_number(part.lines, &mut self.out);
         }
     }
 }

@@ -124,6 +124,18 @@ impl Key {
         add((1, 0), inner)
     }
 
+    /// All texts that are looked for in messages.
+    #[must_use]
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Header { text, .. } | Self::Body(text) | Self::Text(text) => alloc::vec![text],
+            Self::Not(key) => key.texts(),
+            Self::Or(a, b) => [a.texts(), b.texts()].concat(),
+            Self::And(keys) => keys.iter().flat_map(Self::texts).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Settles what the sets mean while these are the largest sequence number and UID in use.
     #[must_use]
     pub fn resolve(self, last_sequence: u32, last_uid: u32) -> Key<Ranges> {

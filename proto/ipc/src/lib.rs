@@ -15,6 +15,7 @@
 //! | [`control::StoreControlEdge`], [`control::QueueControlEdge`] | [`control`] | rmailctl | deliverd, relayd |
 
 pub mod api;
+pub mod cache;
 pub mod call;
 pub mod control;
 pub mod delivery;

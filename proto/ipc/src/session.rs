@@ -4,6 +4,7 @@
 //! call that caused them, so the holder has always seen a change when it sees the answer. A holder that reads too slowly
 //! gets [`SessionEvent::Resync`] instead of a growing queue, and selects again.
 
+use crate::cache::{CacheKind, NewEntry};
 use crate::delivery::MessageHandle;
 use crate::edge::Edge;
 use crate::frame::{Decode, Encode};
@@ -106,6 +107,21 @@ pub enum SessionRequest {
     OpenMessages {
         /// UIDs.
         uids: Vec<u32>,
+    },
+    /// Read-only descriptors of what is kept for readers of the selected mailbox, at most [`crate::cache::SHARDS_PER_FRAME`].
+    OpenCache {
+        /// What is wanted.
+        kind: CacheKind,
+        /// Of which shards.
+        shards: Vec<u32>,
+    },
+    /// Give what was worked out about messages of the selected mailbox, to be kept for its readers. Answered with the stream to
+    /// write exactly these entries into, one after the other. What becomes of them is not told: readers can do without.
+    FillCache {
+        /// What it is.
+        kind: CacheKind,
+        /// At most [`crate::cache::ENTRIES_PER_FILL`], of at most [`crate::cache::MAX_FILL`] bytes in all.
+        entries: Vec<NewEntry>,
     },
     /// Change flags of messages of the selected mailbox. UIDs that are gone are skipped.
     StoreFlags {
@@ -245,6 +261,13 @@ pub enum SessionAnswer {
         /// The UIDs that were opened.
         uids: Vec<u32>,
     },
+    /// Comes with one read-only descriptor per shard listed, in this order. Shards of which nothing is kept are left out.
+    CachesOpened {
+        /// The shards that were opened.
+        shards: Vec<u32>,
+    },
+    /// Comes with one descriptor, a connected stream socket.
+    CacheAwaited,
     /// Done; the events were sent before this answer.
     FlagsStored {
         /// Messages that had changed since `unchanged_since` and were left alone.

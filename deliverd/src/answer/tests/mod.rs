@@ -24,6 +24,7 @@ use ipc::{Context, Secret};
 use super::*;
 
 mod accounts;
+mod cache;
 mod delivery;
 mod house;
 mod quota;

@@ -1,0 +1,245 @@
+//! What FETCH shows of a message without its body: envelope and structure as they go to the client, ready-made.
+//!
+//! As an entry: version, thread, size of the message, lengths of envelope and structure, the gaps and lengths of the extension
+//! data in the structure, envelope, structure. The size guards against a file that somebody replaced.
+
+use std::ops::Range;
+
+use imap::{body, envelope};
+use ipc::cache::CacheKind;
+use mail::header;
+use mail::mime::Message;
+use sha2::{Digest, Sha256};
+
+use super::number;
+
+const VERSION: u8 = 1;
+
+/// Which conversation a message belongs to: the first 16 bytes of the SHA-256 of the Message-ID that began it; zeros if it has none.
+pub type Thread = [u8; 16];
+
+/// What is shown of a message without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The conversation. RFC 8474 §5.2: THREADID, where that is offered.
+    pub thread: Thread,
+    size: u64,
+    envelope: Vec<u8>,
+    /// Empty where it was not worked out.
+    structure: Vec<u8>,
+    extensions: Vec<Range<usize>>,
+}
+
+/// How much of a message was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Its header.
+    Header,
+    /// All of it.
+    Whole,
+}
+
+impl Summary {
+    /// Works it out for a message of `size` bytes, of which `walked` was read.
+    #[must_use]
+    pub fn of(walked: &Message<'_>, extent: Extent, size: u64) -> Self {
+        let root = walked.parts().first();
+        let header = root.map_or(&[][..], |root| walked.header(root));
+        let mut shown = Vec::new();
+        envelope::write(header, &mut shown);
+        let (structure, extensions) = match extent {
+            Extent::Header => Default::default(),
+            Extent::Whole => body::structure(walked),
+        };
+        Self {
+            thread: thread(header),
+            size,
+            envelope: shown,
+            structure,
+            extensions,
+        }
+    }
+
+    /// Whether the structure is known.
+    #[must_use]
+    pub const fn has_structure(&self) -> bool {
+        !self.structure.is_empty()
+    }
+
+    /// Bytes of envelope and structure.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.envelope.len() + self.structure.len()
+    }
+
+    /// Writes ENVELOPE.
+    pub fn write_envelope(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.envelope);
+    }
+
+    /// Writes BODYSTRUCTURE, or BODY.
+    pub fn write_structure(&self, form: body::Form, out: &mut Vec<u8>) {
+        match form {
+            body::Form::Body => body::write_without(&self.structure, &self.extensions, out),
+            body::Form::BodyStructure => out.extend_from_slice(&self.structure),
+        }
+    }
+
+    /// As an entry; `None` if it is too long to be kept.
+    #[must_use]
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        let most = CacheKind::Summary.max_entry();
+        let mut entry = Vec::with_capacity(self.envelope.len() + self.structure.len() + 64);
+        entry.push(VERSION);
+        entry.extend_from_slice(&self.thread);
+        number::write(self.size, &mut entry);
+        let lengths = [&self.envelope, &self.structure].map(Vec::len);
+        for length in lengths.into_iter().chain([self.extensions.len()]) {
+            number::write(length as u64, &mut entry);
+        }
+        let mut end = 0;
+        for extension in &self.extensions {
+            number::write((extension.start - end) as u64, &mut entry);
+            number::write(extension.len() as u64, &mut entry);
+            end = extension.end;
+        }
+        entry.extend_from_slice(&self.envelope);
+        entry.extend_from_slice(&self.structure);
+        (entry.len() <= most).then_some(entry)
+    }
+
+    /// Reads an entry about a message of `size` bytes; `None` if it is none.
+    #[must_use]
+    pub fn decode(entry: &[u8], size: u64) -> Option<Self> {
+        let (&version, mut rest) = entry.split_first()?;
+        let thread = *rest.split_off(..16)?.first_chunk()?;
+        if version != VERSION || number::read(&mut rest)? != size {
+            return None;
+        }
+        let envelope = number::read_length(&mut rest)?;
+        let structure = number::read_length(&mut rest)?;
+        let count = number::read_length(&mut rest)?;
+        let mut extensions = Vec::with_capacity(count.min(entry.len()));
+        let mut end = 0_usize;
+        for _ in 0..count {
+            let start = end.checked_add(number::read_length(&mut rest)?)?;
+            end = start.checked_add(number::read_length(&mut rest)?)?;
+            extensions.push(start..end);
+        }
+        let envelope = rest.split_off(..envelope)?.to_vec();
+        let is_right = rest.len() == structure && end <= structure && !envelope.is_empty();
+        is_right.then(|| Self {
+            thread,
+            size,
+            envelope,
+            structure: rest.to_vec(),
+            extensions,
+        })
+    }
+}
+
+/// The conversation of the message with this header.
+// RFC 5322 §3.6.4: References begins with the message that began it; where there is none, In-Reply-To has the parent.
+fn thread(header: &[u8]) -> Thread {
+    let first_id = |name| message_id(&header::find(header, name)?.unfolded());
+    let names = ["References", "In-Reply-To", "Message-ID"];
+    let Some(id) = names.into_iter().find_map(first_id) else {
+        return Thread::default();
+    };
+    let hash: [u8; 32] = Sha256::digest(&id).into();
+    let mut thread = Thread::default();
+    thread.copy_from_slice(&hash[..16]);
+    thread
+}
+
+/// The first message identifier in `value`, without its brackets.
+fn message_id(value: &[u8]) -> Option<Vec<u8>> {
+    let start = value.iter().position(|byte| *byte == b'<')? + 1;
+    let rest = value.get(start..)?;
+    let id = rest.get(..rest.iter().position(|byte| *byte == b'>')?)?;
+    (!id.is_empty()).then(|| id.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &[u8] =
+        b"Subject: a\r\nReferences: <root@x>\r\n <parent@x>\r\nMessage-ID: <own@x>\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Disposition: attachment; filename=x\r\n\r\none\r\n--b\r\n\
+        Content-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\ntwo\r\n--b--\r\n";
+
+    fn summary(message: &[u8]) -> Summary {
+        let size = message.len() as u64;
+        Summary::of(&Message::walk(message), Extent::Whole, size)
+    }
+
+    #[test]
+    fn a_summary_survives_the_round_trip_and_shows_what_the_message_does() {
+        let entry = summary(MESSAGE).encode().unwrap();
+        let decoded = Summary::decode(&entry, MESSAGE.len() as u64).unwrap();
+        assert_eq!(decoded, summary(MESSAGE));
+        let walked = Message::walk(MESSAGE);
+        for form in [body::Form::Body, body::Form::BodyStructure] {
+            let (mut kept, mut fresh) = (Vec::new(), Vec::new());
+            decoded.write_structure(form, &mut kept);
+            body::write_structure(&walked, form, &mut fresh);
+            assert_eq!(kept, fresh);
+        }
+        let (mut kept, mut fresh) = (Vec::new(), Vec::new());
+        decoded.write_envelope(&mut kept);
+        envelope::write(walked.header(&walked.parts()[0]), &mut fresh);
+        assert_eq!(kept, fresh);
+    }
+
+    #[test]
+    fn bytes_that_are_no_entry_are_refused_and_never_read_beyond() {
+        let size = MESSAGE.len() as u64;
+        let entry = summary(MESSAGE).encode().unwrap();
+        for end in 0..entry.len() {
+            assert_eq!(Summary::decode(&entry[..end], size), None, "{end}");
+        }
+        assert_eq!(Summary::decode(&[&entry[..], b"x"].concat(), size), None);
+        assert_eq!(Summary::decode(&entry, size + 1), None);
+        for at in 0..entry.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut damaged = entry.clone();
+                damaged[at] = value;
+                if let Some(summary) = Summary::decode(&damaged, size) {
+                    summary.write_structure(body::Form::Body, &mut Vec::new());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_summary_of_a_header_has_no_structure_and_one_too_long_is_not_kept() {
+        let header = Summary::of(&Message::walk(b"Subject: a\r\n\r\n"), Extent::Header, 99);
+        let entry = header.encode().unwrap();
+        assert!(!Summary::decode(&entry, 99).unwrap().has_structure());
+        assert!(summary(MESSAGE).has_structure());
+        let long = format!("Subject: {}\r\n\r\n", "x".repeat(17 << 10));
+        assert_eq!(summary(long.as_bytes()).encode(), None);
+    }
+
+    #[test]
+    fn answers_are_in_the_conversation_of_what_they_answer() {
+        let thread = |header: &str| summary(format!("{header}\r\n\r\n").as_bytes()).thread;
+        let root = thread("Message-ID: <a@x>");
+        assert_ne!(root, Thread::default());
+        assert_eq!(thread("Message-ID: <b@x>\r\nIn-Reply-To: your <a@x>"), root);
+        let answer = "Message-ID: <c@x>\r\nReferences: <a@x> <b@x>\r\nIn-Reply-To: <b@x>";
+        assert_eq!(thread(answer), root);
+        assert_ne!(thread("Message-ID: <b@x>"), root);
+        for none in [
+            "Subject: x",
+            "Message-ID: <>",
+            "Message-ID: a@x",
+            "Message-ID: <a",
+        ] {
+            assert_eq!(thread(none), Thread::default());
+        }
+        assert_eq!(thread("References: broken\r\nMessage-ID: <a@x>"), root);
+    }
+}
