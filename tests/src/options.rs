@@ -1,5 +1,7 @@
 //! What a test wants its system to be like.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 /// Options of [`crate::System::start`].
@@ -11,6 +13,8 @@ pub struct Options {
     pub users: Vec<(String, String)>,
     /// Run everything as this user, when the test itself is root.
     pub run_as: Option<u32>,
+    /// The system's own directory is made here.
+    pub below: PathBuf,
 }
 
 /// Password of all users a test gets without asking for others.
@@ -23,6 +27,7 @@ impl Default for Options {
             config: Value::Object(serde_json::Map::new()),
             users: Vec::new(),
             run_as: None,
+            below: "/tmp".into(),
         }
         .user("alice@example.test")
         .user("bob@example.test")
@@ -50,6 +55,15 @@ impl Options {
     pub fn user(mut self, address: &str) -> Self {
         self.users.push((address.to_owned(), PASSWORD.to_owned()));
         self
+    }
+
+    /// Makes the system's directory in that one, which every user may search.
+    #[must_use]
+    pub fn below(self, directory: &Path) -> Self {
+        Self {
+            below: directory.to_owned(),
+            ..self
+        }
     }
 
     /// Lays `patch` over the configuration.

@@ -226,8 +226,8 @@ impl Home {
     pub fn prepare(options: &Options) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("rmail-")
-            .tempdir_in("/tmp")
-            .expect("/tmp is writable");
+            .tempdir_in(&options.below)
+            .expect("a directory to make ours in is writable");
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
             .expect("our own directory");
         let certificate = Certificate::make(&dir.path().join("tls"), "mail.example.test");
@@ -469,12 +469,16 @@ fn is_open_to_others(directory: &Path) -> bool {
     })
 }
 
-/// Where our own programs are, from the same build as this test.
+/// Where our own programs are, from the same build as this one.
 fn built_programs() -> PathBuf {
-    let test = std::env::current_exe().expect("Linux knows");
-    // target/PROFILE/deps/TEST
-    let profile = test.parent().and_then(Path::parent);
-    profile.expect("two directories up").to_path_buf()
+    let this = std::env::current_exe().expect("Linux knows");
+    // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
+    let directory = this.parent().expect("a program is in a directory");
+    let profile = directory
+        .parent()
+        .filter(|_| directory.ends_with("deps"))
+        .unwrap_or(directory);
+    profile.to_path_buf()
 }
 
 fn built(programs: &Path, name: &str) -> PathBuf {

@@ -17,7 +17,7 @@ use serde_json::Value;
 /// Which of our crates each of our crates is built on.
 ///
 /// mail ← smtp, imap, ipc ← daemon ← processes, with `sys` (the system calls) below `daemon`.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("mail", &[]),
     ("smtp", &["mail"]),
     ("imap", &["mail"]),
@@ -35,6 +35,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("rmaild", &["sys"]),
     // Looks at everything from outside.
     ("system-tests", &[]),
+    // Measures the store as its askers see it: ipc and daemon are how smtpd and imapd talk to it.
+    ("store-bench", &["daemon", "ipc", "system-tests"]),
 ];
 
 /// One crate per process; none may know another.

@@ -1,0 +1,55 @@
+//! The benchmark runs, with sizes that say nothing about speed: no root, no Dovecot, no strace.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+use std::process::Command;
+
+fn bench(arguments: &[&str]) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_store-bench"));
+    let output = command.args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.success(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn every_workload_runs_and_has_its_table() {
+    let (success, tables, complaints) = bench(&["--smoke"]);
+    assert!(success, "{complaints}");
+    for row in [
+        "### Durable delivery\n",
+        "| 4 KiB, 1 writer | maildir writer |",
+        "|  | rmail store |",
+        "|  | rmail SMTP |",
+        "### What the disk can do\n",
+        "| 10 connections | rmail |",
+        "### SELECT\n",
+        "### SELECT, deliverd alone\n",
+        "| ENVELOPE, 50 | rmail |",
+        "| absent word, 50 | rmail |",
+        "| 64 KiB each | rmail |",
+        "### STORE 1:* +FLAGS.SILENT (\\Flagged)\n",
+        "| in 50 | rmail |",
+        "| 64 KiB to 10 | maildir writer |",
+        "### Goals\n",
+    ] {
+        assert!(tables.contains(row), "{row} is missing in\n{tables}");
+    }
+}
+
+#[test]
+fn an_unknown_workload_is_refused_with_the_usage() {
+    let (success, tables, complaints) = bench(&["--smoke", "fly"]);
+    assert!(!success && tables.is_empty());
+    assert!(
+        complaints.contains("no workload fly\nusage:"),
+        "{complaints}"
+    );
+}
