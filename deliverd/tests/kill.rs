@@ -339,7 +339,7 @@ async fn a_domain_never_stores_more_than_its_limit_whenever_deliverd_is_killed()
         for writer in 0..8 {
             let (client, refused) = (world.smtp(), Arc::clone(&refused));
             writers.push(tokio::spawn(async move {
-                for number in 0.. {
+                for number in 0..LIMIT {
                     let body = format!("round {round} writer {writer} number {number}");
                     match deliver(&client, &body).await {
                         Ok(()) => {}
@@ -387,12 +387,21 @@ async fn what_is_stored_is_known_after_a_clean_stop_and_counted_after_kill_9() {
     let stored = world.stored();
     assert_eq!(world.usage().await, stored);
     assert!(world.stop().success());
-    // Nobody looks for this file: what was written down is relied on.
-    let inbox = "store/mailstore/domains/example.test/users/alice/mailboxes/INBOX/0000";
-    let by_hand = world.temp.path().join(inbox).join("by hand.eml");
-    std::fs::write(by_hand, "by hand").unwrap();
+    // What was written down is relied on, right or wrong.
+    let database = rusqlite::Connection::open(world.temp.path().join("store/accounts.db"));
+    database
+        .unwrap()
+        .execute("UPDATE usage SET messages = messages + 70", [])
+        .unwrap();
     world.start();
-    assert_eq!(world.usage().await, stored);
+    for _ in 0..3 {
+        deliver(&world.smtp(), "more").await.unwrap();
+        let wrong = 70 * USERS.len() as u64;
+        assert_eq!(
+            world.usage().await.messages,
+            world.stored().messages + wrong
+        );
+    }
     world.kill();
     world.start();
     let counted = async {
@@ -401,7 +410,6 @@ async fn what_is_stored_is_known_after_a_clean_stop_and_counted_after_kill_9() {
         }
     };
     tokio::time::timeout(WITHIN, counted).await.unwrap();
-    assert_eq!(world.stored().messages, stored.messages + 1);
     assert!(world.stop().success());
     world.start();
     assert_eq!(world.usage().await, world.stored());

@@ -36,6 +36,9 @@ pub enum Error {
     /// A step of a longer command failed.
     #[error("{0}")]
     Failed(String),
+    /// All was done, and not all is well.
+    #[error("{0}")]
+    Findings(String),
     /// The system said no.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -67,10 +70,11 @@ impl Error {
         }
     }
 
-    /// sysexits(3).
+    /// sysexits(3), and 1 for findings.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Findings(_) => 1,
             Self::Config(_) => 78,
             Self::Usage(_) => 64,
             Self::Away { .. } => 69,

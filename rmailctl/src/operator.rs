@@ -3,16 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use daemon::channel::Client;
+use daemon::channel::{Answered, CallError, Client};
 use daemon::config::Config;
 use ipc::control::{QueueControlEdge, StoreControlEdge};
-use ipc::{Context, Edge};
+use ipc::{Context, Edge, Refusal};
 use sys::packet::PacketSocket;
+use tokio::time::{Instant, sleep};
 
 use crate::Error;
 
 /// Hashing a new password takes a moment; a machine under load takes longer.
 const WITHIN: Duration = Duration::from_secs(15);
+/// A piece of a walk takes a fifth of a second, but one place in it may be large, and the disk slow.
+const WALK_WITHIN: Duration = Duration::from_secs(300);
+/// Before a daemon that is busy is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The operator's line to one daemon.
 #[derive(Debug)]
@@ -63,20 +68,51 @@ impl<E: Edge> Line<E> {
         what: impl Into<String>,
         request: E::Request,
     ) -> Result<E::Answer, Error> {
+        let answered = self.call(WITHIN, request).await?;
+        answered
+            .map(|answered| answered.answer)
+            .map_err(|error| self.explain(what, error))
+    }
+
+    /// Gives an order whose answer comes with files. As long as the daemon is busy it is asked again.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_for_files(
+        &self,
+        what: impl Into<String>,
+        request: E::Request,
+    ) -> Result<Answered<E::Answer>, Error>
+    where
+        E::Request: Clone,
+    {
+        let end = Instant::now() + WALK_WITHIN;
+        loop {
+            match self.call(WALK_WITHIN, request.clone()).await? {
+                Err(CallError::Refused(Refusal::Busy)) if Instant::now() < end => {
+                    sleep(PAUSE).await;
+                }
+                answered => return answered.map_err(|error| self.explain(what, error)),
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        within: Duration,
+        request: E::Request,
+    ) -> Result<Result<Answered<E::Answer>, CallError>, Error> {
         // That a system is not running, or not ours, is said at once instead of after the deadline.
         PacketSocket::connect(&self.socket).map_err(|_| Error::Away {
             daemon: self.daemon,
             socket: self.socket.display().to_string(),
         })?;
-        match self.client.call(Context::default(), WITHIN, request).await {
-            Ok(answered) => Ok(answered.answer),
-            Err(error) => Err(Error::of_call(
-                self.daemon,
-                &self.socket,
-                what.into(),
-                error,
-            )),
-        }
+        let context = Context::default();
+        Ok(self.client.call(context, within, request).await)
+    }
+
+    fn explain(&self, what: impl Into<String>, error: CallError) -> Error {
+        Error::of_call(self.daemon, &self.socket, what.into(), error)
     }
 }
 

@@ -188,6 +188,26 @@ impl Accounts {
         ))
     }
 
+    /// Local parts of the users of a domain, ascending, behind `after`, at most `limit`.
+    pub(crate) fn locals(
+        &self,
+        domain: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT local FROM users WHERE domain = (SELECT id FROM domains WHERE name = ?1) AND local > ?2
+                 ORDER BY local LIMIT ?3",
+            )
+            .or_fault("list users")?;
+        let rows = select
+            .query_map(params![domain, after, limit], |row| row.get(0))
+            .or_fault("list users")?;
+        rows.collect::<rusqlite::Result<_>>().or_fault("list users")
+    }
+
     /// Removes a user with its tokens.
     pub(crate) fn remove_user(&self, owner: &Owner) -> Result<(), Refusal> {
         let removed = self.database().execute(

@@ -1,5 +1,6 @@
 //! What the operator may order through rmailctl.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,7 @@ use ipc::quota::{LimitChange, Limits};
 use ipc::{Call, Refusal, Secret};
 use tracing::{Instrument, info, info_span};
 
-use super::{House, hex, quota};
+use super::{House, hex, quota, tools};
 use crate::accounts::{address, domain};
 use crate::store::{Owner, Totals};
 
@@ -32,14 +33,21 @@ impl Service<StoreControlEdge> for Door {
     ) -> Result<Answered<StoreControlAnswer>, Refusal> {
         let span = info_span!("ctl", session = hex(call.context.session));
         let entered = span.clone();
-        let done = self
-            .0
-            .work(move |house| entered.in_scope(|| obey(house, call.request)));
-        done.instrument(span).await.map(Answered::plain)
+        let done = self.0.work(move |house| {
+            let mut fds = Vec::new();
+            let answer = entered.in_scope(|| obey(house, call.request, &mut fds))?;
+            Ok(Answered::with(answer, fds))
+        });
+        done.instrument(span).await
     }
 }
 
-fn obey(house: &House, request: StoreControlRequest) -> Result<StoreControlAnswer, Refusal> {
+/// What does not fit into the answer's frame goes as files into `fds`.
+fn obey(
+    house: &House,
+    request: StoreControlRequest,
+    fds: &mut Vec<OwnedFd>,
+) -> Result<StoreControlAnswer, Refusal> {
     match request {
         StoreControlRequest::AddDomain { name, tenant } => {
             quota::add_domain(house, &name, tenant.as_deref())?;
@@ -99,6 +107,13 @@ fn obey(house: &House, request: StoreControlRequest) -> Result<StoreControlAnswe
             info!(domain, ?kind, pattern, "alias removed");
         }
         StoreControlRequest::ShowStatus => return show_status(house),
+        StoreControlRequest::WalkStore { work, scope, after } => {
+            return tools::walk(house, work, &scope, after.as_deref(), fds);
+        }
+        StoreControlRequest::ShowJournal => {
+            return Ok(StoreControlAnswer::Journal(house.store.journal_state()));
+        }
+        StoreControlRequest::ShowRecovery => return tools::last_recovery(house, fds),
     }
     Ok(StoreControlAnswer::Done)
 }

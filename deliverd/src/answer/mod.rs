@@ -6,7 +6,7 @@
 //! | `relayd` | deliveries (reports) | [`relay`] |
 //! | `imapd` | logins that open a mail session | [`imap`] |
 //! | `apid` | tokens, health | [`api`] |
-//! | `ctl` | the operator's orders | [`control`] |
+//! | `ctl` | the operator's orders | [`control`], [`tools`] |
 //! | a mail session descriptor | one account's mailboxes | [`session`], [`cache`] |
 
 mod api;
@@ -20,6 +20,7 @@ mod relay;
 mod room;
 mod session;
 mod smtp;
+mod tools;
 mod usage;
 
 #[cfg(test)]
@@ -39,7 +40,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use crate::accounts::{Accounts, Doorman};
-use crate::store::{self, Owner, Store};
+use crate::store::{self, Owner, Store, Walker};
 
 /// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
 const MAX_JOBS: usize = 64;
@@ -63,6 +64,8 @@ pub(crate) struct House {
     jobs: Arc<Semaphore>,
     fills: Arc<Semaphore>,
     roster: Mutex<()>,
+    /// Walks over the store take turns.
+    walker: Mutex<Walker>,
 }
 
 /// Serves until told to stop.
@@ -172,6 +175,7 @@ impl House {
             jobs: Arc::new(Semaphore::new(MAX_JOBS)),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
             roster: Mutex::new(()),
+            walker: Mutex::default(),
         })
     }
 

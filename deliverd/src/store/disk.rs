@@ -3,9 +3,9 @@
 //! Every path is resolved beneath the store's own directory descriptor and refuses symbolic links, so a link somebody planted is
 //! an error and never a way out. Changes of a directory are made with one plain name in an open directory.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -364,31 +364,51 @@ impl Dir {
 
     /// All names in this directory that are UTF-8, in no order.
     pub(crate) fn entries(&self) -> io::Result<Vec<Entry>> {
-        let fd = self.dir(".")?;
-        let mut buffer = vec![MaybeUninit::uninit(); LISTING];
-        let mut listing = RawDir::new(fd.0.as_fd(), &mut buffer);
         let mut entries = Vec::new();
+        self.each_name(|name, kind| {
+            let (is_dir, is_file) = (kind == FileType::Directory, kind == FileType::RegularFile);
+            entries.extend(name.to_str().ok().map(|name| Entry {
+                name: name.to_owned(),
+                is_dir,
+                is_file,
+            }));
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    /// Tells every name in this directory and what it is, in no order, and keeps none.
+    pub(crate) fn each_name(
+        &self,
+        mut each: impl FnMut(&CStr, FileType) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let fd = self.dir(".")?;
+        let mut buffer = Vec::<u8>::with_capacity(LISTING);
+        let mut listing = RawDir::new(fd.0.as_fd(), buffer.spare_capacity_mut());
         while let Some(entry) = listing.next() {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            if name == "." || name == ".." {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
             let kind = match entry.file_type() {
                 // Some file systems do not say.
-                FileType::Unknown => FileType::from_raw_mode(self.stat(name)?.st_mode),
+                FileType::Unknown => {
+                    let stat = fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    FileType::from_raw_mode(stat.st_mode)
+                }
                 kind => kind,
             };
-            let (is_dir, is_file) = (kind == FileType::Directory, kind == FileType::RegularFile);
-            entries.push(Entry {
-                name: name.to_owned(),
-                is_dir,
-                is_file,
-            });
+            each(name, kind)?;
         }
-        Ok(entries)
+        Ok(())
+    }
+
+    /// Sets the permissions of a file, or of a directory, for its owner and group.
+    pub(crate) fn set_mode(&self, name: &str, mode: u32) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = self.openat(name, flags, Mode::empty())?;
+        Ok(fs::fchmod(&fd, Mode::from_bits_truncate(mode))?)
     }
 
     /// What `statx(2)` says about a name here; a link is not followed.
@@ -425,6 +445,11 @@ impl Dir {
 /// Flushes the bytes of a file whose size does not change. A failure is final: it must not be tried again.
 pub(crate) fn flush_data(file: &File) -> io::Result<()> {
     file.sync_data()
+}
+
+/// Has the next reading of a file come from the disk and not from memory, as far as nothing waits to be written.
+pub(crate) fn forget_pages(file: &File) -> io::Result<()> {
+    Ok(fs::fadvise(file, 0, None, Advice::DontNeed)?)
 }
 
 /// Sets a message's INTERNALDATE, which is its modification time.

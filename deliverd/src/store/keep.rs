@@ -90,6 +90,44 @@ impl Mailbox {
         true
     }
 
+    /// Takes the mailbox out of memory, in use or not: what memory knows better is written, `between` is done, and whoever has it
+    /// selected is told to compare with what is read next. `None`, and nothing is done, while messages are on their way in.
+    pub(super) fn forget<T>(
+        self: &Arc<Self>,
+        between: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<Option<T>, Refusal> {
+        let mut slot = self.lock();
+        let modseq = match &mut *slot {
+            Slot::Gone => return Err(Refusal::NoSuchMailbox),
+            Slot::Unloaded { modseq, .. } => *modseq,
+            Slot::Loaded(state) => {
+                self.drain(state);
+                if state.promised != 0 || !state.pending.is_empty() {
+                    return Ok(None);
+                }
+                let kept = self
+                    .tidy_state(state)
+                    .and_then(|()| self.write_status(state));
+                if kept.is_ok() {
+                    self.write_index(state);
+                }
+                self.tally.settle(self.difference(state), None);
+                kept?;
+                Some(state.modseq)
+            }
+        };
+        let done = between()?;
+        if let Slot::Loaded(state) = &mut *slot {
+            state.feed.close(&SessionEvent::Resync);
+        }
+        *slot = Slot::Unloaded {
+            totals: None,
+            modseq,
+        };
+        self.weight.store(0, Ordering::Relaxed);
+        Ok(Some(done))
+    }
+
     /// Brings the files up to what memory knows better.
     pub(super) fn tidy(self: &Arc<Self>) -> Result<(), Refusal> {
         match &mut *self.lock() {
@@ -214,8 +252,8 @@ impl Mailbox {
         self: &Arc<Self>,
         last: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        // Invariant: nothing is written into a directory that has gone to somebody else, or is being removed.
-        let mut writing = self.lock_caches();
+        // Invariant: no cache is written while the directory goes, nor afterwards.
+        let _writing = self.lock_caches();
         let mut slot = self.lock();
         if let Slot::Loaded(state) = &mut *slot {
             self.drain(state);
@@ -230,7 +268,6 @@ impl Mailbox {
             kept?;
         }
         let done = last()?;
-        writing.end();
         if let Slot::Loaded(state) = &mut *slot {
             state.feed.close(&SessionEvent::Gone);
         }

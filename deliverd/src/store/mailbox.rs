@@ -205,6 +205,22 @@ impl Mailbox {
         }
     }
 
+    /// Works on the mailbox under its lock, whether or not it is in memory. Refused if it was deleted or renamed.
+    pub(super) fn hold<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(Option<&mut State>) -> T,
+    ) -> Result<T, Refusal> {
+        let slot = self.lock();
+        if matches!(*slot, Slot::Gone) {
+            return Err(Refusal::NoSuchMailbox);
+        }
+        let mut loaded = Loaded {
+            mailbox: self,
+            slot,
+        };
+        Ok(work(loaded.state().ok()))
+    }
+
     pub(super) fn lock(self: &Arc<Self>) -> MutexGuard<'_, Slot> {
         match self.slot.lock() {
             Ok(slot) => slot,

@@ -19,6 +19,7 @@ mod apart;
 mod append;
 mod cache;
 mod change;
+mod check;
 mod chores;
 mod delivery;
 mod disk;
@@ -36,6 +37,7 @@ mod quota;
 mod reader_cache;
 mod records;
 mod recovery;
+mod recovery_report;
 mod refresh;
 mod registry;
 mod scan;
@@ -73,6 +75,7 @@ use crate::fault::OrFault;
 
 pub(crate) use self::append::NewMessage;
 pub(crate) use self::change::FlagOrder;
+pub(crate) use self::check::{After, Order, Piece, Walker, give_way};
 pub(crate) use self::feed::{Listener, Selection, ranges};
 pub(crate) use self::incoming::{BUFFER, Incoming};
 pub(crate) use self::mailbox::{Mailbox, Totals};
@@ -195,6 +198,29 @@ impl Store {
         let user = Arc::new(User::open(&self.shared, path, member)?);
         users.insert(owner.clone(), Arc::clone(&user));
         Ok(user)
+    }
+
+    /// A user's mail, if somebody used it since the start.
+    fn opened(&self, owner: &Owner) -> Option<Arc<User>> {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.get(owner).cloned()
+    }
+
+    /// Works in a user's directory while nobody opens it, if nobody did since the start. Must be short: logins wait.
+    fn unless_opened<T>(&self, owner: &Owner, work: impl FnOnce() -> T) -> Option<T> {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        (!users.contains_key(owner)).then(work)
+    }
+
+    /// Works while no user is opened or made. Must be short: logins wait.
+    fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
+    /// How the journal is.
+    pub(crate) fn journal_state(&self) -> ipc::tools::JournalState {
+        self.shared.journal.report()
     }
 
     /// Puts a user's mail aside under a name no user can have, and cuts off everyone who still has it open. No error if the

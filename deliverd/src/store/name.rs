@@ -99,6 +99,16 @@ pub(crate) fn encode(text: &str) -> Option<String> {
     (!encoded.is_empty() && encoded.len() <= MAX_FILE_NAME).then_some(encoded)
 }
 
+/// The text that a file name made by [`encode`] stands for; `None` for any other name.
+pub(crate) fn original(file_name: &str) -> Option<String> {
+    decode(file_name).filter(|text| encode(text).as_deref() == Some(file_name))
+}
+
+/// The name [`encode`] would have given to what somebody named by hand, if that can be told.
+pub(crate) fn proper(file_name: &str) -> Option<MailboxName> {
+    MailboxName::parse(&decode(file_name)?).ok()
+}
+
 fn percent(text: &str, keep_non_ascii: bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {

@@ -31,19 +31,10 @@ const TOLERATED: u64 = 64 << 10;
 /// What is known about the caches of a mailbox while one of them is written.
 #[derive(Debug, Default)]
 pub(super) struct Writing {
-    /// The mailbox was deleted or renamed.
-    ended: bool,
     /// Files without messages were looked for.
     swept: bool,
     /// A fault was logged.
     warned: bool,
-}
-
-impl Writing {
-    /// Nothing is written any more.
-    pub(super) const fn end(&mut self) {
-        self.ended = true;
-    }
 }
 
 /// UID and entry.
@@ -87,9 +78,6 @@ impl Mailbox {
     /// Keeps what a reader worked out. Entries about messages that are gone, or too long, are passed over.
     pub(crate) fn fill_cache(self: &Arc<Self>, kind: CacheKind, entries: &[Entry<'_>]) {
         let mut writing = self.lock_caches();
-        if writing.ended {
-            return;
-        }
         let mut by_shard: BTreeMap<u32, Vec<Entry<'_>>> = BTreeMap::new();
         for entry in entries {
             let shard = message_file::shard_of(entry.0);
@@ -106,9 +94,6 @@ impl Mailbox {
     /// Wipes out what is kept about messages that were removed.
     pub(crate) fn forget_removed(self: &Arc<Self>) {
         let mut writing = self.lock_caches();
-        if writing.ended {
-            return;
-        }
         let mut shards = BTreeSet::new();
         let look = |state: &mut State| {
             shards = std::mem::take(&mut state.remembered);

@@ -17,6 +17,7 @@ use super::incoming::Nursery;
 use super::journal::{BodyPlace, Change, Event, Journal, Place, Record};
 use super::keywords::{self, Table};
 use super::message_file;
+use super::recovery_report::{Deed, Report};
 use super::status::Status;
 use crate::clock;
 
@@ -51,24 +52,29 @@ pub(super) fn open_journal(
     }
     let last = journal.replay(&past, |record, place| tale.hear(record, place))?;
     let reserve = Reserve(dir);
+    let mut report = None;
     if !tale.mailboxes.is_empty() {
         let restore = || tale.restore(root, nursery, &journal);
-        restore().or_else(|error| {
+        let restored = restore().or_else(|error| {
             if is_full(&error) && reserve.give_up()? {
                 warn!("the disk is full: giving up the reserve to bring the journal into the mailboxes");
                 restore()
             } else {
                 Err(error)
             }
-        })?;
+        });
+        report = Some(restored?);
     }
     // Names a killed predecessor may have made without flushing them: before anyone sees or relies on them.
     root.sync_file_system()?;
-    if !tale.mailboxes.is_empty() {
+    if let Some(mut report) = report {
         journal
             .raise_floor(last)
             .map_err(|refusal| io::Error::other(refusal.to_string()))?;
         apart::remove(&reserve.0)?;
+        if let Err(error) = report.write(&reserve.0) {
+            warn!(%error, "what the recovery did cannot be kept for the operator");
+        }
     }
     reserve.fill();
     Ok((journal, was_stopped && tale.mailboxes.is_empty()))
@@ -155,13 +161,13 @@ struct Fate {
 
 impl Tale {
     /// Makes the files say what the journal says.
-    fn restore(&self, root: &Dir, nursery: &Arc<Nursery>, journal: &Journal) -> io::Result<()> {
+    fn restore(&self, root: &Dir, nursery: &Arc<Nursery>, journal: &Journal) -> io::Result<Report> {
         let mut recovery = Recovery {
             root,
             nursery,
             journal,
             bodies: &self.bodies,
-            restored: 0,
+            report: Report::default(),
         };
         for ((_, uid_validity), mailbox) in &self.mailboxes {
             let restored = recovery.restore(*uid_validity, mailbox);
@@ -175,10 +181,10 @@ impl Tale {
         }
         info!(
             mailboxes = self.mailboxes.len(),
-            messages = recovery.restored,
+            messages = recovery.report.written(),
             "brought the journal into the mailboxes; so many messages were written again"
         );
-        Ok(())
+        Ok(recovery.report)
     }
 
     fn hear(&mut self, record: Record<'_>, place: Option<BodyPlace>) {
@@ -253,14 +259,15 @@ struct Recovery<'a> {
     nursery: &'a Arc<Nursery>,
     journal: &'a Journal,
     bodies: &'a HashMap<u64, Body>,
-    /// Messages that had to be written again.
-    restored: u64,
+    report: Report,
 }
 
 impl Recovery<'_> {
     fn restore(&mut self, uid_validity: u32, known: &Mailbox) -> io::Result<()> {
         let Mailbox { path, messages } = known;
+        self.report.enter(path, messages.len());
         let Some(mailbox) = self.find(path, uid_validity)? else {
+            self.report.note(0, Deed::NoMailbox);
             info!(mailbox = path, "a mailbox of the journal was deleted since");
             return Ok(());
         };
@@ -354,6 +361,7 @@ impl Recovery<'_> {
             .and_then(|number| self.bodies.get(&number))
             .copied();
         let mut whole = None;
+        let mut deed = Deed::Restored;
         if let Some(body) = body {
             let bytes = self.journal.body(body.place)?;
             for (flags, name) in names {
@@ -367,9 +375,10 @@ impl Recovery<'_> {
                             "a power cut left a message incomplete; it is written again"
                         );
                         dir.unlink(&name)?;
+                        deed = Deed::Replaced;
                     }
                     // Made by hand: it gets a UID of its own when the mailbox is read.
-                    Likeness::Other => set_aside(dir, &name)?,
+                    Likeness::Other => self.set_aside(dir, uid, &name)?,
                 }
             }
             if whole.is_none() {
@@ -377,10 +386,10 @@ impl Recovery<'_> {
                 let name = message_file::file_name(uid, flags);
                 if dir.stat(&name).is_ok() {
                     // A link or a directory: none of ours.
-                    set_aside(dir, &name)?;
+                    self.set_aside(dir, uid, &name)?;
                 }
                 self.nursery.write_to(&bytes, body.date, dir, &name)?;
-                self.restored += 1;
+                self.report.note(uid, deed);
                 return Ok(());
             }
         } else {
@@ -402,6 +411,12 @@ impl Recovery<'_> {
             return renamed;
         }
         Ok(())
+    }
+
+    /// Renames what has the name of a message.
+    fn set_aside(&mut self, dir: &Dir, uid: u32, name: &str) -> io::Result<()> {
+        self.report.note(uid, Deed::SetAside);
+        dir.rename(name, dir, &message_file::aside(name))
     }
 }
 
@@ -431,11 +446,6 @@ fn restore_keywords(mailbox: &Dir, shard: &str, messages: &BTreeMap<u32, &Fate>)
     let text = keywords::format(known.into_iter(), &table);
     let dir = mailbox.make_path(keywords::DIRECTORY)?;
     dir.write_small(shard, text.as_bytes())
-}
-
-/// Renames what has the name of a message.
-fn set_aside(dir: &Dir, name: &str) -> io::Result<()> {
-    dir.rename(name, dir, &message_file::aside(name))
 }
 
 /// What was opened, `None` if it is not there.

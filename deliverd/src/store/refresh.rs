@@ -66,6 +66,18 @@ impl Mailbox {
         self.compare_all(state, &dir, &shards)
     }
 
+    /// Takes in what was changed by hand in these shards.
+    pub(super) fn refresh_shards(
+        self: &Arc<Self>,
+        state: &mut State,
+        shards: &[u32],
+    ) -> Result<(), Refusal> {
+        self.drain(state);
+        let dir = self.dir().or_fault("open a mailbox")?;
+        self.find_shards(state, &dir)?;
+        self.compare_all(state, &dir, shards)
+    }
+
     /// Has all shards compared soon, if somebody selected the mailbox.
     pub(super) fn look_again(self: &Arc<Self>) {
         let is_selected = self.with_loaded(|state| {

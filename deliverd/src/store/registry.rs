@@ -9,7 +9,7 @@ use super::disk::Dir;
 use crate::clock;
 
 /// File name in a user's directory.
-const FILE: &str = "account.json";
+pub(super) const FILE: &str = "account.json";
 
 /// Content of `account.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

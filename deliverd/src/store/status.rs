@@ -9,7 +9,7 @@ use tracing::error;
 use super::disk::Dir;
 
 /// File name in a mailbox's directory.
-const FILE: &str = "status.json";
+pub(super) const FILE: &str = "status.json";
 
 /// Content of `status.json`. Keys this build does not know are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

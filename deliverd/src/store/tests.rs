@@ -8,6 +8,7 @@ use ipc::snapshot::{RECORD_LEN, Record, flag};
 
 use super::*;
 
+mod check;
 mod crash_states;
 mod index;
 mod quota;

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::fault::OrFault;
 
 /// Directory of the mailboxes in a user's directory.
-const MAILBOXES: &str = "mailboxes";
+pub(super) const MAILBOXES: &str = "mailboxes";
 /// How many mailboxes a user can have.
 const MAX_MAILBOXES: usize = 10_000;
 /// How many names a user can subscribe to.
@@ -171,6 +171,64 @@ impl User {
             .get(name)
             .cloned()
             .ok_or(Refusal::NoSuchMailbox)
+    }
+
+    /// The directories of the mailboxes in use.
+    pub(super) fn file_names(&self) -> BTreeSet<String> {
+        let tree = self.tree();
+        tree.mailboxes.keys().map(MailboxName::file_name).collect()
+    }
+
+    /// Works while no mailbox of this user is made, renamed or deleted. `work` learns which directories are mailboxes in use.
+    pub(super) fn undisturbed<T>(&self, work: impl FnOnce(&dyn Fn(&str) -> bool) -> T) -> T {
+        let tree = self.tree();
+        work(&|file_name| {
+            MailboxName::from_file_name(file_name)
+                .is_some_and(|name| tree.mailboxes.contains_key(&name))
+        })
+    }
+
+    /// Writes `account.json` anew.
+    pub(super) fn rewrite_registry(&self) -> Result<(), Refusal> {
+        self.check()?;
+        self.save(&self.tree())
+    }
+
+    /// Shows a mailbox whose directory somebody made, with a UIDVALIDITY of its own. Not an error if it is shown already.
+    pub(super) fn show(&self, name: &MailboxName) -> Result<(), Refusal> {
+        self.check()?;
+        let mut tree = self.tree();
+        if tree.mailboxes.contains_key(name) {
+            return Ok(());
+        }
+        if tree.mailboxes.len() >= MAX_MAILBOXES {
+            return Err(Refusal::NotPermitted);
+        }
+        let uid_validity = tree.registry.next_uid_validity();
+        self.save(&tree)?;
+        let mailbox = self.object(name);
+        mailbox.renew(uid_validity)?;
+        tree.mailboxes.insert(name.clone(), mailbox);
+        Ok(())
+    }
+
+    /// Writes the `status.json` of a mailbox anew: as memory knows it, or, if the mailbox is not in memory, with a new UIDVALIDITY.
+    pub(super) fn rewrite_status(&self, name: &MailboxName) -> Result<(), Refusal> {
+        self.check()?;
+        let mut tree = self.tree();
+        let mailbox = tree
+            .mailboxes
+            .get(name)
+            .cloned()
+            .ok_or(Refusal::NoSuchMailbox)?;
+        mailbox.hold(|state| {
+            if let Some(state) = state {
+                return mailbox.write_status(state);
+            }
+            let uid_validity = tree.registry.next_uid_validity();
+            self.save(&tree)?;
+            mailbox.renew(uid_validity)
+        })?
     }
 
     /// Messages and bytes of all mailboxes.

@@ -4,6 +4,7 @@ use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::quota::{LimitChange, Limits, Usage};
 use crate::secret::Secret;
+use crate::tools::{JournalState, Recovery, Scope, Seen, Work};
 
 /// How many entries one page of a listing holds at most.
 pub const ENTRIES_PER_FRAME: usize = 16;
@@ -182,6 +183,19 @@ pub enum StoreControlRequest {
     },
     /// How is deliverd?
     ShowStatus,
+    /// A piece of a walk over the store, small enough to keep nobody waiting.
+    WalkStore {
+        /// What is done.
+        work: Work,
+        /// Where.
+        scope: Scope,
+        /// Everything up to this place was seen; [`StoreControlAnswer::StoreWalked`] says it.
+        after: Option<String>,
+    },
+    /// How is the journal?
+    ShowJournal,
+    /// What did the recovery after the last crash do?
+    ShowRecovery,
 }
 
 /// What deliverd answers to the operator.
@@ -231,6 +245,26 @@ pub enum StoreControlAnswer {
         sessions: u64,
         /// Messages delivered and appended since its start.
         stored: u64,
+    },
+    /// A piece of a walk. If there are rows, they come in a sealed memory file; see [`crate::tools::unpack`].
+    StoreWalked {
+        /// What was looked at in this piece.
+        seen: Seen,
+        /// The place that holds all of the scope, as [`crate::tools::MailboxSize::mailbox`] names it; empty for everything.
+        within: String,
+        /// How many rows there are.
+        rows: u32,
+        /// Ask again behind this place; `None` at the end.
+        after: Option<String>,
+    },
+    /// State of the journal.
+    Journal(JournalState),
+    /// What the last recovery did, with rows as in [`Self::StoreWalked`]; `None` if there was none since the file was deleted.
+    Recovery {
+        /// In numbers.
+        summary: Option<Recovery>,
+        /// How many rows there are: not more than the first hundred things it did.
+        rows: u32,
     },
 }
 

@@ -31,6 +31,7 @@ pub mod secret;
 pub mod session;
 pub mod smtp;
 pub mod snapshot;
+pub mod tools;
 
 pub use call::{Call, Context, Return};
 pub use edge::Edge;

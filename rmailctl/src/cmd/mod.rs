@@ -5,5 +5,6 @@ pub mod domain;
 pub mod queue;
 pub mod quota;
 pub mod status;
+pub mod store;
 pub mod tenant;
 pub mod user;

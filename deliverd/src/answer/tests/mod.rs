@@ -29,6 +29,7 @@ mod delivery;
 mod house;
 mod quota;
 mod session;
+mod tools;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const MAX_SIZE: usize = SIZE + 4096;

@@ -23,6 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ipc::Refusal;
+use ipc::tools::JournalState;
 use tracing::error;
 
 use self::segment::{BLOCK, HEAD, Segment, padded};
@@ -340,6 +341,23 @@ impl Journal {
     /// The last sequence number given.
     pub(super) fn given(&self) -> u64 {
         self.lock().given
+    }
+
+    /// How it is, for the operator.
+    pub(super) fn report(&self) -> JournalState {
+        let state = self.lock();
+        JournalState {
+            files: u32::try_from(state.segments.len()).unwrap_or(u32::MAX),
+            bytes: state.segments.iter().map(|segment| segment.size).sum(),
+            room: state.room(),
+            records: state
+                .since
+                .map_or(0, |_| state.given.saturating_sub(state.floor)),
+            age_ms: state.since.map_or(0, |since| {
+                u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+            }),
+            is_closed: state.is_closed,
+        }
     }
 
     /// Whether everything up to `sequence` is on disk elsewhere.

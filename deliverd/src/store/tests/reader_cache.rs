@@ -339,6 +339,20 @@ fn caches_go_with_their_mailbox_and_nothing_is_written_behind_its_back() {
 }
 
 #[test]
+fn a_mailbox_is_not_deleted_while_a_cache_of_it_is_written() {
+    let world = world();
+    world.user().create_mailbox(&name("A"), None).unwrap();
+    let (mailbox, user) = (world.mailbox("A"), world.user());
+    let writing = mailbox.lock_caches();
+    let deleting = std::thread::spawn(move || user.delete_mailbox(&name("A")));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(world.path("A").exists());
+    drop(writing);
+    deleting.join().unwrap().unwrap();
+    assert!(!world.path("A").exists());
+}
+
+#[test]
 fn what_somebody_planted_is_not_followed_and_stops_nobody() {
     let world = World::with_messages(1);
     let secret = world.temp.path().join("secret");
