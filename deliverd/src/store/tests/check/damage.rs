@@ -1,5 +1,7 @@
 //! Each kind of damage.
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::*;
 
 #[test]
@@ -74,10 +76,9 @@ fn what_is_no_file_is_moved_aside_and_never_read() {
     mends(Kind::NotAFile, 3, &[], |world| {
         symlink("/etc/passwd", world.path("INBOX/0000/00000007_.eml")).unwrap();
         symlink("/etc", world.path("INBOX/0001")).unwrap();
-        let fifo = std::process::Command::new("mkfifo")
-            .arg(world.path("INBOX/0000/00000008_.eml"))
-            .status();
-        assert!(fifo.unwrap().success());
+        let fifo = world.path("INBOX/0000/00000008_.eml");
+        let (kind, mode) = (FileType::Fifo, Mode::RUSR);
+        mknodat(CWD, fifo, kind, mode, 0).unwrap();
     });
 }
 
