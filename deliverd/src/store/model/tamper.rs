@@ -163,8 +163,11 @@ fn damage(directory: &Path, dice: &mut Dice) {
     );
     if dice.once_in(3) {
         let length = unused.max(2 * BLOCK);
-        file.set_len((length + dice.below(segment.bytes.len() + 1 - length)) as u64)
-            .unwrap();
+        // It may have been cut off before.
+        if length <= segment.bytes.len() {
+            let rest = dice.below(segment.bytes.len() + 1 - length);
+            file.set_len((length + rest) as u64).unwrap();
+        }
     } else if unused < segment.bytes.len() {
         let at = unused + dice.below(segment.bytes.len() - unused);
         let flipped = segment.bytes[at] ^ 1 << dice.below(8);
