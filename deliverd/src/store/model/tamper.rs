@@ -29,7 +29,10 @@ struct Segment {
 pub(super) fn always(directory: &Path, dice: &mut Dice) {
     let incoming = directory.join("mailstore/.incoming");
     if dice.once_in(2) {
-        fs::write(incoming.join("12.eml"), "never finished").unwrap();
+        // A new file: that of a process that was killed may be a message already.
+        let unfinished = incoming.join("12.eml");
+        let _ = fs::remove_file(&unfinished);
+        fs::write(unfinished, "never finished").unwrap();
     } else {
         for file in fs::read_dir(&incoming).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
