@@ -42,10 +42,9 @@ impl Mailbox {
             .or_fault("open the keywords")?
             .write_small(&message_file::shard_name(shard), text.as_bytes())
             .or_fault("write keywords")?;
-        let time = dir.look(&keywords::path(shard)).map(|look| look.modified);
-        let seen = time.ok().and_then(|time| self.trusted(time));
         if let Some(known) = state.records.shard_mut(shard) {
-            known.keywords_seen = seen;
+            // Its time is too young to tell it from the next one.
+            known.keywords_seen = None;
         }
         Ok(())
     }

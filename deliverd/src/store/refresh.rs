@@ -425,7 +425,7 @@ impl Mailbox {
         }
         state.unindexed += changed.len();
         state.feed.changed(&changed);
-        let seen = self.trusted(time);
+        let seen = settled(time);
         if let Some(known) = state.records.shard_mut(shard) {
             known.keywords_seen = seen;
         }
@@ -434,8 +434,7 @@ impl Mailbox {
 
     /// The time something was seen to have, if a later change must show in it.
     pub(super) fn trusted(&self, time: Time) -> Option<Time> {
-        let is_old = time.0.saturating_add(FRESH_SECONDS) < clock::seconds();
-        (is_old || self.shared.has_fine_times).then_some(time)
+        settled(time).or(self.shared.has_fine_times.then_some(time))
     }
 
     /// Forgets the messages of a shard that have no name any more.
@@ -517,6 +516,11 @@ impl Mailbox {
         state.unindexed += 1;
         Ok(Some(record))
     }
+}
+
+/// The time of a file that is replaced as a whole: a new file may have the time of the one before, unless that is old.
+pub(super) fn settled(time: Time) -> Option<Time> {
+    (time.0.saturating_add(FRESH_SECONDS) < clock::seconds()).then_some(time)
 }
 
 /// What the names of a shard are. Those of UIDs below `given_below` that are not known are strays.
