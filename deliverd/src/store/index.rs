@@ -119,16 +119,18 @@ impl Table {
         }
     }
 
-    /// Writes the pages that are not in the index, and the table. What is known of `records` afterwards is where their pages are.
+    /// Writes the pages that are not in `file`, and the table. What is known of `records` afterwards is where their pages are.
+    ///
+    /// # Errors
+    /// Also where a shard has no page at all: a table without it would hide its messages.
     pub(super) fn write(
         mut self,
         mailbox: &Dir,
         records: &mut Records,
-        pages: &mut Pages,
+        pages: Pages,
+        file: &File,
     ) -> io::Result<()> {
-        mailbox.make_dir(DIRECTORY)?;
         let cache = mailbox.dir(DIRECTORY)?;
-        let file = pages.open_or_make(&cache, records)?;
         self.generation = pages.generation.unwrap_or_default();
         let taken: std::collections::BTreeSet<u32> = records
             .shards()
@@ -152,9 +154,10 @@ impl Table {
                     length: u32::try_from(bytes.len()).unwrap_or(0),
                 });
             }
-            let (Some(kept), sums) = (known.kept, known.sums()) else {
-                continue;
-            };
+            let sums = known.sums();
+            let kept = known
+                .kept
+                .ok_or_else(|| io::Error::other("a shard has no page"))?;
             self.lines.push(Line {
                 shard,
                 messages: sums.messages,
@@ -221,8 +224,15 @@ impl Pages {
         Page::from_bytes(&bytes, shard.sums().messages)
     }
 
-    /// The file of this generation, or that of a new one, in which no page is.
-    fn open_or_make(&mut self, cache: &Dir, records: &mut Records) -> io::Result<File> {
+    /// The file of this generation, or that of a new one, in which no page is: what only the old one had has to be read from the
+    /// mailbox's files.
+    pub(super) fn open_or_make(
+        &mut self,
+        mailbox: &Dir,
+        records: &mut Records,
+    ) -> io::Result<File> {
+        mailbox.make_dir(DIRECTORY)?;
+        let cache = mailbox.dir(DIRECTORY)?;
         if let (Some(file), Some(_)) = (cache.open_to_write(PAGES)?, self.generation)
             && generation_of(&file) == self.generation
         {

@@ -219,6 +219,10 @@ impl Mailbox {
             .dir()
             .map_err(|_| Refusal::StorageFault)
             .and_then(|dir| {
+                let file = state
+                    .pages
+                    .open_or_make(&dir, &mut state.records)
+                    .or_fault("open an index")?;
                 self.settle(state, &dir)?;
                 let mut index = Index::new(
                     state.status.uid_validity,
@@ -230,7 +234,7 @@ impl Mailbox {
                 index.seen = state.seen;
                 index.gone = state.gone.clone();
                 index
-                    .write(&dir, &mut state.records, &mut state.pages)
+                    .write(&dir, &mut state.records, state.pages, &file)
                     .or_fault("write an index")
             });
         match written {

@@ -125,13 +125,13 @@ impl Mailbox {
         }
     }
 
-    /// Brings the times of the shards whose pages are not in the index up to date.
+    /// Brings the shards whose pages are not in the index up to date, and reads those that are nowhere else.
     pub(super) fn settle(self: &Arc<Self>, state: &mut State, dir: &Dir) -> Result<(), Refusal> {
         self.find_shards(state, dir)?;
         let changed = state
             .records
             .shards()
-            .filter(|(_, known)| known.page().is_some() && known.kept.is_none());
+            .filter(|(_, known)| known.kept.is_none());
         let changed: Vec<u32> = changed.map(|(shard, _)| shard).collect();
         self.compare_all(state, dir, &changed)
     }
@@ -354,7 +354,7 @@ impl Mailbox {
             added.push(record);
         }
         state.unindexed += added.len();
-        if !is_first {
+        if !is_first && !is_new {
             self.took(state, dir, &added)?;
         }
         names.strays.sort_unstable();

@@ -388,3 +388,32 @@ fn a_time_that_may_not_show_the_next_change_is_not_trusted() {
         world.store().shared.has_fine_times
     );
 }
+
+#[test]
+fn shards_nobody_has_read_stay_in_an_index_whose_pages_are_gone() {
+    let mut world = wide(3);
+    world.store().save();
+    world.store = None;
+    std::fs::remove_file(world.path("INBOX/.cache/pages")).unwrap();
+    world.store = Some(Store::open(world.temp.path()).unwrap());
+    // Only the newest shard is needed for this.
+    world.append("INBOX", b"y", 0, &[]);
+    world.restart();
+    assert_eq!(world.user().totals().unwrap().messages, 4);
+    assert_eq!(world.uids("INBOX"), [1, 1001, 2001, 2002]);
+}
+
+#[test]
+fn a_keyword_file_as_young_as_the_one_before_is_read() {
+    let mut world = filled(1);
+    world.store().save();
+    world.store = None;
+    let path = world.path("INBOX/.keywords/0000");
+    let time = path.metadata().unwrap().modified().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "00000001 later\n").unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(time).unwrap();
+    world.store = Some(Store::open(world.temp.path()).unwrap());
+    assert_eq!(seen(&world, "INBOX")[0].2, ["later"]);
+}
