@@ -281,7 +281,7 @@ impl Mailbox {
                     for record in &mut records[at..] {
                         record.uid += 1;
                     }
-                    self.write_new_keywords(state, &records[at..])?;
+                    self.write_new_keywords(state, records)?;
                     continue;
                 }
                 result.or_fault("link a message")?;

@@ -316,3 +316,24 @@ fn a_file_with_as_many_names_as_the_file_system_allows_is_copied_byte_by_byte() 
     );
     assert_eq!(files(&world.root().join(".incoming")), [""; 0]);
 }
+
+#[test]
+fn a_name_taken_by_hand_costs_no_other_copy_its_keywords() {
+    let world = world();
+    for _ in 0..2 {
+        world.append("INBOX", b"x", 0, &["work"]);
+    }
+    assert!(world.uids("Archive").is_empty());
+    let by_hand = world.path("Archive/0000/00000002_.eml");
+    std::fs::write(by_hand, "by hand").unwrap();
+    let copied = world
+        .inbox()
+        .copy(&vec![(1, 2)], &world.mailbox("Archive"))
+        .unwrap();
+    assert_eq!(copied.target, [1, 3]);
+    let keywords = |world: &World| -> Vec<(u32, u64)> {
+        let records = world.records("Archive");
+        records.iter().map(|r| (r.uid, r.keywords)).collect()
+    };
+    assert_eq!(keywords(&world), [(1, 1), (3, 1), (4, 0)]);
+}
