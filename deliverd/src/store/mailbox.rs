@@ -84,6 +84,8 @@ pub(super) struct State {
     pub(super) unindexed: usize,
     /// What was removed.
     pub(super) gone: Gone,
+    /// Whether the index knew everything when it was read, but for edits by hand.
+    pub(super) is_current: bool,
     /// Whether it is still being read.
     pub(super) is_reading: bool,
     /// Shards to be compared with their files soon.
@@ -507,6 +509,7 @@ impl State {
             indexed_at: 0,
             unindexed: 0,
             gone: Gone::default(),
+            is_current: false,
             is_reading: true,
             granted: Totals::default(),
             to_compare: BTreeSet::new(),

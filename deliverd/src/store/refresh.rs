@@ -388,7 +388,11 @@ impl Mailbox {
         let Some(known) = state.records.shard(shard) else {
             return Ok(());
         };
-        let (is_first, had_index) = (!known.is_verified, known.keywords_seen.is_some());
+        let is_first = !known.is_verified;
+        // What happened in between, an index that may be old cannot know.
+        let is_newer = known.keywords_seen.is_some() || time.0 >= state.indexed_at - FRESH_SECONDS;
+        let is_indexed = state.indexed_at != 0;
+        let is_in_doubt = is_first && is_indexed && is_newer && !state.is_current;
         if known.keywords_seen == Some(time) {
             return Ok(());
         }
@@ -413,8 +417,8 @@ impl Mailbox {
         for record in in_shard {
             let bits = lines.get(&record.uid).copied().unwrap_or(0);
             // They may have been changed there and back since the index was written.
-            if bits != record.keywords || is_first && had_index {
-                let modseq = if had_index || !is_first {
+            if bits != record.keywords || is_in_doubt {
+                let modseq = if is_indexed || !is_first {
                     state.next_modseq()
                 } else {
                     record.modseq.max(scan::modseq_of(time))

@@ -32,6 +32,8 @@ impl Mailbox {
         let is_indexed = table.is_some();
         let indexed_modseq = table.as_ref().map_or(0, |table| table.modseq);
         let mut state = from_table(status, table, given);
+        // The index knows everything, the last modification sequence too, if nothing happened behind its back.
+        state.is_current = is_indexed && (self.shared.was_stopped || modseq.is_some());
         self.find_shards(&mut state, &dir)?;
         let newest = shard_of(state.uid_next.max(2) - 1);
         let shards: Vec<u32> = state.records.shards().map(|(shard, _)| shard).collect();
@@ -53,10 +55,8 @@ impl Mailbox {
         }
         self.adopt(&mut state, &dir, strays)?;
         state.is_reading = false;
-        // The index knows the last modification sequence if nothing happened behind its back.
-        let is_known = is_indexed && (self.shared.was_stopped || modseq.is_some());
         state.modseq = state.modseq.max(modseq.unwrap_or(0));
-        if !is_known {
+        if !state.is_current {
             state.modseq = state.modseq.max(clock::micros());
         }
         if state.modseq != indexed_modseq {

@@ -211,6 +211,26 @@ fn a_message_that_changed_there_and_back_is_newer_than_an_old_index_says() {
     assert!(after[1] >= before[1], "{before:?} {after:?}");
 }
 
+#[test]
+fn a_keyword_that_changed_there_and_back_makes_a_message_newer_too() {
+    let mut world = filled(1);
+    // So that the time of its file says nothing.
+    std::thread::sleep(Duration::from_millis(2100));
+    world.store().save();
+    let old = world.temp.path().join("old");
+    copy(&world.path("INBOX/.cache"), &old);
+    for change in [FlagChange::Add, FlagChange::Remove] {
+        world
+            .inbox()
+            .store_flags(&vec![(1, 1)], &order(change, 0, &["later"]))
+            .unwrap();
+    }
+    let before = modseqs(&world);
+    killed_with(&mut world, &old);
+    let after = modseqs(&world);
+    assert!(after[0] >= before[0], "{before:?} {after:?}");
+}
+
 fn modseqs(world: &World) -> Vec<u64> {
     let records = world.records("INBOX");
     records.iter().map(|record| record.modseq).collect()
