@@ -282,7 +282,8 @@ impl MailSession {
         }
     }
 
-    /// Opens what is kept about messages of these shards; those of which nothing is kept are missing.
+    /// Opens what is kept about messages of these shards; those of which nothing is kept are missing. False if nothing of this kind
+    /// is ever kept.
     ///
     /// # Errors
     /// [`CallError`].
@@ -290,14 +291,14 @@ impl MailSession {
         &self,
         kind: CacheKind,
         shards: Vec<u32>,
-    ) -> Result<Vec<(u32, File)>, CallError> {
+    ) -> Result<(Vec<(u32, File)>, bool), CallError> {
         let request = SessionRequest::OpenCache { kind, shards };
         let Answered { answer, fds } = self.call(PATIENCE, request).await?;
         match answer {
-            SessionAnswer::CachesOpened { shards } if shards.len() == fds.len() => Ok(shards
-                .into_iter()
-                .zip(fds.into_iter().map(File::from))
-                .collect()),
+            SessionAnswer::CachesOpened { shards, is_kept } if shards.len() == fds.len() => {
+                let files = fds.into_iter().map(File::from);
+                Ok((shards.into_iter().zip(files).collect(), is_kept))
+            }
             _ => Err(nonsense()),
         }
     }

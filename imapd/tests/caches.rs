@@ -138,6 +138,28 @@ async fn settle(world: &World) {
 }
 
 #[tokio::test]
+async fn where_no_text_is_kept_none_is_made() {
+    let world = World::new().await;
+    let mut dice = Dice(6);
+    for _ in 0..30 {
+        world.store.deliver(&message(&mut dice));
+    }
+    world.store.caches.lock().unwrap().off = true;
+    let mut alice = world.alice().await;
+    let expected = answers(&mut alice).await;
+    {
+        let mut caches = world.store.caches.lock().unwrap();
+        (caches.off, caches.without_text) = (false, true);
+    }
+    compare(&mut alice, &expected, "without text").await;
+    compare(&mut alice, &expected, "without text, again").await;
+    settle(&world).await;
+    let caches = world.store.caches.lock().unwrap();
+    assert_eq!(caches.text_files(), 0);
+    assert!(caches.taken > 0, "summaries are kept");
+}
+
+#[tokio::test]
 async fn answers_do_not_depend_on_what_is_kept() {
     let world = World::new().await;
     let mut dice = Dice(5);

@@ -163,11 +163,27 @@ pub enum TenantCommand {
         #[command(flatten)]
         limits: LimitOptions,
     },
+    /// Say whether the text of a tenant's messages is kept, compressed, for searching. Without it a search reads every message.
+    Search {
+        /// The tenant.
+        tenant: String,
+        /// "off" also drops what is kept.
+        keep: Switch,
+    },
     /// Remove a tenant that has no domains.
     Remove {
         /// The tenant.
         tenant: String,
     },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
 }
 
 /// What may be stored.

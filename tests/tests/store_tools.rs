@@ -22,7 +22,7 @@ use system_tests::maildir::body;
 use system_tests::options::PASSWORD;
 use system_tests::program::{self, Outcome};
 use system_tests::smtp::Client;
-use system_tests::{Options, System, imap};
+use system_tests::{Options, System, imap, patience};
 
 const ALICE: &str = "alice@example.test";
 
@@ -317,6 +317,44 @@ fn sizes_are_told_and_scopes_kept() {
         assert_eq!(outcome.code(), 65, "{}", outcome.text());
         assert!(outcome.stderr.contains(words), "{}", outcome.text());
     }
+}
+
+#[test]
+fn a_tenant_can_have_no_text_kept_for_searching() {
+    let system = System::start(Options::alice());
+    deliver(&system, "a needle in it");
+    let text = system.account(ALICE).mailbox("INBOX").join(".cache/text");
+    let search = || {
+        let mut client = imap::Client::login(system.address("imap"), ALICE, PASSWORD).unwrap();
+        client.command("SELECT INBOX").unwrap().ok();
+        let answer = client.command("SEARCH TEXT needle").unwrap().ok();
+        let found = |line: &String| line.trim_end() == "* SEARCH 1";
+        assert!(answer.untagged.iter().any(found), "{answer:?}");
+        // Given away when the answer is written: the next command is answered after that.
+        client.command("NOOP").unwrap().ok();
+    };
+    let is_kept = || text.join("0000").exists();
+    search();
+    patience::wait_for(Duration::from_secs(10), || is_kept().then_some(())).unwrap();
+    for command in [
+        &["tenant", "add", "acme"][..],
+        &["domain", "assign", "example.test", "acme"],
+        &["tenant", "search", "acme", "off"],
+    ] {
+        system.rmailctl(command).succeeded();
+    }
+    assert!(!text.exists());
+    let list = ["tenant", "list", "--json"];
+    let tenants: Value = serde_json::from_str(&system.rmailctl(&list).succeeded().text()).unwrap();
+    assert_eq!(tenants[0]["search_text"], false);
+    search();
+    system.rmailctl(&["store", "check"]).succeeded();
+    assert!(!text.exists());
+    system
+        .rmailctl(&["tenant", "search", "acme", "on"])
+        .succeeded();
+    search();
+    patience::wait_for(Duration::from_secs(10), || is_kept().then_some(())).unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -62,6 +62,7 @@ const MIGRATIONS: [&str; 2] = [
     CREATE TABLE usage_state (is_exact INTEGER NOT NULL) STRICT;
     INSERT INTO usage_state VALUES (0);
 ",
+    "ALTER TABLE tenants ADD COLUMN search_text INTEGER NOT NULL DEFAULT 1;",
 ];
 
 /// Opens the database at `path`, makes it if need be, and brings it up to date.

@@ -16,6 +16,8 @@ const MAX_NAME: usize = 64;
 pub(crate) struct Tenant {
     pub(crate) name: String,
     pub(crate) limits: Limits,
+    /// Whether the text of its messages is kept for searching.
+    pub(crate) search_text: bool,
 }
 
 impl Accounts {
@@ -39,7 +41,7 @@ impl Accounts {
         let database = self.database();
         let mut select = database
             .prepare_cached(
-                "SELECT name, max_messages, max_bytes FROM tenants WHERE name > ?1 ORDER BY name LIMIT ?2",
+                "SELECT name, max_messages, max_bytes, search_text FROM tenants WHERE name > ?1 ORDER BY name LIMIT ?2",
             )
             .or_fault("list tenants")?;
         let rows = select
@@ -47,6 +49,7 @@ impl Accounts {
                 Ok(Tenant {
                     name: row.get(0)?,
                     limits: limits(row, 1)?,
+                    search_text: row.get(3)?,
                 })
             })
             .or_fault("list tenants")?;
@@ -54,6 +57,28 @@ impl Accounts {
             rows.collect::<rusqlite::Result<_>>()
                 .or_fault("list tenants")?,
         ))
+    }
+
+    /// Sets whether the text of a tenant's messages is kept for searching.
+    pub(crate) fn keep_search_text(&self, name: &str, keep: bool) -> Result<(), Refusal> {
+        let changed = self.database().execute(
+            "UPDATE tenants SET search_text = ?2 WHERE name = ?1",
+            params![name, keep],
+        );
+        found(changed, "change a tenant")
+    }
+
+    /// Whether the text of a domain's messages is kept for searching: unless its tenant does not want it.
+    pub(crate) fn keeps_search_text(&self, domain: &str) -> Result<bool, Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT tenants.search_text FROM domains JOIN tenants ON tenants.id = domains.tenant
+                 WHERE domains.name = ?1",
+            )
+            .or_fault("read tenants")?;
+        let keeps = select.query_row([domain], |row| row.get(0)).optional();
+        Ok(keeps.or_fault("read tenants")?.unwrap_or(true))
     }
 
     /// Removes a tenant that has no domains.

@@ -20,9 +20,19 @@ use crate::store::Mailbox;
 /// How long the entries may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Lends files to read.
+/// Entries that are announced.
+pub(super) struct Fill {
+    /// The account's.
+    pub(super) domain: String,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) kind: CacheKind,
+    pub(super) entries: Vec<NewEntry>,
+}
+
+/// Lends files to read; none of a kind that is not kept for the account's domain.
 pub(super) async fn open(
     house: &Arc<House>,
+    domain: String,
     mailbox: Arc<Mailbox>,
     kind: CacheKind,
     shards: Vec<u32>,
@@ -32,10 +42,19 @@ pub(super) async fn open(
             "at most {SHARDS_PER_FRAME} shards are opened at once"
         )));
     }
-    let opened = house.work(move |_| mailbox.open_caches(kind, &shards));
-    let (shards, files): (Vec<_>, Vec<_>) = opened.await?.into_iter().unzip();
+    let opened = house.work(move |house| {
+        let is_kept = is_kept(house, &domain, kind)?;
+        let opened = if is_kept {
+            mailbox.open_caches(kind, &shards)?
+        } else {
+            Vec::new()
+        };
+        Ok((opened, is_kept))
+    });
+    let (opened, is_kept) = opened.await?;
+    let (shards, files): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
     Ok(Answered::with(
-        SessionAnswer::CachesOpened { shards },
+        SessionAnswer::CachesOpened { shards, is_kept },
         files.into_iter().map(OwnedFd::from).collect(),
     ))
 }
@@ -45,11 +64,16 @@ pub(super) async fn open(
 pub(super) async fn fill(
     house: &Arc<House>,
     own: &Arc<Semaphore>,
-    mailbox: Arc<Mailbox>,
-    kind: CacheKind,
-    entries: Vec<NewEntry>,
+    fill: Fill,
 ) -> Result<Answered<SessionAnswer>, Refusal> {
-    let size = total(kind, &entries)?;
+    let size = total(fill.kind, &fill.entries)?;
+    let (domain, kind) = (fill.domain.clone(), fill.kind);
+    if !house
+        .work(move |house| is_kept(house, &domain, kind))
+        .await?
+    {
+        return Err(Refusal::NotPermitted);
+    }
     let Ok(turn) = Arc::clone(own).acquire_owned().await else {
         return Err(Refusal::ShuttingDown);
     };
@@ -69,7 +93,7 @@ pub(super) async fn fill(
         let _held = (turn, room);
         let mut bytes = vec![0; size];
         match timeout(PATIENCE, ours.read_exact(&mut bytes)).await {
-            Ok(Ok(_)) => keep(&house, mailbox, kind, entries, bytes).await,
+            Ok(Ok(_)) => keep(&house, fill, bytes).await,
             Ok(Err(error)) => debug!(%error, "what was worked out did not arrive"),
             Err(_) => debug!("what was worked out did not arrive in time"),
         }
@@ -91,25 +115,36 @@ pub(super) fn forget(house: &Arc<House>, mailbox: Arc<Mailbox>) {
     });
 }
 
-async fn keep(
-    house: &Arc<House>,
-    mailbox: Arc<Mailbox>,
-    kind: CacheKind,
-    entries: Vec<NewEntry>,
-    bytes: Vec<u8>,
-) {
-    let work = move |_: &House| {
+async fn keep(house: &Arc<House>, fill: Fill, bytes: Vec<u8>) {
+    let work = move |house: &House| {
+        let Fill {
+            domain,
+            mailbox,
+            kind,
+            entries,
+        } = fill;
         let mut rest = bytes.as_slice();
         let cut = entries.iter().map_while(|entry| {
             let bytes = rest.split_off(..entry.length as usize)?;
             Some((entry.uid, bytes))
         });
         let entries: Vec<_> = cut.collect();
-        mailbox.fill_cache(kind, &entries);
+        // Asked again under the lock: what was switched off meanwhile may have been dropped already.
+        mailbox.fill_cache(kind, &entries, || {
+            is_kept(house, &domain, kind).unwrap_or(false)
+        });
         Ok(())
     };
     if let Err(refusal) = house.work(work).await {
         debug!(%refusal, "what was worked out was not kept");
+    }
+}
+
+/// Whether the operator wants this kind kept for a domain.
+fn is_kept(house: &House, domain: &str, kind: CacheKind) -> Result<bool, Refusal> {
+    match kind {
+        CacheKind::Summary => Ok(true),
+        CacheKind::Text => house.accounts.keeps_search_text(domain),
     }
 }
 

@@ -71,6 +71,10 @@ fn obey(
         StoreControlRequest::LimitTenant { name, limits } => {
             quota::limit_tenant(house, &name, limits)?;
         }
+        StoreControlRequest::KeepSearchText { name, keep } => {
+            house.accounts.keep_search_text(&name, keep)?;
+            info!(tenant = name, keep, "text is kept for searching, or not");
+        }
         StoreControlRequest::RemoveTenant { name } => quota::remove_tenant(house, &name)?,
         StoreControlRequest::AddUser {
             address,

@@ -123,13 +123,19 @@ pub(super) fn list_tenants(
     after: Option<&str>,
 ) -> Result<StoreControlAnswer, Refusal> {
     let page = house.accounts.tenants(after)?;
-    let info = |Tenant { name, limits }: Tenant| {
+    let info = |tenant: Tenant| {
+        let Tenant {
+            name,
+            limits,
+            search_text,
+        } = tenant;
         let (usage, domains) = house.store.ledger().tenant_usage(&name);
         TenantInfo {
             name,
             domains,
             limits,
             usage,
+            search_text,
         }
     };
     Ok(StoreControlAnswer::Tenants {

@@ -133,11 +133,19 @@ impl Door {
             }
             SessionRequest::OpenMessages { uids } => self.open_messages(peer, uids).await,
             SessionRequest::OpenCache { kind, shards } => {
-                cache::open(&self.house, peer.selected()?.mailbox, kind, shards).await
+                let mailbox = peer.selected()?.mailbox;
+                let domain = self.owner.domain.clone();
+                cache::open(&self.house, domain, mailbox, kind, shards).await
             }
             SessionRequest::FillCache { kind, entries } => {
                 let mailbox = peer.selected()?.mailbox;
-                cache::fill(&self.house, &peer.fills, mailbox, kind, entries).await
+                let fill = cache::Fill {
+                    domain: self.owner.domain.clone(),
+                    mailbox,
+                    kind,
+                    entries,
+                };
+                cache::fill(&self.house, &peer.fills, fill).await
             }
             SessionRequest::StoreFlags {
                 uids,

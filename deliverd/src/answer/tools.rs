@@ -36,7 +36,7 @@ pub(super) fn walk(
     let walker = &mut *walker;
     let piece = match work {
         // These hold a mailbox longer than a look, and must not be slow with it.
-        Work::Repair | Work::Rebuild => step(house, walker, work, scope, after),
+        Work::Repair | Work::Rebuild | Work::DropText => step(house, walker, work, scope, after),
         Work::Check | Work::Measure | Work::Hash => std::thread::scope(|threads| {
             let stepping = threads.spawn(|| {
                 give_way();

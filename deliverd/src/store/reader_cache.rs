@@ -75,9 +75,18 @@ impl Mailbox {
         Ok(opened)
     }
 
-    /// Keeps what a reader worked out. Entries about messages that are gone, or too long, are passed over.
-    pub(crate) fn fill_cache(self: &Arc<Self>, kind: CacheKind, entries: &[Entry<'_>]) {
+    /// Keeps what a reader worked out, if it `is_wanted` while the caches are locked. Entries about messages that are gone, or too
+    /// long, are passed over.
+    pub(crate) fn fill_cache(
+        self: &Arc<Self>,
+        kind: CacheKind,
+        entries: &[Entry<'_>],
+        is_wanted: impl FnOnce() -> bool,
+    ) {
         let mut writing = self.lock_caches();
+        if !is_wanted() {
+            return;
+        }
         let mut by_shard: BTreeMap<u32, Vec<Entry<'_>>> = BTreeMap::new();
         for entry in entries {
             let shard = message_file::shard_of(entry.0);
@@ -148,7 +157,7 @@ impl Mailbox {
 }
 
 /// Where the caches of a kind are, in a mailbox.
-fn path(kind: CacheKind) -> String {
+pub(super) fn path(kind: CacheKind) -> String {
     format!("{DIRECTORY}/{}", directory(kind))
 }
 

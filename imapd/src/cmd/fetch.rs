@@ -133,7 +133,8 @@ async fn look_up(
     let uids: Vec<u32> = messages.iter().map(|(uid, _)| *uid).collect();
     let validity = desk.view.uid_validity();
     let kind = CacheKind::Summary;
-    let shards = cache::borrow(&desk.user.mail, kind, validity, uids.iter().copied()).await;
+    let borrowed = cache::borrow(&desk.user.mail, kind, validity, uids.iter().copied()).await;
+    let shards = borrowed.shards;
     if shards.is_empty() {
         return Known::new();
     }

@@ -19,8 +19,9 @@ use tracing::error;
 
 use super::{Desk, Session, desk, no_such_number, out_of_place};
 use crate::budget::Budget;
+use crate::cache::Borrowed;
 use crate::cache::notes::Entry;
-use crate::cache::shard::{self, Shard};
+use crate::cache::shard;
 use crate::cache::summary::Extent;
 use crate::cache::text::{Completeness, SearchText};
 use crate::cache::{self, READ_WHOLE};
@@ -162,10 +163,10 @@ impl Search<'_> {
     async fn look_up(&mut self, desk: &Desk<'_>, some: &[Known]) -> Result<Vec<Unread>, CallError> {
         let (kind, validity) = (CacheKind::Text, desk.view.uid_validity());
         let uids = some.iter().map(|known| known.record.uid);
-        let shards = cache::borrow(&desk.user.mail, kind, validity, uids).await;
+        let borrowed = cache::borrow(&desk.user.mail, kind, validity, uids).await;
         let (query, some) = (Arc::clone(&self.query), some.to_vec());
         let reserved = self.budget.reserve(shard::MEMORY).await;
-        let looked_up = work(move || query.look_up(&shards, &some)).await;
+        let looked_up = work(move || query.look_up(&borrowed, &some)).await;
         drop(reserved);
         let (found, unread) = looked_up?;
         self.found.extend(found);
@@ -231,10 +232,10 @@ impl Query {
     }
 
     /// The places of those of `some` that match, and those on which what is kept does not decide.
-    fn look_up(&self, shards: &[Shard], some: &[Known]) -> (Vec<usize>, Vec<Unread>) {
+    fn look_up(&self, borrowed: &Borrowed, some: &[Known]) -> (Vec<usize>, Vec<Unread>) {
         let (mut found, mut decided, mut kept) = (Vec::new(), HashSet::new(), HashSet::new());
         let uids: Vec<u32> = some.iter().map(|known| known.record.uid).collect();
-        for shard in shards {
+        for shard in &borrowed.shards {
             shard.visit(&uids, |uid, entry| {
                 let place = uids.binary_search(&uid).ok();
                 let Some(known) = place.and_then(|place| some.get(place)) else {
@@ -258,7 +259,7 @@ impl Query {
         let is_open = |known: &&Known| !decided.contains(&known.record.uid);
         let unread = some.iter().filter(is_open).map(|known| Unread {
             known: *known,
-            is_kept: !kept.contains(&known.record.uid),
+            is_kept: borrowed.is_kept && !kept.contains(&known.record.uid),
         });
         (found, unread.collect())
     }

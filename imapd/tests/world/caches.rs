@@ -16,6 +16,8 @@ pub(crate) struct Caches {
     files: BTreeMap<(String, bool, u32), Vec<u8>>,
     /// Nothing is lent nor taken.
     pub(crate) off: bool,
+    /// The operator wants no text kept.
+    pub(crate) without_text: bool,
     /// Descriptors that were lent.
     pub(crate) lent: usize,
     /// Entries that came.
@@ -23,6 +25,12 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
+    /// How many files there are with text.
+    pub(crate) fn text_files(&self) -> usize {
+        let is_text = |key: &&(String, bool, u32)| key.1;
+        self.files.keys().filter(is_text).count()
+    }
+
     pub(crate) fn open(
         &mut self,
         mailbox: &str,

@@ -143,8 +143,11 @@ impl Service<SessionEdge> for Door {
             }
             SessionRequest::OpenCache { kind, shards } => {
                 let (name, _) = selected(&peer)?;
-                let (shards, fds) = self.0.caches.lock().unwrap().open(&name, kind, &shards);
-                Ok(Answered::with(SessionAnswer::CachesOpened { shards }, fds))
+                let mut caches = self.0.caches.lock().unwrap();
+                let is_kept = !(caches.without_text && kind == CacheKind::Text);
+                let (shards, fds) = caches.open(&name, kind, &shards);
+                let answer = SessionAnswer::CachesOpened { shards, is_kept };
+                Ok(Answered::with(answer, fds))
             }
             SessionRequest::FillCache { kind, entries } => self.fill_cache(&peer, kind, entries),
             request => self.0.state.lock().unwrap().answer(&peer, request),

@@ -68,6 +68,8 @@ pub struct TenantInfo {
     pub limits: Limits,
     /// Stored now.
     pub usage: Usage,
+    /// Whether the text of its users' messages is kept for searching.
+    pub search_text: bool,
 }
 
 /// The operator's orders to deliverd.
@@ -122,6 +124,14 @@ pub enum StoreControlRequest {
         name: String,
         /// What changes.
         limits: LimitChange,
+    },
+    /// Say whether the text of a tenant's messages is kept for searching. What is kept already goes with
+    /// [`Work::DropText`](crate::tools::Work::DropText).
+    KeepSearchText {
+        /// The tenant's name.
+        name: String,
+        /// Whether it is kept.
+        keep: bool,
     },
     /// Remove a tenant; refused while it has domains.
     RemoveTenant {

@@ -116,7 +116,8 @@ pub enum SessionRequest {
         shards: Vec<u32>,
     },
     /// Give what was worked out about messages of the selected mailbox, to be kept for its readers. Answered with the stream to
-    /// write exactly these entries into, one after the other. What becomes of them is not told: readers can do without.
+    /// write exactly these entries into, one after the other. What becomes of them is not told: readers can do without. Refused
+    /// with `NotPermitted` where the operator does not want them kept.
     FillCache {
         /// What it is.
         kind: CacheKind,
@@ -265,6 +266,8 @@ pub enum SessionAnswer {
     CachesOpened {
         /// The shards that were opened.
         shards: Vec<u32>,
+        /// Whether entries of this kind are kept at all for this account. If not, none need be given.
+        is_kept: bool,
     },
     /// Comes with one descriptor, a connected stream socket.
     CacheAwaited,

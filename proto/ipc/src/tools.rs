@@ -33,6 +33,8 @@ pub enum Work {
     Repair,
     /// Drop caches and read them anew from the files.
     Rebuild,
+    /// Drop the text that is kept for searching.
+    DropText,
     /// Count messages and bytes.
     Measure,
     /// Read every message again and tell its hash.

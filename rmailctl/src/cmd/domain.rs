@@ -77,7 +77,8 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
     Ok(())
 }
 
-async fn list(store: &Store, json: bool) -> Result<(), Error> {
+/// All domains.
+pub(super) async fn all(store: &Store) -> Result<Vec<DomainInfo>, Error> {
     let mut domains: Vec<DomainInfo> = Vec::new();
     loop {
         let request = StoreControlRequest::ListDomains {
@@ -90,12 +91,16 @@ async fn list(store: &Store, json: bool) -> Result<(), Error> {
             } => {
                 domains.extend(page);
                 if !more {
-                    break;
+                    return Ok(domains);
                 }
             }
             answer => return Err(unexpected(&answer)),
         }
     }
+}
+
+async fn list(store: &Store, json: bool) -> Result<(), Error> {
+    let domains = all(store).await?;
     if json {
         let row = |domain: &DomainInfo| {
             let mut row = quota::row(domain.usage, domain.limits);

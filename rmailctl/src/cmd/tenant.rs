@@ -8,8 +8,8 @@ use ipc::quota::Limits;
 use serde_json::json;
 
 use crate::Error;
-use crate::cli::TenantCommand;
-use crate::cmd::quota;
+use crate::cli::{Switch, TenantCommand};
+use crate::cmd::{domain, quota, store};
 use crate::operator::{Store, unexpected};
 
 /// Runs the command.
@@ -37,9 +37,29 @@ pub async fn run(config: &Path, command: TenantCommand) -> Result<(), Error> {
             format!("cannot remove the tenant {tenant}"),
             StoreControlRequest::RemoveTenant { name: tenant },
         ),
+        TenantCommand::Search { tenant, keep } => return search(&store, tenant, keep).await,
         TenantCommand::List { json } => return list(&store, json).await,
     };
     store.ask(what, request).await.map(drop)
+}
+
+/// Has text kept for searching, or not any more.
+async fn search(operator: &Store, tenant: String, keep: Switch) -> Result<(), Error> {
+    let what = format!("cannot change the tenant {tenant}");
+    let request = StoreControlRequest::KeepSearchText {
+        name: tenant.clone(),
+        keep: keep == Switch::On,
+    };
+    operator.ask(what, request).await?;
+    if keep == Switch::On {
+        return Ok(());
+    }
+    for domain in domain::all(operator).await? {
+        if domain.tenant.as_ref() == Some(&tenant) {
+            store::drop_text(operator, domain.name).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn list(store: &Store, json: bool) -> Result<(), Error> {
@@ -66,13 +86,22 @@ async fn list(store: &Store, json: bool) -> Result<(), Error> {
             let mut row = quota::row(tenant.usage, tenant.limits);
             row.insert("tenant".into(), json!(tenant.name));
             row.insert("domains".into(), json!(tenant.domains));
+            row.insert("search_text".into(), json!(tenant.search_text));
             row
         };
         println!("{}", json!(tenants.iter().map(row).collect::<Vec<_>>()));
     } else {
         for tenant in tenants {
             let usage = quota::text(tenant.usage, tenant.limits);
-            println!("{}\t{usage}\t{} domains", tenant.name, tenant.domains);
+            let search = if tenant.search_text {
+                ""
+            } else {
+                "\tsearch text off"
+            };
+            println!(
+                "{}\t{usage}\t{} domains{search}",
+                tenant.name, tenant.domains
+            );
         }
     }
     Ok(())

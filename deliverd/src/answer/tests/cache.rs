@@ -2,6 +2,8 @@
 
 use ipc::cache::{CacheKind, ENTRIES_PER_FILL, ENTRIES_START, MAX_FILL, NewEntry, Slot};
 
+use ipc::tools::{Scope, Work};
+
 use super::*;
 
 const KIND: CacheKind = CacheKind::Text;
@@ -29,7 +31,7 @@ impl Session {
             shards: vec![0, 1, 5000],
         };
         let Answered { answer, fds } = self.ask(request).await.unwrap();
-        let SessionAnswer::CachesOpened { shards } = answer else {
+        let SessionAnswer::CachesOpened { shards, .. } = answer else {
             panic!("{answer:?}")
         };
         assert!(shards.is_empty() || shards == [0], "{shards:?}");
@@ -126,4 +128,75 @@ async fn without_a_mailbox_there_are_no_caches() {
         refused(session.answer(open).await),
         Refusal::NothingSelected
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_wants_no_text_kept_has_none() {
+    let world = world().await;
+    world
+        .house
+        .accounts
+        .add_tenant("acme", Limits::default())
+        .unwrap();
+    let domain = Some("acme");
+    world
+        .house
+        .accounts
+        .assign_domain("example.test", domain)
+        .unwrap();
+    let session = alice(&world).await;
+    session.fill(5, b"known").await;
+    session.begin_fill(vec![]).await.unwrap();
+    assert!(session.kept().await.is_some());
+    // It was promised while text was kept, and comes when it is not.
+    let late = session.begin_fill(vec![entry(1, 5)]).await.unwrap();
+    let keep = |keep| StoreControlRequest::KeepSearchText {
+        name: "acme".into(),
+        keep,
+    };
+    world.control(keep(false)).await.unwrap();
+    write(late, b"later").await;
+    let open = SessionRequest::OpenCache {
+        kind: KIND,
+        shards: vec![0],
+    };
+    let (shards, is_kept) = (vec![], false);
+    let nothing = SessionAnswer::CachesOpened { shards, is_kept };
+    assert_eq!(session.answer(open.clone()).await.unwrap(), nothing);
+    let refusal = refused(session.begin_fill(vec![entry(1, 1)]).await);
+    assert_eq!(refusal, Refusal::NotPermitted);
+    // Summaries are no text.
+    let summaries = SessionRequest::OpenCache {
+        kind: CacheKind::Summary,
+        shards: vec![0],
+    };
+    let (shards, is_kept) = (vec![], true);
+    let answer = SessionAnswer::CachesOpened { shards, is_kept };
+    assert_eq!(session.answer(summaries).await.unwrap(), answer);
+
+    let inbox = "store/mailstore/domains/example.test/users/alice/mailboxes/INBOX";
+    let caches = world.temp.path().join(inbox).join(".cache");
+    assert!(caches.join("text").is_dir());
+    let scope = Scope::Domain("example.test".into());
+    let (rows, _) = world.walk(Work::DropText, scope).await.unwrap();
+    assert_eq!(rows, []);
+    assert!(caches.is_dir() && !caches.join("text").exists());
+    let left = std::fs::read_dir(world.temp.path().join(inbox)).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.to_string_lossy().contains("dropped"))
+    );
+
+    world.control(keep(true)).await.unwrap();
+    assert_eq!(session.kept().await, None);
+    session.fill(5, b"known").await;
+    session.begin_fill(vec![]).await.unwrap();
+    assert!(session.kept().await.is_some());
+    let missing = StoreControlRequest::KeepSearchText {
+        name: "nobody".into(),
+        keep: false,
+    };
+    assert_eq!(refused(world.control(missing).await), Refusal::NotFound);
 }

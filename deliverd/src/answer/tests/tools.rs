@@ -6,7 +6,11 @@ use super::*;
 
 impl World {
     /// A whole walk: what it told, and in how many pieces.
-    async fn walk(&self, work: Work, scope: Scope) -> Result<(Vec<Row>, usize), CallError> {
+    pub(super) async fn walk(
+        &self,
+        work: Work,
+        scope: Scope,
+    ) -> Result<(Vec<Row>, usize), CallError> {
         let client = self.client::<StoreControlEdge>("ctl");
         let (mut told, mut pieces, mut after) = (Vec::new(), 0, None);
         loop {

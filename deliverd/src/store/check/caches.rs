@@ -3,10 +3,12 @@
 use std::io;
 
 use ipc::Refusal;
+use ipc::cache::CacheKind;
 use ipc::tools::{Kind, Remedy};
 use rustix::fs::FileType;
 
 use super::super::disk::Dir;
+use super::super::reader_cache;
 use super::finding::Findings;
 use crate::clock;
 use crate::fault::OrFault;
@@ -67,8 +69,17 @@ fn size_below(dir: &Dir, depth: u32) -> io::Result<u64> {
 
 /// Takes the caches of a mailbox out of use at once; gives the name they have until they are removed. Under the mailbox's lock.
 pub(super) fn drop_all(mailbox: &Dir) -> Result<Option<String>, Refusal> {
+    take_out(mailbox, DIRECTORY)
+}
+
+/// The same of the text that is kept for searching, while nobody writes any.
+pub(super) fn drop_text(mailbox: &Dir) -> Result<Option<String>, Refusal> {
+    take_out(mailbox, &reader_cache::path(CacheKind::Text))
+}
+
+fn take_out(mailbox: &Dir, what: &str) -> Result<Option<String>, Refusal> {
     let dropped = format!("{DROPPED}{}", clock::micros());
-    match mailbox.rename(DIRECTORY, mailbox, &dropped) {
+    match mailbox.rename(what, mailbox, &dropped) {
         Ok(()) => Ok(Some(dropped)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).or_fault("drop the caches of a mailbox"),

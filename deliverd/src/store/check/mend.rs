@@ -12,6 +12,7 @@ use ipc::Refusal;
 use ipc::tools::{Kind, Outcome, Remedy};
 use tracing::{info, warn};
 
+use super::super::disk::Dir;
 use super::super::mailbox::{Mailbox, State};
 use super::super::name::{self, MailboxName};
 use super::super::{Owner, User, message_file, user};
@@ -332,14 +333,7 @@ impl Task<'_> {
         name: &MailboxName,
         piece: &mut Piece,
     ) -> Result<(), Refusal> {
-        let drop_all = || {
-            let dir = self
-                .eye
-                .root
-                .dir(&place.path())
-                .or_fault("open a mailbox")?;
-            caches::drop_all(&dir)
-        };
+        let drop_all = || caches::drop_all(&self.mailbox_dir(place)?);
         let dropped = match self.store.unless_opened(owner, drop_all) {
             Some(dropped) => dropped,
             None => match self.opened(owner, name) {
@@ -348,6 +342,44 @@ impl Task<'_> {
             },
         };
         self.store.trim();
+        self.remove_dropped(place, dropped, piece)
+    }
+
+    /// Drops the text of a mailbox's messages that was kept for searching.
+    pub(super) fn drop_text(
+        &self,
+        place: &Place,
+        owner: &Owner,
+        name: &MailboxName,
+        piece: &mut Piece,
+    ) -> Result<(), Refusal> {
+        let drop_text = || caches::drop_text(&self.mailbox_dir(place)?);
+        let dropped = match self.store.unless_opened(owner, drop_text) {
+            Some(dropped) => dropped,
+            None => match self.opened(owner, name) {
+                Some(mailbox) => {
+                    // Nobody writes caches meanwhile, and the mailbox can neither be renamed nor deleted.
+                    let _writing = mailbox.lock_caches();
+                    mailbox.hold(|_| drop_text())?
+                }
+                None => return Ok(()),
+            },
+        };
+        self.remove_dropped(place, dropped, piece)
+    }
+
+    fn mailbox_dir(&self, place: &Place) -> Result<Dir, Refusal> {
+        let dir = self.eye.root.dir(&place.path());
+        dir.or_fault("open a mailbox")
+    }
+
+    /// Removes caches that were taken out of use, or tells why they could not be.
+    fn remove_dropped(
+        &self,
+        place: &Place,
+        dropped: Result<Option<String>, Refusal>,
+        piece: &mut Piece,
+    ) -> Result<(), Refusal> {
         let dropped = match dropped {
             Ok(dropped) => dropped,
             // Deleted or renamed meanwhile.

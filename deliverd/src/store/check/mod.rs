@@ -132,7 +132,7 @@ impl Walker {
         piece: &mut Piece,
     ) -> Option<Place> {
         let depth = match task.order.work {
-            Work::Rebuild => DEPTH - 1,
+            Work::Rebuild | Work::DropText => DEPTH - 1,
             Work::Check | Work::Repair | Work::Measure | Work::Hash => DEPTH,
         };
         let mut found = Findings::default();
@@ -190,6 +190,9 @@ impl Task<'_> {
             (Work::Rebuild, Level::Mailbox(owner, name)) => {
                 self.rebuild(&place, owner, name, piece)?
             }
+            (Work::DropText, Level::Mailbox(owner, name)) => {
+                self.drop_text(&place, owner, name, piece)?;
+            }
             (Work::Measure, Level::Mailbox(..) | Level::Shard(..)) => {
                 self.measure(&place, &level, piece)
             }
@@ -199,7 +202,7 @@ impl Task<'_> {
                     Cursor::Within(place, uid)
                 }));
             }
-            (Work::Rebuild | Work::Measure | Work::Hash, _) => {}
+            (Work::Rebuild | Work::DropText | Work::Measure | Work::Hash, _) => {}
         }
         Ok(Cursor::Behind(place))
     }

@@ -51,7 +51,7 @@ impl World {
             .iter()
             .map(|(uid, e)| (*uid, e.as_slice()))
             .collect();
-        self.inbox().fill_cache(KIND, &entries);
+        self.inbox().fill_cache(KIND, &entries, || true);
     }
 
     fn cache(&self) -> File {
@@ -87,14 +87,16 @@ fn entries_about_no_message_and_those_too_long_or_empty_are_not_kept() {
     let world = World::with_messages(3);
     let long = vec![b'x'; KIND.max_entry() + 1];
     let entries: [(u32, &[u8]); 4] = [(1, &long), (2, b""), (3, &long[1..]), (4, b"nobody's")];
-    world.inbox().fill_cache(KIND, &entries);
+    world.inbox().fill_cache(KIND, &entries, || true);
     assert_eq!(world.cached(1), None);
     assert_eq!(world.cached(2), None);
     assert_eq!(world.cached(3).unwrap().len(), KIND.max_entry());
     assert_eq!(world.cached(4), None);
-    world
-        .inbox()
-        .fill_cache(KIND, &[(5_000_000, b"in a shard that is not there")]);
+    world.inbox().fill_cache(
+        KIND,
+        &[(5_000_000, b"in a shard that is not there")],
+        || true,
+    );
     assert!(world.inbox().open_caches(KIND, &[5000]).unwrap().is_empty());
 }
 
@@ -202,7 +204,7 @@ fn a_file_is_written_anew_when_more_than_half_of_it_is_about_messages_that_are_g
     let world = World::with_messages(20);
     let entry = vec![b'e'; KIND.max_entry()];
     let all: Vec<_> = (1..=20).map(|uid| (uid, entry.as_slice())).collect();
-    world.inbox().fill_cache(KIND, &all);
+    world.inbox().fill_cache(KIND, &all, || true);
     let held = world.cache();
     let size = |world: &World| world.cache().metadata().unwrap().len();
     let full = size(&world);
@@ -234,7 +236,9 @@ fn the_same_entry_again_takes_no_room_and_a_new_one_takes_its_place() {
     let size = world.cache().metadata().unwrap().len();
     world.fill([1, 1]);
     assert_eq!(world.cache().metadata().unwrap().len(), size);
-    world.inbox().fill_cache(KIND, &[(1, b"known better")]);
+    world
+        .inbox()
+        .fill_cache(KIND, &[(1, b"known better")], || true);
     assert_eq!(world.cached(1), Some(b"known better".to_vec()));
 }
 
@@ -242,7 +246,9 @@ fn the_same_entry_again_takes_no_room_and_a_new_one_takes_its_place() {
 fn what_is_known_about_a_removed_message_is_wiped_out_and_the_rest_is_not() {
     let world = World::with_messages(3);
     world.fill([1, 2]);
-    world.inbox().fill_cache(KIND, &[(2, b"known better")]);
+    world
+        .inbox()
+        .fill_cache(KIND, &[(2, b"known better")], || true);
     world.fill([3]);
     let order = FlagOrder {
         change: FlagChange::Add,
@@ -318,9 +324,9 @@ fn caches_go_with_their_mailbox_and_nothing_is_written_behind_its_back() {
     user.create_mailbox(&name("A"), None).unwrap();
     world.append("A", b"x", 0, &[]);
     let old = world.mailbox("A");
-    old.fill_cache(KIND, &[(1, b"kept")]);
+    old.fill_cache(KIND, &[(1, b"kept")], || true);
     user.rename_mailbox(&name("A"), &name("B")).unwrap();
-    old.fill_cache(KIND, &[(1, b"too late")]);
+    old.fill_cache(KIND, &[(1, b"too late")], || true);
     let validity = world.mailbox("B").status().unwrap().uid_validity;
     let opened = world.mailbox("B").open_caches(KIND, &[0]).unwrap();
     let header = Header {
@@ -330,7 +336,7 @@ fn caches_go_with_their_mailbox_and_nothing_is_written_behind_its_back() {
     assert_eq!(read(&opened[0].1, &header, 1), Some(b"kept".to_vec()));
     let old = world.mailbox("B");
     user.delete_mailbox(&name("B")).unwrap();
-    old.fill_cache(KIND, &[(1, b"too late")]);
+    old.fill_cache(KIND, &[(1, b"too late")], || true);
     assert_eq!(
         old.open_caches(KIND, &[0]).unwrap_err(),
         Refusal::NoSuchMailbox

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use daemon::config::Config;
 use ipc::control::{StoreControlAnswer, StoreControlRequest};
-use ipc::tools::{Deviation, Outcome, Row, Work};
+use ipc::tools::{Deviation, Outcome, Row, Scope, Work};
 use serde_json::json;
 
 use self::walk::{Walk, in_words, read_rows};
@@ -35,7 +35,9 @@ pub async fn run(config: &Path, command: StoreCommand) -> Result<(), Error> {
             let work = if dry_run { Work::Check } else { Work::Repair };
             deviations(&store, Walk::new(work, range), json).await
         }
-        StoreCommand::Rebuild { range } => rebuild(&store, Walk::new(Work::Rebuild, range)).await,
+        StoreCommand::Rebuild { range } => {
+            drop_caches(&store, Walk::new(Work::Rebuild, range)).await
+        }
         StoreCommand::Stat {
             range,
             largest,
@@ -116,7 +118,12 @@ async fn deviations(store: &Store, walk: Walk, json: bool) -> Result<(), Error> 
     tally.verdict()
 }
 
-async fn rebuild(store: &Store, walk: Walk) -> Result<(), Error> {
+/// Drops the text that is kept for searching in a domain. If it is cut off, it can be begun anew.
+pub(super) async fn drop_text(store: &Store, domain: String) -> Result<(), Error> {
+    drop_caches(store, Walk::over(Work::DropText, Scope::Domain(domain))).await
+}
+
+async fn drop_caches(store: &Store, walk: Walk) -> Result<(), Error> {
     let mut tally = Tally::default();
     let seen = walk
         .run(store, |piece| {

@@ -22,6 +22,8 @@ pub(super) struct Walk {
     pub(super) work: Work,
     pub(super) scope: Scope,
     after: Option<String>,
+    /// Whether the command can go on from a place.
+    is_resumable: bool,
     progress: bool,
 }
 
@@ -41,10 +43,21 @@ impl Walk {
             (None, None, _) => Scope::Everything,
         };
         Self {
+            after: range.after,
+            is_resumable: true,
+            progress: range.progress || std::io::stderr().is_terminal(),
+            ..Self::over(work, scope)
+        }
+    }
+
+    /// A walk that another command needs, and that begins anew when that does.
+    pub(super) fn over(work: Work, scope: Scope) -> Self {
+        Self {
             work,
             scope,
-            after: range.after,
-            progress: range.progress || std::io::stderr().is_terminal(),
+            after: None,
+            is_resumable: false,
+            progress: std::io::stderr().is_terminal(),
         }
     }
 
@@ -113,12 +126,12 @@ impl Walk {
 
     fn cut_off(&self, error: Error) -> Error {
         match &self.after {
-            None => error,
-            Some(place) => {
+            Some(place) if self.is_resumable => {
                 // The error follows; this line is worth more on its own, to be copied.
                 let _ = writeln!(std::io::stderr(), "go on with: --after '{place}'");
                 error
             }
+            _ => error,
         }
     }
 }
