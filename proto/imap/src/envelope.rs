@@ -70,8 +70,7 @@ pub fn write_nstring(text: Option<&[u8]>, out: &mut Vec<u8>) {
 
 /// Writes a decimal number.
 pub(crate) fn write_number(number: usize, out: &mut Vec<u8>) {
-    use alloc::string::ToString;
-    out.extend_from_slice(number.to_string().as_bytes());
+    crate::write::number(number as u64, out);
 }
 
 fn write_literal(text: &[u8], out: &mut Vec<u8>) {
