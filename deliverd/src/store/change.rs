@@ -1,6 +1,6 @@
 //! Flags, keywords and removal: in the journal first, then told; the files follow.
 //!
-//! The first files are renamed at once and removed ones are unlinked at once, all without flushing; a large number of renames is
+//! A few files are renamed at once and removed ones are unlinked at once, all without flushing; a large number of renames is
 //! left to the chores, and keyword files to the moment when the journal is emptied.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ type Marked = (u32, u8, u64);
 
 /// Messages changed under one hold of the lock, so that a STORE over a large mailbox does not keep deliveries waiting.
 const PIECE: usize = 20_000;
-/// Files renamed before a change is told.
+/// So many files are renamed before a change is told; more are all renamed behind it.
 const RENAMED_AT_ONCE: usize = 64;
 /// Files renamed under one hold of the lock.
 const RENAMED_TOGETHER: usize = 500;
@@ -44,7 +44,7 @@ const ENTRY: usize = 24;
 const RANGE: usize = 10;
 
 impl Mailbox {
-    /// The messages `uids` in pieces that are small enough for one [`Mailbox::store_flags`]. Refused if there are too many of
+    /// The messages `uids` in pieces that are small enough for one [`Mailbox::store_piece`]. Refused if there are too many of
     /// them for the answer to a conditional change.
     pub(crate) fn pieces(
         self: &Arc<Self>,
@@ -64,7 +64,8 @@ impl Mailbox {
         })
     }
 
-    /// Changes flags of a piece; messages that are gone are skipped. Gives those that had changed before.
+    /// Changes flags, piece after piece; messages that are gone are skipped. Gives those that had changed before.
+    #[cfg(test)]
     pub(crate) fn store_flags(
         self: &Arc<Self>,
         uids: &UidRanges,
@@ -100,7 +101,8 @@ impl Mailbox {
         })
     }
 
-    fn store_piece(
+    /// Changes flags of one of the [`Mailbox::pieces`]; messages that are gone are skipped. Gives those that had changed before.
+    pub(crate) fn store_piece(
         self: &Arc<Self>,
         uids: &UidRanges,
         order: &FlagOrder,
@@ -148,6 +150,8 @@ impl Mailbox {
     fn change(self: &Arc<Self>, state: &mut State, changed: &[Marked]) {
         let modseq = state.next_modseq();
         let mut records = Vec::with_capacity(changed.len());
+        // Flags in names that become late now, ascending like `changed`.
+        let mut late = Vec::new();
         for (uid, flags, keywords) in changed {
             let uid = *uid;
             let Some(record) = state.record(uid) else {
@@ -157,18 +161,24 @@ impl Mailbox {
                 state.stale_keywords.insert(message_file::shard_of(uid));
             }
             if record.flags != *flags {
-                let in_name = *state.late.entry(uid).or_insert(record.flags);
-                if in_name == *flags {
-                    state.late.remove(&uid);
+                match state.late.get(&uid) {
+                    None => late.push((uid, record.flags)),
+                    Some(in_name) if in_name == flags => {
+                        state.late.remove(&uid);
+                    }
+                    Some(_) => {}
                 }
             }
             records.extend(state.records.mark(uid, *flags, *keywords, modseq));
         }
+        state.late.append(&mut late.into_iter().collect());
         state.unindexed += records.len();
         state.feed.changed(&records);
         self.list(state);
-        // The fault is logged; the names are tried again when the journal is emptied.
-        let _ = self.rename_late(state, RENAMED_AT_ONCE);
+        if state.late.len() <= RENAMED_AT_ONCE {
+            // The fault is logged; the names are tried again when the journal is emptied.
+            let _ = self.rename_late(state, RENAMED_AT_ONCE);
+        }
         if !state.late.is_empty() {
             self.shared.rename_soon(Arc::clone(self));
         }

@@ -61,18 +61,20 @@ pub(super) async fn store(
         }
         desk.note_events();
     }
+    let mut told = told.into_iter().peekable();
     let mut some_are_gone = false;
     for index in places.into_iter().flatten() {
         let Some(message) = desk.view.message(index) else {
             continue;
         };
         let uid = message.uid;
+        let was_told = told.next_if_eq(&uid).is_some();
         if desk.view.is_gone(uid) {
             some_are_gone = true;
         } else if !order.silent {
             // RFC 3501 §6.4.6: the new value is told, whether it is news or not.
             desk.view.tell_flags(index, order.by, &mut desk.wire.out);
-        } else if told.binary_search(&uid).is_ok() && is_as_ordered(desk.view, message, &order) {
+        } else if was_told && is_as_ordered(desk.view, message, &order) {
             desk.view.regard_as_told(uid);
         }
         desk.wire.flush_if_full().await?;

@@ -18,7 +18,7 @@ pub const MESSAGES_PER_FRAME: usize = 64;
 /// How many UID ranges one request or answer may carry; larger sets are split by the asker.
 pub const RANGES_PER_FRAME: usize = 1000;
 /// How many records one event carries at most.
-pub const RECORDS_PER_FRAME: usize = 300;
+pub const RECORDS_PER_FRAME: usize = 400;
 /// How many different keywords a mailbox can hold.
 pub const MAX_KEYWORDS: usize = 64;
 /// Longest keyword in bytes.
@@ -346,5 +346,33 @@ impl Edge for SessionEdge {
 
     fn lost() -> Option<SessionEvent> {
         Some(SessionEvent::Resync)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Return;
+    use crate::frame::{decode, encode};
+
+    #[test]
+    fn as_many_records_and_ranges_as_one_event_may_carry_go_through_a_frame() {
+        let record = Record {
+            uid: u32::MAX,
+            flags: u8::MAX,
+            keywords: u64::MAX,
+            size: u64::MAX,
+            internal_date: i64::MIN,
+            modseq: u64::MAX,
+        };
+        for event in [
+            SessionEvent::Added(vec![record; RECORDS_PER_FRAME]),
+            SessionEvent::Changed(vec![record; RECORDS_PER_FRAME]),
+            SessionEvent::Removed(vec![(u32::MAX, u32::MAX); RANGES_PER_FRAME]),
+        ] {
+            let event = Return::<SessionAnswer, SessionEvent>::Event(event);
+            // Reading is bounded by what the values take in memory, too.
+            assert_eq!(decode(&encode(&event).unwrap()), Ok(event));
+        }
     }
 }
