@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use imap::body::{Extract, Form, Partial, Section, SectionText};
 use imap::command::FetchItem;
-use imap::flag::Flag;
 use imap::search::Depth;
 use imap::write;
 use mail::mime;
@@ -25,9 +24,9 @@ const MEMORY_PER_BYTE: u64 = 40;
 /// … and no more than this, whatever its size: `docs/hostile-mime.md`.
 const MAX_MEMORY: u64 = 16 << 20;
 
-/// One message to be shown.
-#[derive(Debug)]
-pub struct Job {
+/// What is known of a message without looking at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
     /// Its number.
     pub sequence: u32,
     /// Its UID.
@@ -36,19 +35,24 @@ pub struct Job {
     pub internal_date: i64,
     /// Its size.
     pub size: u64,
-    /// Its flags.
-    pub flags: Vec<Flag>,
+}
+
+/// One message to be read and shown.
+#[derive(Debug)]
+pub struct Job {
+    /// What is known of it.
+    pub facts: Facts,
+    /// Its flags as they are sent, if they are.
+    pub flags: Vec<u8>,
     /// Whether its flags are told though nobody asked.
     pub tell_flags: bool,
-    /// Its bytes; `None` where none are needed.
-    pub message: Option<Message>,
-    /// What is known of it from an earlier reading; then its bytes are not needed for that.
-    pub summary: Option<Summary>,
+    /// Its bytes.
+    pub message: Message,
 }
 
 /// One message as it is shown.
 #[derive(Debug)]
-pub struct Shown {
+pub struct Rendered {
     /// What is to be sent.
     pub pieces: Vec<Piece>,
     /// What was worked out and can be kept.
@@ -97,7 +101,7 @@ pub fn is_summary(items: &[FetchItem]) -> bool {
 
 /// Whether this summary can.
 #[must_use]
-pub fn suffices(summary: &Summary, items: &[FetchItem]) -> bool {
+pub fn suffices(summary: &Summary<'_>, items: &[FetchItem]) -> bool {
     summary.has_structure() || need(items) != Need::Whole
 }
 
@@ -154,41 +158,82 @@ pub const fn need_of_search(depth: Depth) -> Need {
 ///
 /// # Errors
 /// When the message cannot be read; then nothing of it is to be sent.
-pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Shown> {
+pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Rendered> {
     let need = need(items);
-    if let Some(summary) = &job.summary {
-        let pieces = write_items(job, items, None, Some(summary))?;
-        return Ok(Shown { pieces, note: None });
-    }
     let (text, extent) = read(job, need, is_summary(items))?;
     let walked = mime::Message::walk(&text);
     let shows_summary = |item: &FetchItem| !matches!(item, FetchItem::Section { .. });
     let summary = (need >= Need::Header && items.iter().any(shows_summary))
-        .then(|| Summary::of(&walked, extent, job.size));
-    let pieces = write_items(job, items, Some(&walked), summary.as_ref())?;
+        .then(|| Summary::of(&walked, extent, job.facts.size));
+    let source = Source {
+        facts: &job.facts,
+        flags: &|out| out.extend_from_slice(&job.flags),
+        message: Some((&job.message, &walked)),
+        summary: summary.as_ref(),
+    };
+    let mut sheet = Sheet::default();
+    let length = summary.as_ref().map_or(0, Summary::length);
+    sheet.bytes.reserve(length + 128);
+    write_items(&source, items, job.tell_flags, &mut sheet)?;
+    let pieces = sheet.finish();
     let note = summary
         .filter(|_| is_summary(items))
         .and_then(|summary| summary.encode());
-    Ok(Shown { pieces, note })
+    Ok(Rendered { pieces, note })
+}
+
+/// Shows a message that need not be read, since this is all that is wanted of it.
+///
+/// # Errors
+/// When it is not; then nothing was written.
+pub fn write_known(
+    facts: &Facts,
+    items: &[FetchItem],
+    summary: Option<&Summary<'_>>,
+    flags: &dyn Fn(&mut Vec<u8>),
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    let before = out.len();
+    let source = Source {
+        facts,
+        flags,
+        message: None,
+        summary,
+    };
+    let mut sheet = Sheet {
+        bytes: std::mem::take(out),
+        ..Sheet::default()
+    };
+    let written = write_items(&source, items, false, &mut sheet);
+    *out = sheet.bytes;
+    if written.is_err() {
+        out.truncate(before);
+    }
+    written
+}
+
+/// What there is to be shown of a message.
+struct Source<'a> {
+    facts: &'a Facts,
+    /// Writes its flags.
+    flags: &'a dyn Fn(&mut Vec<u8>),
+    message: Option<(&'a Message, &'a mime::Message<'a>)>,
+    summary: Option<&'a Summary<'a>>,
 }
 
 fn write_items(
-    job: &Job,
+    source: &Source<'_>,
     items: &[FetchItem],
-    walked: Option<&mime::Message<'_>>,
-    summary: Option<&Summary>,
-) -> io::Result<Vec<Piece>> {
-    let mut sheet = Sheet::default();
-    sheet
-        .bytes
-        .reserve(summary.map_or(0, Summary::length) + 128);
-    write::fetch_begin(job.sequence, &mut sheet.bytes);
+    tell_flags: bool,
+    sheet: &mut Sheet,
+) -> io::Result<()> {
+    write::fetch_begin(source.facts.sequence, &mut sheet.bytes);
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             sheet.bytes.push(b' ');
         }
         write::fetch_name(item, &mut sheet.bytes);
-        write_item(job, item, walked, summary, &mut sheet)?;
+        write_item(source, item, sheet)?;
         if sheet.is_full() {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
@@ -196,49 +241,42 @@ fn write_items(
             ));
         }
     }
-    if job.tell_flags && !items.contains(&FetchItem::Flags) {
+    if tell_flags && !items.contains(&FetchItem::Flags) {
         sheet.bytes.extend_from_slice(b" FLAGS ");
-        write::flag_list(&job.flags, false, &mut sheet.bytes);
+        (source.flags)(&mut sheet.bytes);
     }
     write::fetch_end(&mut sheet.bytes);
-    Ok(sheet.finish())
+    Ok(())
 }
 
 /// Reads as much as is needed; all of a message that is not large, if what is worked out will be kept.
 fn read(job: &Job, need: Need, is_kept: bool) -> io::Result<(Vec<u8>, Extent)> {
-    Ok(match (&job.message, need) {
-        (Some(message), Need::Whole) => (message.read_whole()?, Extent::Whole),
-        (Some(message), Need::Header) if is_kept && message.size() <= READ_WHOLE => {
+    let message = &job.message;
+    Ok(match need {
+        Need::Whole => (message.read_whole()?, Extent::Whole),
+        Need::Header if is_kept && message.size() <= READ_WHOLE => {
             (message.read_whole()?, Extent::Whole)
         }
-        (Some(message), Need::Header) => (message.read_header()?, Extent::Header),
-        _ => (Vec::new(), Extent::Header),
+        Need::Header => (message.read_header()?, Extent::Header),
+        Need::Nothing | Need::File => (Vec::new(), Extent::Header),
     })
 }
 
-fn write_item(
-    job: &Job,
-    item: &FetchItem,
-    walked: Option<&mime::Message<'_>>,
-    summary: Option<&Summary>,
-    sheet: &mut Sheet,
-) -> io::Result<()> {
+fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::Result<()> {
     let out = &mut sheet.bytes;
-    let summary = || summary.ok_or(io::ErrorKind::NotFound);
+    let summary = || source.summary.ok_or(io::ErrorKind::NotFound);
     match item {
-        FetchItem::Flags => write::flag_list(&job.flags, false, out),
-        FetchItem::InternalDate => write::internal_date(job.internal_date, out),
-        FetchItem::Size => write::number(job.size, out),
-        FetchItem::Uid => write::number(u64::from(job.uid), out),
+        FetchItem::Flags => (source.flags)(out),
+        FetchItem::InternalDate => write::internal_date(source.facts.internal_date, out),
+        FetchItem::Size => write::number(source.facts.size, out),
+        FetchItem::Uid => write::number(u64::from(source.facts.uid), out),
         FetchItem::Envelope => summary()?.write_envelope(out),
         FetchItem::Body => summary()?.write_structure(Form::Body, out),
         FetchItem::BodyStructure => summary()?.write_structure(Form::BodyStructure, out),
         FetchItem::Section {
             section, partial, ..
         } => {
-            let (Some(message), Some(walked)) = (&job.message, walked) else {
-                return Err(io::Error::from(io::ErrorKind::NotFound));
-            };
+            let (message, walked) = source.message.ok_or(io::ErrorKind::NotFound)?;
             write_section(message, section, *partial, walked, sheet)?;
         }
     }
@@ -341,14 +379,15 @@ mod tests {
             panic!("no fetch");
         };
         let job = Job {
-            sequence: 3,
-            uid: 41,
-            internal_date: 0,
-            size: message.size(),
-            flags: vec![Flag::Seen],
+            facts: Facts {
+                sequence: 3,
+                uid: 41,
+                internal_date: 0,
+                size: message.size(),
+            },
+            flags: b"(\\Seen)".to_vec(),
             tell_flags: false,
-            message: Some(message),
-            summary: None,
+            message,
         };
         let mut text = Vec::new();
         for piece in render(&job, &items).unwrap().pieces {
@@ -430,14 +469,15 @@ mod tests {
             panic!("no fetch");
         };
         let job = Job {
-            sequence: 1,
-            uid: 1,
-            internal_date: 0,
-            size: message.size(),
+            facts: Facts {
+                sequence: 1,
+                uid: 1,
+                internal_date: 0,
+                size: message.size(),
+            },
             flags: vec![],
             tell_flags: false,
-            message: Some(message),
-            summary: None,
+            message,
         };
         assert!(render(&job, &items).is_err());
         assert!(render(&job, &items[..5]).is_ok());

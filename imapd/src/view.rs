@@ -295,7 +295,7 @@ impl View {
             out.push(b' ');
         }
         out.extend_from_slice(b"FLAGS ");
-        write::flag_list(&self.flags_of(message), false, out);
+        self.write_flags_of(message, out);
         write::fetch_end(out);
     }
 
@@ -411,6 +411,30 @@ impl View {
             flags.extend(set.map(|(_, keyword)| keyword));
         }
         flags
+    }
+
+    /// Writes the flags of a message.
+    pub fn write_flags_of(&self, message: &Record, out: &mut Vec<u8>) {
+        let start = out.len();
+        for (bit, flag) in &SYSTEM {
+            if message.flags & bit != 0 {
+                out.push(b' ');
+                flag.write(out);
+            }
+        }
+        if message.keywords != 0 {
+            let set = self.keywords.iter().take(64).enumerate();
+            let set = set.filter(|(index, _)| message.keywords >> index & 1 == 1);
+            for (_, keyword) in set.filter(|(_, keyword)| flag::is_keyword(keyword)) {
+                out.push(b' ');
+                out.extend_from_slice(keyword.as_bytes());
+            }
+        }
+        match out.get_mut(start) {
+            Some(blank) => *blank = b'(',
+            None => out.push(b'('),
+        }
+        out.push(b')');
     }
 
     /// The keyword table.

@@ -15,7 +15,7 @@ const COMMAND_READ: usize = 2 * 1024;
 /// Read at once while a message arrives.
 const MESSAGE_READ: usize = 64 * 1024;
 /// Answers kept back for one write at most.
-const FULL: usize = 64 * 1024;
+pub const FULL: usize = 64 * 1024;
 /// A client that does not read our answers for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(5);
 

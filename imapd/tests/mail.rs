@@ -8,6 +8,8 @@
 
 mod world;
 
+use std::time::Duration;
+
 use daemon::limits::Limits;
 use world::World;
 
@@ -78,6 +80,61 @@ async fn many_messages_are_fetched_in_batches_and_in_order() {
     assert!(subjects.into_iter().eq(&expected));
     let found = alice.ok("d UID SEARCH BODY \"body 9\"").await;
     assert_eq!(found[0], "* SEARCH 9 90 91 92 93 94 95 96 97 98 99");
+}
+
+#[tokio::test]
+async fn messages_of_all_sizes_come_back_byte_by_byte() {
+    let world = World::new().await;
+    let mut expected = Vec::new();
+    // Around what is sent together, and more of them than are opened together.
+    let sizes = [
+        1,
+        32 << 10,
+        (32 << 10) + 1,
+        64 << 10,
+        100_000,
+        256 << 10,
+        700_001,
+        4096,
+        300_000,
+    ];
+    for (index, size) in sizes.into_iter().cycle().take(100).enumerate() {
+        let mut message: Vec<u8> = format!("Subject: {index}\r\n\r\n").into_bytes();
+        message.extend((0..size).map(|at| b'a' + (at % 23) as u8));
+        if index % 7 == 3 {
+            message[size / 2 + 15] = 0;
+        }
+        let uid = world.store.deliver(&message);
+        for byte in message.iter_mut().filter(|byte| **byte == 0) {
+            *byte = 0x80;
+        }
+        let begin = format!("* {uid} FETCH (UID {uid} BODY[] {{{}}}\r\n", message.len());
+        expected.extend(begin.into_bytes());
+        expected.extend(message);
+        expected.extend(b" FLAGS (\\Seen))\r\n");
+    }
+    let mut alice = world.alice().await;
+    alice.send(b"c UID FETCH 1:* BODY[]\r\n").await;
+    assert!(alice.bytes(expected.len()).await == expected);
+    assert_eq!(alice.line().await.unwrap(), "c OK fetched");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_has_few_messages_opened() {
+    let world = World::new().await;
+    // More than fits into the buffers of a connection.
+    let message = vec![b'x'; 256 << 10];
+    for _ in 0..400 {
+        world.store.deliver(&message);
+    }
+    let mut alice = world.alice().await;
+    alice.send(b"c FETCH 1:* BODY.PEEK[]\r\n").await;
+    let mut before = usize::MAX;
+    while before != world.store.opened() {
+        before = world.store.opened();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!((1..=300).contains(&before), "{before}");
 }
 
 #[tokio::test]

@@ -6,19 +6,62 @@ use std::os::unix::fs::FileExt;
 
 use ipc::cache::{ENTRIES_START, Header, MESSAGES_PER_SHARD, Slot};
 
-/// Entries that lie together are read together, up to so many bytes, …
-const SPAN: usize = 1 << 20;
-/// … also if there are so many bytes between them that nobody asked for.
+/// Entries read together, in bytes, …
+const SPAN: usize = 256 << 10;
+/// … and bytes between them, that nobody asked for, read along with them.
+const GAPS: usize = 256 << 10;
+/// So many of those are rather read than jumped over.
 const GAP: usize = 16 << 10;
 
-/// Memory that [`Shard::visit`] takes.
-pub const MEMORY: u64 = SPAN as u64;
+/// Memory that reading takes: these, and the entry that may be longer than all of them.
+pub const MEMORY: u64 = 1 << 20;
 
 /// What is kept about the messages of a shard.
 #[derive(Debug)]
 pub struct Shard {
     header: Header,
     file: File,
+}
+
+/// Some entries of a shard.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// Slots of the shard they were read from.
+    beginning: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Ascending by UID.
+    places: Vec<Place>,
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    uid: u32,
+    slot: Slot,
+    /// In `bytes`.
+    start: usize,
+}
+
+/// How files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Only if that does not block.
+    InMemory,
+    /// Waiting for the disk.
+    Waiting,
+}
+
+/// Reads entries about the first of `uids`, which ascend, from that one of `shards` where they are. Returns about how many it looked, at
+/// least one; `None` if the disk had to be waited for and must not be.
+pub fn read(shards: &[Shard], uids: &[u32], entries: &mut Entries, how: How) -> Option<usize> {
+    entries.places.clear();
+    let shard = uids.first()? / MESSAGES_PER_SHARD;
+    let others = uids.partition_point(|uid| uid / MESSAGES_PER_SHARD <= shard);
+    let uids = uids.get(..others).unwrap_or_default();
+    match shards.iter().find(|known| known.header.shard == shard) {
+        Some(shard) => shard.read(uids, entries, how),
+        None => Some(uids.len()),
+    }
 }
 
 impl Shard {
@@ -30,31 +73,14 @@ impl Shard {
 
     /// Shows the entries about those of `uids` that are here and whole, in no order. `uids` ascend.
     pub fn visit(&self, uids: &[u32], mut each: impl FnMut(u32, &[u8])) {
-        let mut beginning = vec![0; ENTRIES_START];
-        if self.file.read_exact_at(&mut beginning, 0).is_err() || !self.header.begins(&beginning) {
-            return;
-        }
-        let mut slots: Vec<(Slot, u32)> = self
-            .among(uids)
-            .iter()
-            .filter_map(|&uid| Some((Slot::read(&beginning, uid, self.header.kind)?, uid)))
-            .collect();
-        slots.sort_unstable_by_key(|(slot, _)| slot.offset);
-        let mut bytes = Vec::new();
-        let mut rest = slots.as_slice();
-        while let Some((first, _)) = rest.first() {
-            let (count, length) = span(rest);
-            let (together, others) = rest.split_at(count);
-            rest = others;
-            bytes.resize(length, 0);
-            // What cannot be read, or is beyond the end, fits no sum.
-            let read = read_up_to(&self.file, &mut bytes, u64::from(first.offset)).unwrap_or(0);
-            let there = bytes.get(..read).unwrap_or_default();
-            for (slot, uid) in together {
-                let start = (slot.offset - first.offset) as usize;
-                let entry = there.get(start..start + slot.length as usize);
-                if let Some(entry) = entry.filter(|entry| slot.fits(*uid, entry)) {
-                    each(*uid, entry);
+        let mut entries = Entries::default();
+        let mut rest = self.among(uids);
+        while !rest.is_empty() {
+            let count = self.read(rest, &mut entries, How::Waiting);
+            rest = rest.get(count.unwrap_or(rest.len())..).unwrap_or_default();
+            for place in &entries.places {
+                if let Some(entry) = place.entry(&entries.bytes) {
+                    each(place.uid, entry);
                 }
             }
         }
@@ -66,20 +92,107 @@ impl Shard {
         let end = uids.partition_point(|uid| shard(uid) <= self.header.shard);
         uids.get(start..end).unwrap_or_default()
     }
+
+    /// Like [`read`], for UIDs of this shard.
+    fn read(&self, uids: &[u32], entries: &mut Entries, how: How) -> Option<usize> {
+        let Entries {
+            beginning,
+            bytes,
+            places,
+        } = entries;
+        places.clear();
+        beginning.resize(ENTRIES_START, 0);
+        let read = self.read_at(beginning, 0, how)?;
+        if read < ENTRIES_START || !self.header.begins(beginning) {
+            return Some(uids.len());
+        }
+        let (mut count, mut length) = (0, 0);
+        for &uid in uids {
+            if let Some(slot) = Slot::read(beginning, uid, self.header.kind) {
+                length += slot.length as usize;
+                if length > SPAN && !places.is_empty() {
+                    break;
+                }
+                places.push(Place {
+                    uid,
+                    slot,
+                    start: 0,
+                });
+            }
+            count += 1;
+        }
+        places.sort_unstable_by_key(|place| place.slot.offset);
+        self.read_places(places, bytes, how)?;
+        places.sort_unstable_by_key(|place| place.uid);
+        Some(count)
+    }
+
+    /// Reads the entries at these places, which ascend in the file.
+    fn read_places(&self, mut rest: &mut [Place], bytes: &mut Vec<u8>, how: How) -> Option<()> {
+        let (mut start, mut gaps) = (0, GAPS);
+        while let Some(first) = rest.first().map(|place| place.slot.offset) {
+            let (count, length) = run(rest, &mut gaps);
+            let (together, others) = std::mem::take(&mut rest).split_at_mut(count);
+            rest = others;
+            if bytes.len() < start + length {
+                bytes.resize(start + length, 0);
+            }
+            let buffer = bytes.get_mut(start..start + length).unwrap_or_default();
+            let read = self.read_at(buffer, u64::from(first), how)?;
+            // What is beyond the end fits no sum, whatever was there before.
+            buffer.get_mut(read..).unwrap_or_default().fill(0);
+            for place in together {
+                place.start = start + (place.slot.offset - first) as usize;
+            }
+            start += length;
+        }
+        Some(())
+    }
+
+    /// Fills `buffer` as far as the file goes; says how far. `None` if the disk must not be waited for.
+    fn read_at(&self, buffer: &mut [u8], offset: u64, how: How) -> Option<usize> {
+        match how {
+            How::InMemory => {
+                let read = sys::file::read_in_memory(&self.file, buffer, offset);
+                read.ok().filter(|read| *read == buffer.len())
+            }
+            // What cannot be read is not there.
+            How::Waiting => Some(read_up_to(&self.file, buffer, offset).unwrap_or(0)),
+        }
+    }
 }
 
-/// How many of `slots`, which ascend, are read together, and how many bytes that is.
-fn span(slots: &[(Slot, u32)]) -> (usize, usize) {
+impl Entries {
+    /// The entry about a message, if it was read and is whole.
+    #[must_use]
+    pub fn get(&self, uid: u32) -> Option<&[u8]> {
+        let found = self.places.binary_search_by_key(&uid, |place| place.uid);
+        self.places.get(found.ok()?)?.entry(&self.bytes)
+    }
+}
+
+impl Place {
+    /// What stands here, if that is whole.
+    fn entry<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let end = self.start + self.slot.length as usize;
+        let entry = bytes.get(self.start..end)?;
+        self.slot.fits(self.uid, entry).then_some(entry)
+    }
+}
+
+/// How many of `places`, which ascend in the file, are read at once, and how many bytes that is. `gaps` is what may lie between them.
+fn run(places: &[Place], gaps: &mut usize) -> (usize, usize) {
     let (mut count, mut length) = (0, 0);
-    let first = slots.first().map_or(0, |(slot, _)| slot.offset);
-    for (slot, _) in slots {
-        let start = (slot.offset - first) as usize;
-        let end = start + slot.length as usize;
-        if count > 0 && (start > length + GAP || end > SPAN) {
+    let first = places.first().map_or(0, |place| place.slot.offset);
+    for place in places {
+        let start = (place.slot.offset - first) as usize;
+        let gap = start.saturating_sub(length);
+        if count > 0 && gap > GAP.min(*gaps) {
             break;
         }
+        *gaps -= gap.min(*gaps);
         count += 1;
-        length = length.max(end);
+        length = length.max(start + place.slot.length as usize);
     }
     (count, length)
 }

@@ -3,6 +3,7 @@
 //! As an entry: version, thread, size of the message, lengths of envelope and structure, the gaps and lengths of the extension
 //! data in the structure, envelope, structure. The size guards against a file that somebody replaced.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use imap::{body, envelope};
@@ -20,14 +21,21 @@ pub type Thread = [u8; 16];
 
 /// What is shown of a message without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub struct Summary<'a> {
     /// The conversation. RFC 8474 §5.2: THREADID, where that is offered.
     pub thread: Thread,
     size: u64,
-    envelope: Vec<u8>,
+    envelope: Cow<'a, [u8]>,
     /// Empty where it was not worked out.
-    structure: Vec<u8>,
-    extensions: Vec<Range<usize>>,
+    structure: Cow<'a, [u8]>,
+    extensions: Extensions<'a>,
+}
+
+/// Where the extension data are in a structure, as it stands in an entry: of each the gap before it, and its length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Extensions<'a> {
+    count: usize,
+    numbers: Cow<'a, [u8]>,
 }
 
 /// How much of a message was read.
@@ -39,7 +47,7 @@ pub enum Extent {
     Whole,
 }
 
-impl Summary {
+impl Summary<'static> {
     /// Works it out for a message of `size` bytes, of which `walked` was read.
     #[must_use]
     pub fn of(walked: &Message<'_>, extent: Extent, size: u64) -> Self {
@@ -54,21 +62,23 @@ impl Summary {
         Self {
             thread: thread(header),
             size,
-            envelope: shown,
-            structure,
-            extensions,
+            envelope: shown.into(),
+            structure: structure.into(),
+            extensions: Extensions::of(&extensions),
         }
     }
+}
 
+impl<'a> Summary<'a> {
     /// Whether the structure is known.
     #[must_use]
-    pub const fn has_structure(&self) -> bool {
+    pub fn has_structure(&self) -> bool {
         !self.structure.is_empty()
     }
 
     /// Bytes of envelope and structure.
     #[must_use]
-    pub const fn length(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.envelope.len() + self.structure.len()
     }
 
@@ -80,7 +90,9 @@ impl Summary {
     /// Writes BODYSTRUCTURE, or BODY.
     pub fn write_structure(&self, form: body::Form, out: &mut Vec<u8>) {
         match form {
-            body::Form::Body => body::write_without(&self.structure, &self.extensions, out),
+            body::Form::Body => {
+                body::write_without(&self.structure, &self.extensions.ranges(), out)
+            }
             body::Form::BodyStructure => out.extend_from_slice(&self.structure),
         }
     }
@@ -93,16 +105,11 @@ impl Summary {
         entry.push(VERSION);
         entry.extend_from_slice(&self.thread);
         number::write(self.size, &mut entry);
-        let lengths = [&self.envelope, &self.structure].map(Vec::len);
-        for length in lengths.into_iter().chain([self.extensions.len()]) {
+        let lengths = [self.envelope.len(), self.structure.len()];
+        for length in lengths.into_iter().chain([self.extensions.count]) {
             number::write(length as u64, &mut entry);
         }
-        let mut end = 0;
-        for extension in &self.extensions {
-            number::write((extension.start - end) as u64, &mut entry);
-            number::write(extension.len() as u64, &mut entry);
-            end = extension.end;
-        }
+        entry.extend_from_slice(&self.extensions.numbers);
         entry.extend_from_slice(&self.envelope);
         entry.extend_from_slice(&self.structure);
         (entry.len() <= most).then_some(entry)
@@ -110,7 +117,7 @@ impl Summary {
 
     /// Reads an entry about a message of `size` bytes; `None` if it is none.
     #[must_use]
-    pub fn decode(entry: &[u8], size: u64) -> Option<Self> {
+    pub fn decode(entry: &'a [u8], size: u64) -> Option<Self> {
         let (&version, mut rest) = entry.split_first()?;
         let thread = *rest.split_off(..16)?.first_chunk()?;
         if version != VERSION || number::read(&mut rest)? != size {
@@ -118,24 +125,63 @@ impl Summary {
         }
         let envelope = number::read_length(&mut rest)?;
         let structure = number::read_length(&mut rest)?;
-        let count = number::read_length(&mut rest)?;
-        let mut extensions = Vec::with_capacity(count.min(entry.len()));
-        let mut end = 0_usize;
-        for _ in 0..count {
-            let start = end.checked_add(number::read_length(&mut rest)?)?;
-            end = start.checked_add(number::read_length(&mut rest)?)?;
-            extensions.push(start..end);
-        }
-        let envelope = rest.split_off(..envelope)?.to_vec();
+        let (extensions, end) = Extensions::read(&mut rest)?;
+        let envelope = rest.split_off(..envelope)?;
         let is_right = rest.len() == structure && end <= structure && !envelope.is_empty();
-        is_right.then(|| Self {
+        is_right.then_some(Self {
             thread,
             size,
-            envelope,
-            structure: rest.to_vec(),
+            envelope: envelope.into(),
+            structure: rest.into(),
             extensions,
         })
     }
+}
+
+impl<'a> Extensions<'a> {
+    fn of(ranges: &[Range<usize>]) -> Self {
+        let (mut numbers, mut end) = (Vec::new(), 0);
+        for range in ranges {
+            number::write((range.start - end) as u64, &mut numbers);
+            number::write(range.len() as u64, &mut numbers);
+            end = range.end;
+        }
+        Self {
+            count: ranges.len(),
+            numbers: numbers.into(),
+        }
+    }
+
+    /// Takes them off the front, with their count; says where the last one ends.
+    fn read(rest: &mut &'a [u8]) -> Option<(Self, usize)> {
+        let count = number::read_length(rest)?;
+        let (all, mut end) = (*rest, 0);
+        for _ in 0..count {
+            end = next_range(rest, end)?.end;
+        }
+        let numbers = all.get(..all.len() - rest.len())?;
+        let extensions = Self {
+            count,
+            numbers: numbers.into(),
+        };
+        Some((extensions, end))
+    }
+
+    fn ranges(&self) -> Vec<Range<usize>> {
+        let (mut rest, mut end) = (&*self.numbers, 0);
+        let next = || {
+            let range = next_range(&mut rest, end)?;
+            end = range.end;
+            Some(range)
+        };
+        std::iter::from_fn(next).collect()
+    }
+}
+
+/// The range behind the one that ends at `end`.
+fn next_range(rest: &mut &[u8], end: usize) -> Option<Range<usize>> {
+    let start = end.checked_add(number::read_length(rest)?)?;
+    Some(start..start.checked_add(number::read_length(rest)?)?)
 }
 
 /// The conversation of the message with this header.
@@ -170,7 +216,7 @@ mod tests {
         --b\r\nContent-Disposition: attachment; filename=x\r\n\r\none\r\n--b\r\n\
         Content-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\ntwo\r\n--b--\r\n";
 
-    fn summary(message: &[u8]) -> Summary {
+    fn summary(message: &[u8]) -> Summary<'static> {
         let size = message.len() as u64;
         Summary::of(&Message::walk(message), Extent::Whole, size)
     }

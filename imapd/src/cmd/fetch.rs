@@ -1,7 +1,9 @@
 //! FETCH: in batches, so that memory stays the same however much is asked for.
 
-use std::collections::HashMap;
+use std::fs::File;
 use std::io;
+use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -9,29 +11,33 @@ use daemon::channel::CallError;
 use imap::command::{FetchItem, Numbering};
 use imap::response::Code;
 use imap::sequence::SequenceSet;
-use ipc::cache::CacheKind;
+use ipc::cache::{CacheKind, MESSAGES_PER_SHARD};
 use ipc::session::FlagChange;
-use ipc::snapshot::flag;
+use ipc::snapshot::{Record, flag};
 use tracing::{error, warn};
 
 use super::{Desk, Session, desk, no_such_number, out_of_place};
+use crate::ask::MailSession;
 use crate::budget::Budget;
+use crate::cache;
+use crate::cache::shard::{self, Entries, How, Shard};
 use crate::cache::summary::Summary;
-use crate::cache::{self, shard};
 use crate::message::{Message, without_nul};
-use crate::render::{self, Job, Need, Piece, Shown};
+use crate::render::{self, Facts, Job, Need, Piece, Rendered};
 use crate::view::number_of;
-use crate::wire::{Close, Wire};
+use crate::wire::{Close, FULL, Wire};
 use crate::words::Tagged;
 
-/// Messages opened together.
+/// Messages gone through together.
+const TOGETHER: usize = 4000;
+/// Messages opened together; the next of them are opened while these are sent.
 const BATCH: usize = 32;
-/// Messages looked up in the cache together.
-const LOOK_UP: usize = 256;
+/// No more are opened together if they have so many bytes.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Files of the cache borrowed together.
+const SHARDS: usize = 8;
 /// No more messages are shown before those are sent whose answers take up so much memory.
 const GROUP: usize = 4 << 20;
-/// Bytes of a large message copied at once.
-const COPY: u64 = 128 * 1024;
 
 /// What went wrong with single messages.
 #[derive(Debug, Default)]
@@ -71,277 +77,374 @@ pub(super) async fn fetch(
         items.insert(0, FetchItem::Uid);
     }
     let house = Arc::clone(&session.house);
-    let Some(mut desk) = desk(session) else {
+    let Some(desk) = desk(session) else {
         return Ok(out_of_place(tag));
     };
     let Ok(places) = desk.view.pick(by, set) else {
         return Ok(no_such_number(tag));
     };
-    let mut mishaps = Mishaps::default();
+    let mut showing = Showing {
+        desk,
+        items: items.into(),
+        budget: &house.budget,
+        mishaps: Mishaps::default(),
+    };
     let mut places = places.into_iter().flatten();
-    if render::need(&items) == Need::Nothing {
-        for index in places {
-            show_known(&mut desk, index, &items, &mut mishaps);
-            desk.wire.flush_if_full().await?;
-        }
-        return Ok(mishaps.conclude(tag));
-    }
-    let items: Arc<[FetchItem]> = items.into();
     loop {
-        let some: Vec<usize> = places.by_ref().take(LOOK_UP).collect();
+        let some: Vec<usize> = places.by_ref().take(TOGETHER).collect();
         if some.is_empty() {
-            break;
+            return Ok(showing.mishaps.conclude(tag));
         }
-        let mut known = look_up(&desk, &some, &items, &house.budget).await;
-        for batch in batches(&desk, &some, &known) {
-            let shown = show_batch(
-                &mut desk,
-                batch,
-                &mut known,
-                &items,
-                &house.budget,
-                &mut mishaps,
-            );
-            if let Err(error) = shown.await? {
-                return Ok(Tagged::refused(tag, &error));
-            }
-            desk.give_many().await?;
+        if let Err(error) = showing.show(&some).await? {
+            return Ok(Tagged::refused(tag, &error));
         }
     }
-    Ok(mishaps.conclude(tag))
 }
 
-/// What is known from earlier readings, by UID.
-type Known = HashMap<u32, Summary>;
+/// A FETCH under way.
+struct Showing<'a> {
+    desk: Desk<'a>,
+    items: Arc<[FetchItem]>,
+    budget: &'a Budget,
+    mishaps: Mishaps,
+}
 
-/// Looks up the messages at `some` places, where that can stand in for reading them.
-async fn look_up(
-    desk: &Desk<'_>,
-    some: &[usize],
-    items: &Arc<[FetchItem]>,
-    budget: &Budget,
-) -> Known {
-    if !render::is_summary(items) {
-        return Known::new();
+/// A message to be shown, and where the client has it.
+#[derive(Debug)]
+struct Place<'e> {
+    uid: u32,
+    index: usize,
+    /// What is kept about it, if that is all that is needed.
+    kept: Option<Summary<'e>>,
+}
+
+/// How far it came: deliverd may refuse, and the connection may end.
+type Shown = Result<Result<(), CallError>, Close>;
+
+impl Showing<'_> {
+    /// Shows the messages at some places.
+    async fn show(&mut self, some: &[usize]) -> Shown {
+        if render::need(&self.items) == Need::Nothing {
+            return self.show_known(some).await;
+        }
+        if render::is_summary(&self.items) {
+            return self.show_summaries(some).await;
+        }
+        let places = some.iter().filter_map(|index| self.place(*index));
+        let places: Vec<Place<'_>> = places.collect();
+        self.show_places(&places).await
     }
-    let message = |index: &usize| desk.view.message(*index);
-    let messages: Vec<(u32, u64)> = some
-        .iter()
-        .filter_map(message)
-        .map(|message| (message.uid, message.size))
-        .collect();
-    let uids: Vec<u32> = messages.iter().map(|(uid, _)| *uid).collect();
-    let validity = desk.view.uid_validity();
-    let kind = CacheKind::Summary;
-    let borrowed = cache::borrow(&desk.user.mail, kind, validity, uids.iter().copied()).await;
-    let shards = borrowed.shards;
-    if shards.is_empty() {
-        return Known::new();
+
+    /// A message about which nothing is kept, as far as that is known.
+    fn place<'e>(&mut self, index: usize) -> Option<Place<'e>> {
+        let message = self.desk.view.message(index);
+        self.mishaps.gone |= message.is_none();
+        message.map(|message| Place {
+            uid: message.uid,
+            index,
+            kept: None,
+        })
     }
-    let items = Arc::clone(items);
-    let reserved = budget.reserve(shard::MEMORY).await;
-    let read = tokio::task::spawn_blocking(move || {
-        let mut known = Known::with_capacity(uids.len());
-        for shard in shards {
-            shard.visit(&uids, |uid, entry| {
-                let found = messages.binary_search_by_key(&uid, |(uid, _)| *uid).ok();
-                let size = found.and_then(|at| messages.get(at)).map(|(_, size)| *size);
-                let summary = size.and_then(|size| Summary::decode(entry, size));
-                let summary = summary.filter(|summary| render::suffices(summary, &items));
-                known.extend(summary.map(|summary| (uid, summary)));
+
+    /// Shows what is known of messages without looking at them.
+    async fn show_known(&mut self, some: &[usize]) -> Shown {
+        for index in some {
+            self.write(*index, None);
+            self.desk.wire.flush_if_full().await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Shows a message without opening it.
+    fn write(&mut self, index: usize, summary: Option<&Summary<'_>>) {
+        let Desk { wire, view, .. } = &mut self.desk;
+        let Some(record) = view.message(index).copied() else {
+            self.mishaps.gone = true;
+            return;
+        };
+        let flags = |out: &mut Vec<u8>| view.write_flags_of(&record, out);
+        let facts = facts(index, &record);
+        let written = render::write_known(&facts, &self.items, summary, &flags, &mut wire.out);
+        if let Err(error) = written {
+            self.mishaps.note_unreadable(record.uid, &error);
+        } else if self.items.contains(&FetchItem::Flags) {
+            view.regard_as_told(record.uid);
+        }
+    }
+
+    /// Shows messages by what is kept about them. Those of which nothing is, are opened.
+    async fn show_summaries(&mut self, some: &[usize]) -> Shown {
+        let mut entries = Entries::default();
+        let places = some.iter().filter_map(|index| self.place(*index));
+        let places: Vec<Place<'_>> = places.collect();
+        let mut rest = places.as_slice();
+        while !rest.is_empty() {
+            let (mut some, others) = rest.split_at(within(rest, SHARDS));
+            rest = others;
+            let uids: Arc<[u32]> = some.iter().map(|place| place.uid).collect();
+            let (mail, validity) = (&self.desk.user.mail, self.desk.view.uid_validity());
+            let kept = cache::borrow(mail, CacheKind::Summary, validity, uids.iter().copied());
+            let kept = Arc::new(kept.await.shards);
+            while !some.is_empty() {
+                let done = uids.len() - some.len();
+                let count = look_up(&kept, &uids, done, &mut entries, self.budget).await;
+                let (mut looked_up, others) = some.split_at(count);
+                some = others;
+                // As a rule all are kept. Each is sent while it is in the processor's cache.
+                while let Some((place, behind)) = looked_up.split_first()
+                    && let Some(summary) = self.find(place, &entries)
+                {
+                    self.write(place.index, Some(&summary));
+                    self.desk.wire.flush_if_full().await?;
+                    looked_up = behind;
+                }
+                let looked_up = looked_up.iter().map(|place| Place {
+                    kept: self.find(place, &entries),
+                    ..*place
+                });
+                let looked_up: Vec<Place<'_>> = looked_up.collect();
+                if let Err(error) = self.show_places(&looked_up).await? {
+                    return Ok(Err(error));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// What is kept about a message, if that is all that is needed.
+    fn find<'e>(&self, place: &Place<'_>, entries: &'e Entries) -> Option<Summary<'e>> {
+        let message = self.desk.view.message(place.index)?;
+        let summary = Summary::decode(entries.get(place.uid)?, message.size)?;
+        render::suffices(&summary, &self.items).then_some(summary)
+    }
+
+    /// Shows messages by what is kept about them, or from their files. While some are shown the next are opened already.
+    async fn show_places(&mut self, places: &[Place<'_>]) -> Shown {
+        let mail = &self.desk.user.mail;
+        let (mut batch, mut rest) = self.batch(places);
+        let mut opened = open(mail, batch).await;
+        while !batch.is_empty() {
+            let files = match opened {
+                Ok(files) => files,
+                Err(error) => return Ok(Err(error)),
+            };
+            let (next, others) = self.batch(rest);
+            let opening = async { Ok::<_, Close>(open(mail, next).await) };
+            let showing = self.show_batch(batch, files);
+            let (ahead, ()) = tokio::try_join!(opening, showing)?;
+            opened = ahead;
+            (batch, rest) = (next, others);
+            self.desk.give_many().await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Cuts off the next messages that are opened together, so that their descriptors and bytes are few, with those between them that
+    /// need not be.
+    fn batch<'p, 'e>(&self, places: &'p [Place<'e>]) -> (&'p [Place<'e>], &'p [Place<'e>]) {
+        let (mut files, mut bytes) = (0, 0);
+        let is_enough = |place: &Place<'_>| {
+            if place.kept.is_some() {
+                return false;
+            }
+            let is_enough = files == BATCH || bytes >= BATCH_BYTES;
+            files += 1;
+            let message = self.desk.view.message(place.index);
+            bytes += message.map_or(0, |message| message.size);
+            is_enough
+        };
+        let end = places.iter().position(is_enough);
+        places.split_at(end.unwrap_or(places.len()))
+    }
+
+    async fn show_batch(
+        &mut self,
+        batch: &[Place<'_>],
+        files: Vec<(u32, File)>,
+    ) -> Result<(), Close> {
+        let seen = self.mark_seen(batch).await;
+        let mut files = files.into_iter().peekable();
+        for some in batch.chunk_by(|a, b| a.kept.is_some() == b.kept.is_some()) {
+            if some.first().is_some_and(|place| place.kept.is_none()) {
+                let jobs = self.jobs(some, &mut files, &seen);
+                self.show_jobs(jobs).await?;
+                continue;
+            }
+            for place in some {
+                self.write(place.index, place.kept.as_ref());
+                self.desk.wire.flush_if_full().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be shown of messages whose files come next.
+    fn jobs(
+        &mut self,
+        some: &[Place<'_>],
+        files: &mut Peekable<impl Iterator<Item = (u32, File)>>,
+        seen: &[u32],
+    ) -> Vec<Job> {
+        let tells_flags = self.items.contains(&FetchItem::Flags);
+        let mut jobs = Vec::with_capacity(some.len());
+        for place in some {
+            let Place { uid, index, .. } = *place;
+            let file = files.next_if(|(found, _)| *found == uid);
+            let record = self.desk.view.message(index).copied();
+            let (Some((_, file)), Some(record)) = (file, record) else {
+                self.mishaps.gone = true;
+                continue;
+            };
+            let message = match Message::new(file) {
+                Ok(message) => message,
+                Err(error) => {
+                    self.mishaps.note_unreadable(uid, &error);
+                    continue;
+                }
+            };
+            let tell_flags = seen.contains(&uid);
+            let mut flags = Vec::new();
+            if tells_flags || tell_flags {
+                self.desk.view.write_flags_of(&record, &mut flags);
+                self.desk.view.regard_as_told(uid);
+            }
+            jobs.push(Job {
+                facts: facts(index, &record),
+                flags,
+                tell_flags,
+                message,
             });
         }
-        known
-    });
-    let known = read.await;
-    drop(reserved);
-    known.unwrap_or_else(|error| {
-        error!(%error, "bug: reading a cache panicked");
-        Known::new()
-    })
-}
-
-/// `some` places, cut so that no more than [`BATCH`] messages of a piece have to be opened.
-fn batches<'a>(desk: &Desk<'_>, some: &'a [usize], known: &Known) -> Vec<&'a [usize]> {
-    let is_known = |index: &usize| {
-        let message = desk.view.message(*index);
-        message.is_some_and(|message| known.contains_key(&message.uid))
-    };
-    let (mut batches, mut rest) = (Vec::new(), some);
-    while !rest.is_empty() {
-        let mut unknown = rest
-            .iter()
-            .enumerate()
-            .filter(|(_, index)| !is_known(index));
-        let end = unknown.nth(BATCH).map_or(rest.len(), |(place, _)| place);
-        let (batch, others) = rest.split_at(end);
-        batches.push(batch);
-        rest = others;
+        jobs
     }
-    batches
-}
 
-/// Shows what is known without the message itself.
-fn show_known(desk: &mut Desk<'_>, index: usize, items: &[FetchItem], mishaps: &mut Mishaps) {
-    let Some(job) = job(desk, index, false) else {
-        return;
-    };
-    if items.contains(&FetchItem::Flags) {
-        desk.view.regard_as_told(job.uid);
-    }
-    let pieces = match render::render(&job, items) {
-        Ok(shown) => shown.pieces,
-        Err(error) => return mishaps.note_unreadable(job.uid, &error),
-    };
-    for piece in pieces {
-        if let Piece::Bytes(bytes) = piece {
-            desk.wire.out.extend(bytes);
+    // RFC 3501 §6.4.5: reading a section other than with PEEK sets \Seen, and the change is told with it.
+    async fn mark_seen(&mut self, batch: &[Place<'_>]) -> Vec<u32> {
+        let desk = &mut self.desk;
+        let marks = |item: &FetchItem| matches!(item, FetchItem::Section { peek: false, .. });
+        if desk.view.read_only || !self.items.iter().any(marks) {
+            return Vec::new();
         }
+        let unseen: Vec<u32> = batch
+            .iter()
+            .filter_map(|place| desk.view.message(place.index))
+            .filter(|message| message.flags & flag::SEEN == 0)
+            .map(|message| message.uid)
+            .collect();
+        if unseen.is_empty() {
+            return unseen;
+        }
+        let ranges = unseen.iter().map(|uid| (*uid, *uid)).collect();
+        let stored = desk
+            .user
+            .mail
+            .store_flags(ranges, FlagChange::Add, flag::SEEN, Vec::new());
+        // The message is shown all the same: not being able to note that it was read is no reason to withhold it.
+        if let Err(error) = stored.await {
+            warn!(%error, "messages could not be marked as seen");
+        }
+        desk.note_events();
+        let now_seen = |uid: &u32| desk.view.has_changed(*uid);
+        unseen.into_iter().filter(now_seen).collect()
+    }
+
+    async fn show_jobs(&mut self, jobs: Vec<Job>) -> Result<(), Close> {
+        let need = render::need(&self.items);
+        let mut jobs = jobs.into_iter();
+        while !jobs.as_slice().is_empty() {
+            let sizes = jobs.as_slice().iter().map(|job| job.facts.size);
+            let reserved = self.budget.reserve(render::memory(need, sizes)).await;
+            let items = Arc::clone(&self.items);
+            let shown = tokio::task::spawn_blocking(move || show_some(jobs, &items)).await;
+            drop(reserved);
+            let shown = match shown {
+                Ok((shown, rest)) => {
+                    jobs = rest;
+                    shown
+                }
+                Err(error) => {
+                    error!(%error, "bug: showing messages panicked");
+                    self.mishaps.unreadable = true;
+                    return Ok(());
+                }
+            };
+            for (uid, sheet) in shown {
+                match sheet {
+                    Ok(Rendered { pieces, note }) => {
+                        send(self.desk.wire, pieces).await?;
+                        let note = note.map(|note| (uid, note));
+                        self.desk.view.notes.add(CacheKind::Summary, note);
+                    }
+                    Err(error) => self.mishaps.note_unreadable(uid, &error),
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-fn job(desk: &Desk<'_>, index: usize, tell_flags: bool) -> Option<Job> {
-    let record = desk.view.message(index)?;
-    Some(Job {
+fn facts(index: usize, record: &Record) -> Facts {
+    Facts {
         sequence: number_of(index),
         uid: record.uid,
         internal_date: record.internal_date,
         size: record.size,
-        flags: desk.view.flags_of(record),
-        tell_flags,
-        message: None,
-        summary: None,
-    })
+    }
 }
 
-async fn show_batch(
-    desk: &mut Desk<'_>,
-    batch: &[usize],
-    known: &mut Known,
-    items: &Arc<[FetchItem]>,
+/// How many of `places` lie in the first so many shards of them.
+fn within(places: &[Place<'_>], shards: usize) -> usize {
+    let shard = |place: &Place<'_>| place.uid / MESSAGES_PER_SHARD;
+    let shards = places.chunk_by(|a, b| shard(a) == shard(b)).take(shards);
+    shards.map(<[Place<'_>]>::len).sum()
+}
+
+/// Opens those messages of a batch that have to be; those that are gone are missing.
+async fn open(mail: &MailSession, batch: &[Place<'_>]) -> Result<Vec<(u32, File)>, CallError> {
+    let wanted = batch.iter().filter(|place| place.kept.is_none());
+    let wanted: Vec<u32> = wanted.map(|place| place.uid).collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    mail.open(wanted).await
+}
+
+/// Reads entries about the first of `uids` from `start` on, on a thread that waits for the disk only where it must; returns about how
+/// many it looked.
+async fn look_up(
+    kept: &Arc<Vec<Shard>>,
+    uids: &Arc<[u32]>,
+    start: usize,
+    entries: &mut Entries,
     budget: &Budget,
-    mishaps: &mut Mishaps,
-) -> Result<Result<(), CallError>, Close> {
-    let seen = mark_seen(desk, batch, items).await;
-    let uid = |index: &usize| desk.view.message(*index).map(|message| message.uid);
-    let uids = batch.iter().filter_map(uid);
-    let uids: Vec<u32> = uids.filter(|uid| !known.contains_key(uid)).collect();
-    let mut opened = Vec::new();
-    if !uids.is_empty() {
-        opened = match desk.user.mail.open(uids).await {
-            Ok(opened) => opened,
-            Err(error) => return Ok(Err(error)),
-        };
+) -> usize {
+    let wanted = uids.get(start..).unwrap_or_default();
+    if let Some(count) = shard::read(kept, wanted, entries, How::InMemory) {
+        return count;
     }
-    let mut opened = opened.into_iter().peekable();
-    let mut jobs = Vec::with_capacity(batch.len());
-    for &index in batch {
-        let Some(job) = job(desk, index, false) else {
-            continue;
-        };
-        let uid = job.uid;
-        let job = Job {
-            tell_flags: seen.contains(&uid),
-            summary: known.remove(&uid),
-            ..job
-        };
-        if job.summary.is_some() {
-            jobs.push(job);
-            continue;
+    let (kept, uids) = (Arc::clone(kept), Arc::clone(uids));
+    let mut read = std::mem::take(entries);
+    let reserved = budget.reserve(shard::MEMORY).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let wanted = uids.get(start..).unwrap_or_default();
+        let count = shard::read(&kept, wanted, &mut read, How::Waiting);
+        (count, read)
+    });
+    let read = read.await;
+    drop(reserved);
+    match read {
+        Ok((count, read)) => {
+            *entries = read;
+            count.unwrap_or(wanted.len())
         }
-        let Some((_, file)) = opened.next_if(|(found, _)| *found == uid) else {
-            mishaps.gone = true;
-            continue;
-        };
-        match Message::new(file) {
-            Ok(message) => jobs.push(Job {
-                message: Some(message),
-                ..job
-            }),
-            Err(error) => mishaps.note_unreadable(uid, &error),
+        Err(error) => {
+            error!(%error, "bug: reading a cache panicked");
+            wanted.len()
         }
     }
-    show_jobs(desk, jobs, items, budget, mishaps).await?;
-    Ok(Ok(()))
 }
 
-// RFC 3501 §6.4.5: reading a section other than with PEEK sets \Seen, and the change is told with it.
-async fn mark_seen(desk: &mut Desk<'_>, batch: &[usize], items: &[FetchItem]) -> Vec<u32> {
-    let marks = |item: &FetchItem| matches!(item, FetchItem::Section { peek: false, .. });
-    if desk.view.read_only || !items.iter().any(marks) {
-        return Vec::new();
-    }
-    let unseen: Vec<u32> = batch
-        .iter()
-        .filter_map(|index| desk.view.message(*index))
-        .filter(|message| message.flags & flag::SEEN == 0)
-        .map(|message| message.uid)
-        .collect();
-    if unseen.is_empty() {
-        return unseen;
-    }
-    let ranges = unseen.iter().map(|uid| (*uid, *uid)).collect();
-    let stored = desk
-        .user
-        .mail
-        .store_flags(ranges, FlagChange::Add, flag::SEEN, Vec::new());
-    // The message is shown all the same: not being able to note that it was read is no reason to withhold it.
-    if let Err(error) = stored.await {
-        warn!(%error, "messages could not be marked as seen");
-    }
-    desk.note_events();
-    let now_seen = |uid: &u32| desk.view.has_changed(*uid);
-    unseen.into_iter().filter(now_seen).collect()
-}
-
-async fn show_jobs(
-    desk: &mut Desk<'_>,
-    jobs: Vec<Job>,
-    items: &Arc<[FetchItem]>,
-    budget: &Budget,
-    mishaps: &mut Mishaps,
-) -> Result<(), Close> {
-    let tells_flags = items.contains(&FetchItem::Flags);
-    for job in &jobs {
-        if tells_flags || job.tell_flags {
-            desk.view.regard_as_told(job.uid);
-        }
-    }
-    let mut jobs = jobs.into_iter();
-    while !jobs.as_slice().is_empty() {
-        let read = jobs.as_slice().iter().filter(|job| job.message.is_some());
-        let sizes = read.map(|job| job.size);
-        let memory = render::memory(render::need(items), sizes);
-        let reserved = budget.reserve(memory).await;
-        let items = Arc::clone(items);
-        let shown = tokio::task::spawn_blocking(move || show_some(jobs, &items)).await;
-        drop(reserved);
-        let shown = match shown {
-            Ok((shown, rest)) => {
-                jobs = rest;
-                shown
-            }
-            Err(error) => {
-                error!(%error, "bug: showing messages panicked");
-                mishaps.unreadable = true;
-                return Ok(());
-            }
-        };
-        for (uid, shown) in shown {
-            match shown {
-                Ok(Shown { pieces, note }) => {
-                    send(desk.wire, pieces).await?;
-                    let note = note.map(|note| (uid, note));
-                    desk.view.notes.add(CacheKind::Summary, note);
-                }
-                Err(error) => mishaps.note_unreadable(uid, &error),
-            }
-        }
-    }
-    Ok(())
-}
-
-type Outcome = (u32, io::Result<Shown>);
+type Outcome = (u32, io::Result<Rendered>);
 
 /// Shows messages, until their answers fill [`GROUP`]; gives back those that are left.
 fn show_some(mut jobs: IntoIter<Job>, items: &[FetchItem]) -> (Vec<Outcome>, IntoIter<Job>) {
@@ -352,7 +455,7 @@ fn show_some(mut jobs: IntoIter<Job>, items: &[FetchItem]) -> (Vec<Outcome>, Int
         let shown = render::render(&job, items);
         let pieces = shown.iter().flat_map(|shown| &shown.pieces);
         held += pieces.map(Piece::held).sum::<usize>();
-        outcomes.push((job.uid, shown));
+        outcomes.push((job.facts.uid, shown));
     }
     (outcomes, jobs)
 }
@@ -361,7 +464,7 @@ async fn send(wire: &mut Wire, pieces: Vec<Piece>) -> Result<(), Close> {
     for piece in pieces {
         match piece {
             Piece::Bytes(bytes) => wire.out.extend(bytes),
-            Piece::Copy(message, range) => copy(wire, message, range.start, range.end).await?,
+            Piece::Copy(message, range) => copy(wire, message, range).await?,
         }
         wire.flush_if_full().await?;
     }
@@ -369,22 +472,41 @@ async fn send(wire: &mut Wire, pieces: Vec<Piece>) -> Result<(), Close> {
 }
 
 // The literal was announced: whatever goes wrong from here on ends the connection.
-async fn copy(wire: &mut Wire, message: Message, mut start: u64, end: u64) -> Result<(), Close> {
-    while start < end {
-        wire.flush().await?;
-        let stop = end.min(start + COPY);
-        let message = message.clone();
-        let mut buffer = std::mem::take(&mut wire.out);
-        let read = tokio::task::spawn_blocking(move || {
-            buffer.resize(usize::try_from(stop - start).unwrap_or_default(), 0);
-            message.read_into(start, &mut buffer)?;
-            without_nul(&mut buffer);
-            Ok::<_, std::io::Error>(buffer)
-        });
-        wire.out = read.await.map_err(std::io::Error::other)??;
-        start = stop;
+async fn copy(wire: &mut Wire, message: Message, range: Range<u64>) -> Result<(), Close> {
+    let mut start = range.start;
+    while start < range.end {
+        wire.flush_if_full().await?;
+        let left = usize::try_from(range.end - start).unwrap_or(usize::MAX);
+        let length = left.min(FULL);
+        let out = std::mem::take(&mut wire.out);
+        wire.out = append(out, &message, start, length).await?;
+        start += length as u64;
     }
-    wire.flush().await
+    Ok(())
+}
+
+/// Appends a piece of a message to `out`: at once if it is in memory, else on a thread that waits for the disk.
+async fn append(
+    mut out: Vec<u8>,
+    message: &Message,
+    start: u64,
+    length: usize,
+) -> io::Result<Vec<u8>> {
+    let before = out.len();
+    out.resize(before + length, 0);
+    let piece = out.get_mut(before..).unwrap_or_default();
+    let ready = message.read_in_memory(start, piece)?;
+    if ready < length {
+        let message = message.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let rest = out.get_mut(before + ready..).unwrap_or_default();
+            message.read_into(start + ready as u64, rest)?;
+            Ok::<_, io::Error>(out)
+        });
+        out = read.await.map_err(io::Error::other)??;
+    }
+    without_nul(out.get_mut(before..).unwrap_or_default());
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -393,6 +515,17 @@ mod tests {
     use imap::command::Command;
     use std::io::Write;
 
+    #[tokio::test]
+    async fn what_is_not_in_memory_is_waited_for() {
+        // procfs cannot say what is, so that all of it is read the other way.
+        let file = std::fs::File::open("/proc/self/status").unwrap();
+        let message = Message::new(file).unwrap();
+        assert_eq!(message.read_in_memory(0, &mut [0; 5]).unwrap(), 0);
+        let out = append(b"before ".to_vec(), &message, 0, 5).await.unwrap();
+        assert_eq!(out, b"before Name:");
+        assert!(append(Vec::new(), &message, 1 << 20, 5).await.is_err());
+    }
+
     #[test]
     fn answers_wait_for_those_before_them_to_be_sent() {
         let mut file = tempfile::tempfile().unwrap();
@@ -400,14 +533,15 @@ mod tests {
         file.write_all(field.repeat(500).as_bytes()).unwrap();
         let message = Message::new(file).unwrap();
         let job = |uid| Job {
-            sequence: uid,
-            uid,
-            internal_date: 0,
-            size: message.size(),
+            facts: Facts {
+                sequence: uid,
+                uid,
+                internal_date: 0,
+                size: message.size(),
+            },
             flags: vec![],
             tell_flags: false,
-            message: Some(message.clone()),
-            summary: None,
+            message: message.clone(),
         };
         let item = "BODY.PEEK[HEADER.FIELDS (X)]";
         let line = format!("a FETCH 1 ({})", [item; 5].join(" "));

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{
     self as sys, AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, ResolveFlags, SeekFrom,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 pub use rustix::fs::OFlags;
 
@@ -259,6 +259,22 @@ pub fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Reads what of a file is in memory already, from `offset` on, without waiting for the disk. Returns how many bytes that were: fewer
+/// than `buffer` holds where the disk must be waited for, where the file ends, or where its file system cannot say.
+///
+/// # Errors
+/// What `preadv2(2)` says.
+pub fn read_in_memory(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut buffers = [IoSliceMut::new(buffer)];
+    loop {
+        match preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) => return Ok(0),
+            read => return Ok(read?),
+        }
+    }
+}
+
 /// Whether `name` is one a crash may have left of [`link_temporary`].
 #[must_use]
 pub fn is_temporary(name: &OsStr) -> bool {
@@ -356,6 +372,19 @@ mod tests {
         mkdir_beneath(fd.as_fd(), Path::new("a/b"), 0o700).unwrap();
         assert!(mkdir_beneath(fd.as_fd(), Path::new("c/d"), 0o700).is_err());
         assert!(directory_beneath(fd.as_fd(), Path::new("a/b")).is_ok());
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_up_to_the_end_of_the_file() {
+        let (_home, fd) = directory();
+        let mut file = temporary_file(fd.as_fd()).unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let mut buffer = [0; 8];
+        let read = read_in_memory(&file, &mut buffer, 4).unwrap();
+        // A file system that cannot say reads nothing.
+        assert!(matches!(read, 0 | 6), "{read}");
+        assert_eq!(&buffer[..read], &b"456789"[..read]);
+        assert_eq!(read_in_memory(&file, &mut buffer, 10).unwrap(), 0);
     }
 
     #[test]
