@@ -171,6 +171,12 @@ impl Door {
                 let dates = self.house.work(move |_| mailbox.save_dates(&uids)).await?;
                 Ok(Answered::plain(SessionAnswer::SaveDatesListed(dates)))
             }
+            SessionRequest::ListIds { uids } => {
+                let mailbox = peer.selected()?.mailbox;
+                let uids = bounded(uids)?;
+                let ids = self.house.work(move |_| mailbox.ids(&uids)).await?;
+                Ok(Answered::plain(SessionAnswer::IdsListed(ids)))
+            }
             SessionRequest::Expunge { uids } => self.expunge(peer, uids).await,
             SessionRequest::Copy { uids, to } => self.copy(peer, uids, to).await,
             SessionRequest::Move { uids, to } => self.move_to(peer, uids, to).await,

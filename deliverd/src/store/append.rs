@@ -219,11 +219,12 @@ impl Mailbox {
     }
 
     /// Gives files whose bytes are on disk a UID and a name in this mailbox, all or nothing, durably; gives their UIDs in the same
-    /// order.
+    /// order. `before_shown` is done with the UIDs before anyone sees a message; if it fails, there is none.
     pub(super) fn link_all(
         self: &Arc<Self>,
         state: &mut State,
         files: &[Placing<'_>],
+        before_shown: impl FnOnce(&[u32]) -> Result<(), Refusal>,
     ) -> Result<Vec<u32>, Refusal> {
         if self.shared.journal.is_closed() {
             // The disk does not keep what is written to it.
@@ -243,13 +244,15 @@ impl Mailbox {
         let done = self
             .link_records(state, &mut records, files, &mut linked)
             .and_then(|()| self.sync_shards(&linked));
+        let uids: Vec<u32> = linked.iter().map(|record| record.uid).collect();
+        let done = done.and_then(|()| before_shown(&uids));
         if let Err(refusal) = done {
             self.unlink_all(&linked);
             return Err(refusal);
         }
         state.show(&linked);
         self.note_growth(state);
-        Ok(linked.iter().map(|record| record.uid).collect())
+        Ok(uids)
     }
 
     fn link_records(

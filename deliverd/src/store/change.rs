@@ -37,11 +37,11 @@ const RENAMED_AT_ONCE: usize = 64;
 /// Files renamed under one hold of the lock.
 const RENAMED_TOGETHER: usize = 500;
 /// Bytes of an event beside its changes or ranges: the mailbox, and the names of its keywords.
-const EVENT: usize = 8 * 1024;
+pub(super) const EVENT: usize = 8 * 1024;
 /// Bytes in an event for a message that changes, at most.
 const ENTRY: usize = 24;
 /// Bytes in an event for a range of UIDs, at most.
-const RANGE: usize = 10;
+pub(super) const RANGE: usize = 10;
 
 impl Mailbox {
     /// The messages `uids` in pieces that are small enough for one [`Mailbox::store_piece`]. Refused if there are too many of
@@ -254,38 +254,6 @@ impl Mailbox {
         }
     }
 
-    /// Those of `uids` that are there, and room in the journal for their removal by [`Mailbox::remove_uids`].
-    pub(super) fn admit_removal(
-        self: &Arc<Self>,
-        uids: &UidRanges,
-    ) -> Result<(UidRanges, Permit), Refusal> {
-        let uids = self.with(|state| {
-            self.need(state, uids)?;
-            let members = state.records.members(uids).into_iter();
-            Ok(members.map(|record| record.uid).collect::<Vec<u32>>())
-        })?;
-        let ranges = feed::ranges(&uids);
-        // At worst every other one of them is gone by the time they are removed.
-        let messages = uids.len();
-        let events = 1 + messages / PIECE;
-        let permit = self
-            .shared
-            .journal
-            .admit(events, events * EVENT + messages * RANGE)?;
-        Ok((ranges, permit))
-    }
-
-    /// Removes the messages `uids`, ascending, whatever their flags (the second half of MOVE).
-    pub(super) fn remove_uids(
-        self: &Arc<Self>,
-        state: &mut State,
-        permit: &Permit,
-        uids: &[u32],
-    ) -> Result<(), Refusal> {
-        let messages: Vec<Record> = uids.iter().filter_map(|uid| state.record(*uid)).collect();
-        self.remove(state, permit, &messages)
-    }
-
     /// Removes messages, ascending.
     fn remove(
         self: &Arc<Self>,
@@ -294,9 +262,6 @@ impl Mailbox {
         messages: &[Record],
     ) -> Result<(), Refusal> {
         let uids: Vec<u32> = messages.iter().map(|record| record.uid).collect();
-        let Some(highest) = uids.last().copied() else {
-            return Ok(());
-        };
         for uids in feed::ranges(&uids).chunks(PIECE) {
             let sequence = permit.tell(&Event::Removed {
                 place: self.place(state),
@@ -304,10 +269,19 @@ impl Mailbox {
             })?;
             self.shared.journal.commit(sequence)?;
         }
+        self.take_out(state, &uids);
+        Ok(())
+    }
+
+    /// Makes in memory and in the files what the journal has on disk: messages are gone. `uids` ascending.
+    pub(super) fn take_out(self: &Arc<Self>, state: &mut State, uids: &[u32]) {
+        let Some(highest) = uids.last().copied() else {
+            return;
+        };
         state.removed = state.removed.max(highest);
         self.list(state);
         let mut by_shard: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for uid in &uids {
+        for uid in uids {
             by_shard
                 .entry(message_file::shard_of(*uid))
                 .or_default()
@@ -315,11 +289,13 @@ impl Mailbox {
         }
         state.remembered.extend(by_shard.keys());
         // The messages are gone, whether or not all of their files go now.
-        for (shard, uids) in by_shard {
-            self.unlink_in(state, shard, &uids);
+        for (shard, uids) in &by_shard {
+            self.unlink_in(state, *shard, uids);
         }
-        state.forget(&uids);
-        Ok(())
+        state.forget(uids);
+        for shard in by_shard.keys() {
+            self.forget_ids(state, *shard);
+        }
     }
 
     /// Removes the files of messages; those that cannot be removed now are tried again before the journal forgets them.
@@ -380,7 +356,7 @@ impl State {
             place: place.clone(),
             uids: feed::ranges(&gone),
         };
-        vec![changed, removed]
+        vec![changed, removed, self.brought(place)]
     }
 }
 

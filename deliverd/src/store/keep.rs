@@ -160,6 +160,7 @@ impl Mailbox {
             );
             state.late.clear();
             state.stale_keywords.clear();
+            state.brought.clear();
             state.doomed.clear();
             return Ok(());
         }
@@ -168,6 +169,9 @@ impl Mailbox {
         while let Some(shard) = state.stale_keywords.first().copied() {
             self.write_keywords(state, shard, &[])?;
             state.stale_keywords.remove(&shard);
+        }
+        while let Some(uid) = state.brought.keys().next().copied() {
+            self.write_ids(state, message_file::shard_of(uid))?;
         }
         // Invariant: status.json's UIDNEXT is above every UID whose file was ever removed, so none of them returns. Until it is
         // written, the journal knows of the removal.

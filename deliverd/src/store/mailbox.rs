@@ -19,6 +19,7 @@ use super::chores::Shared;
 use super::disk::Dir;
 use super::feed::{self, Feed, Listener, Selection};
 use super::gone::Gone;
+use super::ids::Lines;
 use super::index::Pages;
 use super::journal::{Journal, Place};
 use super::keywords::Table;
@@ -100,6 +101,8 @@ pub(super) struct State {
     pub(super) late: BTreeMap<u32, u8>,
     /// Shards whose keyword file is not written yet: the records know better.
     pub(super) stale_keywords: BTreeSet<u32>,
+    /// What messages brought along from elsewhere and no file says yet.
+    pub(super) brought: Lines,
     /// Messages that are gone, and whose files could not be removed yet.
     pub(super) doomed: BTreeSet<u32>,
     /// The highest UID that was removed.
@@ -518,6 +521,7 @@ impl State {
             promised: 0,
             late: BTreeMap::new(),
             stale_keywords: BTreeSet::new(),
+            brought: Lines::new(),
             doomed: BTreeSet::new(),
             removed: 0,
             remembered: BTreeSet::new(),
@@ -584,6 +588,7 @@ impl State {
         }
         for uid in uids {
             self.late.remove(uid);
+            self.brought.remove(uid);
         }
         self.records.remove(uids);
         self.unindexed += uids.len();

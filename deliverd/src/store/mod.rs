@@ -9,6 +9,7 @@
 //!     ├── status.json                                 UIDVALIDITY, UIDNEXT, MAILBOXID
 //!     ├── .cache/                                     what need not be read from the files again
 //!     ├── .keywords/0000                              keywords of shard 0
+//!     ├── .ids/0000                                   ids of those messages of shard 0 that came by COPY or MOVE
 //!     ├── .cache/summaries/0000                       what readers need not work out again; may go at any time
 //!     └── 0000/00000041_AFS.eml                       UID 41: \Answered \Flagged \Seen
 //! ```
@@ -25,6 +26,7 @@ mod delivery;
 mod disk;
 mod feed;
 mod gone;
+mod ids;
 mod incoming;
 mod index;
 mod journal;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::apart;
 use super::chores::Bell;
 use super::disk::{Dir, Likeness};
+use super::ids::{self, Brought};
 use super::incoming::Nursery;
 use super::journal::{BodyPlace, Change, Event, Journal, Place, Record};
 use super::keywords::{self, Table};
@@ -89,8 +90,9 @@ pub(super) fn note_stop(root: &Dir) -> io::Result<()> {
 struct Reserve(Dir);
 
 impl Reserve {
-    const FILES: u32 = 8;
-    const SIZE: u64 = 128 * 1024;
+    /// Many rather than large: where there are no inodes, each is one.
+    const FILES: u32 = 32;
+    const SIZE: u64 = 32 * 1024;
 
     /// Makes what is missing. If there is no room for it, the mail that comes will say so.
     fn fill(&self) {
@@ -157,6 +159,8 @@ struct Fate {
     body: Option<u64>,
     /// Its flags and keywords, if they are known.
     marks: Option<(u8, Vec<String>)>,
+    /// What it brought along from elsewhere.
+    brought: Option<Brought>,
 }
 
 impl Tale {
@@ -220,6 +224,7 @@ impl Tale {
                     is_removed: false,
                     body: Some(body),
                     marks: Some((flags & flag::ALL, keywords)),
+                    brought: None,
                 };
                 self.messages(place).insert(uid, fate);
             }
@@ -248,6 +253,19 @@ impl Tale {
                 let messages = self.messages(place);
                 for uid in uids.into_iter().flat_map(|(first, last)| first..=last) {
                     messages.entry(uid).or_default().is_removed = true;
+                }
+            }
+            Event::Transferred {
+                place,
+                brought,
+                gone,
+            } => {
+                let messages = self.messages(place);
+                for (uid, brought) in brought {
+                    messages.entry(uid).or_default().brought = Some(brought);
+                }
+                if let Some((place, uids)) = gone {
+                    self.learn(Event::Removed { place, uids });
                 }
             }
         }
@@ -343,7 +361,8 @@ impl Recovery<'_> {
         }
         // The index has to look at the files again.
         dir.touch(".")?;
-        restore_keywords(mailbox, &shard_name, messages)
+        restore_keywords(mailbox, &shard_name, messages)?;
+        restore_ids(mailbox, shard, messages)
     }
 
     fn restore_message(
@@ -446,6 +465,20 @@ fn restore_keywords(mailbox: &Dir, shard: &str, messages: &BTreeMap<u32, &Fate>)
     let text = keywords::format(known.into_iter(), &table);
     let dir = mailbox.make_path(keywords::DIRECTORY)?;
     dir.write_small(shard, text.as_bytes())
+}
+
+fn restore_ids(mailbox: &Dir, shard: u32, messages: &BTreeMap<u32, &Fate>) -> io::Result<()> {
+    if messages.values().all(|fate| fate.brought.is_none()) {
+        return Ok(());
+    }
+    let mailbox_id = Status::read(mailbox)?.map_or(0, |status| status.id());
+    let mut lines = ids::read(mailbox, mailbox_id, shard)?;
+    for (uid, fate) in messages {
+        if let Some(brought) = fate.brought.filter(|_| !fate.is_removed) {
+            lines.insert(*uid, brought);
+        }
+    }
+    ids::write(mailbox, mailbox_id, shard, &lines)
 }
 
 /// What was opened, `None` if it is not there.

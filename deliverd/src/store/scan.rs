@@ -7,6 +7,7 @@ use ipc::snapshot::Record;
 use tracing::warn;
 
 use super::disk::{Dir, Look};
+use super::ids;
 use super::index::{Pages, Table};
 use super::mailbox::{Mailbox, State, Totals};
 use super::message_file::shard_of;
@@ -35,6 +36,13 @@ impl Mailbox {
         // The index knows everything, the last modification sequence too, if nothing happened behind its back.
         state.is_current = is_indexed && (self.shared.was_stopped || modseq.is_some());
         self.find_shards(&mut state, &dir)?;
+        // A line without a message must not stick to another one.
+        match ids::above(&dir, state.status.id(), state.uid_next) {
+            Ok(above) => state.uid_next = above,
+            Err(error) => {
+                warn!(mailbox = self.path(), %error, "ids cannot be read; the messages can");
+            }
+        }
         let newest = shard_of(state.uid_next.max(2) - 1);
         let shards: Vec<u32> = state.records.shards().map(|(shard, _)| shard).collect();
         let has_few = shards.len() <= SHARDS_AT_ONCE;

@@ -10,6 +10,7 @@ use super::*;
 
 mod check;
 mod crash_states;
+mod ids;
 mod index;
 mod quota;
 mod reader_cache;

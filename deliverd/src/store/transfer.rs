@@ -13,11 +13,21 @@ use ipc::session::UidRanges;
 use ipc::snapshot::Record;
 
 use super::append::{NewMessage, Placing};
+use super::change::{EVENT, RANGE};
 use super::disk::Dir;
 use super::feed;
+use super::ids::{Brought, Ids};
+use super::journal::{Event, Permit, Place};
 use super::mailbox::{Loaded, Mailbox, State, Totals, is_not_found};
 use super::message_file;
 use crate::fault::OrFault;
+
+/// Messages moved under one hold of the locks, and in one record of the journal.
+const TOGETHER: usize = 8_000;
+/// Messages copied at most: all of them or none have to find room in the journal.
+const COPIED_AT_ONCE: usize = 1_000_000;
+/// Bytes in an event for what a message brings along, at most.
+const LINE: usize = 44;
 
 /// What was copied: the k-th source UID became the k-th target UID.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,34 +87,125 @@ impl Mailbox {
         uids: &UidRanges,
         target: &Arc<Self>,
     ) -> Result<Transfer, Refusal> {
-        self.link_to(&mut Pair::lock(self, target)?, uids, target, Room::Needed)
+        let uids = self.present_uids(uids)?;
+        if uids.len() > COPIED_AT_ONCE {
+            return Err(Refusal::Invalid(format!(
+                "at most {COPIED_AT_ONCE} messages are copied at once"
+            )));
+        }
+        let permit = self.admit_transfer(uids.len())?;
+        let mut pair = Pair::lock(self, target)?;
+        let mut copies = Vec::new();
+        let transfer = self.link_to(
+            &mut pair,
+            &feed::ranges(&uids),
+            target,
+            Room::Needed,
+            |to, ids, uids| {
+                let ids = ids.into_iter().map(Ids::of_copy);
+                copies.extend(uids.iter().copied().zip(ids));
+                copies.chunks(TOGETHER).try_for_each(|some| {
+                    let sequence = permit.tell(&Event::Transferred {
+                        place: to.clone(),
+                        brought: some.to_vec(),
+                        gone: None,
+                    })?;
+                    self.shared.journal.commit(sequence)
+                })
+            },
+        )?;
+        target.take_in(pair.target()?, copies);
+        Ok(transfer)
     }
 
     /// Moves messages to `target`; those that are gone are skipped. A crash in between leaves a message in both mailboxes, never
-    /// in none. The quota sees no change.
+    /// in none, and then what is in the target is a message of its own. The quota sees no change. Many are moved in pieces, one
+    /// after the other.
     pub(crate) fn move_to(
         self: &Arc<Self>,
         uids: &UidRanges,
         target: &Arc<Self>,
     ) -> Result<Transfer, Refusal> {
-        let (uids, permit) = self.admit_removal(uids)?;
-        let mut pair = Pair::lock(self, target)?;
-        let transfer = self.link_to(&mut pair, &uids, target, Room::Given)?;
-        if transfer.source.is_empty() {
-            return Ok(transfer);
+        let uids = self.present_uids(uids)?;
+        let mut all = Transfer {
+            uid_validity: target.with(|state| Ok(state.status.uid_validity))?,
+            ..Transfer::default()
+        };
+        for piece in uids.chunks(TOGETHER) {
+            let moved = self.move_piece(piece, target)?;
+            all.source.extend(moved.source);
+            all.target.extend(moved.target);
         }
-        // Invariant: the names in the target are on disk before those in the source go.
-        self.remove_uids(pair.source.state()?, &permit, &transfer.source)?;
+        Ok(all)
+    }
+
+    fn move_piece(self: &Arc<Self>, uids: &[u32], target: &Arc<Self>) -> Result<Transfer, Refusal> {
+        let permit = self.admit_transfer(uids.len())?;
+        let mut pair = Pair::lock(self, target)?;
+        let (mut place, mut moved) = (None, Vec::new());
+        let transfer = self.link_to(
+            &mut pair,
+            &feed::ranges(uids),
+            target,
+            Room::Given,
+            |to, ids, uids| {
+                place = Some(to);
+                moved.extend(uids.iter().copied().zip(ids.into_iter().map(Ids::of_move)));
+                Ok(())
+            },
+        )?;
+        let Some(place) = place.filter(|_| !transfer.source.is_empty()) else {
+            return Ok(transfer);
+        };
+        let source = pair.source.state()?;
+        // Invariant: the names in the target are on disk before those in the source go. One record does both, so that no two
+        // messages ever have one id.
+        let sequence = permit.tell(&Event::Transferred {
+            place,
+            brought: moved.clone(),
+            gone: Some((self.place(source), feed::ranges(&transfer.source))),
+        })?;
+        self.shared.journal.commit(sequence)?;
+        target.take_in(pair.target()?, moved);
+        self.take_out(pair.source.state()?, &transfer.source);
         Ok(transfer)
     }
 
-    /// Gives messages a name in `target`, durably.
+    /// Those of `uids` that are there, ascending.
+    fn present_uids(self: &Arc<Self>, uids: &UidRanges) -> Result<Vec<u32>, Refusal> {
+        self.with(|state| {
+            self.need(state, uids)?;
+            let members = state.records.members(uids).into_iter();
+            Ok(members.map(|record| record.uid).collect())
+        })
+    }
+
+    /// Room in the journal for what becomes of so many messages.
+    fn admit_transfer(&self, messages: usize) -> Result<Permit, Refusal> {
+        let events = 1 + messages / TOGETHER;
+        // At worst every other one of them is gone by the time they are moved.
+        self.shared
+            .journal
+            .admit(events, events * EVENT + messages * (LINE + RANGE))
+    }
+
+    /// Notes what messages brought along, until it is in a file. The journal has it on disk.
+    fn take_in(self: &Arc<Self>, state: &mut State, brought: Vec<(u32, Brought)>) {
+        if !brought.is_empty() {
+            state.brought.extend(brought);
+            self.list(state);
+        }
+    }
+
+    /// Gives messages a name in `target`, durably. `before_shown` is done before anyone sees them there, with that place, what the
+    /// messages are known by here, and their UIDs there.
     fn link_to(
         self: &Arc<Self>,
         pair: &mut Pair<'_>,
         uids: &UidRanges,
         target: &Arc<Self>,
         room: Room,
+        before_shown: impl FnOnce(Place, Vec<Ids>, &[u32]) -> Result<(), Refusal>,
     ) -> Result<Transfer, Refusal> {
         let mut shards = Shards::new();
         let messages = self.present(pair.source.state()?, uids, &mut shards)?;
@@ -147,9 +248,11 @@ impl Mailbox {
             });
             source.push(uid);
         }
+        let ids = self.identify(pair.source.state()?, &source)?;
         let state = pair.target()?;
+        let place = target.place(state);
         let messages = files.iter().map(|file| Totals::message(file.message.size));
-        let target = target.link_all(state, &files)?;
+        let target = target.link_all(state, &files, |uids| before_shown(place, ids, uids))?;
         if let Some(room) = &mut room {
             state.granted = messages.fold(state.granted, |all, one| all.plus(room.give(one)));
         }

@@ -331,6 +331,7 @@ impl State {
             | SessionRequest::AbortAppend { .. } => unreachable!(),
             SessionRequest::ListRemoved { .. }
             | SessionRequest::ListSaveDates { .. }
+            | SessionRequest::ListIds { .. }
             | SessionRequest::Quota => unreachable!("imapd does not ask that"),
         };
         Ok(Answered::plain(answer))

@@ -2,7 +2,7 @@
 
 use crate::frame::{Decode, Encode};
 
-/// The version of the frames in this crate. Raised with every change of a message; versions N and N−1 talk.
+/// The version of the frames in this crate. Raised with every change of a message since the last release; versions N and N−1 talk.
 pub const VERSION: u16 = 2;
 
 /// The oldest version this build still talks to.

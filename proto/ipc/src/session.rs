@@ -19,6 +19,8 @@ pub const MESSAGES_PER_FRAME: usize = 64;
 pub const RANGES_PER_FRAME: usize = 1000;
 /// How many records one event carries at most.
 pub const RECORDS_PER_FRAME: usize = 400;
+/// How many messages one list of ids holds at most.
+pub const IDS_PER_FRAME: usize = 400;
 /// How many different keywords a mailbox can hold.
 pub const MAX_KEYWORDS: usize = 64;
 /// Longest keyword in bytes.
@@ -150,6 +152,11 @@ pub enum SessionRequest {
         /// Which.
         uids: UidRanges,
     },
+    /// What messages of the selected mailbox are known by for ever, at most [`IDS_PER_FRAME`] of them.
+    ListIds {
+        /// Which.
+        uids: UidRanges,
+    },
     /// Remove messages that carry `\Deleted`: all, or those among `uids` (RFC 4315 §2.1).
     Expunge {
         /// `None` for all.
@@ -234,6 +241,17 @@ pub struct MailboxStatus {
     pub mailbox_id: u128,
 }
 
+/// What a message is known by. Neither follows from its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct MessageIds {
+    /// UID
+    pub uid: u32,
+    /// Stays with the message through MOVE and RENAME, and no other message of the account ever has it: a copy has its own.
+    pub id: u128,
+    /// EMAILID (RFC 8474 §5.1): the same for a message and its copies.
+    pub email_id: u128,
+}
+
 /// What deliverd answers to a [`SessionRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum SessionAnswer {
@@ -287,6 +305,8 @@ pub enum SessionAnswer {
     },
     /// UIDs with Unix seconds, ascending. Those for which it is not known, or which are gone, are left out.
     SaveDatesListed(Vec<(u32, u32)>),
+    /// Ascending by UID. Those that are gone are left out.
+    IdsListed(Vec<MessageIds>),
     /// Done; the events were sent before this answer.
     Expunged,
     /// Copied or moved: the k-th source UID became the k-th target UID (RFC 4315 §3).
@@ -374,5 +394,16 @@ mod tests {
             // Reading is bounded by what the values take in memory, too.
             assert_eq!(decode(&encode(&event).unwrap()), Ok(event));
         }
+    }
+
+    #[test]
+    fn a_full_list_of_ids_fits_a_frame() {
+        let ids = MessageIds {
+            uid: u32::MAX,
+            id: u128::MAX,
+            email_id: u128::MAX,
+        };
+        let listed = SessionAnswer::IdsListed(vec![ids; IDS_PER_FRAME]);
+        assert_eq!(decode(&encode(&listed).unwrap()), Ok(listed));
     }
 }

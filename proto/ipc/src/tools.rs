@@ -89,6 +89,11 @@ pub enum Kind {
     KeywordLine,
     /// A file of keywords with lines that cannot be read.
     KeywordsDamaged,
+    /// Ids of a message that is gone, or of another mailbox: copied by hand, or it lost its `status.json`. They mean nothing and
+    /// stay until the file is next written.
+    IdsLine,
+    /// A file of ids with lines that cannot be read.
+    IdsDamaged,
     /// Permissions that are too wide or too narrow.
     Mode,
     /// It belongs to another user than the store.
@@ -132,6 +137,8 @@ impl Kind {
             Self::UidValidity => "uidvalidity",
             Self::KeywordLine => "keyword-line",
             Self::KeywordsDamaged => "keywords-damaged",
+            Self::IdsLine => "ids-line",
+            Self::IdsDamaged => "ids-damaged",
             Self::Mode => "mode",
             Self::Owner => "owner",
             Self::EmptyFile => "empty-file",
@@ -148,7 +155,10 @@ impl Kind {
     /// Whether the store comes to it by itself in good order: worth knowing, but no damage.
     #[must_use]
     pub const fn is_note(self) -> bool {
-        matches!(self, Self::UidNext | Self::KeywordLine | Self::RemovedUser)
+        matches!(
+            self,
+            Self::UidNext | Self::KeywordLine | Self::IdsLine | Self::RemovedUser
+        )
     }
 }
 

@@ -15,7 +15,7 @@ use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::quota::{LimitChange, Limits, Usage};
 use ipc::relay::DeliveryEdge;
 use ipc::session::{
-    FlagChange, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent, SessionRequest,
+    FlagChange, MailboxStatus, MessageIds, SessionAnswer, SessionEdge, SessionEvent, SessionRequest,
 };
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::snapshot::{RECORD_LEN, Record, flag};

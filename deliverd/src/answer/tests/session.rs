@@ -355,6 +355,17 @@ async fn what_is_gone_and_when_messages_came_is_told() {
     let Ok(SessionAnswer::SaveDatesListed(dates)) = session.answer(dates).await else {
         panic!("no dates")
     };
+    let list = SessionRequest::ListIds { uids: vec![(1, 5)] };
+    let Ok(SessionAnswer::IdsListed(stayed)) = session.answer(list.clone()).await else {
+        panic!("no ids")
+    };
+    session.select("Archive").await;
+    let Ok(SessionAnswer::IdsListed(moved)) = session.answer(list).await else {
+        panic!("no ids")
+    };
+    let uids = |all: &[MessageIds]| all.iter().map(|ids| ids.uid).collect::<Vec<_>>();
+    assert_eq!(uids(&stayed), [1, 4]);
+    assert_eq!(uids(&moved), [1, 2, 3]);
     let now = crate::clock::seconds();
     assert_eq!(
         dates.iter().map(|(uid, _)| *uid).collect::<Vec<_>>(),

@@ -8,6 +8,7 @@ use ipc::tools::{Kind, Remedy};
 use rustix::fs::{FileType, Stat};
 
 use super::super::disk::Dir;
+use super::super::ids;
 use super::super::keywords::{self, Table};
 use super::super::mailbox::State;
 use super::super::message_file::{self, MAX_UID};
@@ -41,7 +42,7 @@ impl Eye<'_> {
         let path = place.path();
         let dir = self.root.dir(&path)?;
         self.directory(&mut found, &path);
-        let (mut shards, mut has_keywords) = (Vec::new(), false);
+        let (mut shards, mut beside) = (Vec::new(), Vec::new());
         dir.each_name(|entry, kind| {
             let name = entry.to_str().unwrap_or_default();
             match (name, kind) {
@@ -51,7 +52,10 @@ impl Eye<'_> {
                 (".status.json.new", FileType::RegularFile) => {
                     add_temporary(&mut found, &path, name)
                 }
-                (keywords::DIRECTORY, FileType::Directory) => has_keywords = true,
+                (keywords::DIRECTORY, FileType::Directory) => {
+                    beside.push((keywords::DIRECTORY, "keywords"))
+                }
+                (ids::DIRECTORY, FileType::Directory) => beside.push((ids::DIRECTORY, "ids")),
                 (name, FileType::Directory) if message_file::parse_shard(name).is_some() => {
                     shards.extend(message_file::parse_shard(name));
                 }
@@ -62,8 +66,8 @@ impl Eye<'_> {
             }
             Ok(())
         })?;
-        if has_keywords {
-            self.keyword_files(&mut found, &path, &shards)?;
+        for (directory, what) in beside {
+            self.shard_files(&mut found, &format!("{path}/{directory}"), what, &shards)?;
         }
         let highest = highest_uid(&dir, &shards)?;
         match Status::read(&dir) {
@@ -93,10 +97,16 @@ impl Eye<'_> {
         Ok(found)
     }
 
-    fn keyword_files(&self, found: &mut Findings, mailbox: &str, shards: &[u32]) -> io::Result<()> {
-        let path = format!("{mailbox}/{}", keywords::DIRECTORY);
-        let dir = self.root.dir(&path)?;
-        self.directory(found, &path);
+    /// A directory with a file for each shard.
+    fn shard_files(
+        &self,
+        found: &mut Findings,
+        path: &str,
+        what: &str,
+        shards: &[u32],
+    ) -> io::Result<()> {
+        let dir = self.root.dir(path)?;
+        self.directory(found, path);
         dir.each_name(|entry, kind| {
             let name = entry.to_str().unwrap_or_default();
             let shard = message_file::parse_shard(name).filter(|_| kind == FileType::RegularFile);
@@ -104,14 +114,14 @@ impl Eye<'_> {
                 .strip_prefix('.')
                 .and_then(|name| name.strip_suffix(".new"));
             if shard.is_some_and(|shard| shards.contains(&shard)) {
-                found.add_rights(&path, name, &dir.stat(name)?, Sort::Small, self.owner);
+                found.add_rights(path, name, &dir.stat(name)?, Sort::Small, self.owner);
             } else if shard.is_some() {
-                let detail = "keywords of a shard that is not there";
-                found.add(&path, name, Kind::UnknownEntry, Remedy::MoveAside, detail);
+                let detail = format!("{what} of a shard that is not there");
+                found.add(path, name, Kind::UnknownEntry, Remedy::MoveAside, detail);
             } else if unfinished.is_some_and(|name| message_file::parse_shard(name).is_some()) {
-                add_temporary(found, &path, name);
+                add_temporary(found, path, name);
             } else {
-                found.add_unknown(&path, entry, kind, aside_unless_hidden(entry.to_bytes()));
+                found.add_unknown(path, entry, kind, aside_unless_hidden(entry.to_bytes()));
             }
             Ok(())
         })
@@ -145,6 +155,10 @@ impl Eye<'_> {
         // Memory knows better and writes them before the journal is emptied.
         if !state.is_some_and(|state| state.stale_keywords.contains(&shard)) {
             self.keyword_lines(&mut seen, &place.parent().path(), shard);
+        }
+        let is_ours = |uid: &u32| message_file::shard_of(*uid) == shard;
+        if !state.is_some_and(|state| state.brought.keys().any(is_ours)) {
+            self.ids_lines(&mut seen, &place.parent().path(), shard);
         }
         Ok(seen)
     }
@@ -231,6 +245,40 @@ impl Eye<'_> {
             let detail = format!("{orphaned} lines of messages that are gone");
             found.add(&path, &name, Kind::KeywordLine, Remedy::Rewrite, detail);
         }
+    }
+
+    fn ids_lines(&self, seen: &mut Shard, mailbox: &str, shard: u32) {
+        let path = format!("{mailbox}/{}", ids::DIRECTORY);
+        let name = message_file::shard_name(shard);
+        let read = || {
+            let dir = self.root.dir(mailbox)?;
+            let text = dir.read_small(&ids::path(shard))?;
+            Ok::<_, io::Error>(text.zip(Status::read(&dir)?))
+        };
+        let (text, status) = match read() {
+            // Without a status, that is told of the mailbox.
+            Ok(None) => return,
+            Ok(Some(read)) => read,
+            Err(error) => return seen.findings.add_fault(&path, &name, &error),
+        };
+        let text = ids::Text::parse(&text, status.id(), shard);
+        let orphaned = text.lines.keys();
+        let orphaned = orphaned.filter(|uid| !seen.names.contains_key(uid)).count();
+        let (kind, detail) = if text.damaged > 0 {
+            (
+                Kind::IdsDamaged,
+                format!("{} lines cannot be read", text.damaged),
+            )
+        } else if text.is_foreign {
+            (Kind::IdsLine, "all of them of another mailbox".to_owned())
+        } else if orphaned > 0 {
+            let detail = format!("{orphaned} lines of messages that are gone");
+            (Kind::IdsLine, detail)
+        } else {
+            return;
+        };
+        let found = &mut seen.findings;
+        found.add(&path, &name, kind, Remedy::Rewrite, detail);
     }
 }
 

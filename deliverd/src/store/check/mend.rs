@@ -225,11 +225,11 @@ impl Task<'_> {
                 mailbox.with(|state| mailbox.reread(state, shard))?;
             }
         }
-        let (reads, writes) = (
-            has(&[Remedy::NewUid, Remedy::DropName]),
-            has(&[Remedy::Rewrite]),
-        );
-        if !reads && !writes {
+        let is_there = |kinds: &[Kind]| found.all.iter().any(|one| kinds.contains(&one.kind));
+        let reads = has(&[Remedy::NewUid, Remedy::DropName]);
+        let keywords = is_there(&[Kind::KeywordLine, Kind::KeywordsDamaged]);
+        let ids = is_there(&[Kind::IdsLine, Kind::IdsDamaged]);
+        if !reads && !keywords && !ids {
             return Ok(());
         }
         let mailbox = self.open(owner)?.mailbox(name)?;
@@ -238,8 +238,13 @@ impl Task<'_> {
                 mailbox.drop_second_names(state, shard)?;
                 mailbox.reread(state, shard)?;
             }
-            if writes {
+            if keywords {
                 mailbox.rewrite_keywords(state, shard)?;
+            }
+            if ids {
+                // The lines that go may be all that says that their UIDs were given.
+                mailbox.write_status(state)?;
+                mailbox.write_ids(state, shard)?;
             }
             Ok(())
         })?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::power_cut::ledger::{Message, Place};
-use super::super::power_cut::verdict::{Findings, Found};
+use super::super::power_cut::verdict::{self, Findings, Found};
 
 /// What a client knows about a store that nobody else uses.
 #[derive(Debug, Default)]
@@ -72,9 +72,10 @@ impl Book {
         let mut broken = Vec::new();
         for (place, candidates) in &self.places {
             let present = found.get(place);
-            let fits = candidates
-                .iter()
-                .any(|candidate| candidate.as_ref().map(Found::from).as_ref() == present);
+            let fits = candidates.iter().any(|candidate| match candidate {
+                Some(message) => present.is_some_and(|found| found.is(message)),
+                None => present.is_none(),
+            });
             if mailboxes(place.mailbox) && !fits {
                 broken.push(format!(
                     "at {place:?} is {present:?}, and not one of {candidates:?}"
@@ -92,6 +93,9 @@ impl Book {
                     "message {number} is in none of the mailboxes {places:?}"
                 ));
             }
+        }
+        for (first, second) in verdict::twice(found) {
+            broken.push(format!("one id at {first:?} and {second:?}"));
         }
         for (place, found) in found {
             if found
@@ -114,16 +118,15 @@ impl Book {
                 number,
                 flags,
                 keywords,
+                id,
+                email_id,
             },
         ) in found
         {
             let highest = self.highest.entry(place.mailbox).or_default();
             *highest = place.uid.max(*highest);
-            let message = number.map(|number| Message {
-                number,
-                flags,
-                keywords,
-            });
+            let message =
+                number.map(|number| Message::new(number, flags, keywords).known_by((id, email_id)));
             self.places.insert(place, vec![message]);
         }
     }

@@ -106,11 +106,8 @@ impl Client {
 
     /// False if it is refused.
     pub(super) fn append(&mut self, store: &Store, mailbox: usize, is_large: bool) -> bool {
-        let message = Message {
-            number: self.new_number(is_large),
-            flags: flag::SEEN,
-            keywords: BTreeSet::from(["work".to_owned()]),
-        };
+        let number = self.new_number(is_large);
+        let message = Message::new(number, flag::SEEN, BTreeSet::from(["work".to_owned()]));
         let appended = survey::append(store, mailbox, &message);
         let uid = self.result(appended);
         if let Some(uid) = uid {
@@ -201,7 +198,7 @@ impl Client {
         };
         assert_eq!(transfer.source, places(&some));
         for ((_, message), uid) in some.into_iter().zip(transfer.target) {
-            self.book.comes(Place { mailbox: to, uid }, message);
+            self.book.comes(Place { mailbox: to, uid }, message.copy());
         }
     }
 

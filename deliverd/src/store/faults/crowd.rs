@@ -47,11 +47,7 @@ impl Ear {
 }
 
 fn message(number: u64) -> Message {
-    Message {
-        number,
-        flags: 0,
-        keywords: BTreeSet::new(),
-    }
+    Message::new(number, 0, BTreeSet::new())
 }
 
 /// A number whose message is small, for each writer another one.

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::ids::Brought;
+
 const BODY: u8 = 1;
 const EVENT: u8 = 2;
 const HEAD: usize = 5;
@@ -39,6 +41,13 @@ pub(in crate::store) enum Event {
     },
     /// Ranges of UIDs that are no messages any more.
     Removed { place: Place, uids: Vec<(u32, u32)> },
+    /// Messages came from another place and have their names on disk: what they brought along, by UID.
+    Transferred {
+        place: Place,
+        brought: Vec<(u32, Brought)>,
+        /// Of a MOVE, what is no message any more in the same moment: two would have one id.
+        gone: Option<(Place, Vec<(u32, u32)>)>,
+    },
 }
 
 /// Ranges of UIDs and what all of these messages have now.

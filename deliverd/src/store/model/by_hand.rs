@@ -53,12 +53,7 @@ fn write(mailbox: &Path, folder: &mut Folder, name: &str, number: u64) {
     let hidden = shard.join(".new");
     fs::write(&hidden, letter::bytes_of(number)).unwrap();
     fs::rename(&hidden, shard.join(name)).unwrap();
-    folder.apply(What::Arrived(Letter {
-        number,
-        flags: 0,
-        keywords: BTreeSet::new(),
-        date: None,
-    }));
+    folder.apply(What::Arrived(Letter::new(number)));
 }
 
 /// After a clean stop a person sees with `ls` exactly what clients saw.

@@ -108,13 +108,8 @@ impl Client<'_> {
         self.dice.choose(&names).clone()
     }
 
-    fn letter(&mut self) -> Letter {
-        Letter {
-            number: self.model.next_number(),
-            flags: 0,
-            keywords: BTreeSet::new(),
-            date: None,
-        }
+    fn letter(&self) -> Letter {
+        Letter::new(self.model.next_number())
     }
 
     fn some_flags(&mut self) -> u8 {
@@ -158,12 +153,7 @@ impl Client<'_> {
         let trees: Vec<_> = users.iter().map(|user| self.tree(*user)).collect();
         let cells: Vec<_> = trees.iter().map(|tree| tree.cell("INBOX")).collect();
         let _gates: Vec<_> = cells.iter().map(|cell| cell.gate.read().unwrap()).collect();
-        let letter = Letter {
-            number: self.model.next_number(),
-            flags: 0,
-            keywords: BTreeSet::new(),
-            date: None,
-        };
+        let letter = self.letter();
         let changes: Vec<Change> = users
             .iter()
             .map(|user| change(*user, "INBOX", What::Arrived(letter.clone())))
@@ -329,7 +319,16 @@ impl Client<'_> {
             .collect();
         let _changing = tree.cell(&from).changing.lock().unwrap();
         let uids = self.some_messages(tree.cell(&from));
-        let letters = letters(&tree.cell(&from).folder.lock().unwrap(), &uids);
+        let its = verify::user_of(self.store, user);
+        let (source, target) = (
+            verify::mailbox_of(&its, &from),
+            verify::mailbox_of(&its, &to),
+        );
+        let letters = {
+            let mut folder = tree.cell(&from).folder.lock().unwrap();
+            verify::learn_ids(&tree, &mut folder, &source, &uids);
+            letters(&folder, &uids)
+        };
         self.begin(&transferred(
             user,
             (&from, &uids),
@@ -337,11 +336,6 @@ impl Client<'_> {
             &letters,
             moves,
         ));
-        let its = verify::user_of(self.store, user);
-        let (source, target) = (
-            verify::mailbox_of(&its, &from),
-            verify::mailbox_of(&its, &to),
-        );
         let asked = ranges(&uids);
         let transfer = if moves {
             source.move_to(&asked, &target)
@@ -593,9 +587,10 @@ fn transferred(
     moves: bool,
 ) -> Vec<Change> {
     let come = letters.iter().enumerate().map(|(at, letter)| {
+        let letter = if moves { letter.clone() } else { letter.copy() };
         let what = match new {
-            Some(new) => What::Put(new[at], letter.clone()),
-            None => What::Arrived(letter.clone()),
+            Some(new) => What::Put(new[at], letter),
+            None => What::Arrived(letter),
         };
         change(user, to, what)
     });

@@ -18,6 +18,9 @@ pub(super) struct Letter {
     pub(super) keywords: BTreeSet<String>,
     /// `None` if it is the time at which it came.
     pub(super) date: Option<i64>,
+    /// What it is known by; `None` until somebody asked.
+    pub(super) id: Option<u128>,
+    pub(super) email_id: Option<u128>,
 }
 
 /// A mailbox.
@@ -84,6 +87,8 @@ pub(super) struct Cell {
 pub(super) struct Tree {
     pub(super) folders: BTreeMap<String, Arc<Cell>>,
     pub(super) subscribed: BTreeSet<String>,
+    /// All ids that messages of the user were ever seen to have.
+    pub(super) ids: Mutex<BTreeSet<u128>>,
     highest_validity: u32,
 }
 
@@ -96,8 +101,47 @@ pub(super) struct Model {
 /// A model on its way to another process.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Saved {
-    trees: Vec<(BTreeMap<String, Folder>, BTreeSet<String>, u32)>,
+    trees: Vec<SavedTree>,
     numbers: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedTree {
+    folders: BTreeMap<String, Folder>,
+    subscribed: BTreeSet<String>,
+    ids: BTreeSet<u128>,
+    highest_validity: u32,
+}
+
+impl Letter {
+    /// A letter that is just brought.
+    pub(super) fn new(number: u64) -> Self {
+        Self {
+            number,
+            flags: 0,
+            keywords: BTreeSet::new(),
+            date: None,
+            id: None,
+            email_id: None,
+        }
+    }
+
+    /// A copy of it: a message of its own.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            id: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same, with what is not known of it as it is in `found`.
+    pub(super) fn filled(&self, found: &Self) -> Self {
+        Self {
+            id: self.id.or(found.id),
+            email_id: self.email_id.or(found.email_id),
+            ..self.clone()
+        }
+    }
 }
 
 impl Folder {
@@ -202,11 +246,12 @@ impl Model {
                 .folders
                 .iter()
                 .map(|(name, cell)| (name.clone(), cell.folder.lock().unwrap().clone()));
-            (
-                folders.collect(),
-                tree.subscribed.clone(),
-                tree.highest_validity,
-            )
+            SavedTree {
+                folders: folders.collect(),
+                subscribed: tree.subscribed.clone(),
+                ids: tree.ids.lock().unwrap().clone(),
+                highest_validity: tree.highest_validity,
+            }
         });
         Saved {
             trees: trees.collect(),
@@ -215,23 +260,21 @@ impl Model {
     }
 
     pub(super) fn restore(saved: Saved) -> Self {
-        let trees = saved
-            .trees
-            .into_iter()
-            .map(|(folders, subscribed, highest_validity)| {
-                let folders = folders.into_iter().map(|(name, folder)| {
-                    let cell = Cell {
-                        folder: Mutex::new(folder),
-                        ..Cell::default()
-                    };
-                    (name, Arc::new(cell))
-                });
-                RwLock::new(Tree {
-                    folders: folders.collect(),
-                    subscribed,
-                    highest_validity,
-                })
+        let trees = saved.trees.into_iter().map(|saved| {
+            let folders = saved.folders.into_iter().map(|(name, folder)| {
+                let cell = Cell {
+                    folder: Mutex::new(folder),
+                    ..Cell::default()
+                };
+                (name, Arc::new(cell))
             });
+            RwLock::new(Tree {
+                folders: folders.collect(),
+                subscribed: saved.subscribed,
+                ids: Mutex::new(saved.ids),
+                highest_validity: saved.highest_validity,
+            })
+        });
         Self {
             trees: trees.collect(),
             numbers: AtomicU64::new(saved.numbers),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use ipc::session::MailboxStatus;
+use ipc::session::{IDS_PER_FRAME, MailboxStatus};
 use ipc::snapshot::{RECORD_LEN, Record};
 
-use super::super::{Mailbox, MailboxName, Selection, Store, User, clock};
+use super::super::{Mailbox, MailboxName, Selection, Store, User, clock, ranges};
 use super::letter;
 use super::state::{Change, Folder, Letter, Model, Tree, What};
 use super::view::View;
@@ -60,6 +60,8 @@ impl Glance {
             flags: record.flags,
             keywords: names.map(|(_, name)| name.clone()).collect(),
             date: Some(record.internal_date),
+            id: None,
+            email_id: None,
         }
     }
 }
@@ -70,7 +72,8 @@ pub(super) fn look(tree: &Tree, store: &Store, user: usize, name: &str, thorough
     let cell = tree.cell(name);
     let glance = Glance::new(&mailbox);
     let mut folder = cell.folder.lock().unwrap();
-    compare(&mut folder, &mailbox, &glance, Open::default(), thorough);
+    let open = Open::default();
+    compare(tree, &mut folder, &mailbox, &glance, open, thorough);
     for (_, view) in &*cell.views.lock().unwrap() {
         view.must_equal(&glance.records, &glance.keywords);
     }
@@ -93,7 +96,7 @@ pub(super) fn all(model: &Model, store: &Store, under_way: &[Vec<Change>]) {
             let open = open_for(at, name, under_way);
             let mut folder = cell.folder.lock().unwrap();
             let before = folder.known.clone();
-            let arrivals = compare(&mut folder, &mailbox, &glance, open, true);
+            let arrivals = compare(&tree, &mut folder, &mailbox, &glance, open, true);
             let gone = before.keys().filter(|uid| !folder.known.contains_key(uid));
             come.insert(name.clone(), (arrivals, gone.count()));
             messages += folder.known.len() as u64;
@@ -106,7 +109,8 @@ pub(super) fn all(model: &Model, store: &Store, under_way: &[Vec<Change>]) {
         }
         let totals = user.totals().unwrap();
         assert_eq!((totals.messages, totals.bytes), (messages, bytes));
-        nothing_lost_on_the_way(at, under_way, &come);
+        let ids = all_ids(&tree);
+        nothing_lost_on_the_way(at, under_way, &come, &ids);
     }
 }
 
@@ -115,6 +119,7 @@ fn nothing_lost_on_the_way(
     user: usize,
     under_way: &[Vec<Change>],
     come: &BTreeMap<String, (usize, usize)>,
+    ids: &BTreeSet<u128>,
 ) {
     for changes in under_way {
         let mine = || changes.iter().filter(|change| change.user == user);
@@ -133,8 +138,61 @@ fn nothing_lost_on_the_way(
                 "a MOVE lost messages: {found} of {} arrived",
                 arrivals.len()
             );
+            for change in arrivals {
+                if let What::Arrived(letter) = &change.what {
+                    let id = letter.id.unwrap();
+                    assert!(ids.contains(&id), "{letter:?} moved and lost its id");
+                }
+            }
         }
     }
+}
+
+/// What the messages of a user are known by: each by something else.
+fn all_ids(tree: &Tree) -> BTreeSet<u128> {
+    let mut ids = BTreeSet::new();
+    for cell in tree.folders.values() {
+        for letter in cell.folder.lock().unwrap().known.values() {
+            let is_new = ids.insert(letter.id.unwrap());
+            assert!(is_new, "another message has the id of {letter:?}");
+        }
+    }
+    ids
+}
+
+/// What messages are known by must be what it was before, or something that no message ever had.
+pub(super) fn learn_ids(tree: &Tree, folder: &mut Folder, mailbox: &Arc<Mailbox>, uids: &[u32]) {
+    let ids = ids(mailbox, uids);
+    for uid in uids {
+        let known = &folder.known[uid];
+        let found = known_by(known.clone(), ids[uid]);
+        assert_eq!(found, known.filled(&found), "ids of UID {uid} (left)");
+        settle_id(tree, known.id, &found);
+        folder.known.insert(*uid, found);
+    }
+}
+
+fn known_by(letter: Letter, (id, email_id): (u128, u128)) -> Letter {
+    Letter {
+        id: Some(id),
+        email_id: Some(email_id),
+        ..letter
+    }
+}
+
+/// An id that nobody knew is one that no message ever had.
+fn settle_id(tree: &Tree, known: Option<u128>, found: &Letter) {
+    let is_new = tree.ids.lock().unwrap().insert(found.id.unwrap());
+    assert!(
+        known.is_some() || is_new,
+        "a message had the id of {found:?} before"
+    );
+}
+
+fn ids(mailbox: &Arc<Mailbox>, uids: &[u32]) -> BTreeMap<u32, (u128, u128)> {
+    let pieces = uids.chunks(IDS_PER_FRAME);
+    let ids = pieces.flat_map(|uids| mailbox.ids(&ranges(uids)).unwrap());
+    ids.map(|ids| (ids.uid, (ids.id, ids.email_id))).collect()
 }
 
 fn open_for(user: usize, name: &str, under_way: &[Vec<Change>]) -> Open {
@@ -217,6 +275,7 @@ pub(super) fn mailbox_of(user: &Arc<User>, name: &str) -> Arc<Mailbox> {
 /// Compares a mailbox with the model, and makes the model say what is there if that may be so. Gives how many of the open
 /// arrivals are there.
 fn compare(
+    tree: &Tree,
     folder: &mut Folder,
     mailbox: &Arc<Mailbox>,
     glance: &Glance,
@@ -239,6 +298,8 @@ fn compare(
         .map(|record| record.uid)
         .collect();
     let numbers = numbers(mailbox, &to_read);
+    let uids: Vec<u32> = glance.records.iter().map(|record| record.uid).collect();
+    let ids = ids(mailbox, &uids);
     let mut arrivals = open.arrivals;
     let possible = arrivals.len();
     for record in &glance.records {
@@ -249,28 +310,43 @@ fn compare(
             .copied()
             .or_else(|| known.as_ref().map(|letter| letter.number))
             .unwrap();
-        let found = glance.letter(record, number);
+        let found = known_by(glance.letter(record, number), ids[&uid]);
         assert_eq!(record.size, letter::size_of(number) as u64, "{record:?}");
         if let Some(known) = known {
             assert_eq!(
-                found, known,
+                found,
+                known.filled(&found),
                 "(left) is found as UID {uid}, (right) is right"
             );
+            settle_id(tree, known.id, &found);
+            folder.known.insert(uid, found);
         } else {
             let is_it = |letter: &Letter| {
                 let date = letter.date.or(found.date.filter(|date| is_recent(*date)));
                 Letter {
                     date,
-                    ..letter.clone()
+                    ..letter.filled(&found)
                 } == found
             };
+            // What was not moved to its end is a message of its own.
+            let may_be_it = |letter: &Letter| {
+                is_it(&Letter {
+                    id: None,
+                    email_id: None,
+                    ..letter.clone()
+                })
+            };
+            let mut known = None;
             if let Some(at) = folder.arrived.iter().position(is_it) {
                 folder.arrived.remove(at);
             } else if let Some(at) = arrivals.iter().position(is_it) {
+                known = arrivals.remove(at).id;
+            } else if let Some(at) = arrivals.iter().position(may_be_it) {
                 arrivals.remove(at);
             } else {
                 panic!("nobody brought {found:?}, UID {uid}");
             }
+            settle_id(tree, known, &found);
             folder.apply(What::Put(uid, found));
         }
         let seen = folder.modseqs.insert(uid, record.modseq);

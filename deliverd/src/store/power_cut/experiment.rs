@@ -151,11 +151,7 @@ impl Experiment {
         let mut found = survey::findings(&store).map_err(explain)?;
         let mut losses = verdict::losses(ledgers, acknowledged, &found);
         let now = survey::uid_validity(&store).map_err(explain)?;
-        let message = Message {
-            number: NUMBER_AFTERWARDS,
-            flags: 0,
-            keywords: BTreeSet::new(),
-        };
+        let message = Message::new(NUMBER_AFTERWARDS, 0, BTreeSet::new());
         for (mailbox, highest) in verdict::highest_uids(ledgers, acknowledged) {
             if now[&mailbox] != uid_validity[&mailbox] {
                 losses.push(Loss::UidValidity(mailbox));
@@ -165,8 +161,17 @@ impl Experiment {
             if uid <= highest {
                 losses.push(Loss::Uid(place));
             }
-            found.insert(place, Found::from(&message));
+            let (id, email_id) = survey::ids(&store, place).map_err(explain)?;
+            let new = Found {
+                number: Some(NUMBER_AFTERWARDS),
+                flags: 0,
+                keywords: BTreeSet::new(),
+                id,
+                email_id,
+            };
+            found.insert(place, new);
         }
+        losses.extend(verdict::twice(&found).map(|(first, second)| Loss::Twice(first, second)));
         drop(store);
         let again = survey::findings(&Store::open(directory)?).map_err(explain)?;
         losses.extend(verdict::differences(&found, &again));
@@ -196,10 +201,6 @@ fn made_by_hand() -> Messages {
         mailbox: 0,
         uid: UID_BY_HAND,
     };
-    let message = Message {
-        number: NUMBER_BY_HAND,
-        flags: 0,
-        keywords: BTreeSet::new(),
-    };
+    let message = Message::new(NUMBER_BY_HAND, 0, BTreeSet::new());
     Messages::from([(place, message)])
 }

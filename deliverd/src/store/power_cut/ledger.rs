@@ -19,10 +19,46 @@ pub(in crate::store) struct Message {
     pub(in crate::store) number: u64,
     pub(in crate::store) flags: u8,
     pub(in crate::store) keywords: BTreeSet<String>,
+    /// What it is known by, as far as the client asked for it.
+    pub(in crate::store) id: Option<u128>,
+    pub(in crate::store) email_id: Option<u128>,
 }
 
 /// Messages by their places.
 pub(super) type Messages = BTreeMap<Place, Message>;
+
+impl Message {
+    /// A message that is just brought.
+    pub(in crate::store) fn new(number: u64, flags: u8, keywords: BTreeSet<String>) -> Self {
+        Self {
+            number,
+            flags,
+            keywords,
+            id: None,
+            email_id: None,
+        }
+    }
+
+    /// The same message, of which it is known now what it is known by. It must be what was known before.
+    pub(in crate::store) fn known_by(mut self, (id, email_id): (u128, u128)) -> Self {
+        assert!(self.id.is_none_or(|known| known == id), "{self:?}: {id:x}");
+        assert!(
+            self.email_id.is_none_or(|known| known == email_id),
+            "{self:?}: {email_id:x}"
+        );
+        self.id = Some(id);
+        self.email_id = Some(email_id);
+        self
+    }
+
+    /// A copy of it: a message of its own.
+    pub(in crate::store) fn copy(&self) -> Self {
+        Self {
+            id: None,
+            ..self.clone()
+        }
+    }
+}
 
 /// What an operation does to one place.
 #[derive(Debug, Clone)]

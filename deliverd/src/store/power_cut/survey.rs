@@ -75,6 +75,13 @@ pub(in crate::store) fn append(
         .1)
 }
 
+/// What a message is known by: id and EMAILID.
+pub(in crate::store) fn ids(store: &Store, place: Place) -> Result<(u128, u128), Refusal> {
+    let ids = mailbox(store, place.mailbox)?.ids(&vec![(place.uid, place.uid)])?;
+    let ids = ids.first().map(|ids| (ids.id, ids.email_id));
+    Ok(ids.unwrap_or_else(|| panic!("nothing is at {place:?}")))
+}
+
 /// The messages of a mailbox, and the names of its keywords.
 fn list(mailbox: &Arc<Mailbox>) -> Result<(Vec<Record>, Vec<String>), Refusal> {
     let selected = mailbox.select(Arc::new(Silent))?;
@@ -139,7 +146,10 @@ pub(in crate::store) fn findings_in(
                 mailbox: number,
                 uid: record.uid,
             };
+            let (id, email_id) = ids(store, place)?;
             let found = Found {
+                id,
+                email_id,
                 number: number_of(&mailbox, &record)?,
                 flags: record.flags,
                 keywords: named(&keywords, record.keywords),

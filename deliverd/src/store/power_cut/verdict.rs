@@ -14,6 +14,10 @@ pub(super) enum Loss {
     Message(Place, Message),
     /// Flags or keywords are not as they were acknowledged.
     Flags(Place, Message, Found),
+    /// A message is not known by what it was known by.
+    Ids(Place, Message, Found),
+    /// Two messages are known by one id.
+    Twice(Place, Place),
     /// The bytes are not those of the message that belongs here.
     Bytes(Place, Found),
     /// A message is there that nobody put there, or that was removed.
@@ -33,6 +37,8 @@ pub(in crate::store) struct Found {
     pub(in crate::store) number: Option<u64>,
     pub(in crate::store) flags: u8,
     pub(in crate::store) keywords: BTreeSet<String>,
+    pub(in crate::store) id: u128,
+    pub(in crate::store) email_id: u128,
 }
 
 /// What was found in a store.
@@ -64,7 +70,16 @@ pub(super) fn losses(ledgers: &[Ledger], acknowledged: &[usize], found: &Finding
     }
     let intruders = unexplained.into_iter();
     losses.extend(intruders.map(|(place, found)| Loss::Intruder(place, found)));
+    losses.extend(twice(found).map(|(first, second)| Loss::Twice(first, second)));
     losses
+}
+
+/// Messages that have the id of another one.
+pub(in crate::store) fn twice(found: &Findings) -> impl Iterator<Item = (Place, Place)> {
+    let mut places = BTreeMap::new();
+    found
+        .iter()
+        .filter_map(move |(place, found)| Some((places.insert(found.id, *place)?, *place)))
 }
 
 /// What is wrong with an acknowledged message that `change` may be at work on.
@@ -77,7 +92,7 @@ fn at_place(
     let is_there = |place: &Place| {
         found
             .get(place)
-            .is_some_and(|found| found.number == Some(message.number))
+            .is_some_and(|found| found.number == Some(message.number) && found.has_ids_of(message))
     };
     let Some(present) = found.get(&place) else {
         let may_be_gone = change.is_some_and(|change| {
@@ -93,7 +108,10 @@ fn at_place(
     let candidates = || may_become.into_iter().chain([message]);
     let fits = candidates().any(|message| message.flags == present.flags)
         && candidates().any(|message| message.keywords == present.keywords);
-    (!fits).then(|| Loss::Flags(place, message.clone(), present.clone()))
+    if !fits {
+        return Some(Loss::Flags(place, message.clone(), present.clone()));
+    }
+    (!present.has_ids_of(message)).then(|| Loss::Ids(place, message.clone(), present.clone()))
 }
 
 /// What is wrong with a message whose bringer was not told yet: it may be there or not, but never in part.
@@ -132,13 +150,20 @@ pub(super) fn highest_uids(ledgers: &[Ledger], acknowledged: &[usize]) -> BTreeM
     highest
 }
 
-impl From<&Message> for Found {
-    fn from(message: &Message) -> Self {
-        Self {
-            number: Some(message.number),
-            flags: message.flags,
-            keywords: message.keywords.clone(),
-        }
+impl Found {
+    /// Whether it is known by what this message is known by, as far as the client knows.
+    fn has_ids_of(&self, message: &Message) -> bool {
+        message.id.is_none_or(|id| id == self.id)
+            && message
+                .email_id
+                .is_none_or(|email_id| email_id == self.email_id)
+    }
+
+    /// Whether it is this message.
+    pub(in crate::store) fn is(&self, message: &Message) -> bool {
+        self.number == Some(message.number)
+            && (self.flags, &self.keywords) == (message.flags, &message.keywords)
+            && self.has_ids_of(message)
     }
 }
 
@@ -150,6 +175,10 @@ impl fmt::Display for Loss {
             Self::Flags(place, message, found) => {
                 write!(f, "flags of {message:?} at {place:?} are lost: {found:?}")
             }
+            Self::Ids(place, message, found) => {
+                write!(f, "{message:?} at {place:?} has other ids: {found:?}")
+            }
+            Self::Twice(first, second) => write!(f, "one id at {first:?} and {second:?}"),
             Self::Bytes(place, found) => {
                 write!(
                     f,

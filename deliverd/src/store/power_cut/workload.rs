@@ -117,6 +117,12 @@ impl<'a> Client<'a> {
         self.ledger.operations.push(operation);
     }
 
+    /// A message came; the client asks what it is known by.
+    fn puts(&self, place: Place, message: Message) -> Change {
+        let ids = survey::ids(self.store, place).unwrap();
+        Change::puts(place, message.known_by(ids))
+    }
+
     fn new_number(&self) -> u64 {
         self.number << 32 | self.ledger.operations.len() as u64
     }
@@ -135,27 +141,20 @@ impl<'a> Client<'a> {
                 let inbox = inbox_of(owner);
                 survey::find(client.store, inbox, number).unwrap()
             });
-            let message = Message {
-                number,
-                flags: 0,
-                keywords: BTreeSet::new(),
-            };
+            let message = Message::new(number, 0, BTreeSet::new());
             places
-                .map(|place| Change::puts(place, message.clone()))
+                .map(|place| client.puts(place, message.clone()))
                 .collect()
         });
     }
 
     fn append(&mut self) {
-        let message = Message {
-            number: self.new_number(),
-            flags: self.some_flags(),
-            keywords: self.some_keywords(),
-        };
+        let number = self.new_number();
+        let message = Message::new(number, self.some_flags(), self.some_keywords());
         let mailbox = self.dice.below(MAILBOXES);
         let uid = survey::append(self.store, mailbox, &message).unwrap();
         let place = Place { mailbox, uid };
-        self.acknowledged(|_| vec![Change::puts(place, message)]);
+        self.acknowledged(|client| vec![client.puts(place, message)]);
     }
 
     fn change_flags(&mut self) {
@@ -261,7 +260,13 @@ impl<'a> Client<'a> {
                     mailbox: target,
                     uid,
                 };
-                let comes = Change::puts(to, client.messages[&from].clone());
+                let message = &client.messages[&from];
+                let comes = if moves {
+                    message.clone()
+                } else {
+                    message.copy()
+                };
+                let comes = client.puts(to, comes);
                 [Some(comes), moves.then(|| Change::moves(from, to))]
             });
             changes.flatten().collect()

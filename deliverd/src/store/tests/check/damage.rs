@@ -294,6 +294,66 @@ fn keywords_that_cannot_be_read_are_written_anew() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "00000001 work\n");
 }
 
+/// Somebody moved the three letters of INBOX away and back, so that they have lines.
+fn with_ids(world: &World) -> PathBuf {
+    let (inbox, archive) = (world.inbox(), world.mailbox("Archive"));
+    let bare = order(FlagChange::Replace, 0, &[]);
+    inbox.store_flags(&feed::all(), &bare).unwrap();
+    inbox.move_to(&feed::all(), &archive).unwrap();
+    archive.move_to(&feed::all(), &inbox).unwrap();
+    assert!(world.store().shared.empty_journal());
+    world.path("INBOX/.ids/0000")
+}
+
+#[test]
+fn ids_of_messages_that_are_gone_or_of_another_mailbox_are_a_note_and_cleared() {
+    for damage in ["00000900", "mailbox_id"] {
+        let (mut world, _) = used(Use::None);
+        let path = with_ids(&world);
+        let before = world.inbox().ids(&feed::all()).unwrap();
+        let good = std::fs::read_to_string(&path).unwrap();
+        let bad = match damage {
+            "mailbox_id" => good.replace("mailbox_id ", "mailbox_id x"),
+            damage => format!("{good}{damage} - {:032x}\n", 7),
+        };
+        std::fs::write(&path, bad).unwrap();
+        let found = deviations(world.store(), Work::Check);
+        assert_eq!(kinds(&found), [Kind::IdsLine], "{found:?}");
+        deviations(world.store(), Work::Repair);
+        assert_eq!(deviations(world.store(), Work::Check), []);
+        let after = std::fs::read_to_string(&path).unwrap();
+        if damage == "mailbox_id" {
+            assert_eq!(after.lines().count(), 1);
+        } else {
+            assert_eq!(after, good);
+            assert_eq!(world.inbox().ids(&feed::all()).unwrap(), before);
+            world.crash();
+            assert!(world.append("INBOX", b"x", 0, &[]) > 6);
+        }
+    }
+    assert!(Kind::IdsLine.is_note());
+}
+
+#[test]
+fn ids_that_cannot_be_read_are_written_anew() {
+    let (world, _) = used(Use::None);
+    let path = with_ids(&world);
+    let good = std::fs::read_to_string(&path).unwrap();
+    for bad in ["xx", "00000900 - 7", "\u{fffd}"] {
+        std::fs::write(&path, format!("{good}{bad}\n")).unwrap();
+        let found = deviations(world.store(), Work::Repair);
+        assert_eq!(kinds(&found), [Kind::IdsDamaged], "{found:?}");
+        assert_eq!(found[0].outcome, Outcome::Mended);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), good);
+    }
+    assert!(!Kind::IdsDamaged.is_note());
+    put(world.path("INBOX/.ids/.0000.new"), "x");
+    put(world.path("INBOX/.ids/0009"), "x");
+    let found = deviations(world.store(), Work::Repair);
+    assert_eq!(kinds(&found), [Kind::UnknownEntry, Kind::Leftover]);
+    assert_eq!(deviations(world.store(), Work::Check), []);
+}
+
 #[test]
 fn keywords_a_full_table_has_no_place_for_are_not_thrown_away() {
     let (world, _) = used(Use::None);
