@@ -232,6 +232,32 @@ pub enum UserCommand {
         /// The address.
         address: String,
     },
+    /// Show what a user expunged and can have back: day, mailbox, UIDVALIDITY, UID, size and flags, separated by tabs.
+    Expunged {
+        /// The address.
+        address: String,
+        /// Which messages; all if not given.
+        #[command(flatten)]
+        options: ExpungedOptions,
+        /// A JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a user back what it expunged, in the mailboxes it was in, with new UIDs.
+    ///
+    /// What was removed from one mailbox on one day comes in batches of at most a thousand messages, each wholly or, if it does not
+    /// fit into the quota, not at all. It can be asked for again when it was interrupted.
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["all", "mailbox", "since"]))]
+    Undelete {
+        /// The address.
+        address: String,
+        /// Everything.
+        #[arg(long, conflicts_with_all = ["mailbox", "since", "uid"])]
+        all: bool,
+        /// Which messages.
+        #[command(flatten)]
+        options: ExpungedOptions,
+    },
     /// Give a user a new password.
     Passwd {
         /// The address.
@@ -240,6 +266,20 @@ pub enum UserCommand {
         #[arg(long)]
         password_stdin: bool,
     },
+}
+
+/// Which of the messages a user expunged.
+#[derive(Debug, Args)]
+pub struct ExpungedOptions {
+    /// Only those that were in this mailbox, by the name it had.
+    #[arg(long, value_name = "NAME")]
+    pub mailbox: Option<String>,
+    /// Only those that were removed on this day or later, in UTC.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub since: Option<String>,
+    /// Only those that had these UIDs in the mailbox, like 41,50:60.
+    #[arg(long, value_name = "UIDS", requires = "mailbox")]
+    pub uid: Option<String>,
 }
 
 /// How an alias is matched.

@@ -118,6 +118,22 @@ fn obey(
             return Ok(StoreControlAnswer::Journal(house.store.journal_state()));
         }
         StoreControlRequest::ShowRecovery => return tools::last_recovery(house, fds),
+        StoreControlRequest::ListExpunged {
+            address,
+            range,
+            after,
+        } => {
+            let owner = known(house, &address)?;
+            return tools::list_expunged(house, &owner, &range, after.as_deref(), fds);
+        }
+        StoreControlRequest::Undelete {
+            address,
+            range,
+            after,
+        } => {
+            let owner = known(house, &address)?;
+            return tools::undelete(house, &owner, &range, after.as_deref());
+        }
     }
     Ok(StoreControlAnswer::Done)
 }
@@ -136,6 +152,13 @@ fn fitting(mut aliases: Vec<Alias>, mut more: bool) -> StoreControlAnswer {
 
 fn owner(text: &str) -> Result<Owner, Refusal> {
     address(text).map(|address| Owner::of(&address))
+}
+
+/// The user with that address.
+fn known(house: &House, text: &str) -> Result<Owner, Refusal> {
+    let owner = owner(text)?;
+    let user = house.accounts.user(&owner)?;
+    user.map(|_| owner).ok_or(Refusal::NoSuchUser)
 }
 
 fn add_user(

@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use crate::accounts::{Accounts, Doorman};
-use crate::store::{self, Owner, Store, Walker};
+use crate::store::{self, Owner, Retention, Store, Walker};
 
 /// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
 const MAX_JOBS: usize = 64;
@@ -133,7 +133,12 @@ impl House {
         if let Some(text) = store::unusable(&directory) {
             return Err(StartError::Config(text));
         }
-        let store = Store::open(&directory).map_err(StartError::Fault)?;
+        let retention = Retention {
+            days: config.store.expunged_days.value(),
+            bytes: config.store.expunged_bytes,
+            min_free_percent: config.store.expunged_min_free_percent.value().into(),
+        };
+        let store = Store::open_with(&directory, retention).map_err(StartError::Fault)?;
         let accounts = Arc::new(Accounts::open(&directory).map_err(StartError::Fault)?);
         Self::furnish(config, stop, store, accounts).map_err(StartError::Fault)
     }

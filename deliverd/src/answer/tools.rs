@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use ipc::Refusal;
 use ipc::control::StoreControlAnswer;
-use ipc::tools::{Row, Scope, Work, pack};
+use ipc::tools::{ExpungedRange, Row, Scope, Work, pack};
 use tracing::error;
 
 use super::House;
 use crate::accounts;
-use crate::store::{After, Order, Owner, Piece, Walker, give_way};
+use crate::store::{After, Order, Owner, Piece, Walker, Wanted, give_way};
 
 /// Pages of accounts in a piece, and accounts in a page.
 const PAGES: usize = 16;
@@ -71,6 +71,34 @@ pub(super) fn last_recovery(
     };
     let rows = put(&rows, fds)?;
     Ok(StoreControlAnswer::Recovery { summary, rows })
+}
+
+/// A piece of what a user expunged and can have back.
+pub(super) fn list_expunged(
+    house: &House,
+    owner: &Owner,
+    range: &ExpungedRange,
+    after: Option<&str>,
+    fds: &mut Vec<OwnedFd>,
+) -> Result<StoreControlAnswer, Refusal> {
+    let (rows, after) = house.store.expunged(owner, &Wanted::read(range)?, after)?;
+    let rows = put(&rows, fds)?;
+    Ok(StoreControlAnswer::Expunged { rows, after })
+}
+
+/// Gives a piece of that back.
+pub(super) fn undelete(
+    house: &House,
+    owner: &Owner,
+    range: &ExpungedRange,
+    after: Option<&str>,
+) -> Result<StoreControlAnswer, Refusal> {
+    let restored = house.store.undelete(owner, &Wanted::read(range)?, after)?;
+    Ok(StoreControlAnswer::Undeleted {
+        messages: restored.messages,
+        bytes: restored.bytes,
+        after: restored.after,
+    })
 }
 
 /// Puts rows into a memory file, if there are any; gives how many there are.

@@ -1,6 +1,6 @@
 //! Flags, keywords and removal: in the journal first, then told; the files follow.
 //!
-//! A few files are renamed at once and removed ones are unlinked at once, all without flushing; a large number of renames is
+//! A few files are renamed at once and removed ones are moved away or unlinked at once, all without flushing; a large number of renames is
 //! left to the chores, and keyword files to the moment when the journal is emptied.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,9 @@ use ipc::Refusal;
 use ipc::session::{FlagChange, RANGES_PER_FRAME, UidRanges};
 use ipc::snapshot::{Record, flag};
 
+use super::chores::Shared;
 use super::disk::Dir;
+use super::expunged::{Keeper, Keeping};
 use super::feed;
 use super::journal::{Change, Event, Permit, Place};
 use super::mailbox::{Mailbox, State, is_not_found};
@@ -232,6 +234,8 @@ impl Mailbox {
     pub(crate) fn expunge(self: &Arc<Self>, uids: Option<&UidRanges>) -> Result<(), Refusal> {
         let everything = feed::all();
         let uids = uids.unwrap_or(&everything);
+        let Shared { attic, root, .. } = &*self.shared;
+        attic.prepare_for(root, self.path(), self.tally.member());
         loop {
             let permit = self.shared.journal.admit(1, EVENT + PIECE * RANGE)?;
             let has_more = self.with(|state| {
@@ -254,7 +258,7 @@ impl Mailbox {
         }
     }
 
-    /// Removes messages, ascending.
+    /// Removes messages, ascending; if that is wanted, they can be had back for some days.
     fn remove(
         self: &Arc<Self>,
         state: &mut State,
@@ -262,61 +266,71 @@ impl Mailbox {
         messages: &[Record],
     ) -> Result<(), Refusal> {
         let uids: Vec<u32> = messages.iter().map(|record| record.uid).collect();
+        let Shared { attic, root, .. } = &*self.shared;
+        let uid_validity = state.status.uid_validity;
+        let keeper = attic.keeper(root, self.path(), uid_validity, self.tally.member());
         for uids in feed::ranges(&uids).chunks(PIECE) {
-            let sequence = permit.tell(&Event::Removed {
-                place: self.place(state),
-                uids: uids.to_vec(),
+            let (place, uids) = (self.place(state), uids.to_vec());
+            let sequence = permit.tell(&match keeper {
+                Some(_) => Event::Expunged { place, uids },
+                None => Event::Removed { place, uids },
             })?;
             self.shared.journal.commit(sequence)?;
         }
-        self.take_out(state, &uids);
+        self.take_out(state, messages, keeper.as_ref());
         Ok(())
     }
 
-    /// Makes in memory and in the files what the journal has on disk: messages are gone. `uids` ascending.
-    pub(super) fn take_out(self: &Arc<Self>, state: &mut State, uids: &[u32]) {
+    /// Makes in memory and in the files what the journal has on disk: messages are gone, ascending. Their files go to the `keeper`,
+    /// if there is one.
+    pub(super) fn take_out(
+        self: &Arc<Self>,
+        state: &mut State,
+        messages: &[Record],
+        keeper: Option<&Keeper<'_>>,
+    ) {
+        let uids: Vec<u32> = messages.iter().map(|record| record.uid).collect();
         let Some(highest) = uids.last().copied() else {
             return;
         };
         state.removed = state.removed.max(highest);
         self.list(state);
-        let mut by_shard: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for uid in uids {
+        let mut by_shard: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
+        for record in messages {
             by_shard
-                .entry(message_file::shard_of(*uid))
+                .entry(message_file::shard_of(record.uid))
                 .or_default()
-                .push(*uid);
+                .push(*record);
         }
         state.remembered.extend(by_shard.keys());
         // The messages are gone, whether or not all of their files go now.
-        for (shard, uids) in &by_shard {
-            self.unlink_in(state, *shard, uids);
+        for (shard, messages) in &by_shard {
+            self.remove_in(state, *shard, messages, keeper);
         }
-        state.forget(uids);
+        state.forget(&uids);
         for shard in by_shard.keys() {
             self.forget_ids(state, *shard);
         }
     }
 
-    /// Removes the files of messages; those that cannot be removed now are tried again before the journal forgets them.
-    fn unlink_in(&self, state: &mut State, shard: u32, uids: &[u32]) {
+    /// Removes the files of messages, to where they are kept if there is room; those that cannot be removed now are tried again
+    /// before the journal forgets them, and are not kept.
+    fn remove_in(
+        &self,
+        state: &mut State,
+        shard: u32,
+        messages: &[Record],
+        keeper: Option<&Keeper<'_>>,
+    ) {
         let dir = self.shard(shard).or_fault("open a shard");
-        for uid in uids {
-            let name = state.file_name(*uid);
+        let keeping = keeper.and_then(|keeper| keeper.keep(shard, messages, &state.keywords));
+        for record in messages {
+            let name = message_file::file_name(record.uid, state.name_flags(record));
             let gone = dir.as_ref().map_err(Clone::clone).and_then(|dir| {
-                let gone = match &name {
-                    Some(name) => dir.unlink(name),
-                    None => unlink_by_uid(dir, *uid),
-                };
-                if is_not_found(&gone) {
-                    unlink_by_uid(dir, *uid)
-                } else {
-                    gone
-                }
-                .or_fault("remove a message")
+                take_away(dir, &name, record, keeping.as_ref()).or_fault("remove a message")
             });
             if gone.is_err() {
-                state.doomed.insert(*uid);
+                state.doomed.insert(record.uid);
             }
         }
     }
@@ -381,6 +395,42 @@ fn apply(order: &FlagOrder, bits: u64, record: &Record) -> (u8, u64) {
         FlagChange::Remove => (record.flags & !wanted, record.keywords & !bits),
         FlagChange::Replace => (wanted, bits),
     }
+}
+
+/// Removes a message's file, to where it is kept if that is possible. It is no error if there is none.
+fn take_away(
+    dir: &Dir,
+    name: &str,
+    record: &Record,
+    keeping: Option<&Keeping<'_>>,
+) -> std::io::Result<()> {
+    let Some(keeping) = keeping else {
+        let gone = dir.unlink(name);
+        return if is_not_found(&gone) {
+            unlink_by_uid(dir, record.uid)
+        } else {
+            gone
+        };
+    };
+    let mut kept = keeping.take(dir, name, record);
+    if is_not_found(&kept) {
+        // Somebody renamed it by hand.
+        if let Some(name) = name_of(dir, record.uid)? {
+            kept = keeping.take(dir, &name, record);
+        }
+    }
+    if kept.is_err() {
+        keeping.give_back(record);
+        unlink_by_uid(dir, record.uid)?;
+    }
+    Ok(())
+}
+
+/// The name a message has that somebody renamed by hand.
+fn name_of(dir: &Dir, uid: u32) -> std::io::Result<Option<String>> {
+    let is_it = |name: &str| message_file::parse(name).is_some_and(|(known, _)| known == uid);
+    let names = dir.entries()?.into_iter().map(|entry| entry.name);
+    Ok(names.into_iter().find(|name| is_it(name)))
 }
 
 /// Removes a message whose name somebody changed by hand; it is no error if there is none.

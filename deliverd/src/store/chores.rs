@@ -12,6 +12,7 @@ use tracing::{error, info};
 use super::apart;
 use super::cache::Cache;
 use super::disk::Dir;
+use super::expunged::Attic;
 use super::incoming::Nursery;
 use super::journal::{Event, Journal, Needs};
 use super::mailbox::Mailbox;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) nursery: Arc<Nursery>,
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) attic: Attic,
     bell: Arc<Bell>,
     /// Mailboxes whose files are behind what memory and journal know.
     untidy: Mutex<Vec<Arc<Mailbox>>>,
@@ -77,10 +79,12 @@ impl Shared {
         nursery: Arc<Nursery>,
         journal: Arc<Journal>,
         bell: Arc<Bell>,
+        attic: Attic,
         has_fine_times: bool,
         was_stopped: bool,
     ) -> Self {
         Self {
+            attic,
             has_fine_times,
             was_stopped,
             to_compare: Mutex::default(),
@@ -287,7 +291,7 @@ impl Bell {
         self.rung.notify_all();
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         locked(&self.state).is_over = true;
         self.rung.notify_all();
     }
@@ -297,7 +301,7 @@ impl Bell {
     }
 
     /// Waits until it is rung, at most so long. True if it is over.
-    fn wait(&self, limit: Duration) -> bool {
+    pub(super) fn wait(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = locked(&self.state);
         while !state.is_rung && !state.is_over {

@@ -112,6 +112,20 @@ impl Dir {
         Ok(dir)
     }
 
+    /// Opens a directory beneath this one and makes what is missing of its path. Not durable.
+    pub(crate) fn make_path_unflushed(&self, path: &str) -> io::Result<Self> {
+        match self.dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let mut dir = self.dir(".")?;
+        for name in path.split('/') {
+            dir.make_dir(name)?;
+            dir = dir.dir(name)?;
+        }
+        Ok(dir)
+    }
+
     /// Makes a directory; it is no error if it is there. Not durable before [`Dir::sync`].
     pub(crate) fn make_dir(&self, name: &str) -> io::Result<()> {
         match fs::mkdirat(&self.0, name, DIRECTORY) {
@@ -253,6 +267,12 @@ impl Dir {
         self.sync()
     }
 
+    /// Adds to the end of a small file, which is made if it is not there. Not flushed: after a crash it may have any content.
+    pub(crate) fn append_small(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK;
+        File::from(self.openat(name, flags, SMALL_FILE)?).write_all(bytes)
+    }
+
     /// Replaces a file of a cache as a whole. Not flushed: after a crash it may have any content.
     pub(crate) fn write_cache(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.replace_cache(name, bytes).map(|_| ())
@@ -344,6 +364,24 @@ impl Dir {
         Ok(true)
     }
 
+    /// Removes a directory that is empty.
+    pub(crate) fn remove_dir(&self, name: &str) -> io::Result<()> {
+        Ok(fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// How much of the file system may still be used, in percent: of its blocks or of its inodes, whatever is scarcer.
+    pub(crate) fn free_percent(&self) -> io::Result<u64> {
+        let room = fs::fstatvfs(&self.0)?;
+        let percent = |free: u64, all: u64| u128::from(free) * 100 / u128::from(all.max(1));
+        let blocks = percent(room.f_bavail, room.f_blocks);
+        // Some file systems have as many inodes as they need, and say so with 0.
+        let inodes = match room.f_files {
+            0 => 100,
+            all => percent(room.f_favail, all),
+        };
+        Ok(u64::try_from(blocks.min(inodes)).unwrap_or(100))
+    }
+
     /// Removes a directory with all that is in it; links in it are removed, not followed.
     pub(crate) fn remove_tree(&self, name: &str) -> io::Result<()> {
         let dir = self.dir(name)?;
@@ -354,7 +392,7 @@ impl Dir {
                 dir.unlink(&entry.name)?
             }
         }
-        Ok(fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+        self.remove_dir(name)
     }
 
     /// Flushes this directory's names to disk. A failure is final: it must not be tried again.

@@ -5,6 +5,7 @@
 //! mailstore/.journal/0                                what was acknowledged and is not yet on disk where it belongs
 //! mailstore/domains/example.com/users/alice/
 //! ├── account.json                                    subscriptions
+//! ├── .expunged/2026-11-27/                           what was removed that day and can be had back
 //! └── mailboxes/INBOX/                                percent-encoded mailbox name
 //!     ├── status.json                                 UIDVALIDITY, UIDNEXT, MAILBOXID
 //!     ├── .cache/                                     what need not be read from the files again
@@ -24,6 +25,7 @@ mod check;
 mod chores;
 mod delivery;
 mod disk;
+mod expunged;
 mod feed;
 mod gone;
 mod ids;
@@ -71,6 +73,7 @@ use tracing::warn;
 use self::cache::Cache;
 use self::chores::{Bell, Chores, Shared};
 use self::disk::Dir;
+use self::expunged::{Attic, Purger};
 use self::incoming::Nursery;
 use crate::clock;
 use crate::fault::OrFault;
@@ -78,6 +81,7 @@ use crate::fault::OrFault;
 pub(crate) use self::append::NewMessage;
 pub(crate) use self::change::FlagOrder;
 pub(crate) use self::check::{After, Order, Piece, Walker, give_way};
+pub(crate) use self::expunged::{Retention, Wanted};
 pub(crate) use self::feed::{Listener, Selection, ranges};
 pub(crate) use self::incoming::{BUFFER, Incoming};
 pub(crate) use self::mailbox::{Mailbox, Totals};
@@ -102,6 +106,7 @@ pub(crate) struct Owner {
 pub(crate) struct Store {
     /// Ends first: it works on what follows.
     _chores: Chores,
+    _purger: Purger,
     shared: Arc<Shared>,
     users: Mutex<HashMap<Owner, Arc<User>>>,
     /// Messages delivered and appended since the start.
@@ -111,11 +116,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store in `directory`, makes it if it is not there, and removes what a crash left unfinished.
+    /// Opens the store in `directory`, makes it if it is not there, and removes what a crash left unfinished. What is expunged is
+    /// kept as `retention` says.
     ///
     /// # Errors
     /// A text for the admin.
-    pub(crate) fn open(directory: &Path) -> Result<Self, String> {
+    pub(crate) fn open_with(directory: &Path, retention: Retention) -> Result<Self, String> {
         let path = directory.join("mailstore");
         let explain = |error: std::io::Error| {
             format!(
@@ -141,7 +147,8 @@ impl Store {
         })?;
         let nursery = Arc::new(nursery);
         let bell = Arc::new(Bell::default());
-        let (journal, was_stopped) = recovery::open_journal(&root, &nursery, &bell).map_err(|fault| {
+        let attic = Attic::new(retention);
+        let (journal, was_stopped) = recovery::open_journal(&root, &nursery, &bell, &attic).map_err(|fault| {
             format!(
                 "cannot bring the journal {}/.journal to an end: {fault}; nothing was changed that a next start does not \
                  change again",
@@ -156,18 +163,25 @@ impl Store {
             nursery,
             Arc::new(journal),
             bell,
+            attic,
             has_fine_times,
             was_stopped,
         ));
-        let chores =
-            Chores::start(&shared).map_err(|error| format!("cannot start a thread: {error}"))?;
+        let no_thread = |error: std::io::Error| format!("cannot start a thread: {error}");
         Ok(Self {
-            _chores: chores,
+            _chores: Chores::start(&shared).map_err(no_thread)?,
+            _purger: Purger::start(&shared).map_err(no_thread)?,
             shared,
             users: Mutex::new(HashMap::new()),
             stored: AtomicU64::new(0),
             _lock: lock,
         })
+    }
+
+    /// Opens the store in `directory` as tests do.
+    #[cfg(test)]
+    pub(crate) fn open(directory: &Path) -> Result<Self, String> {
+        Self::open_with(directory, tests::RETENTION)
     }
 
     /// Begins a message.

@@ -15,6 +15,7 @@
 mod by_hand;
 mod client;
 mod found;
+mod kept;
 mod letter;
 mod pipe;
 mod state;

@@ -9,6 +9,8 @@
 //! A user's usage is what its mailboxes have. Until all of them were counted ([`Member::is_exact`]) it is what was known before
 //! the start, with all changes since.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,6 +55,8 @@ struct User {
     /// Whether that is all of them.
     is_exact: bool,
     is_stale: bool,
+    /// Whether it was counted what is kept of what was expunged.
+    knows_kept: bool,
     /// Bytes of a delivery there was no room for.
     refused: Option<(u64, Instant)>,
 }
@@ -62,6 +66,8 @@ struct Figures {
     limits: Limits,
     used: Totals,
     held: Totals,
+    /// Bytes kept of what was expunged.
+    kept: u64,
 }
 
 /// The figures a user's messages count in.
@@ -141,15 +147,19 @@ impl Ledger {
             tenants, domains, ..
         } = &mut *books;
         let domain = domains.entry(name.to_owned()).or_default();
-        let Figures { used, held, .. } = domain.figures;
+        let Figures {
+            used, held, kept, ..
+        } = domain.figures;
         if let Some(old) = domain.tenant.take().and_then(|old| tenants.get_mut(&old)) {
             old.used = old.used.minus(used);
             old.held = old.held.minus(held);
+            old.kept = old.kept.saturating_sub(kept);
         }
         domain.tenant = tenant.map(str::to_owned);
         if let Some(new) = tenant.and_then(|new| tenants.get_mut(new)) {
             new.used = new.used.plus(used);
             new.held = new.held.plus(held);
+            new.kept = new.kept.saturating_add(kept);
         }
     }
 
@@ -194,6 +204,9 @@ impl Ledger {
             let Figures { used, held, .. } = levels.user.figures;
             levels.use_instead(used, Totals::default());
             levels.hold_instead(held, Totals::default());
+        }
+        if let Some(number) = number {
+            books.forget_kept(owner, number);
         }
         if let Some(domain) = books.domains.get_mut(&owner.domain) {
             domain.users.remove(&owner.local);
@@ -405,7 +418,9 @@ impl Levels<'_> {
     /// Whether `after` may be set aside where `before` is.
     fn has_room(&mut self, before: Totals, after: Totals) -> bool {
         self.all().all(|figures| {
-            let Figures { limits, used, held } = *figures;
+            let Figures {
+                limits, used, held, ..
+            } = *figures;
             let sum = used.plus(held.minus(before)).plus(after);
             let fits = |limit, sum, before, after| limit == 0 || sum <= limit || after <= before;
             fits(

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::apart;
 use super::chores::Bell;
 use super::disk::{Dir, Likeness};
+use super::expunged::{self, Attic, Expunged, Recovered};
 use super::ids::{self, Brought};
 use super::incoming::Nursery;
 use super::journal::{BodyPlace, Change, Event, Journal, Place, Record};
@@ -37,6 +38,7 @@ pub(super) fn open_journal(
     root: &Dir,
     nursery: &Arc<Nursery>,
     bell: &Arc<Bell>,
+    attic: &Attic,
 ) -> io::Result<(Journal, bool)> {
     let dir = root.make_path(DIRECTORY)?;
     // Gone before anything changes, so that it is never believed twice.
@@ -55,7 +57,7 @@ pub(super) fn open_journal(
     let reserve = Reserve(dir);
     let mut report = None;
     if !tale.mailboxes.is_empty() {
-        let restore = || tale.restore(root, nursery, &journal);
+        let restore = || tale.restore(root, nursery, &journal, attic);
         let restored = restore().or_else(|error| {
             if is_full(&error) && reserve.give_up()? {
                 warn!("the disk is full: giving up the reserve to bring the journal into the mailboxes");
@@ -155,6 +157,8 @@ struct Body {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Fate {
     is_removed: bool,
+    /// Whether its file is kept all the same.
+    is_kept: bool,
     /// The number of its bytes, if the journal has them.
     body: Option<u64>,
     /// Its flags and keywords, if they are known.
@@ -165,9 +169,16 @@ struct Fate {
 
 impl Tale {
     /// Makes the files say what the journal says.
-    fn restore(&self, root: &Dir, nursery: &Arc<Nursery>, journal: &Journal) -> io::Result<Report> {
+    fn restore(
+        &self,
+        root: &Dir,
+        nursery: &Arc<Nursery>,
+        journal: &Journal,
+        attic: &Attic,
+    ) -> io::Result<Report> {
         let mut recovery = Recovery {
             root,
+            attic,
             nursery,
             journal,
             bodies: &self.bodies,
@@ -222,6 +233,7 @@ impl Tale {
             } => {
                 let fate = Fate {
                     is_removed: false,
+                    is_kept: false,
                     body: Some(body),
                     marks: Some((flags & flag::ALL, keywords)),
                     brought: None,
@@ -268,12 +280,20 @@ impl Tale {
                     self.learn(Event::Removed { place, uids });
                 }
             }
+            Event::Expunged { place, uids } => {
+                let messages = self.messages(place);
+                for uid in uids.into_iter().flat_map(|(first, last)| first..=last) {
+                    let fate = messages.entry(uid).or_default();
+                    (fate.is_removed, fate.is_kept) = (true, true);
+                }
+            }
         }
     }
 }
 
 struct Recovery<'a> {
     root: &'a Dir,
+    attic: &'a Attic,
     nursery: &'a Arc<Nursery>,
     journal: &'a Journal,
     bodies: &'a HashMap<u64, Body>,
@@ -299,7 +319,7 @@ impl Recovery<'_> {
                 .filter(|(uid, _)| message_file::shard_of(**uid) == shard)
                 .map(|(uid, fate)| (*uid, fate))
                 .collect();
-            self.restore_shard(&mailbox, shard, &in_shard)?;
+            self.restore_shard(&mailbox, (path, uid_validity), shard, &in_shard)?;
         }
         // Invariant: no UID of a message that was removed is given again.
         let removed = messages.iter().rfind(|(_, fate)| fate.is_removed);
@@ -339,12 +359,14 @@ impl Recovery<'_> {
                 return Ok(Some(dir));
             }
         }
-        Ok(None)
+        // What is kept of a mailbox that was deleted has to be whole, too.
+        expunged::deleted(self.root, path, uid_validity)
     }
 
     fn restore_shard(
         &mut self,
         mailbox: &Dir,
+        was: (&str, u32),
         shard: u32,
         messages: &BTreeMap<u32, &Fate>,
     ) -> io::Result<()> {
@@ -356,6 +378,19 @@ impl Recovery<'_> {
                 names.entry(uid).or_default().push((flags, entry.name));
             }
         }
+        let kept: Vec<_> = messages.iter().filter(|(_, fate)| fate.is_kept).collect();
+        if !kept.is_empty() {
+            let recovered = Recovered::of(self.attic, self.root, self.nursery, was, shard)?;
+            let (words, table) = known_keywords(mailbox, &shard_name)?;
+            for (uid, fate) in kept {
+                let bits = words.get(uid).copied().unwrap_or(0);
+                let message = self.expunged(*uid, fate, || table.named(bits))?;
+                if let Some(recovered) = &recovered {
+                    let names = names.remove(uid).unwrap_or_default();
+                    recovered.keep(&dir, &names, &message)?;
+                }
+            }
+        }
         for (uid, fate) in messages {
             self.restore_message(&dir, *uid, fate, names.remove(uid).unwrap_or_default())?;
         }
@@ -363,6 +398,28 @@ impl Recovery<'_> {
         dir.touch(".")?;
         restore_keywords(mailbox, &shard_name, messages)?;
         restore_ids(mailbox, shard, messages)
+    }
+
+    /// A message that was expunged, as the journal knows it.
+    fn expunged(
+        &self,
+        uid: u32,
+        fate: &Fate,
+        keywords: impl FnOnce() -> Vec<String>,
+    ) -> io::Result<Expunged> {
+        let body = fate.body.and_then(|number| self.bodies.get(&number));
+        let body = body.map(|body| Ok::<_, io::Error>((self.journal.body(body.place)?, body.date)));
+        let marks = fate.marks.clone();
+        let (flags, keywords) = match marks {
+            Some((flags, keywords)) => (Some(flags), keywords),
+            None => (None, keywords()),
+        };
+        Ok(Expunged {
+            uid,
+            flags,
+            keywords,
+            body: body.transpose()?,
+        })
     }
 
     fn restore_message(
@@ -439,12 +496,18 @@ impl Recovery<'_> {
     }
 }
 
-fn restore_keywords(mailbox: &Dir, shard: &str, messages: &BTreeMap<u32, &Fate>) -> io::Result<()> {
+/// The keywords of a shard as its file has them.
+fn known_keywords(mailbox: &Dir, shard: &str) -> io::Result<(BTreeMap<u32, u64>, Table)> {
     let mut table = Table::default();
-    let mut known = match mailbox.read_small(&format!("{}/{shard}", keywords::DIRECTORY))? {
+    let known = match mailbox.read_small(&format!("{}/{shard}", keywords::DIRECTORY))? {
         Some(text) => keywords::parse(&text, &mut table),
         None => BTreeMap::new(),
     };
+    Ok((known, table))
+}
+
+fn restore_keywords(mailbox: &Dir, shard: &str, messages: &BTreeMap<u32, &Fate>) -> io::Result<()> {
+    let (mut known, mut table) = known_keywords(mailbox, shard)?;
     let before = known.clone();
     for (uid, fate) in messages {
         if fate.is_removed {

@@ -10,6 +10,7 @@ use super::*;
 
 mod check;
 mod crash_states;
+mod expunged;
 mod ids;
 mod index;
 mod quota;
@@ -31,6 +32,13 @@ pub(super) fn owner(local: &str) -> Owner {
 fn name(text: &str) -> MailboxName {
     MailboxName::parse(text).unwrap()
 }
+
+/// What tests keep of what is expunged: also on a disk that is nearly full.
+pub(super) const RETENTION: Retention = Retention {
+    days: 7,
+    bytes: 1 << 30,
+    min_free_percent: 1,
+};
 
 pub(super) fn world() -> World {
     let temp = tempfile::tempdir().unwrap();
@@ -949,6 +957,7 @@ fn a_selected_mailbox_stays_in_memory_when_others_leave() {
         Arc::clone(&known.nursery),
         Arc::clone(&known.journal),
         Arc::default(),
+        Attic::new(RETENTION),
         true,
         false,
     ));

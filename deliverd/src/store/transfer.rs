@@ -167,7 +167,11 @@ impl Mailbox {
         })?;
         self.shared.journal.commit(sequence)?;
         target.take_in(pair.target()?, moved);
-        self.take_out(pair.source.state()?, &transfer.source);
+        let source = pair.source.state()?;
+        let gone = transfer.source.iter();
+        let gone: Vec<Record> = gone.filter_map(|uid| source.record(*uid)).collect();
+        // They are not expunged: they live on in the target.
+        self.take_out(source, &gone, None);
         Ok(transfer)
     }
 

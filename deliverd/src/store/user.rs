@@ -10,7 +10,8 @@ use tracing::warn;
 
 use super::chores::Shared;
 use super::disk::Dir;
-use super::mailbox::{Mailbox, Totals};
+use super::index::DIRECTORY as CACHES;
+use super::mailbox::{Mailbox, Totals, is_not_found};
 use super::message_file;
 use super::name::MailboxName;
 use super::quota::{Member, Tally};
@@ -384,6 +385,8 @@ impl User {
         if name.is_inbox() {
             return Err(Refusal::NotPermitted);
         }
+        let Shared { attic, root, .. } = &*self.shared;
+        attic.prepare(root, &self.path, &self.member);
         let mut tree = self.tree();
         let mailbox = tree
             .mailboxes
@@ -391,22 +394,68 @@ impl User {
             .cloned()
             .ok_or(Refusal::NoSuchMailbox)?;
         let all = self.mailboxes()?;
-        if !mailbox.tally.is_counted() {
-            // How much goes with it. One that cannot be read can be deleted all the same; the fault is logged.
-            let _ = mailbox.totals();
-        }
-        // The name goes at once and for good; the files behind it follow, after a crash at the next start.
-        let grave = format!(".deleted-{}", clock::micros());
+        // How much goes with it. One that cannot be read can be deleted all the same; the fault is logged.
+        let counted = mailbox.totals().ok();
+        // The name goes at once and for good; the files behind it follow, after a crash at the next start. Messages that are kept
+        // stay, without what is known about them.
+        let began = clock::micros();
+        let [caches, grave] = [began, began + 1].map(|number| format!(".deleted-{number}"));
         mailbox.retire(|| {
-            all.rename(&name.file_name(), &all, &grave)
-                .and_then(|()| all.sync())
-                .or_fault("remove a mailbox")
+            let uid_validity = mailbox.uid_validity().unwrap_or(0);
+            let gone = mailbox
+                .dir()
+                .and_then(|dir| dir.rename(CACHES, &all, &caches));
+            if !is_not_found(&gone) {
+                gone.or_fault("remove the caches of a mailbox")?;
+            }
+            let about = (uid_validity, counted);
+            if !attic.keep_mailbox(root, mailbox.path(), about, &self.member) {
+                all.rename(&name.file_name(), &all, &grave)
+                    .or_fault("remove a mailbox")?;
+            }
+            all.sync().or_fault("remove a mailbox")
         })?;
         tree.mailboxes.remove(name);
         mailbox.tally.leave();
         drop(tree);
-        all.remove_tree(&grave)
-            .or_fault("remove the files of a deleted mailbox")
+        [caches, grave].iter().try_for_each(|name| {
+            let removed = all.remove_tree(name);
+            if is_not_found(&removed) {
+                return Ok(());
+            }
+            removed.or_fault("remove the files of a deleted mailbox")
+        })
+    }
+
+    /// The mailbox that gets back what was removed from one of that name: that with this UIDVALIDITY, if one can have it, whatever
+    /// its name is now, or the one that has the name now. It is made again if there is none.
+    pub(super) fn home_of(
+        &self,
+        name: &MailboxName,
+        uid_validity: Option<u32>,
+        special_use: Option<SpecialUse>,
+    ) -> Result<Arc<Mailbox>, Refusal> {
+        self.check()?;
+        let mut tree = self.tree();
+        let is_it = |mailbox: &&Arc<Mailbox>| {
+            let is_it = |wanted| mailbox.uid_validity().is_ok_and(|known| known == wanted);
+            uid_validity.is_some_and(is_it)
+        };
+        let named = tree.mailboxes.get(name).cloned();
+        let first = named.as_ref().filter(is_it);
+        let same = || tree.mailboxes.values().find(is_it);
+        if let Some(home) = first.or_else(same).cloned().or(named) {
+            return Ok(home);
+        }
+        let usual = FIRST_MAILBOXES.iter();
+        let mut usual = usual.filter(|(usual, _)| *usual == name.as_str());
+        let special_use = special_use.or(usual.next().and_then(|(_, usage)| *usage));
+        self.add_parents(&mut tree, name)?;
+        self.add(&mut tree, name, special_use)?;
+        tree.mailboxes
+            .get(name)
+            .cloned()
+            .ok_or(Refusal::NoSuchMailbox)
     }
 
     /// Renames a mailbox and what is below it; renaming INBOX moves its messages instead.

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use value::{AtLeast, HostName, LogLevel, RetrySchedule, Socket, UserName};
+pub use value::{AtLeast, AtMost, HostName, LogLevel, RetrySchedule, Socket, UserName};
 
 /// The only version of the format there is.
 pub const VERSION: u32 = 1;
@@ -61,6 +61,9 @@ pub struct Config {
     /// Limits against floods and guessing.
     #[serde(default)]
     pub limits: Limits,
+    /// deliverd's store.
+    #[serde(default)]
+    pub store: Store,
 }
 
 /// The number 1.
@@ -188,6 +191,18 @@ pub struct Limits {
     pub default_quota: u64,
 }
 
+/// The `store` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Days for which what clients expunged can be had back; 0 keeps nothing.
+    pub expunged_days: value::AtMost<3650>,
+    /// Bytes of it that are kept of a user at most.
+    pub expunged_bytes: u64,
+    /// While less of the disk is free, in percent, nothing of it is kept.
+    pub expunged_min_free_percent: value::AtMost<100>,
+}
+
 mod default {
     use std::path::PathBuf;
 
@@ -277,6 +292,16 @@ impl Default for Limits {
             auth_failures: 10,
             auth_window_seconds: 600,
             default_quota: 0,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            expunged_days: value::AtMost::known(7),
+            expunged_bytes: 1 << 30,
+            expunged_min_free_percent: value::AtMost::known(5),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::quota::{LimitChange, Limits, Usage};
 use crate::secret::Secret;
-use crate::tools::{JournalState, Recovery, Scope, Seen, Work};
+use crate::tools::{ExpungedRange, JournalState, Recovery, Scope, Seen, Work};
 
 /// How many entries one page of a listing holds at most.
 pub const ENTRIES_PER_FRAME: usize = 16;
@@ -206,6 +206,25 @@ pub enum StoreControlRequest {
     ShowJournal,
     /// What did the recovery after the last crash do?
     ShowRecovery,
+    /// A piece of what a user expunged and can have back.
+    ListExpunged {
+        /// Full address.
+        address: String,
+        /// Which messages.
+        range: ExpungedRange,
+        /// Everything up to this place was seen; [`StoreControlAnswer::Expunged`] says it.
+        after: Option<String>,
+    },
+    /// Give a piece of that back to the mailboxes it was in. What was removed from one mailbox on one day comes back in batches of at
+    /// most a thousand messages, each wholly or not at all.
+    Undelete {
+        /// Full address.
+        address: String,
+        /// Which messages.
+        range: ExpungedRange,
+        /// Everything up to this place was given back; [`StoreControlAnswer::Undeleted`] says it.
+        after: Option<String>,
+    },
 }
 
 /// What deliverd answers to the operator.
@@ -275,6 +294,22 @@ pub enum StoreControlAnswer {
         summary: Option<Recovery>,
         /// How many rows there are: not more than the first hundred things it did.
         rows: u32,
+    },
+    /// A piece of what can be had back, with rows as in [`Self::StoreWalked`].
+    Expunged {
+        /// How many rows there are.
+        rows: u32,
+        /// Ask again behind this place; `None` at the end.
+        after: Option<String>,
+    },
+    /// A piece of what was asked for is back, durably.
+    Undeleted {
+        /// Messages.
+        messages: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Ask again behind this place; `None` at the end.
+        after: Option<String>,
     },
 }
 

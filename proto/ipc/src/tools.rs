@@ -5,6 +5,7 @@
 //! memory file beside the answer.
 
 use crate::frame::{self, Decode, Encode, FrameError};
+use crate::session::UidRanges;
 
 /// What of the store is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -52,6 +53,10 @@ pub struct Seen {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Messages that were expunged and can be had back, from [`Work::Measure`].
+    pub expunged_messages: u64,
+    /// Their bytes.
+    pub expunged_bytes: u64,
 }
 
 /// What is not as it should be.
@@ -293,6 +298,40 @@ pub struct Recovery {
     pub lost_mailboxes: u64,
 }
 
+/// Which of a user's expunged messages are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct ExpungedRange {
+    /// Those that were in this mailbox, by the name it had, as IMAP clients see it in UTF-8.
+    pub mailbox: Option<String>,
+    /// Those that were removed on this day or later, in UTC, `2026-11-27`.
+    pub since: Option<String>,
+    /// Those that had these UIDs.
+    pub uids: Option<UidRanges>,
+}
+
+/// A message that was expunged and can be had back.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ExpungedMessage {
+    /// Day of its removal, in UTC, `2026-11-27`.
+    pub day: String,
+    /// Mailbox it was in, by the name it had.
+    pub mailbox: String,
+    /// UIDVALIDITY of that mailbox.
+    pub uid_validity: u32,
+    /// UID it had there.
+    pub uid: u32,
+    /// Whether it went with the mailbox.
+    pub with_mailbox: bool,
+    /// Bytes.
+    pub size: u64,
+    /// INTERNALDATE, Unix seconds.
+    pub internal_date: i64,
+    /// Bits of [`crate::snapshot::flag`].
+    pub flags: u8,
+    /// Keywords.
+    pub keywords: Vec<String>,
+}
+
 /// How the journal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct JournalState {
@@ -321,6 +360,8 @@ pub enum Row {
     Hash(MessageHash),
     /// What the last recovery did.
     Recovered(Recovered),
+    /// A message that can be had back.
+    Expunged(ExpungedMessage),
 }
 
 /// Rows as the bytes of a memory file: each a frame behind its length.

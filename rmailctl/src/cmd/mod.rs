@@ -2,6 +2,7 @@
 
 pub mod alias;
 pub mod domain;
+pub mod expunged;
 pub mod queue;
 pub mod quota;
 pub mod status;

@@ -8,7 +8,7 @@ use ipc::quota::LimitChange;
 use serde_json::json;
 
 use crate::cli::UserCommand;
-use crate::cmd::quota;
+use crate::cmd::{expunged, quota};
 use crate::operator::{Store, unexpected};
 use crate::{Error, secret};
 
@@ -65,6 +65,14 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
                 .await?;
         }
         UserCommand::List { domain, json } => list(&store, domain, json).await?,
+        UserCommand::Expunged {
+            address,
+            options,
+            json,
+        } => expunged::list(&store, address, options, json).await?,
+        UserCommand::Undelete {
+            address, options, ..
+        } => expunged::undelete(&store, address, options).await?,
     }
     Ok(())
 }

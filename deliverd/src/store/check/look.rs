@@ -7,6 +7,7 @@ use ipc::tools::{Kind, Remedy};
 use rustix::fs::FileType;
 
 use super::super::disk::Dir;
+use super::super::expunged::{self, Day};
 use super::super::name::{self, MailboxName};
 use super::super::registry::Registry;
 use super::super::status::Status;
@@ -149,6 +150,7 @@ impl<'a> Eye<'a> {
                     found.add_rights(&path, registry::FILE, &stat, Sort::Small, self.owner);
                 }
                 (b"mailboxes", FileType::Directory) => {}
+                (b".expunged", FileType::Directory) => self.expunged(&mut found, &path)?,
                 (b".account.json.new", FileType::RegularFile) => {
                     add_temporary(&mut found, &path, ".account.json.new")
                 }
@@ -177,6 +179,19 @@ impl<'a> Eye<'a> {
             looked => looked?,
         }
         Ok(found)
+    }
+
+    /// What stands beside the days of which something is kept.
+    fn expunged(&self, found: &mut Findings, user: &str) -> io::Result<()> {
+        let path = format!("{user}/{}", expunged::DIRECTORY);
+        self.directory(found, &path);
+        self.root.dir(&path)?.each_name(|entry, kind| {
+            let day = entry.to_str().ok().and_then(Day::parse);
+            if day.is_none() || kind != FileType::Directory {
+                found.add_unknown(&path, entry, kind, Remedy::ByHand);
+            }
+            Ok(())
+        })
     }
 
     fn mailboxes(

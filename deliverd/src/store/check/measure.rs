@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
 
 use super::super::disk::{self, Dir};
+use super::super::expunged;
 use super::super::message_file;
 use super::super::status::Status;
 use super::place::{Level, Place};
@@ -47,6 +48,17 @@ impl Task<'_> {
                 bytes,
                 cache_bytes,
             })),
+        }
+    }
+
+    /// Counts what a user expunged and can have back.
+    pub(super) fn measure_expunged(&self, place: &Place, piece: &mut Piece) {
+        match expunged::weigh(self.eye.root, &place.path()) {
+            Ok(kept) => {
+                piece.seen.expunged_messages += kept.messages;
+                piece.seen.expunged_bytes += kept.bytes;
+            }
+            Err(error) => piece.fault(place, &error),
         }
     }
 

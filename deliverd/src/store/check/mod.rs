@@ -196,6 +196,7 @@ impl Task<'_> {
             (Work::Measure, Level::Mailbox(..) | Level::Shard(..)) => {
                 self.measure(&place, &level, piece)
             }
+            (Work::Measure, Level::User(_)) => self.measure_expunged(&place, piece),
             (Work::Hash, Level::Shard(_, _, shard)) => {
                 let reached = self.hash(&place, (*shard, from), piece, is_over);
                 return Ok(reached.map_or(Cursor::Behind(place.clone()), |uid| {

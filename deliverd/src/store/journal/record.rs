@@ -48,6 +48,8 @@ pub(in crate::store) enum Event {
         /// Of a MOVE, what is no message any more in the same moment: two would have one id.
         gone: Option<(Place, Vec<(u32, u32)>)>,
     },
+    /// The same; their files are kept for some days.
+    Expunged { place: Place, uids: Vec<(u32, u32)> },
 }
 
 /// Ranges of UIDs and what all of these messages have now.
@@ -160,8 +162,12 @@ mod tests {
                 }],
             },
             Event::Removed {
-                place,
+                place: place.clone(),
                 uids: vec![(1, u32::MAX)],
+            },
+            Event::Expunged {
+                place,
+                uids: vec![(2, 3)],
             },
         ];
         let mut batch = body(9, -1, b"text");

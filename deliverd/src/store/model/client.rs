@@ -1,6 +1,6 @@
 //! One of the clients that work in the store at the same time: what it does, it does in the model too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::RwLockReadGuard;
 
@@ -10,6 +10,7 @@ use ipc::snapshot::flag;
 
 use super::super::dice::Dice;
 use super::super::{BUFFER, FlagOrder, Incoming, MailboxName, NewMessage, Store, Transfer, ranges};
+use super::kept::{self, Found};
 use super::state::{self, Cell, Change, Folder, Letter, Marks, Model, Tree, What};
 use super::{by_hand, letter, owner, pipe, verify};
 
@@ -57,7 +58,7 @@ pub(super) struct Client<'a> {
 impl Client<'_> {
     /// Does something.
     pub(super) fn step(&mut self) {
-        match self.dice.below(36) {
+        match self.dice.below(37) {
             0..=6 => self.deliver(),
             7..=9 => self.append(),
             10..=12 => self.mark(),
@@ -75,6 +76,7 @@ impl Client<'_> {
             32 => self.unload(),
             33 if self.dice.once_in(4) => assert!(self.store.shared.empty_journal()),
             34 if self.pipe.is_none() => self.edit_by_hand(),
+            35 => self.undelete(),
             _ => self.totals(),
         }
     }
@@ -297,7 +299,7 @@ impl Client<'_> {
             let is_deleted = |uid: &&u32| folder.known[*uid].flags & flag::DELETED != 0;
             uids.iter().filter(is_deleted).copied().collect()
         };
-        let changes = vec![change(user, name, What::Gone(gone))];
+        let changes = vec![change(user, name, What::Expunged(gone))];
         self.begin(&changes);
         let mailbox = verify::mailbox_of(&verify::user_of(self.store, user), name);
         mailbox.expunge(asked.as_ref()).unwrap();
@@ -396,6 +398,48 @@ impl Client<'_> {
         assert_eq!(deleted, expected);
         self.done(&changes);
         state::apply_to(&mut tree, changes);
+    }
+
+    /// Gives back what was expunged: all, or what was in one mailbox.
+    fn undelete(&mut self) {
+        let user = self.user();
+        let mut tree = self.model.trees[user].write().unwrap();
+        let all = kept::check(&tree, self.store, user);
+        let only = self.dice.once_in(2).then(|| self.dice.choose(&NAMES));
+        let mut homes = BTreeMap::new();
+        let its = verify::user_of(self.store, user);
+        for name in tree.folders.keys() {
+            let status = verify::mailbox_of(&its, name).status().unwrap();
+            homes.insert(status.uid_validity, name.clone());
+        }
+        let (mut made, mut back) = (Vec::new(), Vec::new());
+        let mut restored = Vec::new();
+        for Found {
+            mailbox,
+            uid_validity,
+            mut letter,
+        } in all
+        {
+            if only.is_some_and(|only| only != mailbox) {
+                continue;
+            }
+            restored.push(letter.clone());
+            letter.flags &= !flag::DELETED;
+            let home = homes.get(&uid_validity).unwrap_or(&mailbox).clone();
+            let new = missing(&tree, &home);
+            made.extend(
+                new.into_iter()
+                    .filter(|name| !made.contains(name))
+                    .collect::<Vec<_>>(),
+            );
+            back.push(change(user, &home, What::Arrived(letter)));
+        }
+        back.push(change(user, "INBOX", What::Restored(restored)));
+        let mut changes = changes_of(user, &made, |_| What::Made(0));
+        changes.extend(back.clone());
+        self.begin(&changes);
+        kept::undelete(self.store, user, only);
+        self.made(&mut tree, user, &made, back);
     }
 
     /// RENAME of a mailbox and what is below it.

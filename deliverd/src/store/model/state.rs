@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use ipc::snapshot::flag;
 use serde::{Deserialize, Serialize};
 
 use super::view::View;
@@ -38,6 +39,8 @@ pub(super) struct Folder {
     /// The highest modification sequence of each message that anybody saw.
     pub(super) modseqs: BTreeMap<u32, u64>,
     pub(super) highest_modseq: u64,
+    /// What was expunged and can be had back.
+    pub(super) kept: Vec<Letter>,
 }
 
 /// A message as it is now: its UID, flags and keywords.
@@ -50,7 +53,11 @@ pub(super) enum What {
     Arrived(Letter),
     Put(u32, Letter),
     Marked(Vec<Marks>),
+    /// By a MOVE.
     Gone(Vec<u32>),
+    Expunged(Vec<u32>),
+    /// These were expunged, from whatever mailbox, and are given back.
+    Restored(Vec<Letter>),
     /// It is made; its UIDVALIDITY, or 0.
     Made(u32),
     Dropped,
@@ -89,6 +96,8 @@ pub(super) struct Tree {
     pub(super) subscribed: BTreeSet<String>,
     /// All ids that messages of the user were ever seen to have.
     pub(super) ids: Mutex<BTreeSet<u128>>,
+    /// What went with mailboxes and can be had back.
+    pub(super) kept: Vec<Letter>,
     highest_validity: u32,
 }
 
@@ -110,6 +119,7 @@ struct SavedTree {
     folders: BTreeMap<String, Folder>,
     subscribed: BTreeSet<String>,
     ids: BTreeSet<u128>,
+    kept: Vec<Letter>,
     highest_validity: u32,
 }
 
@@ -165,8 +175,17 @@ impl Folder {
                     self.modseqs.remove(&uid);
                 }
             }
+            What::Expunged(uids) => {
+                let letters = uids.iter().map(|uid| self.known[uid].clone());
+                self.kept.extend(letters);
+                self.apply(What::Gone(uids));
+            }
             What::Seen(folder) => *self = folder,
-            What::Made(_) | What::Dropped | What::Renamed(_) | What::Subscribed(_) => {
+            What::Restored(_)
+            | What::Made(_)
+            | What::Dropped
+            | What::Renamed(_)
+            | What::Subscribed(_) => {
                 unreachable!("this is not about one mailbox")
             }
         }
@@ -192,7 +211,22 @@ impl Tree {
                 cell.folder.lock().unwrap().uid_validity = uid_validity;
                 assert!(self.folders.insert(folder, Arc::new(cell)).is_none());
             }
-            What::Dropped => self.folders.remove(&folder).unwrap().close_views(),
+            What::Dropped => {
+                let cell = self.folders.remove(&folder).unwrap();
+                cell.close_views();
+                let mut folder = cell.folder.lock().unwrap();
+                self.kept.append(&mut folder.kept);
+                self.kept.append(&mut folder.arrived);
+                self.kept.extend(folder.known.values().cloned());
+            }
+            What::Restored(letters) => {
+                for letter in letters {
+                    let mut kept = self.all_kept();
+                    let at = kept.iter().position(|kept| kept.may_be(&letter)).unwrap();
+                    kept.remove(at);
+                    self.set_kept(kept);
+                }
+            }
             What::Renamed(to) => {
                 let old = self.folders.remove(&folder).unwrap();
                 old.close_views();
@@ -204,6 +238,33 @@ impl Tree {
             What::Subscribed(false) => assert!(self.subscribed.remove(&folder)),
             other => self.cell(&folder).folder.lock().unwrap().apply(other),
         }
+    }
+}
+
+impl Letter {
+    /// Whether it may be what was found of it after it was removed.
+    pub(super) fn may_be(&self, found: &Self) -> bool {
+        let flags = |letter: &Self| letter.flags & !flag::DELETED;
+        (self.number, flags(self), &self.keywords) == (found.number, flags(found), &found.keywords)
+            && self.date.is_none_or(|date| Some(date) == found.date)
+    }
+}
+
+impl Tree {
+    /// All that can be had back.
+    pub(super) fn all_kept(&self) -> Vec<Letter> {
+        let mut all = self.kept.clone();
+        for cell in self.folders.values() {
+            all.extend(cell.folder.lock().unwrap().kept.iter().cloned());
+        }
+        all
+    }
+
+    pub(super) fn set_kept(&mut self, kept: Vec<Letter>) {
+        for cell in self.folders.values() {
+            cell.folder.lock().unwrap().kept.clear();
+        }
+        self.kept = kept;
     }
 }
 
@@ -250,6 +311,7 @@ impl Model {
                 folders: folders.collect(),
                 subscribed: tree.subscribed.clone(),
                 ids: tree.ids.lock().unwrap().clone(),
+                kept: tree.kept.clone(),
                 highest_validity: tree.highest_validity,
             }
         });
@@ -272,6 +334,7 @@ impl Model {
                 folders: folders.collect(),
                 subscribed: saved.subscribed,
                 ids: Mutex::new(saved.ids),
+                kept: saved.kept,
                 highest_validity: saved.highest_validity,
             })
         });

@@ -8,9 +8,9 @@ use ipc::session::{IDS_PER_FRAME, MailboxStatus};
 use ipc::snapshot::{RECORD_LEN, Record};
 
 use super::super::{Mailbox, MailboxName, Selection, Store, User, clock, ranges};
-use super::letter;
 use super::state::{Change, Folder, Letter, Model, Tree, What};
 use super::view::View;
+use super::{kept, letter};
 use super::{owner, user_name};
 
 /// Messages opened at once.
@@ -20,7 +20,7 @@ const OPENED: usize = 50;
 #[derive(Default)]
 struct Open {
     arrivals: Vec<Letter>,
-    /// At most one [`What::Marked`] or [`What::Gone`].
+    /// At most one [`What::Marked`], [`What::Gone`] or [`What::Expunged`].
     change: Option<What>,
 }
 
@@ -111,6 +111,8 @@ pub(super) fn all(model: &Model, store: &Store, under_way: &[Vec<Change>]) {
         assert_eq!((totals.messages, totals.bytes), (messages, bytes));
         let ids = all_ids(&tree);
         nothing_lost_on_the_way(at, under_way, &come, &ids);
+        let come = come.values().map(|(found, _)| *found).sum();
+        kept::check_after_kill(&mut tree, store, at, under_way, come);
     }
 }
 
@@ -201,7 +203,7 @@ fn open_for(user: usize, name: &str, under_way: &[Vec<Change>]) -> Open {
         if change.user == user && change.folder == name {
             match &change.what {
                 What::Arrived(letter) => open.arrivals.push(letter.clone()),
-                What::Marked(_) | What::Gone(_) => {
+                What::Marked(_) | What::Gone(_) | What::Expunged(_) => {
                     assert!(open.change.is_none());
                     open.change = Some(change.what.clone());
                 }
@@ -406,7 +408,9 @@ fn settle_counters(folder: &mut Folder, mailbox: &Arc<Mailbox>, glance: &Glance)
 fn settle_change(folder: &mut Folder, glance: &Glance, change: Option<What>) {
     let there: BTreeMap<u32, &Record> = glance.records.iter().map(|r| (r.uid, r)).collect();
     let is_done: Vec<bool> = match &change {
-        Some(What::Gone(uids)) => uids.iter().map(|uid| !there.contains_key(uid)).collect(),
+        Some(What::Gone(uids) | What::Expunged(uids)) => {
+            uids.iter().map(|uid| !there.contains_key(uid)).collect()
+        }
         Some(What::Marked(messages)) => messages
             .iter()
             .filter(|(uid, flags, keywords)| {

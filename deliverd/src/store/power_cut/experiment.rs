@@ -150,6 +150,7 @@ impl Experiment {
         let store = Store::open(directory)?;
         let mut found = survey::findings(&store).map_err(explain)?;
         let mut losses = verdict::losses(ledgers, acknowledged, &found);
+        losses.extend(survey::torn(directory).into_iter().map(Loss::Kept));
         let now = survey::uid_validity(&store).map_err(explain)?;
         let message = Message::new(NUMBER_AFTERWARDS, 0, BTreeSet::new());
         for (mailbox, highest) in verdict::highest_uids(ledgers, acknowledged) {

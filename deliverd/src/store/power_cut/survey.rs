@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use ipc::Refusal;
@@ -167,4 +168,26 @@ fn named(table: &[String], bits: u64) -> BTreeSet<String> {
         .filter(|(at, _)| bits & 1 << at != 0)
         .map(|(_, word)| word.clone())
         .collect()
+}
+
+/// What can be had back in the store in `directory` and is no whole message.
+pub(super) fn torn(directory: &Path) -> Vec<String> {
+    let users = OWNERS.iter().map(|(local, domain)| {
+        let path = format!("mailstore/domains/{domain}/users/{local}/.expunged");
+        directory.join(path)
+    });
+    let (mut torn, mut waiting) = (Vec::new(), users.collect::<Vec<_>>());
+    while let Some(path) = waiting.pop() {
+        for entry in std::fs::read_dir(path).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|end| end == "eml")
+                && letter::number_of(&std::fs::read(&path).unwrap()).is_none()
+            {
+                torn.push(path.display().to_string());
+            }
+        }
+    }
+    torn
 }

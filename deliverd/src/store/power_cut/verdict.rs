@@ -26,6 +26,8 @@ pub(super) enum Loss {
     UidValidity(usize),
     /// A new message got a UID although a higher one was given before.
     Uid(Place),
+    /// What was expunged and can be had back is not whole.
+    Kept(String),
     /// What is here became something else when the store was opened once more.
     Changed(Place, Option<Found>, Option<Found>),
 }
@@ -195,6 +197,7 @@ impl fmt::Display for Loss {
             Self::Changed(place, before, after) => {
                 write!(f, "opened again, {before:?} at {place:?} is {after:?}")
             }
+            Self::Kept(path) => write!(f, "kept, and no whole message: {path}"),
             Self::Uid(place) => write!(f, "a new message got a UID too low: {place:?}"),
         }
     }

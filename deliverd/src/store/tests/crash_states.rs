@@ -260,3 +260,124 @@ fn g3_a_mailbox_that_still_cannot_be_written_stops_the_start_by_name() {
     world.store = Some(Store::open(world.temp.path()).unwrap());
     assert_eq!(world.uids("Archive"), [1, 2]);
 }
+
+/// Where what was expunged from INBOX today is.
+fn kept_inbox(world: &World) -> PathBuf {
+    let uid_validity = world.inbox().status().unwrap().uid_validity;
+    let today = crate::store::expunged::Day::today();
+    world.root().join(format!(
+        "domains/example.test/users/alice/.expunged/{today}/INBOX/{uid_validity}/0000"
+    ))
+}
+
+#[test]
+fn x1_a_message_that_is_still_in_its_mailbox_is_kept_by_the_recovery_with_its_keywords() {
+    let mut world = world();
+    world.append("INBOX", b"x", flag::SEEN, &["work"]);
+    world.restart();
+    expunged::expunge(&world, "INBOX", &[1]);
+    let kept = kept_inbox(&world);
+    // As if neither the name nor the line had got to disk.
+    std::fs::rename(
+        kept.join("00000001_ST.eml"),
+        world.path("INBOX/0000/00000001_S.eml"),
+    )
+    .unwrap();
+    std::fs::remove_dir_all(kept.join("..")).unwrap();
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [0; 0]);
+    let all = ["INBOX/.keywords/0000", "INBOX/0000/00000001_ST.eml"];
+    assert_eq!(expunged::all_kept(&world), all);
+    assert_eq!(expunged::undelete_all(&world), 1);
+    let records = world.records("INBOX");
+    assert_eq!(
+        (records[0].uid, records[0].flags, records[0].keywords),
+        (2, flag::SEEN, 1)
+    );
+}
+
+#[test]
+fn x2_a_kept_message_that_a_power_cut_left_incomplete_is_written_again() {
+    for is_moved in [true, false] {
+        let mut world = world();
+        let text = b"whole message".repeat(1000);
+        world.append("INBOX", &text, 0, &[]);
+        world.append("INBOX", &text, 0, &[]);
+        expunged::expunge(&world, "INBOX", &[1, 2]);
+        let kept = kept_inbox(&world);
+        let there = if is_moved {
+            kept.clone()
+        } else {
+            world.path("INBOX/0000")
+        };
+        for (name, left) in [("00000001_T.eml", 5000), ("00000002_T.eml", 0)] {
+            std::fs::remove_file(kept.join(name)).unwrap();
+            std::fs::write(there.join(name), &text[..left]).unwrap();
+        }
+        world.crash();
+        assert_eq!(world.uids("INBOX"), [0; 0]);
+        assert_eq!(expunged::undelete_all(&world), 2, "moved: {is_moved}");
+        for uid in [3, 4] {
+            assert_eq!(read(&world.inbox(), uid), text);
+        }
+    }
+}
+
+#[test]
+fn x3_a_message_that_was_given_back_and_is_still_kept_can_come_twice() {
+    let mut world = world();
+    world.append("INBOX", b"x", 0, &[]);
+    expunged::expunge(&world, "INBOX", &[1]);
+    let kept = kept_inbox(&world).join("00000001_T.eml");
+    std::fs::hard_link(&kept, world.path("INBOX/0000/00000002_.eml")).unwrap();
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [2]);
+    assert_eq!(expunged::undelete_all(&world), 1);
+    assert_eq!(world.uids("INBOX"), [2, 3]);
+    // After the next crash the journal does not take the second one away.
+    world.crash();
+    assert_eq!(world.uids("INBOX"), [2, 3]);
+    assert_eq!(read(&world.inbox(), 3), b"x");
+}
+
+#[test]
+fn x4_a_mailbox_deleted_without_its_caches_only_is_as_it_was() {
+    let mut world = world();
+    world.append("Junk", b"x", flag::SEEN, &["work"]);
+    world.restart();
+    std::fs::rename(world.path("Junk/.cache"), world.path(".deleted-1")).unwrap();
+    world.crash();
+    assert_eq!(world.uids("Junk"), [1]);
+    assert!(!world.path(".deleted-1").exists());
+}
+
+#[test]
+fn x5_a_deleted_mailbox_that_a_power_cut_left_incomplete_is_whole_again() {
+    let mut world = world();
+    let text = b"whole message".repeat(1000);
+    for _ in 0..3 {
+        world.append("Junk", &text, 0, &["work"]);
+    }
+    expunged::expunge(&world, "Junk", &[3]);
+    world.user().delete_mailbox(&name("Junk")).unwrap();
+    let users = world
+        .root()
+        .join("domains/example.test/users/alice/.expunged");
+    let torn = expunged::tree(&users);
+    let torn = torn.iter().filter(|path| path.ends_with(".eml"));
+    for path in torn {
+        std::fs::remove_file(users.join(path)).unwrap();
+        std::fs::write(users.join(path), &text[..4096]).unwrap();
+    }
+    world.crash();
+    assert_eq!(expunged::undelete_all(&world), 3);
+    for uid in 1..=3 {
+        assert_eq!(read(&world.mailbox("Junk"), uid), text, "{uid}");
+    }
+    assert!(
+        world
+            .records("Junk")
+            .iter()
+            .all(|record| record.keywords == 1)
+    );
+}

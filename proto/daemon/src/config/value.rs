@@ -183,6 +183,42 @@ impl<const MIN: u64> From<AtLeast<MIN>> for u64 {
     }
 }
 
+/// A number that is at most `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct AtMost<const MAX: u32>(u32);
+
+impl<const MAX: u32> AtMost<MAX> {
+    pub(super) const fn known(number: u32) -> Self {
+        assert!(number <= MAX, "a default above its own maximum");
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+}
+
+impl<const MAX: u32> TryFrom<u64> for AtMost<MAX> {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        u32::try_from(number)
+            .ok()
+            .filter(|number| *number <= MAX)
+            .map(Self)
+            .ok_or_else(|| format!("{number} is too large: at most {MAX}"))
+    }
+}
+
+impl<const MAX: u32> From<AtMost<MAX>> for u64 {
+    fn from(number: AtMost<MAX>) -> Self {
+        number.0.into()
+    }
+}
+
 /// An address with a port, `192.0.2.1:53` or `[2001:db8::1]:53`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]

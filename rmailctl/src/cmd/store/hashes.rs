@@ -62,7 +62,9 @@ pub(super) async fn show(store: &Store, walk: Walk, against: Option<&Path>) -> R
                         writeln!(std::io::stderr(), "{}", super::line(&deviation))?;
                         continue;
                     }
-                    row @ (Row::Size(_) | Row::Recovered(_)) => return Err(unexpected(&row)),
+                    row @ (Row::Size(_) | Row::Recovered(_) | Row::Expunged(_)) => {
+                        return Err(unexpected(&row));
+                    }
                 };
                 tally.unreadable += u64::from(message.hash.is_err());
                 let entry = Entry::of(&message);

@@ -12,7 +12,8 @@ use ipc::control::{StoreControlAnswer, StoreControlRequest};
 use ipc::tools::{Deviation, Outcome, Row, Scope, Work};
 use serde_json::json;
 
-use self::walk::{Walk, in_words, read_rows};
+pub(super) use self::walk::read_rows;
+use self::walk::{Walk, in_words};
 use crate::Error;
 use crate::cli::StoreCommand;
 use crate::operator::{Store, unexpected};
@@ -158,7 +159,7 @@ async fn show_recovery(store: &Store, json: bool) -> Result<(), Error> {
         .iter()
         .filter_map(|row| match row {
             Row::Recovered(one) => Some(one),
-            Row::Deviation(_) | Row::Size(_) | Row::Hash(_) => None,
+            Row::Deviation(_) | Row::Size(_) | Row::Hash(_) | Row::Expunged(_) => None,
         })
         .collect();
     let Some(summary) = summary else {
@@ -209,7 +210,9 @@ async fn show_recovery(store: &Store, json: bool) -> Result<(), Error> {
 fn deviation(row: Row) -> Result<Deviation, Error> {
     match row {
         Row::Deviation(deviation) => Ok(deviation),
-        row @ (Row::Size(_) | Row::Hash(_) | Row::Recovered(_)) => Err(unexpected(&row)),
+        row @ (Row::Size(_) | Row::Hash(_) | Row::Recovered(_) | Row::Expunged(_)) => {
+            Err(unexpected(&row))
+        }
     }
 }
 

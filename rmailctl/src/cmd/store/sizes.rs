@@ -77,7 +77,9 @@ pub(super) async fn show(
                         unreadable += 1;
                         writeln!(std::io::stderr(), "{}", super::line(&deviation))?;
                     }
-                    row @ (Row::Hash(_) | Row::Recovered(_)) => return Err(unexpected(&row)),
+                    row @ (Row::Hash(_) | Row::Recovered(_) | Row::Expunged(_)) => {
+                        return Err(unexpected(&row));
+                    }
                 }
             }
             Ok(())
@@ -101,10 +103,12 @@ pub(super) async fn show(
             mailboxes,
             messages,
             bytes,
+            expunged_messages,
+            expunged_bytes,
         } = seen;
         let stat = json!({
             "users": users, "mailboxes": mailboxes, "messages": messages, "bytes": bytes, "cache_bytes": cache_bytes,
-            "unreadable": unreadable, "largest": largest,
+            "expunged_messages": expunged_messages, "expunged_bytes": expunged_bytes, "unreadable": unreadable, "largest": largest,
             "journal": {
                 "files": journal.files, "bytes": journal.bytes, "room": journal.room, "records": journal.records,
                 "age_ms": journal.age_ms, "closed": journal.is_closed,
@@ -113,6 +117,11 @@ pub(super) async fn show(
         writeln!(out, "{stat}")?;
     } else {
         writeln!(out, "{}, {cache_bytes} bytes of caches", in_words(&seen))?;
+        writeln!(
+            out,
+            "expunged, and kept for a time: {} messages, {} bytes",
+            seen.expunged_messages, seen.expunged_bytes
+        )?;
         writeln!(out, "{}", journal_in_words(&journal))?;
         for (bytes, messages, mailbox) in largest {
             writeln!(out, "{bytes} bytes\t{messages} messages\t{mailbox}")?;

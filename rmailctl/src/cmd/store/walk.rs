@@ -120,6 +120,8 @@ impl Walk {
         seen.mailboxes += more.mailboxes;
         seen.messages += more.messages;
         seen.bytes += more.bytes;
+        seen.expunged_messages += more.expunged_messages;
+        seen.expunged_bytes += more.expunged_bytes;
         let rows = read_rows(answered.fds, rows)?;
         Ok((Piece { rows, within }, after))
     }
@@ -140,7 +142,10 @@ impl Walk {
 ///
 /// # Errors
 /// When there are not that many, or they are of another version.
-pub(super) fn read_rows(fds: Vec<std::os::fd::OwnedFd>, count: u32) -> Result<Vec<Row>, Error> {
+pub(in crate::cmd) fn read_rows(
+    fds: Vec<std::os::fd::OwnedFd>,
+    count: u32,
+) -> Result<Vec<Row>, Error> {
     let mut packed = Vec::new();
     for fd in fds {
         // The file may be positioned where deliverd ended writing it.

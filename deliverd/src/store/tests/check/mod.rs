@@ -58,6 +58,8 @@ fn walk_from(
         seen.mailboxes += piece.seen.mailboxes;
         seen.messages += piece.seen.messages;
         seen.bytes += piece.seen.bytes;
+        seen.expunged_messages += piece.seen.expunged_messages;
+        seen.expunged_bytes += piece.seen.expunged_bytes;
         rows.extend(piece.rows);
         match piece.after {
             After::Place(place) => after = Some(place),

@@ -84,7 +84,7 @@ fn deliveries_and_readers_go_on_while_a_store_is_repaired_and_rebuilt() {
                 let wrong = rows.iter().find(|row| match row {
                     Row::Deviation(one) => !matches!(one.kind, Kind::StrayFile | Kind::Crowded),
                     Row::Hash(hash) => hash.hash.is_err(),
-                    Row::Size(_) | Row::Recovered(_) => false,
+                    Row::Size(_) | Row::Recovered(_) | Row::Expunged(_) => false,
                 });
                 assert_eq!(wrong, None, "what is only under way was told");
             }
@@ -103,6 +103,26 @@ fn deliveries_and_readers_go_on_while_a_store_is_repaired_and_rebuilt() {
             .count(),
         0
     );
+}
+
+#[test]
+fn what_can_be_had_back_is_counted_and_no_deviation() {
+    let (world, _) = used(Use::Listed);
+    world.append("Junk", b"12345", 0, &[]);
+    world.user().delete_mailbox(&name("Junk")).unwrap();
+    expunged::expunge(&world, "INBOX", &[1, 3]);
+    let damage = |world: &World| {
+        let mut damage = deviations(world.store(), Work::Repair);
+        damage.retain(|one| !one.kind.is_note());
+        damage
+    };
+    assert_eq!(damage(&world), []);
+    let (seen, _) = walk(world.store(), Work::Measure, &Scope::Everything);
+    assert_eq!((seen.messages, seen.expunged_messages), (1, 3));
+    assert_eq!(seen.expunged_bytes, 5 + 5 + 5);
+    make_dir(world.path("../.expunged/mine"));
+    assert_eq!(kinds(&damage(&world)), [Kind::UnknownEntry]);
+    assert!(world.path("../.expunged/mine").exists());
 }
 
 #[test]
