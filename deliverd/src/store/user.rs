@@ -447,9 +447,9 @@ impl User {
         if let Some(home) = first.or_else(same).cloned().or(named) {
             return Ok(home);
         }
-        let usual = FIRST_MAILBOXES.iter();
-        let mut usual = usual.filter(|(usual, _)| *usual == name.as_str());
-        let special_use = special_use.or(usual.next().and_then(|(_, usage)| *usage));
+        let mut first = FIRST_MAILBOXES.into_iter();
+        let usual = first.find(|(first, _)| *first == name.as_str());
+        let special_use = special_use.or(usual.and_then(|(_, usage)| usage));
         self.add_parents(&mut tree, name)?;
         self.add(&mut tree, name, special_use)?;
         tree.mailboxes

@@ -20,7 +20,7 @@ pub const RANGES_PER_FRAME: usize = 1000;
 /// How many records one event carries at most.
 pub const RECORDS_PER_FRAME: usize = 400;
 /// How many messages one list of ids holds at most.
-pub const IDS_PER_FRAME: usize = 400;
+pub const IDS_PER_FRAME: usize = 300;
 /// How many different keywords a mailbox can hold.
 pub const MAX_KEYWORDS: usize = 64;
 /// Longest keyword in bytes.

@@ -252,7 +252,7 @@ impl<'a> Keeper<'a> {
 }
 
 impl Keeping<'_> {
-    /// Takes a message's file out of its mailbox. False if it stays there.
+    /// Takes a message's file out of its mailbox. After an error it is still there.
     pub(super) fn take(&self, from: &Dir, name: &str, record: &Record) -> io::Result<()> {
         let kept = message_file::file_name(record.uid, record.flags);
         from.rename(name, &self.dir, &kept)

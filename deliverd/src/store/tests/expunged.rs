@@ -201,6 +201,7 @@ fn what_moves_away_is_not_kept_and_a_deleted_mailbox_is_with_all_that_was_in_it(
     let before = world.mailbox("Junk").status().unwrap();
     world.user().delete_mailbox(&name("Junk")).unwrap();
     let expected = [
+        "Junk-/.ids/0000",
         "Junk-/.keywords/0000",
         "Junk-/0000/00000001_.eml",
         "Junk-/0000/00000002_S.eml",
@@ -329,8 +330,9 @@ fn a_user_keeps_no_more_than_is_allowed_and_the_oldest_day_makes_room() {
     age(&world, 1);
     expunge(&world, "INBOX", &[6]);
     empty_full(&world);
-    while !all_kept(&world).is_empty() {
-        // The store's own thread was quicker to take this on.
+    // The store's own thread may have been quicker to take this on.
+    let has_days = || std::fs::read_dir(kept(&world)).is_ok_and(|mut days| days.next().is_some());
+    while has_days() {
         std::thread::yield_now();
     }
     expunge(&world, "INBOX", &[7, 8, 9]);
