@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use imap::sasl::Credentials;
-use ipc::cache::{CacheKind, NewEntry};
+use imap::sequence::Ranges;
+use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent,
     SessionRequest, SpecialUse, UidRanges,
 };
-use ipc::snapshot::{RECORD_LEN, Record};
+use ipc::snapshot::{LINE_LEN, RECORD_LEN, Record, ShardCount};
 use ipc::{Context, Refusal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -33,8 +34,8 @@ const LONG_PATIENCE: Duration = Duration::from_mins(5);
 const WRITE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long deliverd may take to read what is to be kept: a client may be waiting for us.
 const FILL_PATIENCE: Duration = Duration::from_secs(5);
-/// How many records of a snapshot are read at once.
-const RECORDS_AT_ONCE: usize = 4096;
+/// Bytes of the largest table of shards there can be.
+const MAX_TABLE: u64 = (u32::MAX / MESSAGES_PER_SHARD + 1) as u64 * LINE_LEN as u64;
 
 /// The channel on which logins are asked for.
 #[derive(Debug)]
@@ -101,9 +102,14 @@ pub struct Selection {
     pub keywords: Vec<String>,
     /// Whether changes are refused.
     pub read_only: bool,
-    /// Its messages, ascending by UID.
-    pub messages: Vec<Record>,
+    /// The number of its first message without `\Seen`; 0 if there is none.
+    pub first_unseen: u32,
+    /// How many messages its shards have: ascending, none of them empty.
+    pub shards: Vec<ShardCount>,
 }
+
+/// The messages of some shards, ascending by UID.
+pub type Pages = Vec<(u32, Vec<Record>)>;
 
 /// What was copied or moved.
 #[derive(Debug, Default)]
@@ -220,37 +226,101 @@ impl MailSession {
         }
     }
 
-    /// Selects a mailbox. Nothing must be selected.
+    /// Selects a mailbox, instead of what is selected. What was left to be told of that is forgotten: the events of this selection
+    /// must not be mixed up with those of the one before.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn select(&self, name: String, read_only: bool) -> Result<Selection, CallError> {
         let request = SessionRequest::Select { name, read_only };
-        let Answered { answer, fds } = self.call(LONG_PATIENCE, request).await?;
+        let call = self.link.call_anew(self.context, LONG_PATIENCE, request);
+        let Answered { answer, fds } = call.await?;
         let SessionAnswer::Selected {
             status,
+            first_unseen,
             keywords,
             read_only,
+            shards,
         } = answer
         else {
             return Err(nonsense());
         };
-        let snapshot = File::from(single(fds)?);
-        let read = move || read_snapshot(&snapshot, status.messages as usize);
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(messages)) => Ok(Selection {
-                status,
-                keywords,
-                read_only,
-                messages,
-            }),
-            Ok(Err(error)) => {
-                error!(%error, "cannot read a snapshot");
-                Err(CallError::Refused(Refusal::StorageFault))
+        let shards = match fds.into_iter().next() {
+            None => shards,
+            Some(table) => read_table(&File::from(table)).map_err(unreadable)?,
+        };
+        let counts = shards.iter().map(|line| u64::from(line.messages));
+        let is_table = shards.is_sorted_by(|a, b| a.shard < b.shard)
+            && shards.iter().all(is_line)
+            && counts.sum::<u64>() == u64::from(status.messages)
+            && first_unseen <= status.messages;
+        if !is_table {
+            return Err(nonsense());
+        }
+        Ok(Selection {
+            status,
+            keywords,
+            read_only,
+            first_unseen,
+            shards,
+        })
+    }
+
+    /// Reads the messages of some shards, no more than [`ipc::session::PAGES_PER_READ`]. What happened before that is there as events.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn read_pages(&self, shards: Vec<u32>) -> Result<Pages, CallError> {
+        let wanted = shards.clone();
+        let request = SessionRequest::ReadPages { shards };
+        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
+        let SessionAnswer::PagesRead { shards: read } = answer else {
+            return Err(nonsense());
+        };
+        let counted = |line: &ShardCount| line.messages == 0 || is_line(line);
+        if !read.iter().map(|line| &line.shard).eq(&wanted) || !read.iter().all(counted) {
+            return Err(nonsense());
+        }
+        let pages = read_records(&File::from(single(fds)?), &read).map_err(unreadable)?;
+        let fits = |(shard, records): &(u32, Vec<Record>)| {
+            records.is_sorted_by(|a, b| a.uid < b.uid)
+                && records
+                    .iter()
+                    .all(|record| record.uid / MESSAGES_PER_SHARD == *shard)
+        };
+        if pages.iter().all(fits) {
+            Ok(pages)
+        } else {
+            Err(nonsense())
+        }
+    }
+
+    /// What is gone since a modification sequence; `None` if not all of that is known.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn removed_since(&self, since: u64) -> Result<Option<Ranges>, CallError> {
+        let mut all = UidRanges::new();
+        loop {
+            let after = all.last().map_or(0, |(_, last)| *last);
+            let request = SessionRequest::ListRemoved { since, after };
+            let SessionAnswer::RemovedListed {
+                uids,
+                more,
+                complete,
+            } = self.call(PATIENCE, request).await?.answer
+            else {
+                return Err(nonsense());
+            };
+            if !complete {
+                return Ok(None);
             }
-            Err(error) => {
-                error!(%error, "bug: reading a snapshot panicked");
-                Err(CallError::Refused(Refusal::StorageFault))
+            if more && uids.iter().all(|(_, last)| *last <= after) {
+                return Err(nonsense());
+            }
+            all.extend(uids);
+            if !more {
+                return Ok(Some(Ranges::new(all)));
             }
         }
     }
@@ -497,23 +567,40 @@ impl Upload {
     }
 }
 
-fn read_snapshot(file: &File, count: usize) -> std::io::Result<Vec<Record>> {
-    let mut messages = Vec::with_capacity(count.min(1 << 20));
-    let mut buffer = vec![0; RECORDS_AT_ONCE.min(count) * RECORD_LEN];
-    while messages.len() < count {
-        let wanted = (count - messages.len()).min(RECORDS_AT_ONCE) * RECORD_LEN;
-        let bytes = buffer.get_mut(..wanted).unwrap_or_default();
-        file.read_exact_at(bytes, (messages.len() * RECORD_LEN) as u64)?;
-        messages.extend(bytes.as_chunks().0.iter().map(Record::from_bytes));
-    }
-    if messages.is_sorted_by(|a, b| a.uid < b.uid) {
-        Ok(messages)
-    } else {
-        Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            "UIDs do not ascend",
-        ))
-    }
+/// Whether a shard can have so many messages.
+fn is_line(line: &ShardCount) -> bool {
+    line.shard <= u32::MAX / MESSAGES_PER_SHARD
+        && (1..=MESSAGES_PER_SHARD).contains(&u32::from(line.messages))
+}
+
+// What deliverd lends is in memory, and small: reading it is no more than copying.
+fn read_table(file: &File) -> std::io::Result<Vec<ShardCount>> {
+    let length = file.metadata()?.len().min(MAX_TABLE);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(ShardCount::from_bytes)
+        .collect())
+}
+
+fn read_records(file: &File, shards: &[ShardCount]) -> std::io::Result<Pages> {
+    let count: usize = shards.iter().map(|line| usize::from(line.messages)).sum();
+    let mut bytes = vec![0; count * RECORD_LEN];
+    file.read_exact_at(&mut bytes, 0)?;
+    let mut records = bytes.as_chunks().0.iter().map(Record::from_bytes);
+    let page = |line: &ShardCount| {
+        let page = records.by_ref().take(usize::from(line.messages));
+        (line.shard, page.collect())
+    };
+    Ok(shards.iter().map(page).collect())
+}
+
+fn unreadable(error: std::io::Error) -> CallError {
+    error!(%error, "cannot read what deliverd lends");
+    CallError::Refused(Refusal::StorageFault)
 }
 
 fn open_stream(fd: OwnedFd) -> Result<UnixStream, CallError> {

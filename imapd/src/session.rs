@@ -17,6 +17,7 @@ use tracing::{debug, info};
 use crate::ask::MailSession;
 use crate::cmd::{self, Done};
 use crate::house::House;
+use crate::pages;
 use crate::stream::Stream;
 use crate::view::{Expunges, Fate, View};
 use crate::wire::{Close, TOO_LONG, TOO_SLOW, Wire};
@@ -196,9 +197,16 @@ impl Session {
             Ok(()) => self.refresh().await,
             Err(close) => Err(close),
         };
-        if let Some(view) = &mut self.view {
-            view.tell(expunges, &mut self.wire.out);
-        }
+        let outcome = match outcome {
+            Ok(()) => self.tell(expunges).await,
+            Err(close) => {
+                // What needs no reading can be told all the same.
+                let told = self.view.as_mut();
+                let told = told.map(|view| view.tell(expunges, &mut self.wire.out));
+                debug!(?told, "the last that is told");
+                Err(close)
+            }
+        };
         // Also where the session is to end: what was done was done.
         self.wire.out.extend_from_slice(tagged.as_bytes());
         outcome
@@ -230,20 +238,17 @@ impl Session {
         let (Some(user), Some(view)) = (&self.user, &mut self.view) else {
             return Ok(());
         };
-        match view.fate() {
-            Fate::Selected => return Ok(()),
-            Fate::Gone => return Err(MAILBOX_GONE),
-            Fate::Stale => {}
-        }
-        debug!("changes were lost, comparing");
-        user.mail.unselect().await.map_err(|_| ABANDONED)?;
-        let selection = user.mail.select(view.name.clone(), view.read_only).await;
-        let selection = selection.map_err(|_| MAILBOX_GONE)?;
-        if view.compare(selection) {
-            Ok(())
-        } else {
-            Err(MAILBOX_GONE)
-        }
+        let refreshed = pages::refresh(&user.mail, view).await;
+        refreshed.map_err(|_| farewell(view.fate()))
+    }
+
+    /// Tells the client what it may hear now.
+    pub(crate) async fn tell(&mut self, expunges: Expunges) -> Result<(), Close> {
+        let (Some(user), Some(view)) = (&self.user, &mut self.view) else {
+            return Ok(());
+        };
+        let told = pages::tell(&user.mail, view, expunges, &mut self.wire).await?;
+        told.map_err(|_| farewell(view.fate()))
     }
 
     pub(crate) const fn state(&self) -> State {
@@ -310,6 +315,15 @@ impl Session {
     }
 }
 
+/// Why a client cannot be kept up to date.
+const fn farewell(fate: Fate) -> Close {
+    match fate {
+        Fate::Gone => MAILBOX_GONE,
+        Fate::Lost => CHANGES_LOST,
+        Fate::Selected | Fate::Stale => ABANDONED,
+    }
+}
+
 /// Why a session leaves its loop in good order.
 enum Leave {
     StartTls,
@@ -335,6 +349,10 @@ const ABANDONED: Close = Close::Bye {
 const MAILBOX_GONE: Close = Close::Bye {
     code: None,
     text: "the selected mailbox was deleted or renamed",
+};
+const CHANGES_LOST: Close = Close::Bye {
+    code: Some(Code::Unavailable),
+    text: "changes of the selected mailbox were lost, come back and read it again",
 };
 const TOO_MANY_MISTAKES: Close = Close::Bye {
     code: None,

@@ -2,6 +2,13 @@
 //!
 //! Changes come at any time and are noted at once; the client is told when RFC 3501 allows it. Sequence number n is the n-th
 //! message in [`View`], also if it is gone meanwhile and the client does not know.
+//!
+//! Only a few pages of messages are here at a time ([`shards`]), and each was read later than the mailbox was selected. What it was in
+//! the client's eyes is what it is now, less what the client does not know of yet, and with what is gone without the client knowing.
+//! [`crate::pages`] reads them.
+
+mod compare;
+mod shards;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,13 +16,17 @@ use std::ops::Range;
 use imap::command::Numbering;
 use imap::flag::{self, Flag};
 use imap::response::{self, Code, Kind};
-use imap::sequence::{Ranges, SequenceSet};
+use imap::sequence::Ranges;
 use imap::write;
-use ipc::session::{MAX_KEYWORDS, SessionEvent};
+use ipc::session::{MAX_KEYWORDS, PAGES_PER_READ, SessionEvent};
 use ipc::snapshot::{Record, flag as bit};
 
-use crate::ask::Selection;
+use self::shards::{Page, Shards, shard_of, uids_of};
+use crate::ask::{Pages, Selection};
 use crate::cache::notes::Notes;
+
+pub use self::compare::{Comparison, Lost};
+pub use self::shards::{Lacking, PAGES_KEPT};
 
 /// A selected mailbox.
 #[derive(Debug)]
@@ -28,8 +39,12 @@ pub struct View {
     pub notes: Notes,
     uid_next: u32,
     uid_validity: u32,
-    /// What the client has numbers for.
-    messages: Vec<Record>,
+    /// The number of the first message that was not seen when it was selected; 0 if there was none.
+    first_unseen: u32,
+    /// What the client has numbers for …
+    told: Shards,
+    /// … and all of it has UIDs below this.
+    told_below: u32,
     keywords: Vec<String>,
     /// New messages the client does not know of.
     fresh: Vec<Record>,
@@ -37,6 +52,10 @@ pub struct View {
     changed: BTreeSet<u32>,
     /// UIDs that are gone without the client knowing.
     gone: BTreeSet<u32>,
+    /// Some of the UIDs of which the client was told that they are gone.
+    told_gone: BTreeSet<u32>,
+    /// All changes up to this modification sequence were noted.
+    noted: u64,
     keywords_changed: bool,
     fate: Fate,
 }
@@ -50,6 +69,8 @@ pub enum Fate {
     Stale,
     /// It was deleted or renamed.
     Gone,
+    /// Changes were lost, and cannot be found out.
+    Lost,
 }
 
 /// Whether the client may be told that messages are gone.
@@ -62,9 +83,8 @@ pub enum Expunges {
     Held,
 }
 
-/// A sequence number beyond the last message was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoSuchNumber;
+/// UIDs of which it is remembered that the client knows that they are gone.
+const GONE_KEPT: usize = 1000;
 
 impl View {
     /// A mailbox that was just selected.
@@ -76,11 +96,15 @@ impl View {
             notes: Notes::default(),
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
-            messages: selection.messages,
+            first_unseen: selection.first_unseen,
+            told: Shards::new(&selection.shards),
+            told_below: selection.status.uid_next,
             keywords: selection.keywords,
             fresh: Vec::new(),
             changed: BTreeSet::new(),
             gone: BTreeSet::new(),
+            told_gone: BTreeSet::new(),
+            noted: selection.status.highest_modseq,
             keywords_changed: false,
             fate: Fate::Selected,
         }
@@ -103,12 +127,8 @@ impl View {
     pub fn introduce(&self, out: &mut Vec<u8>) {
         self.write_flags(out);
         self.write_count(out);
-        let unseen = self
-            .messages
-            .iter()
-            .position(|message| message.flags & bit::SEEN == 0);
-        if let Some(index) = unseen {
-            let code = Code::Unseen(number_of(index));
+        if self.first_unseen != 0 {
+            let code = Code::Unseen(self.first_unseen);
             response::untagged(Kind::Ok, Some(&code), "first unseen", out);
         }
         let code = Code::UidValidity(self.uid_validity);
@@ -146,43 +166,49 @@ impl View {
     }
 
     fn write_count(&self, out: &mut Vec<u8>) {
-        write::message_data(
-            number_of(self.messages.len()).saturating_sub(1),
-            "EXISTS",
-            out,
-        );
+        write::message_data(number_of(self.told.len()).saturating_sub(1), "EXISTS", out);
         // RFC 9051 §2.3.2 did away with \Recent; RFC 3501 §7.3.2 still wants the line.
         write::message_data(0, "RECENT", out);
     }
 
     /// Notes a change; the client is not told yet.
     pub fn note(&mut self, event: SessionEvent) {
+        // What comes behind what was lost is found out with it.
+        if self.fate != Fate::Selected && event != SessionEvent::Gone {
+            return;
+        }
         match event {
             SessionEvent::Keywords(keywords) => {
                 self.keywords_changed = true;
                 self.keywords = keywords;
             }
             SessionEvent::Added(records) => records.into_iter().for_each(|record| self.add(record)),
-            SessionEvent::Changed(records) => {
-                records.into_iter().for_each(|record| self.change(record));
-            }
+            SessionEvent::Changed(records) => records.iter().for_each(|record| self.change(record)),
             SessionEvent::Removed(ranges) => self.remove(&Ranges::new(ranges)),
-            SessionEvent::Resync if self.fate == Fate::Selected => self.fate = Fate::Stale,
-            SessionEvent::Resync => {}
+            SessionEvent::Resync => self.fate = Fate::Stale,
             SessionEvent::Gone => self.fate = Fate::Gone,
         }
     }
 
     fn add(&mut self, record: Record) {
-        let last = self.fresh.last().or(self.messages.last());
-        if last.is_none_or(|last| last.uid < record.uid) {
+        self.noted = self.noted.max(record.modseq.saturating_sub(1));
+        let next = self
+            .fresh
+            .last()
+            .map_or(0, |last| last.uid.saturating_add(1));
+        if record.uid >= next.max(self.told_below) {
             self.fresh.push(record);
         }
     }
 
-    fn change(&mut self, record: Record) {
-        if let Some(index) = self.index_of(record.uid) {
-            let Some(known) = self.messages.get_mut(index) else {
+    fn change(&mut self, record: &Record) {
+        // The rest of the same change may be in an event that is yet to come.
+        self.noted = self.noted.max(record.modseq.saturating_sub(1));
+        let uid = record.uid;
+        if uid >= self.told_below {
+            self.update(record);
+        } else if let Some(page) = self.told.page_mut(shard_of(uid)) {
+            let Some(known) = page.message_mut(uid) else {
                 return;
             };
             // An event from before a comparison knows less than the comparison.
@@ -190,53 +216,85 @@ impl View {
                 return;
             }
             if (known.flags, known.keywords) != (record.flags, record.keywords) {
-                self.changed.insert(record.uid);
+                self.changed.insert(uid);
             }
-            *known = record;
-        } else if let Ok(index) = self
-            .fresh
-            .binary_search_by_key(&record.uid, |fresh| fresh.uid)
-            && let Some(fresh) = self.fresh.get_mut(index)
-        {
-            *fresh = record;
+            *known = *record;
+        } else if self.told.count(shard_of(uid)) != 0 {
+            self.changed.insert(uid);
+        }
+    }
+
+    /// What is known of a message, if it is not newer.
+    fn update(&mut self, record: &Record) {
+        let known = if record.uid < self.told_below {
+            let page = self.told.page_mut(shard_of(record.uid));
+            page.and_then(|page| page.message_mut(record.uid))
+        } else {
+            let place = self
+                .fresh
+                .binary_search_by_key(&record.uid, |fresh| fresh.uid);
+            place.ok().and_then(|place| self.fresh.get_mut(place))
+        };
+        if let Some(known) = known.filter(|known| known.modseq <= record.modseq) {
+            *known = *record;
         }
     }
 
     fn remove(&mut self, ranges: &Ranges) {
         self.fresh.retain(|message| !ranges.contains(message.uid));
+        let Some(last_told) = self.told_below.checked_sub(1) else {
+            return;
+        };
         for &(first, last) in ranges.as_slice() {
-            let known = self.indexes_of_uids(first, last);
-            let known = self.messages.get(known).unwrap_or_default();
-            self.gone.extend(known.iter().map(|message| message.uid));
+            let last = last.min(last_told);
+            for number in self.told.overlapping(first, last) {
+                let uids = uids_of(number);
+                let (first, last) = (first.max(*uids.start()), last.min(*uids.end()));
+                if let Some(page) = self.told.page(number) {
+                    let gone = page.uids().filter(|uid| (first..=last).contains(uid));
+                    self.gone.extend(gone);
+                } else {
+                    // No others are named than those that were there.
+                    self.gone.extend(first..=last);
+                }
+            }
         }
     }
 
-    /// Compares with a mailbox that was selected again; returns false if it is another one.
-    pub fn compare(&mut self, selection: Selection) -> bool {
-        if selection.status.uid_validity != self.uid_validity {
-            return false;
-        }
-        self.fate = Fate::Selected;
-        if self.keywords != selection.keywords {
-            self.note(SessionEvent::Keywords(selection.keywords));
-        }
-        self.uid_next = selection.status.uid_next;
-        let known = self.messages.last().map_or(0, |last| last.uid);
-        let there: Vec<u32> = selection.messages.iter().map(|new| new.uid).collect();
-        for message in &self.messages {
-            if there.binary_search(&message.uid).is_err() {
-                self.gone.insert(message.uid);
+    /// Takes in pages that were read, and the events that came before the answer, or with it. Pages that do not fit what is known
+    /// are not kept: changes were lost.
+    pub fn take(&mut self, pages: Pages, events: Vec<SessionEvent>) {
+        let replay = self.note_all(events);
+        for (number, records) in pages {
+            if self.fate != Fate::Selected {
+                return;
             }
-        }
-        self.fresh.clear();
-        for record in selection.messages {
-            if record.uid > known {
-                self.fresh.push(record);
+            let records = records.into_iter();
+            let told = records.filter(|record| record.uid < self.told_below);
+            let page = Page::new(told.collect(), self.gone.range(uids_of(number)).copied());
+            if page.len() == self.told.count(number) {
+                self.told.keep(number, page);
             } else {
-                self.change(record);
+                self.fate = Fate::Stale;
             }
         }
-        true
+        // Some of these happened after the pages were read.
+        replay.iter().for_each(|record| self.update(record));
+    }
+
+    /// Notes changes. Those of flags are given back.
+    fn note_all(&mut self, events: Vec<SessionEvent>) -> Vec<Record> {
+        let changed = |event: &SessionEvent| match event {
+            SessionEvent::Changed(records) => records.clone(),
+            SessionEvent::Keywords(_)
+            | SessionEvent::Added(_)
+            | SessionEvent::Removed(_)
+            | SessionEvent::Resync
+            | SessionEvent::Gone => Vec::new(),
+        };
+        let replay = events.iter().flat_map(changed).collect();
+        events.into_iter().for_each(|event| self.note(event));
+        replay
     }
 
     /// Whether there is something to tell.
@@ -249,30 +307,54 @@ impl View {
     }
 
     /// Tells the client what it does not know.
-    pub fn tell(&mut self, expunges: Expunges, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// [`Lacking`] where pages are needed to go on: to be called again when they are here.
+    pub fn tell(&mut self, expunges: Expunges, out: &mut Vec<u8>) -> Result<(), Lacking> {
         if self.keywords_changed {
             self.keywords_changed = false;
             self.write_flags(out);
         }
-        let changed = std::mem::take(&mut self.changed);
-        for uid in changed.difference(&self.gone) {
-            self.write_change(*uid, Numbering::Uid, out);
+        while let Some(uid) = self.changed.first().copied() {
+            if !self.gone.contains(&uid) {
+                let index = self.told.index_of(uid);
+                let index = index.map_err(|_| Lacking(self.shards_of(&self.changed)))?;
+                if let Some(index) = index {
+                    self.write_change(index, Numbering::Uid, out);
+                }
+            }
+            self.changed.remove(&uid);
         }
-        if expunges == Expunges::Allowed && !self.gone.is_empty() {
-            self.tell_gone(out);
+        if expunges == Expunges::Allowed {
+            self.tell_gone(out)?;
         }
         if !self.fresh.is_empty() {
-            self.messages.append(&mut self.fresh);
+            for record in std::mem::take(&mut self.fresh) {
+                self.told_below = record.uid.saturating_add(1);
+                self.told.push(record);
+            }
             self.write_count(out);
         }
+        Ok(())
+    }
+
+    /// The first shards of these UIDs.
+    fn shards_of(&self, uids: &BTreeSet<u32>) -> Vec<u32> {
+        let mut next = uids.first().copied();
+        let mut shards = Vec::new();
+        while let Some(uid) = next.filter(|_| shards.len() < PAGES_PER_READ) {
+            shards.push(shard_of(uid));
+            let behind = uids_of(shard_of(uid)).end().checked_add(1);
+            next = behind.and_then(|behind| uids.range(behind..).next().copied());
+        }
+        shards
     }
 
     /// Tells one message's flags, and regards them as told.
     pub fn tell_flags(&mut self, index: usize, by: Numbering, out: &mut Vec<u8>) {
-        if let Some(message) = self.messages.get(index) {
-            let uid = message.uid;
+        if let Some(uid) = self.told.uid(index) {
             self.changed.remove(&uid);
-            self.write_change(uid, by, out);
+            self.write_change(index, by, out);
         }
     }
 
@@ -281,17 +363,14 @@ impl View {
         self.changed.remove(&uid);
     }
 
-    fn write_change(&self, uid: u32, by: Numbering, out: &mut Vec<u8>) {
-        let Some(index) = self.index_of(uid) else {
-            return;
-        };
-        let Some(message) = self.messages.get(index) else {
+    fn write_change(&self, index: usize, by: Numbering, out: &mut Vec<u8>) {
+        let Some(message) = self.told.message(index) else {
             return;
         };
         write::fetch_begin(number_of(index), out);
         if by == Numbering::Uid {
             out.extend_from_slice(b"UID ");
-            write::number(u64::from(uid), out);
+            write::number(u64::from(message.uid), out);
             out.push(b' ');
         }
         out.extend_from_slice(b"FLAGS ");
@@ -300,95 +379,86 @@ impl View {
     }
 
     // RFC 3501 §7.4.1: each EXPUNGE renumbers what follows; going backwards, numbers stay what they were.
-    fn tell_gone(&mut self, out: &mut Vec<u8>) {
-        let gone = std::mem::take(&mut self.gone);
-        for uid in gone.iter().rev() {
-            if let Some(index) = self.index_of(*uid) {
+    fn tell_gone(&mut self, out: &mut Vec<u8>) -> Result<(), Lacking> {
+        while let Some(last) = self.gone.last().copied() {
+            let number = shard_of(last);
+            let gone: BTreeSet<u32> = self.gone.range(uids_of(number)).copied().collect();
+            for index in self.told.cut(number, &gone)?.into_iter().rev() {
                 write::message_data(number_of(index), "EXPUNGE", out);
             }
+            // All that are in no shard before.
+            self.told_gone
+                .append(&mut self.gone.split_off(uids_of(number).start()));
         }
-        self.messages.retain(|message| !gone.contains(&message.uid));
+        while self.told_gone.len() > GONE_KEPT {
+            self.told_gone.pop_first();
+        }
+        Ok(())
     }
 
-    /// The messages the client means, as places in the view.
+    /// How many messages have UIDs below this one.
     ///
     /// # Errors
-    /// [`NoSuchNumber`] where a sequence number names no message.
-    // RFC 3501 §9, seq-number: a number that is no message's is an error; a UID that is nobody's is ignored.
-    pub fn pick(
-        &self,
-        by: Numbering,
-        set: &SequenceSet,
-    ) -> Result<Vec<Range<usize>>, NoSuchNumber> {
-        let count = self.messages.len();
-        match by {
-            Numbering::Sequence => {
-                if set.largest_named() as usize > count {
-                    return Err(NoSuchNumber);
-                }
-                let place = |&(first, last): &(u32, u32)| {
-                    (first as usize).saturating_sub(1)..(last as usize).min(count)
-                };
-                let ranges = set.resolve(number_of(count).saturating_sub(1));
-                let places = ranges.as_slice().iter().map(place);
-                Ok(places.filter(|range| !range.is_empty()).collect())
-            }
-            Numbering::Uid => {
-                let last = self.messages.last().map_or(0, |last| last.uid);
-                let ranges = set.resolve(last);
-                let places = ranges.as_slice().iter();
-                let places = places.map(|&(first, last)| self.indexes_of_uids(first, last));
-                Ok(places.filter(|range| !range.is_empty()).collect())
-            }
+    /// [`Lacking`].
+    pub fn below(&self, uid: u32) -> Result<usize, Lacking> {
+        if uid >= self.told_below {
+            return Ok(self.told.len());
         }
+        self.told.below(uid)
     }
 
-    /// The UIDs at these places, as ranges. Nobody the client knows of is between the ends who was not meant.
+    /// Those of the first pages of these places that are not here. The others are kept for longer.
+    pub fn lacking(&mut self, places: &Range<usize>) -> Vec<u32> {
+        self.told.lacking(places)
+    }
+
+    /// Those of some pages that are not here. The others are kept for longer.
+    pub fn without_page(&mut self, shards: Vec<u32>) -> Vec<u32> {
+        self.told.without_page(shards)
+    }
+
+    /// The page on which the message at a place is.
     #[must_use]
-    pub fn uid_ranges(&self, places: &[Range<usize>]) -> Vec<(u32, u32)> {
-        let ends = |range: &Range<usize>| {
-            let messages = self.messages.get(range.clone())?;
-            Some((messages.first()?.uid, messages.last()?.uid))
-        };
-        places.iter().filter_map(ends).collect()
+    pub fn shard_at(&self, index: usize) -> Option<u32> {
+        self.told.shard_at(index)
     }
 
-    /// The same, but a range holds nothing but UIDs that were meant: as many ranges as an answer that names them all.
+    /// The UID of the message at a place, if its page is here.
     #[must_use]
-    pub fn exact_uid_ranges(&self, places: &[Range<usize>]) -> Ranges {
-        let messages = places.iter().cloned().flatten();
-        let messages = messages.filter_map(|index| self.messages.get(index));
-        Ranges::new(messages.map(|message| (message.uid, message.uid)).collect())
+    pub fn uid(&self, index: usize) -> Option<u32> {
+        self.told.uid(index)
     }
 
-    /// The message at a place.
+    /// The message at a place, if its page is here. `None` as well if it was gone before that was read.
     #[must_use]
     pub fn message(&self, index: usize) -> Option<&Record> {
-        self.messages.get(index)
+        self.told.message(index)
     }
 
     /// How many messages the client knows of.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.messages.len()
+    pub fn len(&self) -> usize {
+        self.told.len()
     }
 
     /// Whether the client knows of none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    /// The largest UID the client knows of; 0 if none.
-    #[must_use]
-    pub fn last_uid(&self) -> u32 {
-        self.messages.last().map_or(0, |last| last.uid)
+    pub fn is_empty(&self) -> bool {
+        self.told.len() == 0
     }
 
     /// Whether a message is gone without the client knowing.
     #[must_use]
     pub fn is_gone(&self, uid: u32) -> bool {
         self.gone.contains(&uid)
+    }
+
+    /// Those of the messages in `uids` of whose changes the client has yet to hear.
+    #[must_use]
+    pub fn changed_among(&self, uids: &[(u32, u32)]) -> BTreeSet<u32> {
+        let ranges = uids.iter();
+        let changed = ranges.flat_map(|(first, last)| self.changed.range(first..=last));
+        changed.copied().collect()
     }
 
     /// Whether the client has yet to hear of a change of this message.
@@ -441,19 +511,6 @@ impl View {
     #[must_use]
     pub fn keywords(&self) -> &[String] {
         &self.keywords
-    }
-
-    fn index_of(&self, uid: u32) -> Option<usize> {
-        let found = self
-            .messages
-            .binary_search_by_key(&uid, |message| message.uid);
-        found.ok()
-    }
-
-    fn indexes_of_uids(&self, first: u32, last: u32) -> Range<usize> {
-        let start = self.messages.partition_point(|message| message.uid < first);
-        let end = self.messages.partition_point(|message| message.uid <= last);
-        start..end
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service};
 use ipc::session::{
-    MESSAGES_PER_FRAME, RANGES_PER_FRAME, RECORDS_PER_FRAME, SessionAnswer, SessionEdge,
-    SessionEvent, SessionRequest, SpecialUse, UidRanges,
+    MESSAGES_PER_FRAME, PAGES_PER_READ, RANGES_PER_FRAME, RECORDS_PER_FRAME, SHARDS_IN_FRAME,
+    SessionAnswer, SessionEdge, SessionEvent, SessionRequest, SpecialUse, UidRanges,
 };
-use ipc::snapshot::flag;
+use ipc::snapshot::{ShardCount, flag};
 use ipc::{Call, Refusal};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info};
@@ -96,7 +96,7 @@ impl Service<SessionEdge> for Door {
         self.reply(&peer, call.request).await
     }
 
-    /// The answer to SELECT is on its way: what happened since its snapshot follows.
+    /// The answer to SELECT is on its way: what happened since follows.
     fn answered(&self, peer: &Peer) {
         if let Some(selected) = peer.lock().as_ref() {
             selected.ear.release();
@@ -131,6 +131,7 @@ impl Door {
                 peer.unselect();
                 Ok(Answered::plain(SessionAnswer::Done))
             }
+            SessionRequest::ReadPages { shards } => self.read_pages(peer, shards).await,
             SessionRequest::OpenMessages { uids } => self.open_messages(peer, uids).await,
             SessionRequest::OpenCache { kind, shards } => {
                 let mailbox = peer.selected()?.mailbox;
@@ -278,17 +279,18 @@ impl Door {
         let mailbox = self.mailbox(&name)?;
         let ear = Ear::new(peer.events.clone());
         let (listener, heard) = (Arc::clone(&ear), Arc::clone(&mailbox));
-        let (found, snapshot) = self
+        let (found, table) = self
             .house
             .work(move |house| {
-                let found = heard.select(listener)?;
+                let mut found = heard.select(listener)?;
                 house.store.trim();
-                let snapshot = sys::memfd::sealed("mailbox", &found.snapshot).map_err(|error| {
-                    error!(%error, "cannot make a snapshot");
-                    heard.unselect(found.selection);
-                    Refusal::Busy
-                })?;
-                Ok((found, snapshot))
+                if found.shards.len() <= SHARDS_IN_FRAME {
+                    return Ok((found, None));
+                }
+                let lines = std::mem::take(&mut found.shards).into_iter();
+                let lines: Vec<u8> = lines.flat_map(ShardCount::to_bytes).collect();
+                let table = lend(&lines).inspect_err(|_| heard.unselect(found.selection))?;
+                Ok((found, Some(table)))
             })
             .await?;
         *peer.lock() = Some(Selected {
@@ -299,10 +301,32 @@ impl Door {
         });
         let answer = SessionAnswer::Selected {
             status: found.status,
+            first_unseen: found.first_unseen,
             keywords: found.keywords,
             read_only,
+            shards: found.shards,
         };
-        Ok(Answered::with(answer, vec![snapshot]))
+        Ok(Answered::with(answer, table.into_iter().collect()))
+    }
+
+    async fn read_pages(
+        &self,
+        peer: &Peer,
+        shards: Vec<u32>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        if shards.len() > PAGES_PER_READ {
+            return Err(Refusal::Invalid(format!(
+                "at most {PAGES_PER_READ} pages are read at once"
+            )));
+        }
+        let mailbox = peer.selected()?.mailbox;
+        let read = self.house.work(move |_| {
+            let (shards, records) = mailbox.read_pages(&shards)?;
+            Ok((shards, lend(&records)?))
+        });
+        let (shards, records) = read.await?;
+        let answer = SessionAnswer::PagesRead { shards };
+        Ok(Answered::with(answer, vec![records]))
     }
 
     async fn open_messages(
@@ -486,6 +510,14 @@ impl Door {
             limits,
         }))
     }
+}
+
+/// Bytes that do not fit into a frame.
+fn lend(bytes: &[u8]) -> Result<OwnedFd, Refusal> {
+    sys::memfd::sealed("mailbox", bytes).map_err(|error| {
+        error!(%error, "cannot lend what is known of a mailbox");
+        Refusal::Busy
+    })
 }
 
 /// The answer to COPY and MOVE.

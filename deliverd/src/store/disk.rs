@@ -244,7 +244,8 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
             Ok(file) => {
-                let mut bytes = Vec::new();
+                let length = file.metadata()?.len().min(MAX_SMALL_FILE);
+                let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
                 file.take(MAX_SMALL_FILE).read_to_end(&mut bytes)?;
                 Ok(Some(bytes))
             }

@@ -23,7 +23,7 @@ pub(super) const DIRECTORY: &str = ".cache";
 const TABLE: &str = "table";
 const PAGES: &str = "pages";
 /// Changes with the format.
-const MAGIC: [u8; 8] = *b"rmail\0t1";
+const MAGIC: [u8; 8] = *b"rmail\0t2";
 /// Bytes in front of the first slot; room for the magic and the name of the generation.
 const FRONT: u64 = 4096;
 /// Room for a page with keywords.
@@ -150,7 +150,7 @@ impl Table {
                 file.write_all_at(&bytes, FRONT + u64::from(slot) * SLOT)?;
                 known.kept = Some(Kept {
                     slot,
-                    checksum: crc32fast::hash(&bytes),
+                    checksum: checksum(self.generation, &bytes),
                     length: u32::try_from(bytes.len()).unwrap_or(0),
                 });
             }
@@ -208,9 +208,7 @@ impl Pages {
         let kept = shard.kept?;
         let path = format!("{DIRECTORY}/{PAGES}");
         let file = mailbox.open_file(&path).ok()?;
-        if self.generation.is_none() || generation_of(&file) != self.generation {
-            return None;
-        }
+        let generation = self.generation?;
         let length = u64::from(kept.length);
         if length > SLOT {
             return None;
@@ -218,7 +216,7 @@ impl Pages {
         let mut bytes = vec![0; usize::try_from(length).ok()?];
         file.read_exact_at(&mut bytes, FRONT + u64::from(kept.slot) * SLOT)
             .ok()?;
-        if crc32fast::hash(&bytes) != kept.checksum {
+        if checksum(generation, &bytes) != kept.checksum {
             return None;
         }
         Page::from_bytes(&bytes, shard.sums().messages)
@@ -252,6 +250,14 @@ impl Pages {
         }
         Ok(file)
     }
+}
+
+/// The sum of a page. It fits no other generation, so that its name need not be read with each page.
+fn checksum(generation: Generation, page: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&generation);
+    sum.update(page);
+    sum.finalize()
 }
 
 fn generation_of(file: &File) -> Option<Generation> {

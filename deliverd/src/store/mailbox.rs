@@ -8,16 +8,17 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use ipc::Refusal;
 use ipc::session::{MailboxStatus, SessionEvent, SpecialUse};
-use ipc::snapshot::{RECORD_LEN, Record};
+use ipc::snapshot::Record;
 use tracing::{error, warn};
 
 use super::append::Pending;
 use super::chores::Shared;
 use super::disk::Dir;
-use super::feed::{self, Feed, Listener, Selection};
+use super::feed::{self, Feed};
 use super::gone::Gone;
 use super::ids::Lines;
 use super::index::Pages;
@@ -91,6 +92,8 @@ pub(super) struct State {
     pub(super) is_reading: bool,
     /// Shards to be compared with their files soon.
     pub(super) to_compare: BTreeSet<u32>,
+    /// When somebody who selected it last had all of them compared.
+    pub(super) looked_at: Option<Instant>,
     /// Messages the journal is about to carry, ascending, all above `records`.
     pub(super) pending: VecDeque<Pending>,
     /// Pending messages that could not be kept, until their bringer was told.
@@ -129,15 +132,6 @@ pub(super) struct State {
 pub(super) struct Loaded<'a> {
     mailbox: &'a Mailbox,
     slot: MutexGuard<'a, Slot>,
-}
-
-/// A mailbox as SELECT hands it out.
-pub(crate) struct Selected {
-    pub(crate) selection: Selection,
-    pub(crate) status: MailboxStatus,
-    pub(crate) keywords: Vec<String>,
-    /// Records as [`Record::to_bytes`] writes them.
-    pub(crate) snapshot: Vec<u8>,
 }
 
 impl Mailbox {
@@ -349,34 +343,6 @@ impl Mailbox {
         self.with(|state| Ok(state.totals()))
     }
 
-    /// Snapshot and change feed: `listener` hears exactly what happens after the snapshot.
-    pub(crate) fn select(
-        self: &Arc<Self>,
-        listener: Arc<dyn Listener>,
-    ) -> Result<Selected, Refusal> {
-        self.with(|state| {
-            self.refresh(state)?;
-            self.need_pages(state, &feed::all())?;
-            let mut snapshot = Vec::with_capacity(state.records.len() * RECORD_LEN);
-            for record in state.records.iter() {
-                snapshot.extend_from_slice(&record.to_bytes());
-            }
-            Ok(Selected {
-                selection: state.feed.add(listener),
-                status: state.counters(),
-                keywords: state.keywords.names().to_vec(),
-                snapshot,
-            })
-        })
-    }
-
-    /// Ends a selection.
-    pub(crate) fn unselect(self: &Arc<Self>, selection: Selection) {
-        if let Slot::Loaded(state) = &mut *self.lock() {
-            state.feed.remove(selection);
-        }
-    }
-
     /// Opens messages for reading; those that are gone are left out.
     pub(crate) fn open(self: &Arc<Self>, uids: &[u32]) -> Result<Vec<(u32, File)>, Refusal> {
         self.with(|state| {
@@ -516,6 +482,7 @@ impl State {
             is_reading: true,
             granted: Totals::default(),
             to_compare: BTreeSet::new(),
+            looked_at: None,
             pending: VecDeque::new(),
             failed: HashMap::new(),
             promised: 0,
@@ -616,7 +583,7 @@ impl State {
         }
     }
 
-    fn counters(&self) -> MailboxStatus {
+    pub(super) fn counters(&self) -> MailboxStatus {
         let sums = self.records.sums();
         MailboxStatus {
             messages: sums.messages,

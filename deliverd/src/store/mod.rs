@@ -45,6 +45,7 @@ mod recovery_report;
 mod refresh;
 mod registry;
 mod scan;
+mod select;
 mod status;
 mod transfer;
 mod user;

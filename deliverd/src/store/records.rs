@@ -294,6 +294,18 @@ impl Records {
         self.shards.get_mut(&shard)
     }
 
+    /// The first shard with a message without `\Seen`, and how many messages are in those before it.
+    pub(super) fn first_unseen(&self) -> Option<(u32, u32)> {
+        let mut before = 0;
+        for (shard, known) in &self.shards {
+            if known.sums.unseen != 0 {
+                return Some((*shard, before));
+            }
+            before += known.sums.messages;
+        }
+        None
+    }
+
     /// Notes a shard, with the messages the index has of it.
     pub(super) fn put_shard(&mut self, shard: u32, known: Shard) {
         let before = self.shards.get(&shard).map(Shard::sums).unwrap_or_default();
@@ -373,6 +385,7 @@ impl Records {
     }
 
     /// The messages whose pages are in memory, ascending.
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = Record> + '_ {
         let pages = self.shards.iter();
         let pages = pages.filter_map(|(shard, known)| Some((*shard, known.page.as_ref()?)));

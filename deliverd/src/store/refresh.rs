@@ -19,7 +19,7 @@ use super::keywords;
 use super::mailbox::{Mailbox, State};
 use super::message_file::{self, MAX_UID, shard_of};
 use super::records::Page;
-use super::scan::{self, SHARDS_AT_ONCE};
+use super::scan;
 use crate::clock;
 use crate::fault::OrFault;
 
@@ -30,8 +30,10 @@ pub(super) type Time = (i64, u64);
 const ABSENT: Time = (i64::MIN, 0);
 /// A directory changed less than a second ago may change again without its time showing it.
 const FRESH_SECONDS: i64 = 1;
+/// Of a mailbox with more shards than this, who selects it does not wait until they are compared.
+const SHARDS_AT_ONCE: usize = 64;
 /// Shards compared under one hold of the lock, when nobody waits for it.
-const COMPARED_TOGETHER: usize = 50;
+const COMPARED_TOGETHER: usize = 10;
 
 /// A file that needs a UID.
 pub(super) struct Stray {
@@ -51,7 +53,8 @@ struct Names {
 }
 
 impl Mailbox {
-    /// Takes in what was changed by hand; in a mailbox of many shards this goes on in the background.
+    /// Takes in what was changed by hand; in a mailbox of many shards, or one that was read a moment ago, this goes on in the
+    /// background.
     pub(super) fn refresh(self: &Arc<Self>, state: &mut State) -> Result<(), Refusal> {
         // New messages get UIDs above all that were given.
         self.drain(state);
@@ -59,11 +62,21 @@ impl Mailbox {
         self.find_shards(state, &dir)?;
         let shards: Vec<u32> = state.records.shards().map(|(shard, _)| shard).collect();
         if shards.len() > SHARDS_AT_ONCE {
-            state.to_compare.extend(shards);
-            self.shared.compare_soon(Arc::clone(self));
+            if Self::is_due(state) {
+                state.to_compare.extend(shards);
+                self.shared.compare_soon(Arc::clone(self));
+            }
             return Ok(());
         }
-        self.compare_all(state, &dir, &shards)
+        let verified = state
+            .records
+            .shards()
+            .filter(|(_, known)| known.is_verified);
+        let verified: Vec<u32> = verified.map(|(shard, _)| shard).collect();
+        if verified.len() != shards.len() {
+            self.shared.compare_soon(Arc::clone(self));
+        }
+        self.compare_all(state, &dir, &verified)
     }
 
     /// Takes in what was changed by hand in these shards.
@@ -307,8 +320,10 @@ impl Mailbox {
             (false, false) => state.uid_next,
         };
         if is_new {
-            // The files are all there is: whatever UID they have is theirs.
+            // The files are all there is: whatever UID they have is theirs. Who was told how many messages it has by an index that
+            // has lost them cannot be told what is different.
             state.records.bring(shard, Page::default());
+            state.feed.close(&SessionEvent::Resync);
         }
         let mut names = names(state, shard, dir, given_below)?;
         self.lose(state, shard, &names)?;

@@ -20,8 +20,9 @@ use crate::fault::OrFault;
 /// A change gets its modification sequence when it is flushed, a little later than the file got its time. Taken from the file's
 /// time again, it must not be lower than that: a change that took longer than this is not expected.
 const LATE_MICROS: u64 = 60_000_000;
-/// With more shards than this, those that nobody needs at once are compared with their directories later.
-pub(super) const SHARDS_AT_ONCE: usize = 64;
+/// With more shards than this, those that nobody needs at once are compared with their directories later: each costs a read of the
+/// disk.
+const SHARDS_AT_ONCE: usize = 4;
 
 impl Mailbox {
     /// Reads the mailbox, and gives files made by hand a UID. `modseq`: the highest one it had in this life of the process.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex as StdMutex;
 
 use ipc::session::{FlagChange, SessionEvent};
-use ipc::snapshot::{RECORD_LEN, Record, flag};
+use ipc::snapshot::{Record, flag};
 
 use super::*;
 
@@ -15,6 +15,7 @@ mod ids;
 mod index;
 mod quota;
 mod reader_cache;
+mod select;
 mod transfers;
 
 pub(super) struct World {
@@ -150,11 +151,7 @@ impl Diary {
 fn records(mailbox: &Arc<Mailbox>) -> Vec<Record> {
     let selected = mailbox.select(Arc::new(Silent)).unwrap();
     mailbox.unselect(selected.selection);
-    selected
-        .snapshot
-        .chunks_exact(RECORD_LEN)
-        .map(|bytes| Record::from_bytes(bytes.try_into().unwrap()))
-        .collect()
+    mailbox.records().unwrap()
 }
 
 fn files(path: &Path) -> Vec<String> {

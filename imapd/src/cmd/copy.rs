@@ -2,11 +2,12 @@
 
 use imap::command::Numbering;
 use imap::response::{Code, Kind};
-use imap::sequence::SequenceSet;
+use imap::sequence::{Ranges, SequenceSet};
 use ipc::session::RANGES_PER_FRAME;
 
-use super::{Session, desk, is_read_only, no_such_number, out_of_place};
+use super::{Desk, Session, desk, is_read_only, out_of_place};
 use crate::ask::Copied;
+use crate::pages::Unpicked;
 use crate::wire::Close;
 use crate::words::Tagged;
 
@@ -16,22 +17,22 @@ const RANGES_AT_ONCE: usize = RANGES_PER_FRAME / 2;
 // RFC 3501 §6.4.7: all or nothing. (deviation) A set of more than some hundred separate ranges is copied in pages, and a page
 // that fails leaves those before it copied.
 pub(super) async fn copy(
-    session: &Session,
+    session: &mut Session,
     tag: &str,
     by: Numbering,
     set: &SequenceSet,
     to: String,
 ) -> Tagged {
-    let (Some(user), Some(view)) = (&session.user, &session.view) else {
+    let Some(mut desk) = desk(session) else {
         return out_of_place(tag);
     };
-    let Ok(places) = view.pick(by, set) else {
-        return no_such_number(tag);
+    let uids = match uids(&mut desk, by, set).await {
+        Ok(uids) => uids,
+        Err(unpicked) => return unpicked.tagged(tag),
     };
     let mut all = Copied::default();
-    let uids = view.exact_uid_ranges(&places);
     for page in uids.as_slice().chunks(RANGES_AT_ONCE) {
-        match user.mail.copy(page.to_vec(), to.clone()).await {
+        match desk.user.mail.copy(page.to_vec(), to.clone()).await {
             Ok(copied) => join(&mut all, copied),
             Err(error) => return Tagged::refused_target(tag, &error),
         }
@@ -56,10 +57,10 @@ pub(super) async fn move_to(
     if desk.view.read_only {
         return Ok(is_read_only(tag));
     }
-    let Ok(places) = desk.view.pick(by, set) else {
-        return Ok(no_such_number(tag));
+    let uids = match uids(&mut desk, by, set).await {
+        Ok(uids) => uids,
+        Err(unpicked) => return Ok(unpicked.tagged(tag)),
     };
-    let uids = desk.view.exact_uid_ranges(&places);
     for page in uids.as_slice().chunks(RANGES_AT_ONCE) {
         match desk.user.mail.move_to(page.to_vec(), to.clone()).await {
             Ok(moved) if moved.source.is_empty() => {}
@@ -71,6 +72,11 @@ pub(super) async fn move_to(
         }
     }
     Ok(Tagged::ok(tag, "moved"))
+}
+
+async fn uids(desk: &mut Desk<'_>, by: Numbering, set: &SequenceSet) -> Result<Ranges, Unpicked> {
+    let places = desk.pick(by, set).await?;
+    Ok(desk.exact_uid_ranges(&places).await?)
 }
 
 const fn code(copied: &Copied) -> Code<'_> {

@@ -4,28 +4,37 @@ use imap::command::Numbering;
 use imap::sequence::SequenceSet;
 use ipc::session::RANGES_PER_FRAME;
 
-use super::{Session, is_read_only, out_of_place};
+use super::{Desk, Session, desk, is_read_only, out_of_place};
+use crate::pages::Unpicked;
 use crate::words::Tagged;
 
 // The messages that are gone are told with the answer: their events came before deliverd's.
-pub(super) async fn expunge(session: &Session, tag: &str, set: Option<&SequenceSet>) -> Tagged {
-    let (Some(user), Some(view)) = (&session.user, &session.view) else {
+pub(super) async fn expunge(session: &mut Session, tag: &str, set: Option<&SequenceSet>) -> Tagged {
+    let Some(mut desk) = desk(session) else {
         return out_of_place(tag);
     };
-    if view.read_only {
+    if desk.view.read_only {
         return is_read_only(tag);
     }
     let Some(set) = set else {
-        return match user.mail.expunge(None).await {
+        return match desk.user.mail.expunge(None).await {
             Ok(()) => Tagged::ok(tag, "expunged"),
             Err(error) => Tagged::refused(tag, &error),
         };
     };
-    let places = view.pick(Numbering::Uid, set).unwrap_or_default();
-    for page in view.uid_ranges(&places).chunks(RANGES_PER_FRAME) {
-        if let Err(error) = user.mail.expunge(Some(page.to_vec())).await {
+    let uids = match uids(&mut desk, set).await {
+        Ok(uids) => uids,
+        Err(unpicked) => return unpicked.tagged(tag),
+    };
+    for page in uids.chunks(RANGES_PER_FRAME) {
+        if let Err(error) = desk.user.mail.expunge(Some(page.to_vec())).await {
             return Tagged::refused(tag, &error);
         }
     }
     Tagged::ok(tag, "expunged")
+}
+
+async fn uids(desk: &mut Desk<'_>, set: &SequenceSet) -> Result<Vec<(u32, u32)>, Unpicked> {
+    let places = desk.pick(Numbering::Uid, set).await?;
+    Ok(desk.uid_ranges(&places).await?)
 }

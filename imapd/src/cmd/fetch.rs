@@ -16,7 +16,7 @@ use ipc::session::FlagChange;
 use ipc::snapshot::{Record, flag};
 use tracing::{error, warn};
 
-use super::{Desk, Session, desk, no_such_number, out_of_place};
+use super::{Desk, Session, desk, out_of_place};
 use crate::ask::MailSession;
 use crate::budget::Budget;
 use crate::cache;
@@ -77,11 +77,12 @@ pub(super) async fn fetch(
         items.insert(0, FetchItem::Uid);
     }
     let house = Arc::clone(&session.house);
-    let Some(desk) = desk(session) else {
+    let Some(mut desk) = desk(session) else {
         return Ok(out_of_place(tag));
     };
-    let Ok(places) = desk.view.pick(by, set) else {
-        return Ok(no_such_number(tag));
+    let places = match desk.pick(by, set).await {
+        Ok(places) => places,
+        Err(unpicked) => return Ok(unpicked.tagged(tag)),
     };
     let mut showing = Showing {
         desk,
@@ -89,9 +90,12 @@ pub(super) async fn fetch(
         budget: &house.budget,
         mishaps: Mishaps::default(),
     };
-    let mut places = places.into_iter().flatten();
+    let mut places = places.into_iter().flatten().peekable();
     loop {
-        let some: Vec<usize> = places.by_ref().take(TOGETHER).collect();
+        let some = match showing.desk.next_some(&mut places, TOGETHER).await {
+            Ok(some) => some,
+            Err(error) => return Ok(Tagged::refused(tag, &error)),
+        };
         if some.is_empty() {
             return Ok(showing.mishaps.conclude(tag));
         }

@@ -20,9 +20,7 @@ pub(super) async fn idle(session: &mut Session, tag: &str) -> Result<Tagged, Clo
     loop {
         session.note_events()?;
         session.refresh().await?;
-        if let Some(view) = &mut session.view {
-            view.tell(Expunges::Allowed, &mut session.wire.out);
-        }
+        session.tell(Expunges::Allowed).await?;
         session.wire.flush().await?;
         match session.wire.fragmenter.next_line() {
             // RFC 2177 §3: DONE ends it, and nothing else may be said before.

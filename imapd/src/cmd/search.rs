@@ -36,7 +36,7 @@ use crate::words::Tagged;
 const BATCH: usize = 32;
 /// Messages looked up in the cache together.
 const LOOK_UP: usize = 1000;
-/// Known things decided on before others get a turn.
+/// Messages decided on by what is known before others get a turn.
 const TURN: usize = 256;
 const DAY: i64 = 86_400;
 
@@ -62,9 +62,13 @@ pub(super) async fn search(
         return Ok(no_such_number(tag));
     }
     let last = number_of(desk.view.len()).saturating_sub(1);
+    let last_uid = match desk.last_uid().await {
+        Ok(last_uid) => last_uid,
+        Err(error) => return Ok(Tagged::refused(tag, &error)),
+    };
     let query = Arc::new(Query {
         needles: needles(&key),
-        key: key.resolve(last, desk.view.last_uid()),
+        key: key.resolve(last, last_uid),
         keywords: desk.view.keywords().to_vec(),
     });
     let mut search = Search {
@@ -76,11 +80,11 @@ pub(super) async fn search(
     if let Err(error) = search.run(&mut desk).await? {
         return Ok(Tagged::refused(tag, &error));
     }
-    let number = |index: &usize| match by {
-        Numbering::Sequence => Some(number_of(*index)),
-        Numbering::Uid => desk.view.message(*index).map(|message| message.uid),
+    let number = |found: &Found| match by {
+        Numbering::Sequence => found.number,
+        Numbering::Uid => found.uid,
     };
-    let numbers: Vec<u32> = search.found.iter().filter_map(number).collect();
+    let numbers: Vec<u32> = search.found.iter().map(number).collect();
     write::search(&numbers, &mut desk.wire.out);
     if search.unreadable {
         // RFC 9051 §6.4.4: NO is a search error. What was found is true all the same, but it may not be all.
@@ -113,10 +117,17 @@ fn needles(key: &Key) -> HashMap<String, Needle> {
 struct Search<'a> {
     query: Arc<Query>,
     budget: &'a Budget,
-    /// The places of messages that match, in the end in order.
-    found: Vec<usize>,
+    /// The messages that match, in the end in order.
+    found: Vec<Found>,
     /// A message that might match could not be read.
     unreadable: bool,
+}
+
+/// A message that matches.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    number: u32,
+    uid: u32,
 }
 
 /// A message that has to be read.
@@ -129,20 +140,43 @@ struct Unread {
 
 impl Search<'_> {
     async fn run(&mut self, desk: &mut Desk<'_>) -> Result<Result<(), CallError>, Close> {
+        let mut places = (0..desk.view.len()).peekable();
         let mut open = Vec::new();
-        for index in 0..desk.view.len() {
-            let Some(known) = Known::new(desk.view, index) else {
-                continue;
+        loop {
+            let some = match desk.next_some(&mut places, TURN).await {
+                Ok(some) => some,
+                Err(error) => return Ok(Err(error)),
             };
-            match self.query.matches(known, Source::Nothing) {
-                Some(true) => self.found.push(index),
-                Some(false) => {}
-                None => open.push(known),
+            let is_end = some.is_empty();
+            // What was gone before it could be read matches nothing.
+            for known in some.into_iter().filter_map(|at| Known::new(desk.view, at)) {
+                match self.query.matches(known, Source::Nothing) {
+                    Some(true) => self.found.push(known.found()),
+                    Some(false) => {}
+                    None => open.push(known),
+                }
             }
-            if index % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
+            if open.len() >= LOOK_UP || is_end {
+                let open = std::mem::take(&mut open);
+                if let Err(error) = self.decide(desk, &open).await? {
+                    return Ok(Err(error));
+                }
             }
+            if is_end {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
+        self.found.sort_unstable();
+        Ok(Ok(()))
+    }
+
+    /// Decides on messages of which not enough is known, by what is kept about them or by reading them.
+    async fn decide(
+        &mut self,
+        desk: &mut Desk<'_>,
+        open: &[Known],
+    ) -> Result<Result<(), CallError>, Close> {
         for some in open.chunks(LOOK_UP) {
             let unread = match self.look_up(desk, some).await {
                 Ok(unread) => unread,
@@ -155,7 +189,6 @@ impl Search<'_> {
                 desk.give_many().await?;
             }
         }
-        self.found.sort_unstable();
         Ok(Ok(()))
     }
 
@@ -199,7 +232,7 @@ impl Search<'_> {
         for (known, outcome) in read? {
             match outcome {
                 Ok((matches, note)) => {
-                    self.found.extend(matches.then_some(known.index));
+                    self.found.extend(matches.then_some(known.found()));
                     desk.view.notes.add(CacheKind::Text, note);
                 }
                 Err(error) => {
@@ -231,8 +264,8 @@ impl Query {
         })
     }
 
-    /// The places of those of `some` that match, and those on which what is kept does not decide.
-    fn look_up(&self, borrowed: &Borrowed, some: &[Known]) -> (Vec<usize>, Vec<Unread>) {
+    /// Those of `some` that match, and those on which what is kept does not decide.
+    fn look_up(&self, borrowed: &Borrowed, some: &[Known]) -> (Vec<Found>, Vec<Unread>) {
         let (mut found, mut decided, mut kept) = (Vec::new(), HashSet::new(), HashSet::new());
         let uids: Vec<u32> = some.iter().map(|known| known.record.uid).collect();
         for shard in &borrowed.shards {
@@ -246,7 +279,7 @@ impl Query {
                 };
                 let matches = self.matches(*known, Source::Kept(&text));
                 if matches == Some(true) {
-                    found.push(known.index);
+                    found.push(known.found());
                 }
                 if matches.is_some() {
                     decided.insert(uid);
@@ -297,6 +330,13 @@ impl Known {
     fn new(view: &View, index: usize) -> Option<Self> {
         let record = *view.message(index)?;
         Some(Self { index, record })
+    }
+
+    fn found(self) -> Found {
+        Found {
+            number: number_of(self.index),
+            uid: self.record.uid,
+        }
     }
 }
 

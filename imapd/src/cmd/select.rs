@@ -14,13 +14,10 @@ pub(super) async fn select(
     mailbox: String,
     read_only: bool,
 ) -> Result<Tagged, Close> {
-    let was_selected = session.view.take().is_some();
+    session.view = None;
     let Some(user) = &session.user else {
         return Ok(out_of_place(tag));
     };
-    if was_selected && let Err(error) = user.mail.unselect().await {
-        return Ok(Tagged::refused(tag, &error));
-    }
     let selection = match user.mail.select(mailbox.clone(), read_only).await {
         Ok(selection) => selection,
         Err(error) => return Ok(Tagged::refused(tag, &error)),

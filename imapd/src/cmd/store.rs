@@ -7,10 +7,13 @@ use imap::sequence::SequenceSet;
 use ipc::session::{FlagChange, RANGES_PER_FRAME};
 use ipc::snapshot::Record;
 
-use super::{Session, desk, is_read_only, no_such_number, out_of_place};
+use super::{Session, desk, is_read_only, out_of_place};
 use crate::view::{View, has_flag, store_form};
 use crate::wire::Close;
 use crate::words::Tagged;
+
+/// Messages told of together.
+const TOLD_TOGETHER: usize = 1000;
 
 /// What STORE is to do.
 pub(super) struct Order {
@@ -32,26 +35,24 @@ pub(super) async fn store(
     if desk.view.read_only {
         return Ok(is_read_only(tag));
     }
-    let Ok(places) = desk.view.pick(order.by, set) else {
-        return Ok(no_such_number(tag));
+    let places = match desk.pick(order.by, set).await {
+        Ok(places) => places,
+        Err(unpicked) => return Ok(unpicked.tagged(tag)),
+    };
+    let uids = match desk.uid_ranges(&places).await {
+        Ok(uids) => uids,
+        Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
     desk.note_events();
     // What others changed before must be told, whatever this command does.
-    let told: Vec<u32> = places
-        .iter()
-        .cloned()
-        .flatten()
-        .filter_map(|index| desk.view.message(index))
-        .map(|message| message.uid)
-        .filter(|uid| !desk.view.has_changed(*uid))
-        .collect();
+    let untold = desk.view.changed_among(&uids);
     let change = match order.mode {
         StoreMode::Replace => FlagChange::Replace,
         StoreMode::Add => FlagChange::Add,
         StoreMode::Remove => FlagChange::Remove,
     };
     let (bits, keywords) = store_form(&order.flags);
-    for page in desk.view.uid_ranges(&places).chunks(RANGES_PER_FRAME) {
+    for page in uids.chunks(RANGES_PER_FRAME) {
         let stored = desk
             .user
             .mail
@@ -61,23 +62,31 @@ pub(super) async fn store(
         }
         desk.note_events();
     }
-    let mut told = told.into_iter().peekable();
     let mut some_are_gone = false;
-    for index in places.into_iter().flatten() {
-        let Some(message) = desk.view.message(index) else {
-            continue;
+    let mut places = places.into_iter().flatten().peekable();
+    loop {
+        let some = match desk.next_some(&mut places, TOLD_TOGETHER).await {
+            Ok(some) => some,
+            Err(error) => return Ok(Tagged::refused(tag, &error)),
         };
-        let uid = message.uid;
-        let was_told = told.next_if_eq(&uid).is_some();
-        if desk.view.is_gone(uid) {
-            some_are_gone = true;
-        } else if !order.silent {
-            // RFC 3501 §6.4.6: the new value is told, whether it is news or not.
-            desk.view.tell_flags(index, order.by, &mut desk.wire.out);
-        } else if was_told && is_as_ordered(desk.view, message, &order) {
-            desk.view.regard_as_told(uid);
+        if some.is_empty() {
+            break;
         }
-        desk.wire.flush_if_full().await?;
+        for index in some {
+            let message = desk.view.message(index);
+            let Some(message) = message.filter(|message| !desk.view.is_gone(message.uid)) else {
+                some_are_gone = true;
+                continue;
+            };
+            let uid = message.uid;
+            if !order.silent {
+                // RFC 3501 §6.4.6: the new value is told, whether it is news or not.
+                desk.view.tell_flags(index, order.by, &mut desk.wire.out);
+            } else if !untold.contains(&uid) && is_as_ordered(desk.view, message, &order) {
+                desk.view.regard_as_told(uid);
+            }
+            desk.wire.flush_if_full().await?;
+        }
     }
     Ok(if some_are_gone {
         Tagged::ok_with(tag, &Code::ExpungeIssued, "some messages are gone")

@@ -1,7 +1,9 @@
-use imap::sequence::Number;
 use ipc::session::MailboxStatus;
+use ipc::snapshot::ShardCount;
 
 use super::*;
+
+mod lazy;
 
 fn record(uid: u32, flags: u8) -> Record {
     Record {
@@ -21,36 +23,59 @@ fn selection(uids: &[u32]) -> Selection {
             unseen: 0,
             deleted: 0,
             size: 0,
-            uid_next: 100,
+            uid_next: uids.last().map_or(100, |last| (last + 1).max(100)),
             uid_validity: 7,
             highest_modseq: 1,
             mailbox_id: 1,
         },
         keywords: vec!["a".into(), "b)".into()],
         read_only: false,
-        messages: uids.iter().map(|uid| record(*uid, 0)).collect(),
+        first_unseen: u32::from(!uids.is_empty()),
+        shards: counts(uids),
     }
 }
 
+fn counts(uids: &[u32]) -> Vec<ShardCount> {
+    let mut shards: Vec<ShardCount> = Vec::new();
+    for uid in uids {
+        match shards.last_mut() {
+            Some(last) if last.shard == shard_of(*uid) => last.messages += 1,
+            _ => shards.push(ShardCount {
+                shard: shard_of(*uid),
+                messages: 1,
+            }),
+        }
+    }
+    shards
+}
+
+/// A view whose pages were all read.
 fn view(uids: &[u32]) -> View {
-    View::new("INBOX".into(), selection(uids))
+    let mut view = View::new("INBOX".into(), selection(uids));
+    view.take(pages(uids), Vec::new());
+    view
+}
+
+/// Messages without flags, by shard.
+fn pages(uids: &[u32]) -> Pages {
+    let page = |line: ShardCount| {
+        let mine = uids.iter().filter(|uid| shard_of(**uid) == line.shard);
+        (line.shard, mine.map(|uid| record(*uid, 0)).collect())
+    };
+    counts(uids).into_iter().map(page).collect()
 }
 
 fn told(view: &mut View, expunges: Expunges) -> String {
     let mut out = Vec::new();
-    view.tell(expunges, &mut out);
+    view.tell(expunges, &mut out).unwrap();
     String::from_utf8(out).unwrap()
-}
-
-fn set(first: u32, last: Number) -> SequenceSet {
-    SequenceSet::new(vec![(Number::Value(first), last)])
 }
 
 #[test]
 fn messages_keep_their_numbers_until_the_client_may_be_told() {
     let mut view = view(&[2, 4, 6]);
     view.note(SessionEvent::Removed(vec![(1, 4)]));
-    view.note(SessionEvent::Added(vec![record(9, 0)]));
+    view.note(SessionEvent::Added(vec![record(109, 0)]));
     assert_eq!(
         told(&mut view, Expunges::Held),
         "* 4 EXISTS\r\n* 0 RECENT\r\n"
@@ -67,9 +92,9 @@ fn messages_keep_their_numbers_until_the_client_may_be_told() {
 #[test]
 fn a_message_that_came_and_went_is_not_mentioned() {
     let mut view = view(&[2]);
-    view.note(SessionEvent::Added(vec![record(9, 0), record(10, 0)]));
-    view.note(SessionEvent::Changed(vec![record(10, bit::SEEN)]));
-    view.note(SessionEvent::Removed(vec![(9, 9)]));
+    view.note(SessionEvent::Added(vec![record(109, 0), record(110, 0)]));
+    view.note(SessionEvent::Changed(vec![record(110, bit::SEEN)]));
+    view.note(SessionEvent::Removed(vec![(109, 109)]));
     assert_eq!(
         told(&mut view, Expunges::Allowed),
         "* 2 EXISTS\r\n* 0 RECENT\r\n"
@@ -116,51 +141,24 @@ fn keywords_imap_cannot_write_are_left_out() {
 }
 
 #[test]
-fn numbers_beyond_the_last_message_are_an_error_and_uids_are_not() {
-    let view = view(&[2, 4, 6]);
-    let by = Numbering::Sequence;
-    assert_eq!(view.pick(by, &set(4, Number::Value(4))), Err(NoSuchNumber));
-    let pick = |by, set| view.pick(by, &set).map(|places| format!("{places:?}"));
-    assert_eq!(pick(by, set(2, Number::Value(9))).unwrap(), "[1..3]");
-    assert_eq!(pick(by, set(1, Number::Last)).unwrap(), "[0..3]");
-    let by = Numbering::Uid;
-    assert_eq!(view.pick(by, &set(5, Number::Value(5))), Ok(vec![]));
-    assert_eq!(pick(by, set(3, Number::Value(50))).unwrap(), "[1..3]");
-    assert_eq!(pick(by, set(50, Number::Last)).unwrap(), "[2..3]");
-    let places = view
-        .pick(Numbering::Sequence, &set(1, Number::Value(2)))
-        .unwrap();
-    assert_eq!(view.uid_ranges(&places), [(2, 4)]);
-}
-
-#[test]
-fn an_empty_mailbox_has_nothing_to_pick() {
-    let view = view(&[]);
-    for by in [Numbering::Sequence, Numbering::Uid] {
-        assert_eq!(view.pick(by, &set(1, Number::Last)), Ok(vec![]));
-    }
-    assert_eq!(
-        view.pick(Numbering::Sequence, &set(1, Number::Value(1))),
-        Err(NoSuchNumber)
-    );
-}
-
-#[test]
 fn what_was_lost_is_found_by_comparing() {
     let mut view = view(&[2, 4]);
-    view.note(SessionEvent::Added(vec![record(8, 0)]));
+    view.note(SessionEvent::Added(vec![record(108, 0)]));
     view.note(SessionEvent::Resync);
     assert_eq!(view.fate(), Fate::Stale);
-    let mut now = selection(&[4, 9]);
-    now.messages[0].flags = bit::FLAGGED;
-    assert!(view.compare(now));
+    let mut now = selection(&[4, 109]);
+    now.status.uid_next = 110;
+    let comparison = view.compare_with(now, view.noted(), None).unwrap();
+    let read = vec![(0, vec![record(4, bit::FLAGGED), record(109, 0)])];
+    view.compare(&comparison, read, Vec::new()).unwrap();
     assert_eq!(
         told(&mut view, Expunges::Allowed),
         "* 2 FETCH (UID 4 FLAGS (\\Flagged))\r\n* 1 EXPUNGE\r\n* 2 EXISTS\r\n* 0 RECENT\r\n"
     );
     let mut other = selection(&[]);
     other.status.uid_validity = 8;
-    assert!(!view.compare(other));
+    assert!(view.compare_with(other, 0, None).is_err());
+    assert_eq!(view.fate(), Fate::Lost);
 }
 
 #[test]

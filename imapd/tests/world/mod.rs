@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     dead_code,
+    unused_imports,
     reason = "a test stops at what it did not expect, and each uses another part"
 )]
 
@@ -31,7 +32,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-pub(crate) use store::Store;
+pub(crate) use store::{Lie, Store};
 
 /// Long enough for everything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, Weak};
 use daemon::Stop;
 use daemon::channel::{Answered, Events, Service, serve_link};
 use imap::sequence::Ranges;
-use ipc::cache::{CacheKind, NewEntry};
+use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, RANGES_PER_FRAME, SessionAnswer, SessionEdge,
     SessionEvent, SessionRequest, UidRanges,
 };
-use ipc::snapshot::{Record, flag};
+use ipc::snapshot::{RECORD_LEN, Record, ShardCount, flag};
 use ipc::{Call, Refusal};
 use sys::packet::{PacketSocket, stream_pair};
 use tokio::io::AsyncReadExt;
@@ -42,6 +42,15 @@ struct State {
     sessions: Vec<Weak<Peer>>,
     modseq: u64,
     opened: usize,
+    /// Pages that were read.
+    pages: usize,
+    /// Tables of shards come in descriptors.
+    lends_tables: bool,
+    /// Nothing is known of what was removed.
+    forgets: bool,
+    lie: Option<Lie>,
+    /// After so many pages that were read, one cannot be.
+    good_pages: Option<usize>,
     spoilt: BTreeSet<u32>,
 }
 
@@ -50,6 +59,28 @@ struct Mailbox {
     uid_next: u32,
     keywords: Vec<String>,
     messages: BTreeMap<u32, (Record, Vec<u8>)>,
+    removed: Vec<(u64, u32)>,
+}
+
+/// What deliverd would never say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// More messages than the shards have.
+    WrongSum,
+    /// Shards that descend.
+    Descending,
+    /// A shard no UID can be in.
+    Impossible,
+    /// A page of other messages than can be on it.
+    ForeignPage,
+    /// Less than was announced.
+    ShortPage,
+    /// The page of a shard nobody asked for.
+    NotAsked,
+    /// No page at all.
+    NoDescriptor,
+    /// Fewer messages than were there.
+    Fewer,
 }
 
 /// One mail session.
@@ -226,6 +257,38 @@ impl Store {
         self.state.lock().unwrap().opened
     }
 
+    /// How many pages were read.
+    pub(crate) fn pages(&self) -> usize {
+        self.state.lock().unwrap().pages
+    }
+
+    /// From now on tables of shards come in descriptors.
+    pub(crate) fn lend_tables(&self) {
+        self.state.lock().unwrap().lends_tables = true;
+    }
+
+    /// What was removed is not remembered.
+    pub(crate) fn forget_removals(&self) {
+        self.state.lock().unwrap().forgets = true;
+    }
+
+    /// From now on that is what is said.
+    pub(crate) fn lie(&self, lie: Option<Lie>) {
+        self.state.lock().unwrap().lie = lie;
+    }
+
+    /// After so many answers with pages comes one that is none.
+    pub(crate) fn lie_once_after(&self, answers: usize) {
+        self.state.lock().unwrap().good_pages = Some(answers);
+    }
+
+    /// Works without telling anybody.
+    pub(crate) fn in_silence(&self, work: impl FnOnce(&Self)) {
+        let sessions = std::mem::take(&mut self.state.lock().unwrap().sessions);
+        work(self);
+        self.state.lock().unwrap().sessions = sessions;
+    }
+
     /// The disk does not give this message's bytes any more.
     pub(crate) fn spoil(&self, uid: u32) {
         self.state.lock().unwrap().spoilt.insert(uid);
@@ -298,6 +361,10 @@ impl State {
                 *peer.selected.lock().unwrap() = None;
                 SessionAnswer::Done
             }
+            SessionRequest::ReadPages { shards } => return self.read_pages(peer, &shards),
+            SessionRequest::ListRemoved { since, after } => {
+                self.list_removed(peer, since, after)?
+            }
             SessionRequest::OpenMessages { uids } => return self.open(peer, uids),
             SessionRequest::StoreFlags {
                 uids,
@@ -329,8 +396,7 @@ impl State {
             | SessionRequest::OpenAppend { .. }
             | SessionRequest::CommitAppend { .. }
             | SessionRequest::AbortAppend { .. } => unreachable!(),
-            SessionRequest::ListRemoved { .. }
-            | SessionRequest::ListSaveDates { .. }
+            SessionRequest::ListSaveDates { .. }
             | SessionRequest::ListIds { .. }
             | SessionRequest::Quota => unreachable!("imapd does not ask that"),
         };
@@ -384,19 +450,104 @@ impl State {
         name: String,
         read_only: bool,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
-        let status = self.status(&name)?;
+        let mut status = self.status(&name)?;
+        let lie = self.lie;
         let mailbox = self.mailbox(&name)?;
         let keywords = mailbox.keywords.clone();
+        let mut shards: Vec<ShardCount> = Vec::new();
+        for uid in mailbox.messages.keys() {
+            let shard = uid / MESSAGES_PER_SHARD;
+            match shards.last_mut() {
+                Some(last) if last.shard == shard => last.messages += 1,
+                _ => shards.push(ShardCount { shard, messages: 1 }),
+            }
+        }
         let records = mailbox.messages.values();
-        let bytes: Vec<u8> = records.flat_map(|(record, _)| record.to_bytes()).collect();
-        let snapshot = sys::memfd::sealed("snapshot", &bytes).unwrap();
+        let mut flags = records.map(|(record, _)| record.flags);
+        let unseen = flags.position(|flags| flags & flag::SEEN == 0);
+        let first_unseen = unseen.map_or(0, |at| u32::try_from(at).unwrap() + 1);
+        match lie {
+            Some(Lie::WrongSum) => status.messages += 1,
+            Some(Lie::Descending) => shards.reverse(),
+            Some(Lie::Impossible) => shards[0].shard = u32::MAX,
+            _ => {}
+        }
         *peer.selected.lock().unwrap() = Some((name, read_only));
+        let mut fds = Vec::new();
+        if self.lends_tables {
+            let lines: Vec<u8> = shards.drain(..).flat_map(ShardCount::to_bytes).collect();
+            fds.push(sys::memfd::sealed("table", &lines).unwrap());
+        }
         let answer = SessionAnswer::Selected {
             status,
+            first_unseen,
             keywords,
             read_only,
+            shards,
         };
-        Ok(Answered::with(answer, vec![snapshot]))
+        Ok(Answered::with(answer, fds))
+    }
+
+    fn read_pages(
+        &mut self,
+        peer: &Peer,
+        shards: &[u32],
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let (name, _) = selected(peer)?;
+        let lie = match self.good_pages {
+            Some(0) => Some(Lie::ShortPage),
+            Some(_) | None => self.lie,
+        };
+        self.good_pages = self.good_pages.and_then(|left| left.checked_sub(1));
+        let mailbox = self.mailbox(&name)?;
+        let (mut counts, mut bytes) = (Vec::new(), Vec::new());
+        for &shard in shards {
+            let first = shard * MESSAGES_PER_SHARD;
+            let messages = mailbox.messages.range(first..first + MESSAGES_PER_SHARD);
+            let before = bytes.len();
+            bytes.extend(messages.flat_map(|(_, (record, _))| record.to_bytes()));
+            let messages = u16::try_from((bytes.len() - before) / RECORD_LEN).unwrap();
+            counts.push(ShardCount { shard, messages });
+        }
+        self.pages += counts.len();
+        match lie {
+            Some(Lie::ForeignPage) => bytes[..4].copy_from_slice(&7_000_000_u32.to_le_bytes()),
+            Some(Lie::ShortPage) => bytes.truncate(RECORD_LEN - 1),
+            Some(Lie::NotAsked) => counts[0].shard += 1,
+            Some(Lie::Fewer) => {
+                counts.last_mut().unwrap().messages -= 1;
+                bytes.truncate(bytes.len() - RECORD_LEN);
+            }
+            Some(Lie::NoDescriptor) => {
+                let answer = SessionAnswer::PagesRead { shards: counts };
+                return Ok(Answered::plain(answer));
+            }
+            _ => {}
+        }
+        let pages = sys::memfd::sealed("pages", &bytes).unwrap();
+        let answer = SessionAnswer::PagesRead { shards: counts };
+        Ok(Answered::with(answer, vec![pages]))
+    }
+
+    fn list_removed(
+        &mut self,
+        peer: &Peer,
+        since: u64,
+        after: u32,
+    ) -> Result<SessionAnswer, Refusal> {
+        let (name, _) = selected(peer)?;
+        let mailbox = self.mailbox(&name)?;
+        let later = mailbox.removed.iter();
+        let later = later.filter(|(modseq, uid)| *modseq > since && *uid > after);
+        let mut uids = joined(later.map(|(_, uid)| (*uid, *uid)).collect());
+        // Pages of two, so that paging is seen to work.
+        let more = uids.len() > 2;
+        uids.truncate(2);
+        Ok(SessionAnswer::RemovedListed {
+            uids,
+            more,
+            complete: !self.forgets,
+        })
     }
 
     fn open(&mut self, peer: &Peer, uids: Vec<u32>) -> Result<Answered<SessionAnswer>, Refusal> {
@@ -539,8 +690,16 @@ impl State {
     }
 
     fn remove(&mut self, name: &str, uids: UidRanges) {
-        let messages = &mut self.mailboxes.get_mut(name).unwrap().messages;
-        messages.retain(|uid, _| !is_in(&uids, *uid));
+        self.modseq += 1;
+        let modseq = self.modseq;
+        let mailbox = self.mailboxes.get_mut(name).unwrap();
+        let gone = mailbox.messages.keys().filter(|uid| is_in(&uids, **uid));
+        let gone: Vec<u32> = gone.copied().collect();
+        mailbox.messages.retain(|uid, _| !gone.contains(uid));
+        mailbox
+            .removed
+            .extend(gone.iter().map(|uid| (modseq, *uid)));
+        let uids = joined(gone.iter().map(|uid| (*uid, *uid)).collect());
         if !uids.is_empty() {
             self.tell(name, || SessionEvent::Removed(uids.clone()));
         }

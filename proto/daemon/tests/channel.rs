@@ -262,6 +262,8 @@ async fn a_client_waits_for_a_daemon_that_is_away_and_finds_it_again() {
 struct Mailbox {
     running: AtomicU32,
     most: AtomicU32,
+    /// Whether something happens right after each answer.
+    goes_on: bool,
 }
 
 impl Service<SessionEdge> for Mailbox {
@@ -289,6 +291,35 @@ impl Service<SessionEdge> for Mailbox {
         self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(Answered::plain(SessionAnswer::Done))
     }
+
+    fn answered(&self, events: &Events<SessionEdge>) {
+        if self.goes_on {
+            events.send(SessionEvent::Gone).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_anew_forgets_the_events_before_its_answer_and_none_behind_it() {
+    let (ours, theirs) = PacketSocket::pair().unwrap();
+    let (_sender, stop) = stop::channel();
+    let mailbox = Mailbox {
+        goes_on: true,
+        ..Mailbox::default()
+    };
+    tokio::spawn(serve_link::<SessionEdge, _>(
+        theirs,
+        Arc::new(mailbox),
+        stop,
+    ));
+    let link = Link::<SessionEdge>::over(ours.into()).unwrap();
+    let open = |uid| SessionRequest::OpenMessages { uids: vec![uid] };
+    link.call(Context::default(), SOON, open(7)).await.unwrap();
+    let anew = link.call_anew(Context::default(), SOON, open(9));
+    anew.await.unwrap();
+    let next = tokio::time::timeout(SOON, link.event()).await;
+    assert_eq!(next.unwrap(), Some(SessionEvent::Gone));
+    assert_eq!(link.try_event(), None);
 }
 
 #[tokio::test]

@@ -41,6 +41,13 @@ impl SequenceSet {
         Ranges::new(self.0.iter().map(ordered).collect())
     }
 
+    /// Whether what the set means depends on the largest number in use.
+    #[must_use]
+    pub fn names_last(&self) -> bool {
+        let is_last = |number: &Number| matches!(number, Number::Last);
+        self.0.iter().any(|(a, b)| is_last(a) || is_last(b))
+    }
+
     /// The largest number written in the set; 0 if there is only `*`.
     #[must_use]
     pub fn largest_named(&self) -> u32 {
@@ -111,6 +118,9 @@ mod tests {
         assert_eq!(set.resolve(10).as_slice(), [(10, 50)]);
         assert!(set.resolve(10).contains(10));
         assert_eq!(set.largest_named(), 0);
+        assert!(set.names_last());
+        let numbers = vec![(Number::Value(1), Number::Value(9))];
+        assert!(!SequenceSet::new(numbers).names_last());
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use crate::delivery::MessageHandle;
 use crate::edge::Edge;
 use crate::frame::{Decode, Encode};
 use crate::quota::{Limits, Usage};
-use crate::snapshot::Record;
+use crate::snapshot::{Record, ShardCount};
 
 /// How many mailboxes one page of a listing holds at most.
 pub const MAILBOXES_PER_FRAME: usize = 16;
@@ -25,6 +25,10 @@ pub const IDS_PER_FRAME: usize = 300;
 pub const MAX_KEYWORDS: usize = 64;
 /// Longest keyword in bytes.
 pub const MAX_KEYWORD_LEN: usize = 100;
+/// How many shards one answer to `Select` names at most; a larger table comes in a descriptor.
+pub const SHARDS_IN_FRAME: usize = 1500;
+/// How many shards one `ReadPages` may ask for.
+pub const PAGES_PER_READ: usize = 8;
 /// Longest mailbox name in bytes of UTF-8.
 pub const MAX_MAILBOX_NAME: usize = 200;
 
@@ -96,7 +100,8 @@ pub enum SessionRequest {
         /// Full name.
         name: String,
     },
-    /// Make this the selected mailbox. Answered with a descriptor of the snapshot; events start from exactly there.
+    /// Make this the selected mailbox, instead of the one before. Answered with what its messages add up to; events start from
+    /// exactly there.
     Select {
         /// Full name.
         name: String,
@@ -105,6 +110,12 @@ pub enum SessionRequest {
     },
     /// Nothing is selected any more; no more events.
     Unselect,
+    /// The messages of some shards of the selected mailbox as they are now. All that happened to them before was told before the
+    /// answer; what happens afterwards may be told before it, too.
+    ReadPages {
+        /// At most [`PAGES_PER_READ`].
+        shards: Vec<u32>,
+    },
     /// Read-only descriptors of messages of the selected mailbox, at most [`MESSAGES_PER_FRAME`].
     OpenMessages {
         /// UIDs.
@@ -266,14 +277,24 @@ pub enum SessionAnswer {
     Done,
     /// Counters.
     Status(MailboxStatus),
-    /// Comes with one descriptor: `status.messages` records of [`crate::snapshot::RECORD_LEN`] bytes, ascending by UID.
+    /// Selected; its messages are read with `ReadPages`. Comes with no descriptor, or with one: lines of
+    /// [`crate::snapshot::LINE_LEN`] bytes for all shards, if there are more than [`SHARDS_IN_FRAME`].
     Selected {
-        /// Counters at the moment of the snapshot.
+        /// Counters at the moment of the selection. All its messages have UIDs below `uid_next`, and all that come later have not.
         status: MailboxStatus,
+        /// The number of the first message without `\Seen`, counted from 1; 0 if there is none.
+        first_unseen: u32,
         /// The keyword table.
         keywords: Vec<String>,
         /// Whether changes are refused.
         read_only: bool,
+        /// The shards that have messages, ascending; none if they come in a descriptor.
+        shards: Vec<ShardCount>,
+    },
+    /// Comes with one descriptor: records of [`crate::snapshot::RECORD_LEN`] bytes, ascending by UID.
+    PagesRead {
+        /// The shards asked for, in that order, with how many messages they have now. None at all for a shard that is not there.
+        shards: Vec<ShardCount>,
     },
     /// Comes with one read-only descriptor per UID listed, in this order. UIDs that are gone are left out.
     MessagesOpened {
@@ -405,5 +426,36 @@ mod tests {
         };
         let listed = SessionAnswer::IdsListed(vec![ids; IDS_PER_FRAME]);
         assert_eq!(decode(&encode(&listed).unwrap()), Ok(listed));
+    }
+
+    #[test]
+    fn the_largest_table_of_shards_fits_into_a_frame_with_all_keywords() {
+        let answer = SessionAnswer::Selected {
+            status: MailboxStatus {
+                messages: 0,
+                unseen: 0,
+                deleted: 0,
+                size: 0,
+                uid_next: 0,
+                uid_validity: 0,
+                highest_modseq: 0,
+                mailbox_id: 0,
+            },
+            first_unseen: 0,
+            keywords: vec!["x".repeat(MAX_KEYWORD_LEN); MAX_KEYWORDS],
+            read_only: false,
+            shards: vec![
+                ShardCount {
+                    shard: u32::MAX,
+                    messages: u16::MAX
+                };
+                SHARDS_IN_FRAME
+            ],
+        };
+        let answer = Return::<SessionAnswer, SessionEvent>::Answer {
+            id: u64::MAX,
+            result: Ok(answer),
+        };
+        assert!(encode(&answer).is_ok());
     }
 }

@@ -1,9 +1,12 @@
-//! A mailbox at one moment, as fixed-size records in a descriptor: what SELECT hands to imapd without copying it through frames.
+//! A mailbox at one moment: how many messages its shards have, and the messages of some of them as fixed-size records in a
+//! descriptor, so that they need not go through frames.
 
 use crate::frame::{Decode, Encode};
 
-/// Bytes of one record in a snapshot.
+/// Bytes of one record in a descriptor.
 pub const RECORD_LEN: usize = 40;
+/// Bytes of a line of a table of shards in a descriptor.
+pub const LINE_LEN: usize = 6;
 
 /// System flags as bits. `\Recent` is not stored (RFC 9051 §2.3.2 dropped it).
 pub mod flag {
@@ -24,7 +27,7 @@ pub mod flag {
 /// One message of a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Record {
-    /// UID, ascending within a snapshot.
+    /// UID, ascending within a shard.
     pub uid: u32,
     /// Bits of [`flag`].
     pub flags: u8,
@@ -39,7 +42,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record as it stands in a snapshot: little endian, `uid flags 0 0 0 keywords size date modseq`.
+    /// The record as it stands in a descriptor: little endian, `uid flags 0 0 0 keywords size date modseq`.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; RECORD_LEN] {
         let mut bytes = [0; RECORD_LEN];
@@ -71,6 +74,37 @@ impl Record {
     }
 }
 
+/// How many messages a shard has. Its UIDs are those from [`MESSAGES_PER_SHARD`] times its number on, and so many in all.
+///
+/// [`MESSAGES_PER_SHARD`]: crate::cache::MESSAGES_PER_SHARD
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ShardCount {
+    /// Its number.
+    pub shard: u32,
+    /// Messages in it.
+    pub messages: u16,
+}
+
+impl ShardCount {
+    /// The line as it stands in a descriptor: little endian, `shard messages`.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; LINE_LEN] {
+        let mut bytes = [0; LINE_LEN];
+        bytes[..4].copy_from_slice(&self.shard.to_le_bytes());
+        bytes[4..].copy_from_slice(&self.messages.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a line back.
+    #[must_use]
+    pub const fn from_bytes(bytes: &[u8; LINE_LEN]) -> Self {
+        Self {
+            shard: u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+            messages: u16::from_le_bytes([bytes[4], bytes[5]]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +120,10 @@ mod tests {
             modseq: 7,
         };
         assert_eq!(Record::from_bytes(&record.to_bytes()), record);
+        let line = ShardCount {
+            shard: u32::MAX / 1000,
+            messages: 1000,
+        };
+        assert_eq!(ShardCount::from_bytes(&line.to_bytes()), line);
     }
 }

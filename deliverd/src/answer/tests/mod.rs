@@ -15,10 +15,11 @@ use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::quota::{LimitChange, Limits, Usage};
 use ipc::relay::DeliveryEdge;
 use ipc::session::{
-    FlagChange, MailboxStatus, MessageIds, SessionAnswer, SessionEdge, SessionEvent, SessionRequest,
+    FlagChange, MailboxStatus, MessageIds, PAGES_PER_READ, SessionAnswer, SessionEdge,
+    SessionEvent, SessionRequest,
 };
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
-use ipc::snapshot::{RECORD_LEN, Record, flag};
+use ipc::snapshot::{RECORD_LEN, Record, ShardCount, flag};
 use ipc::{Context, Secret};
 
 use super::*;
@@ -235,19 +236,51 @@ impl Session {
             read_only: false,
         };
         let Answered { answer, mut fds } = self.ask(request).await.unwrap();
-        let SessionAnswer::Selected { status, .. } = answer else {
+        let SessionAnswer::Selected {
+            status, mut shards, ..
+        } = answer
+        else {
             panic!("{answer:?}")
         };
-        let snapshot = fds.remove(0);
-        assert!(sys::memfd::is_sealed(&snapshot));
-        let mut bytes = vec![0; status.messages as usize * RECORD_LEN];
-        std::fs::File::from(snapshot)
-            .read_exact_at(&mut bytes, 0)
-            .unwrap();
-        let records = bytes
-            .chunks_exact(RECORD_LEN)
-            .map(|bytes| Record::from_bytes(bytes.try_into().unwrap()));
-        (status, records.collect())
+        if let Some(table) = fds.pop() {
+            assert!(shards.is_empty() && sys::memfd::is_sealed(&table));
+            let mut bytes = Vec::new();
+            let table = std::fs::File::from(table);
+            bytes.resize(table.metadata().unwrap().len().try_into().unwrap(), 0);
+            table.read_exact_at(&mut bytes, 0).unwrap();
+            shards = bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(ShardCount::from_bytes)
+                .collect();
+        }
+        let shards: Vec<u32> = shards.iter().map(|line| line.shard).collect();
+        let records = self.read_pages(&shards).await;
+        assert_eq!(records.len(), status.messages as usize);
+        (status, records)
+    }
+
+    async fn read_pages(&self, shards: &[u32]) -> Vec<Record> {
+        let mut records = Vec::new();
+        for shards in shards.chunks(PAGES_PER_READ) {
+            let request = SessionRequest::ReadPages {
+                shards: shards.to_vec(),
+            };
+            let Answered { answer, mut fds } = self.ask(request).await.unwrap();
+            let SessionAnswer::PagesRead { shards: read } = answer else {
+                panic!("{answer:?}")
+            };
+            assert!(shards.iter().eq(read.iter().map(|line| &line.shard)));
+            let pages = fds.remove(0);
+            assert!(sys::memfd::is_sealed(&pages));
+            let count: usize = read.iter().map(|line| usize::from(line.messages)).sum();
+            let mut bytes = vec![0; count * RECORD_LEN];
+            let pages = std::fs::File::from(pages);
+            pages.read_exact_at(&mut bytes, 0).unwrap();
+            records.extend(bytes.as_chunks().0.iter().map(Record::from_bytes));
+        }
+        records
     }
 
     async fn append(&self, mailbox: &str, bytes: &[u8]) -> Result<SessionAnswer, CallError> {

@@ -377,3 +377,30 @@ async fn what_is_gone_and_when_messages_came_is_told() {
             .all(|(_, date)| (now - i64::from(*date)).abs() < 100)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_very_many_shards_comes_in_a_descriptor() {
+    const SHARDS: u32 = 1600;
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    // Listed, but not read yet.
+    let list = SessionRequest::ListMailboxes { after: None };
+    session.answer(list).await.unwrap();
+    let users = "store/mailstore/domains/example.test/users";
+    let inbox = world.temp.path().join(users).join("alice/mailboxes/INBOX");
+    for shard in 0..SHARDS {
+        let directory = inbox.join(format!("{shard:04}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let name = format!("{:08}_.eml", shard * 1000 + 1);
+        std::fs::write(directory.join(name), "x").unwrap();
+    }
+    let (status, records) = session.select("INBOX").await;
+    assert_eq!(status.messages, SHARDS);
+    let uids = records.iter().map(|record| record.uid);
+    assert!(uids.eq((0..SHARDS).map(|shard| shard * 1000 + 1)));
+    let read = SessionRequest::ReadPages {
+        shards: vec![0; PAGES_PER_READ + 1],
+    };
+    let refusal = refused(session.answer(read).await);
+    assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal:?}");
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 
 use ipc::session::{FlagChange, SessionEvent};
-use ipc::snapshot::{RECORD_LEN, Record, flag};
+use ipc::snapshot::{Record, flag};
 
 use super::super::power_cut::ledger::{Message, Place};
 use super::super::power_cut::letter;
@@ -126,10 +126,7 @@ fn two_thousand_clients_at_once_bring_their_messages_into_one_mailbox() {
 fn snapshot(mailbox: &Arc<Mailbox>) -> Vec<Record> {
     let selected = mailbox.select(Arc::new(Ear::default())).unwrap();
     mailbox.unselect(selected.selection);
-    let records = selected.snapshot.chunks_exact(RECORD_LEN);
-    records
-        .map(|bytes| Record::from_bytes(bytes.try_into().unwrap()))
-        .collect()
+    mailbox.records().unwrap()
 }
 
 /// What a reader sees must be whole: all flags of one change or none, no gaps, and each message readable to the end.

@@ -107,9 +107,6 @@ pub(super) struct Model {
     numbers: AtomicU64,
 }
 
-/// Mailboxes, subscribed names, what went with mailboxes, and the highest UIDVALIDITY.
-type SavedTree = (BTreeMap<String, Folder>, BTreeSet<String>, Vec<Letter>, u32);
-
 /// A model on its way to another process.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Saved {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use ipc::session::{IDS_PER_FRAME, MailboxStatus};
-use ipc::snapshot::{RECORD_LEN, Record};
+use ipc::snapshot::Record;
 
 use super::super::{Mailbox, MailboxName, Selection, Store, User, clock, ranges};
 use super::state::{Change, Folder, Letter, Model, Tree, What};
@@ -37,11 +37,7 @@ impl Glance {
     pub(super) fn new(mailbox: &Arc<Mailbox>) -> Self {
         let view = Arc::new(View::default());
         let selected = mailbox.select(Arc::clone(&view) as Arc<_>).unwrap();
-        let records: Vec<Record> = selected
-            .snapshot
-            .chunks_exact(RECORD_LEN)
-            .map(|bytes| Record::from_bytes(bytes.try_into().unwrap()))
-            .collect();
+        let records = mailbox.records().unwrap();
         view.begin(&records, &selected.keywords);
         Self {
             view,

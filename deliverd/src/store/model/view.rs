@@ -31,7 +31,7 @@ impl Listener for View {
 }
 
 impl View {
-    /// Begins with the snapshot of its selection.
+    /// Begins with what was there when it was selected.
     pub(super) fn begin(&self, records: &[Record], keywords: &[String]) {
         let mut known = self.known.lock().unwrap();
         known.records = records.iter().map(|record| (record.uid, *record)).collect();

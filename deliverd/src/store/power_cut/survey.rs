@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipc::Refusal;
 use ipc::session::SessionEvent;
-use ipc::snapshot::{RECORD_LEN, Record};
+use ipc::snapshot::Record;
 
 use super::super::{BUFFER, Incoming, Listener, Mailbox, MailboxName, NewMessage, Owner, Store};
 use super::ledger::{Message, Place};
@@ -87,11 +87,7 @@ pub(in crate::store) fn ids(store: &Store, place: Place) -> Result<(u128, u128),
 fn list(mailbox: &Arc<Mailbox>) -> Result<(Vec<Record>, Vec<String>), Refusal> {
     let selected = mailbox.select(Arc::new(Silent))?;
     mailbox.unselect(selected.selection);
-    let records = selected
-        .snapshot
-        .chunks_exact(RECORD_LEN)
-        .map(|bytes| Record::from_bytes(bytes.try_into().unwrap()));
-    Ok((records.collect(), selected.keywords))
+    Ok((mailbox.records()?, selected.keywords))
 }
 
 /// The number of the message that a file holds, if it is whole. `None` as well if it is gone.

@@ -1,5 +1,7 @@
 //! The index: with it, without it, and with whatever may have become of it.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::store::dice::Dice;
 use crate::store::refresh::Time;
@@ -19,8 +21,7 @@ fn seen(world: &World, mailbox: &str) -> Vec<Seen> {
         names.sort();
         names
     };
-    let records = selected.snapshot.chunks_exact(RECORD_LEN);
-    let records = records.map(|bytes| Record::from_bytes(bytes.try_into().unwrap()));
+    let records = mailbox.records().unwrap().into_iter();
     records
         .map(|r| (r.uid, r.flags, named(r.keywords), r.size, r.internal_date))
         .collect()
@@ -37,7 +38,7 @@ fn filled(messages: usize) -> World {
 }
 
 /// Files of a mailbox made by hand: one message in each of so many shards.
-fn wide(shards: u32) -> World {
+pub(super) fn wide(shards: u32) -> World {
     let mut world = world();
     world.user();
     world.store = None;
@@ -56,7 +57,7 @@ fn wide(shards: u32) -> World {
 }
 
 /// Waits until the mailbox was compared with its files.
-fn compared(mailbox: &Arc<Mailbox>) {
+pub(super) fn compared(mailbox: &Arc<Mailbox>) {
     while mailbox
         .with(|state| {
             let mut shards = state.records.shards();
@@ -331,27 +332,35 @@ fn what_was_done_by_hand_in_a_large_mailbox_is_told_after_select() {
         .select(Arc::clone(&diary) as Arc<dyn Listener>)
         .unwrap();
     compared(&world.inbox());
-    let mut known: std::collections::BTreeMap<u32, u8> = selected
-        .snapshot
-        .chunks_exact(RECORD_LEN)
-        .map(|bytes| Record::from_bytes(bytes.try_into().unwrap()))
-        .map(|record| (record.uid, record.flags))
-        .collect();
+    let lines = selected.shards.iter();
+    let mut counts: BTreeMap<u32, u16> = lines.map(|line| (line.shard, line.messages)).collect();
+    let mut changed = Vec::new();
     for event in diary.events() {
         match event {
-            SessionEvent::Added(records) | SessionEvent::Changed(records) => {
-                known.extend(records.iter().map(|record| (record.uid, record.flags)));
+            SessionEvent::Added(records) => {
+                for record in records {
+                    *counts.entry(record.uid / 1000).or_default() += 1;
+                }
             }
-            SessionEvent::Removed(uids) => known.retain(|uid, _| {
-                !uids
-                    .iter()
-                    .any(|(first, last)| (first..=last).contains(&uid))
-            }),
+            SessionEvent::Changed(records) => {
+                changed.extend(records.iter().map(|record| (record.uid, record.flags)));
+            }
+            SessionEvent::Removed(uids) => {
+                for uid in uids.into_iter().flat_map(|(first, last)| first..=last) {
+                    *counts.get_mut(&(uid / 1000)).unwrap() -= 1;
+                }
+            }
             other => panic!("{other:?}"),
         }
     }
+    counts.retain(|_, messages| *messages != 0);
     let now: Vec<(u32, u8)> = seen(&world, "INBOX").iter().map(|m| (m.0, m.1)).collect();
-    assert_eq!(known.into_iter().collect::<Vec<_>>(), now);
+    let mut there = BTreeMap::new();
+    for (uid, _) in &now {
+        *there.entry(uid / 1000).or_default() += 1;
+    }
+    assert_eq!(counts, there, "what was told at SELECT and since");
+    assert!(changed.contains(&(3001, flag::FLAGGED)), "{changed:?}");
     assert_eq!(now.len(), 199);
     assert!(
         now.contains(&(3001, flag::FLAGGED)) && now.contains(&(199_002, 0)),

@@ -40,8 +40,15 @@ struct Shared<E: Edge> {
 #[derive(Debug)]
 struct State<E: Edge> {
     open: bool,
-    waiting: HashMap<u64, oneshot::Sender<Answer<E>>>,
+    waiting: HashMap<u64, Waiting<E>>,
     events: VecDeque<E::Event>,
+}
+
+#[derive(Debug)]
+struct Waiting<E: Edge> {
+    sender: oneshot::Sender<Answer<E>>,
+    /// Events before the answer are nobody's concern any more.
+    forgets: bool,
 }
 
 impl<E: Edge> Link<E> {
@@ -87,6 +94,29 @@ impl<E: Edge> Link<E> {
     /// # Errors
     /// [`CallError`].
     pub async fn call(&self, context: Context, within: Duration, request: E::Request) -> Answer<E> {
+        self.exchange(context, within, request, false).await
+    }
+
+    /// The same; the events that came before the answer and were not taken are forgotten, and those behind it are not.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn call_anew(
+        &self,
+        context: Context,
+        within: Duration,
+        request: E::Request,
+    ) -> Answer<E> {
+        self.exchange(context, within, request, true).await
+    }
+
+    async fn exchange(
+        &self,
+        context: Context,
+        within: Duration,
+        request: E::Request,
+        forgets: bool,
+    ) -> Answer<E> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let deadline_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
         let bytes = frame::encode(&Call {
@@ -102,7 +132,7 @@ impl<E: Edge> Link<E> {
             if !state.open {
                 return Err(CallError::Unavailable);
             }
-            state.waiting.insert(id, sender);
+            state.waiting.insert(id, Waiting { sender, forgets });
         }
         // A call given up (its future dropped) must not stay in the table.
         let _forget = Forget {
@@ -193,7 +223,10 @@ impl<E: Edge> Shared<E> {
             Return::Answer { id, result } => {
                 // A late answer (its asker gave up) is dropped with its descriptors.
                 if let Some(waiting) = state.waiting.remove(&id) {
-                    let _ = waiting.send(
+                    if waiting.forgets {
+                        state.events.clear();
+                    }
+                    let _ = waiting.sender.send(
                         result
                             .map(|answer| Answered { answer, fds })
                             .map_err(CallError::Refused),
