@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    daemon::start("deliverd", deliverd::run)
+    daemon::start_passing_on("deliverd", deliverd::run)
 }

@@ -15,7 +15,7 @@ use smtp::auth::Secret;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use crate::outlet::{Outlet, Target};
+use crate::outlet::{COMMIT_PATIENCE, Outlet, Target, tell};
 
 /// How long an answer may take, with the time a restarted daemon needs to come back.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -194,6 +194,29 @@ impl Ask {
             return Err(NONSENSE);
         };
         Outlet::new(Target::Deliverd(link), handle, fds, context)
+    }
+
+    /// A whole message for users here, with the room set aside for `transaction`. Returns when it is durable.
+    ///
+    /// # Errors
+    /// A [`Problem`]; the message is not there then, unless deliverd died while it answered.
+    pub async fn deliver(
+        &self,
+        context: Context,
+        transaction: u64,
+        recipients: Vec<String>,
+        bytes: Vec<u8>,
+    ) -> Result<(), Problem> {
+        let request = DeliveryRequest::DeliverMessage {
+            transaction,
+            recipients,
+            bytes,
+        };
+        let link = self.deliverd.pinned(self.patience).await?;
+        match tell(&link, context, COMMIT_PATIENCE, request).await? {
+            DeliveryAnswer::MessageDelivered => Ok(()),
+            _ => Err(NONSENSE),
+        }
     }
 
     /// Begins a message for other servers.

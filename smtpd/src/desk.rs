@@ -18,7 +18,9 @@ use smtp::server::{Answer, Author, Envelope, Question, Summary};
 use tracing::{debug, info, warn};
 
 use crate::ask::{Ask, Problem, Route};
+use crate::letter::Letter;
 use crate::outlet::Outlet;
+use crate::reservation::Reservation;
 use crate::words;
 
 /// Addresses one message may go to once all aliases are expanded.
@@ -49,22 +51,13 @@ struct Targets {
     reservation: Option<Reservation>,
 }
 
-/// In whose name deliverd sets room aside; what is held when this is dropped is freed.
-#[derive(Debug)]
-struct Reservation {
-    ask: Arc<Ask>,
-    context: Context,
-    transaction: u64,
-    is_held: bool,
-}
-
 /// A message on its way to those who keep it.
 #[derive(Debug)]
 struct OpenMessage {
     id: u64,
     sender: String,
     recipients: usize,
-    local: Option<Outlet>,
+    local: Option<Letter>,
     remote: Option<Outlet>,
 }
 
@@ -106,10 +99,10 @@ impl Desk {
     /// rest before it can be told.
     pub async fn write(&mut self, bytes: &[u8]) {
         if let Some(message) = &mut self.open {
-            for outlet in [&mut message.local, &mut message.remote]
-                .into_iter()
-                .flatten()
-            {
+            if let Some(letter) = &mut message.local {
+                letter.write(bytes).await;
+            }
+            if let Some(outlet) = &mut message.remote {
                 outlet.write(bytes).await;
             }
         }
@@ -172,7 +165,7 @@ impl Desk {
 
     async fn judge_recipient(&mut self, path: ForwardPath) -> Answer {
         let address = path.clone().at(&self.home).to_string();
-        let transaction = self.reservation().transaction;
+        let transaction = self.reservation().number();
         let size = self.targets.size;
         let route = self
             .ask
@@ -184,7 +177,9 @@ impl Desk {
                 Answer::Refused(words::recipient_refused(&path, &Refusal::NoSuchUser))
             }
             Ok(Route::Ours { local, remote }) => {
-                self.reservation().is_held |= !local.is_empty();
+                if !local.is_empty() {
+                    self.reservation().hold();
+                }
                 self.targets.add(local, remote, self.max_remote)
             }
             Ok(Route::Foreign) if self.account.is_some() => {
@@ -228,12 +223,7 @@ impl Desk {
 
     fn reservation(&mut self) -> &mut Reservation {
         let (ask, context) = (&self.ask, self.context(0));
-        let new = || Reservation {
-            ask: Arc::clone(ask),
-            context,
-            transaction: session_id::next(),
-            is_held: false,
-        };
+        let new = || Reservation::new(Arc::clone(ask), context);
         self.targets.reservation.get_or_insert_with(new)
     }
 
@@ -250,17 +240,11 @@ impl Desk {
         }
         if !targets.local.is_empty() {
             let recipients: Vec<String> = targets.local.into_iter().collect();
-            let reservation = targets.reservation.take();
-            let transaction = reservation.as_ref().map_or(0, |one| one.transaction);
-            let opened = self.ask.open_local(context, transaction).await?;
-            if let Some(mut reservation) = reservation {
-                // It is the message's now.
-                reservation.is_held = false;
-            }
-            let outlet = message.local.insert(opened);
-            outlet.add_recipients(&recipients).await?;
+            let (ask, reservation) = (Arc::clone(&self.ask), targets.reservation.take());
+            let begun = Letter::begin(ask, context, recipients, reservation, targets.size).await?;
+            let letter = message.local.insert(begun);
             // RFC 5321 §4.4: final delivery puts the reverse-path on top, and nobody else does.
-            outlet.write(return_path(&mail.sender).as_bytes()).await;
+            letter.write(return_path(&mail.sender).as_bytes()).await;
         }
         if !targets.remote.is_empty() {
             let recipients: Vec<String> = targets.remote.into_iter().collect();
@@ -299,8 +283,6 @@ impl Desk {
         })
     }
 
-    // Local first: should the second commit fail, the client tries again, and a message that
-    // comes twice to our own user does less harm than one that went out twice.
     async fn commit(&mut self, summary: Summary) -> Answer {
         let Some(mut message) = self.open.take() else {
             return Answer::Refused(words::unavailable());
@@ -310,15 +292,10 @@ impl Desk {
             warn!(message = id, author = ?summary.author, "not accepted");
             return answer;
         }
-        for place in [Place::Local, Place::Remote] {
-            let Some(outlet) = message.take(place) else {
-                continue;
-            };
-            if let Err(problem) = outlet.commit().await {
-                // Dropping the message aborts what was not committed.
-                warn!(message = id, ?place, %problem, "not accepted");
-                return self.refuse(problem, words::refused);
-            }
+        if let Err((keeper, problem)) = message.commit().await {
+            // Dropping the message aborts what was not committed.
+            warn!(message = id, keeper, %problem, "not accepted");
+            return self.refuse(problem, words::refused);
         }
         let OpenMessage {
             sender, recipients, ..
@@ -350,19 +327,6 @@ impl Desk {
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        // Without a runtime the process ends, which frees it too.
-        if self.is_held
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let (ask, context) = (Arc::clone(&self.ask), self.context);
-            let transaction = self.transaction;
-            runtime.spawn(async move { ask.end_transaction(context, transaction).await });
-        }
-    }
-}
-
 impl Targets {
     /// Notes what a recipient expands to: all of it, or nothing when that is too much.
     fn add(&mut self, local: Vec<String>, remote: Vec<String>, max_remote: usize) -> Answer {
@@ -386,19 +350,18 @@ fn missing(known: &BTreeSet<String>, addresses: Vec<String>) -> BTreeSet<String>
     addresses.filter(|one| !known.contains(one)).collect()
 }
 
-/// One of the two places a message can go.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Local,
-    Remote,
-}
-
 impl OpenMessage {
-    fn take(&mut self, place: Place) -> Option<Outlet> {
-        match place {
-            Place::Local => self.local.take(),
-            Place::Remote => self.remote.take(),
+    /// Has it kept by all who shall keep it; tells who could not.
+    async fn commit(&mut self) -> Result<(), (&'static str, Problem)> {
+        // Local first: should the second commit fail, the client tries again, and a message that
+        // comes twice to our own user does less harm than one that went out twice.
+        if let Some(letter) = self.local.take() {
+            letter.commit().await.map_err(|error| ("deliverd", error))?;
         }
+        if let Some(outlet) = self.remote.take() {
+            outlet.commit().await.map_err(|error| ("relayd", error))?;
+        }
+        Ok(())
     }
 }
 

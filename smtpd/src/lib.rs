@@ -5,17 +5,19 @@
 //! * Trusts: what deliverd says about users, passwords and addresses; what deliverd and relayd say
 //!   about a message being safe. No client, not even one that logged in.
 //! * Never: opens a file but its certificate's, makes a network connection, looks up a name, keeps
-//!   a whole message in memory, or says 250 before the message is on disk.
+//!   a message in memory that is larger than a frame, or says 250 before the message is on disk.
 //!
 //! [`house`] opens the ports. [`daemon::port`] counts each connection and gives it a task, which
 //! begins at [`port`]. The task drives the machine of the crate `smtp` ([`session`]); the questions
 //! of the machine are answered at its [`desk`], which asks ([`ask`]) and carries the body to those
-//! who keep it ([`outlet`]).
+//! who keep it ([`letter`], [`outlet`]).
 
 pub mod ask;
 pub mod desk;
 pub mod house;
+mod letter;
 pub mod outlet;
 pub mod port;
+mod reservation;
 pub mod session;
 mod words;

@@ -23,7 +23,7 @@ const NOTE_PATIENCE: Duration = Duration::from_secs(20);
 const WRITE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a message may take to become durable. RFC 5321 §4.5.3.2.6 lets clients wait ten minutes
 /// for our reply, so it must come well before.
-const COMMIT_PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const COMMIT_PATIENCE: Duration = Duration::from_mins(3);
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who keeps the message, and the one connection that knows its handle: after a restart the other
@@ -193,7 +193,7 @@ async fn forget(target: Target, context: Context, message: MessageHandle) {
     }
 }
 
-async fn tell(
+pub(crate) async fn tell(
     link: &Link<SmtpEdge>,
     context: Context,
     patience: Duration,

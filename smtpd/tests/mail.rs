@@ -19,6 +19,11 @@ use world::{Client, World};
 const MESSAGE: &str = "Subject: x\r\n\r\n..text\r\n.";
 const LOGIN: &str = "AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdvbmRlcmxhbmQ=";
 
+/// A message that does not fit into a frame, without its end.
+fn large() -> String {
+    format!("Subject: x\r\n\r\n{}", "line of text\r\n".repeat(2000))
+}
+
 #[tokio::test]
 async fn a_message_from_outside_reaches_deliverd_with_its_trace() {
     let mut world = World::new();
@@ -181,7 +186,7 @@ async fn when_relayd_refuses_the_client_is_not_told_250() {
             "550 5.7.1 sending to other servers is switched off here",
         )
         .await;
-    world.store.sees_aborts(1).await;
+    world.store.sees_nothing_held().await;
     *world.queue.open_refusal.lock().unwrap() = None;
     *world.queue.commit_refusal.lock().unwrap() = Some(Refusal::StorageFault);
     client.begin("a@example.com", &["away@example.org"]).await;
@@ -225,7 +230,8 @@ async fn what_could_not_be_carried_over_is_never_acknowledged() {
     *world.store.is_deaf.lock().unwrap() = true;
     let mut client = world.visit().await;
     client.begin("a@example.com", &["bob@example.org"]).await;
-    client.ask(MESSAGE, "451 4.3.0").await;
+    client.send(&large()).await;
+    client.ask(".", "451 4.3.0").await;
     assert!(world.store.kept().is_empty());
 }
 
@@ -300,8 +306,15 @@ async fn a_client_that_hangs_up_leaves_nothing() {
     client.begin("a@example.com", &["list@example.org"]).await;
     client.send("Subject: half a mess").await;
     drop(client);
-    world.store.sees_aborts(1).await;
+    // deliverd never heard of it, and is told that no room is needed.
     world.queue.sees_aborts(1).await;
+    world.store.sees_nothing_held().await;
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["list@example.org"]).await;
+    client.send(&large()).await;
+    drop(client);
+    world.store.sees_aborts(1).await;
+    world.queue.sees_aborts(2).await;
     assert!(world.store.kept().is_empty());
 }
 
@@ -340,7 +353,8 @@ async fn when_deliverd_dies_within_a_message_nothing_is_acknowledged() {
     let mut world = World::new();
     let mut client = world.visit().await;
     client.begin("a@example.com", &["bob@example.org"]).await;
-    client.send("Subject: x\r\n").await;
+    client.send(&large()).await;
+    world.store.opens(1).await;
     world.kill_deliverd().await;
     world.start_deliverd();
     // Another session gets the same handle from the new deliverd.
@@ -348,10 +362,61 @@ async fn when_deliverd_dies_within_a_message_nothing_is_acknowledged() {
     other
         .begin("other@example.com", &["alice@example.org"])
         .await;
+    other.send(&large()).await;
+    world.store.opens(2).await;
     client.ask(".", "451 4.3.0").await;
     assert!(world.store.kept().is_empty());
-    other.ask(MESSAGE, "250").await;
+    other.ask(".", "250").await;
     assert_eq!(world.store.kept()[0].recipients, ["alice@example.org"]);
+}
+
+#[tokio::test]
+async fn a_small_message_outlives_a_restart_of_deliverd() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    client.begin("a@example.com", &["bob@example.org"]).await;
+    client.send("Subject: x\r\n").await;
+    world.kill_deliverd().await;
+    world.start_deliverd();
+    client.ask(".", "250").await;
+    assert_eq!(world.store.kept().len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_of_any_size_arrives_as_it_was_sent() {
+    let mut world = World::new();
+    let mut client = world.visit().await;
+    // Around what fits into a frame, also where the client says how much it will be.
+    for (octets, said) in [
+        (100, 0),
+        (15_000, 0),
+        (16_384, 0),
+        (20_000, 0),
+        (20_000, 20_000),
+        (15_000, 17_000),
+    ] {
+        client
+            .ask(&format!("MAIL FROM:<a@example.com> SIZE={said}"), "250")
+            .await;
+        client.ask("RCPT TO:<bob@example.org>", "250").await;
+        client.ask("DATA", "354").await;
+        let body = format!("{}\r\n", "x".repeat(98)).repeat(octets / 100);
+        client.send(&format!("Subject: x\r\n\r\n{body}")).await;
+        client.ask(".", "250").await;
+        let kept = world.store.kept().pop().unwrap();
+        assert!(
+            kept.text()
+                .starts_with("Return-Path: <a@example.com>\r\nReceived: from ")
+        );
+        assert!(
+            kept.text()
+                .ends_with(&format!("\r\nSubject: x\r\n\r\n{body}")),
+            "{octets}"
+        );
+        assert_eq!(kept.recipients, ["bob@example.org"]);
+    }
+    assert_eq!(world.store.kept().len(), 6);
+    world.store.opens(4).await;
 }
 
 #[tokio::test]
@@ -566,6 +631,16 @@ async fn room_is_set_aside_until_the_message_is_opened_or_the_transaction_is_ove
     world.store.sees_nothing_held().await;
     client.ask("RCPT TO:<bob@example.org>", "250").await;
     assert_ne!(world.store.held.lock().unwrap()[0], first[0]);
+    client.ask("DATA", "354").await;
+    assert!(!world.store.held.lock().unwrap().is_empty());
+    client.ask(MESSAGE, "250").await;
+    assert!(world.store.held.lock().unwrap().is_empty());
+    // One that is said to be large is opened at once.
+    client
+        .ask("MAIL FROM:<a@example.com> SIZE=100000", "250")
+        .await;
+    client.ask("RCPT TO:<bob@example.org>", "250").await;
+    assert!(!world.store.held.lock().unwrap().is_empty());
     client.ask("DATA", "354").await;
     assert!(world.store.held.lock().unwrap().is_empty());
     client.ask(MESSAGE, "250").await;

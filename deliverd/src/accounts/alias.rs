@@ -46,8 +46,22 @@ pub(crate) struct Resolved {
 }
 
 impl Accounts {
+    /// What an address leads to, if that was read since the last change. Never blocks.
+    pub(crate) fn known(&self, address: &Address) -> Option<Arc<Resolved>> {
+        self.known.get(address)
+    }
+
     /// Expands an address. `None`: its domain is not ours.
-    pub(crate) fn resolve(&self, address: &Address) -> Result<Option<Resolved>, Refusal> {
+    pub(crate) fn resolve(&self, address: &Address) -> Result<Option<Arc<Resolved>>, Refusal> {
+        let generation = self.known.generation();
+        let resolved = self.read(address)?.map(Arc::new);
+        if let Some(resolved) = &resolved {
+            self.known.put(generation, address, resolved);
+        }
+        Ok(resolved)
+    }
+
+    fn read(&self, address: &Address) -> Result<Option<Resolved>, Refusal> {
         let name = address.domain().as_str();
         let Some(domain) = self.domain_id(name)? else {
             return Ok(None);
@@ -223,6 +237,8 @@ impl Accounts {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(domain);
+        // Somebody may have resolved with them since the database changed.
+        self.known.forget();
     }
 
     /// What an address of ours leads to, one step.
@@ -465,7 +481,7 @@ mod tests {
                 .local
                 .iter()
                 .map(Owner::address)
-                .chain(resolved.remote)
+                .chain(resolved.remote.iter().cloned())
                 .collect())
         }
 
@@ -477,6 +493,43 @@ mod tests {
                 )
                 .unwrap()
         }
+    }
+
+    #[test]
+    fn what_was_resolved_is_known_until_something_changes() {
+        let world = world();
+        let is_known = || {
+            let address = address("alice@a.example").unwrap();
+            world.accounts.known(&address).is_some()
+        };
+        assert!(!is_known());
+        world.resolve("alice@a.example").unwrap();
+        assert!(is_known());
+        world.alias(AliasKind::Exact, "alice", &["moved@c.example"]);
+        assert!(!is_known());
+        let moved = world.resolve("alice@a.example");
+        assert_eq!(moved.unwrap(), ["moved@c.example"]);
+        let alias = (AliasKind::Exact, "alice");
+        world
+            .accounts
+            .remove_alias("a.example", alias.0, alias.1)
+            .unwrap();
+        assert!(!is_known());
+        world.resolve("alice@a.example").unwrap();
+        let alice = Owner::of(&address("alice@a.example").unwrap());
+        world.accounts.remove_user(&alice).unwrap();
+        assert!(!is_known());
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let world = world();
+        let alice = address("alice@a.example").unwrap();
+        let resolved = world.accounts.resolve(&alice).unwrap().unwrap();
+        let generation = world.accounts.known.generation();
+        world.accounts.add_domain("d.example", None).unwrap();
+        world.accounts.known.put(generation, &alice, &resolved);
+        assert!(world.accounts.known(&alice).is_none());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod alias;
 mod directory;
 mod failures;
+mod known;
 mod login;
 mod password;
 mod schema;
@@ -12,13 +13,15 @@ mod usage;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipc::Refusal;
 use mail::address::{Address, Domain};
 use rusqlite::Connection;
 
 use crate::store::Owner;
+
+use self::known::{Database, Known};
 
 pub(crate) use self::alias::Resolved;
 pub(crate) use self::directory::{Account, DomainEntry};
@@ -31,6 +34,7 @@ pub(crate) struct Accounts {
     database: Mutex<Connection>,
     /// Compiled regular expressions per domain; dropped when its aliases change.
     patterns: Mutex<HashMap<String, Arc<Vec<alias::Pattern>>>>,
+    known: Known,
     /// Iterations for new passwords; fewer in tests.
     iterations: u32,
 }
@@ -49,6 +53,7 @@ impl Accounts {
         Ok(Self {
             database: Mutex::new(database),
             patterns: Mutex::new(HashMap::new()),
+            known: Known::default(),
             iterations,
         })
     }
@@ -59,9 +64,10 @@ impl Accounts {
         Self::with_iterations(directory, 16).unwrap()
     }
 
-    fn database(&self) -> MutexGuard<'_, Connection> {
+    fn database(&self) -> Database<'_> {
         // A transaction that was open when a call panicked was rolled back when it was dropped.
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+        let connection = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        Database::new(connection, &self.known)
     }
 }
 

@@ -12,7 +12,7 @@ use super::House;
 use super::desk::Desk;
 use super::room::Rooms;
 use crate::accounts::{Resolved, address};
-use crate::store::{Hold, Owner};
+use crate::store::{Hold, Incoming, Owner, RECIPIENTS};
 
 /// Messages one daemon may have open at once.
 const MAX_OPEN: usize = 4096;
@@ -55,6 +55,9 @@ pub(super) async fn answer(
             transaction,
         } => {
             let rooms = Arc::clone(&messages.rooms);
+            if let Some(answered) = resolve_known(house, &rooms, transaction, &address, size) {
+                return answered.map(Answered::plain);
+            }
             house
                 .work(move |house| resolve(house, &rooms, transaction, &address, size))
                 .await
@@ -63,6 +66,21 @@ pub(super) async fn answer(
         DeliveryRequest::EndTransaction { transaction } => {
             drop(messages.rooms.take(transaction));
             Ok(Answered::plain(DeliveryAnswer::TransactionEnded))
+        }
+        DeliveryRequest::DeliverMessage {
+            transaction,
+            recipients,
+            bytes,
+        } => {
+            if bytes.len() as u64 > house.max_kept_size {
+                return Err(Refusal::MessageTooLarge);
+            }
+            let mut owners = Vec::with_capacity(recipients.len());
+            add(&mut owners, owners_of(&recipients)?)?;
+            let mut incoming = house.store.begin_with(bytes);
+            incoming.room = messages.rooms.take(transaction);
+            deliver(house, incoming, owners).await?;
+            Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
         DeliveryRequest::OpenMessage { transaction } => {
             let envelope = Envelope {
@@ -105,14 +123,44 @@ fn resolve(
     if size > house.max_kept_size {
         return Err(Refusal::MessageTooLarge);
     }
-    let Some(Resolved { local, remote }) = house.accounts.resolve(&address)? else {
-        return Ok(DeliveryAnswer::RecipientForeign);
+    match house.accounts.resolve(&address)? {
+        Some(resolved) => set_aside(house, rooms, transaction, &resolved, size),
+        None => Ok(DeliveryAnswer::RecipientForeign),
+    }
+}
+
+/// The same without the disk; `None` if that does not do.
+fn resolve_known(
+    house: &House,
+    rooms: &Rooms,
+    transaction: u64,
+    text: &str,
+    size: u64,
+) -> Option<Result<DeliveryAnswer, Refusal>> {
+    let resolved = house.accounts.known(&address(text).ok()?)?;
+    let is_counted = |owner| {
+        house
+            .store
+            .ledger()
+            .member(owner)
+            .is_some_and(|member| member.is_counted())
     };
+    let may = size <= house.max_kept_size && resolved.local.iter().all(is_counted);
+    may.then(|| set_aside(house, rooms, transaction, &resolved, size))
+}
+
+fn set_aside(
+    house: &House,
+    rooms: &Rooms,
+    transaction: u64,
+    Resolved { local, remote }: &Resolved,
+    size: u64,
+) -> Result<DeliveryAnswer, Refusal> {
     // There is one reply for all an alias leads to: it is as full as the fullest of them.
-    let holds = house.hold(&rooms.missing(transaction, &local), size)?;
+    let holds = house.hold(&rooms.missing(transaction, local), size)?;
     let answer = DeliveryAnswer::RecipientResolved {
         local: local.iter().map(Owner::address).collect(),
-        remote,
+        remote: remote.clone(),
     };
     // A frame holds a few hundred addresses; an expansion beyond that cannot be told.
     match ipc::frame::encode(&answer) {
@@ -135,30 +183,40 @@ async fn add_recipients(
     }
     // Doubted, although resolved by us a moment ago: the asker may send anything.
     let owners = house.work(move |house| {
-        let owner = |text: &String| {
-            let owner = address(text)
-                .map(|address| Owner::of(&address))
-                .map_err(|_| Refusal::NoSuchUser)?;
-            let member = house.store.ledger().member(&owner);
-            member.map(|_| owner).ok_or(Refusal::NoSuchUser)
-        };
-        recipients.iter().map(owner).collect::<Result<Vec<_>, _>>()
+        let owners = owners_of(&recipients)?;
+        let is_here = |owner| house.store.ledger().member(owner).is_some();
+        if owners.iter().all(is_here) {
+            Ok(owners)
+        } else {
+            Err(Refusal::NoSuchUser)
+        }
     });
     let owners = owners.await?;
     messages
         .desk
-        .with(message, |Envelope { owners: known, .. }| {
-            for owner in owners {
-                if !known.contains(&owner) {
-                    known.push(owner);
-                }
-            }
-            if known.len() > MAX_RECIPIENTS {
-                Err(Refusal::TooManyRecipients)
-            } else {
-                Ok(())
-            }
-        })
+        .with(message, |envelope| add(&mut envelope.owners, owners))
+}
+
+fn owners_of(recipients: &[String]) -> Result<Vec<Owner>, Refusal> {
+    let owner = |text: &String| {
+        let address = address(text).map_err(|_| Refusal::NoSuchUser)?;
+        Ok(Owner::of(&address))
+    };
+    recipients.iter().map(owner).collect()
+}
+
+/// Each is there once.
+fn add(known: &mut Vec<Owner>, owners: Vec<Owner>) -> Result<(), Refusal> {
+    for owner in owners {
+        if !known.contains(&owner) {
+            known.push(owner);
+        }
+    }
+    if known.len() > MAX_RECIPIENTS {
+        Err(Refusal::TooManyRecipients)
+    } else {
+        Ok(())
+    }
 }
 
 async fn commit(
@@ -169,9 +227,21 @@ async fn commit(
 ) -> Result<(), Refusal> {
     let (mut incoming, Envelope { owners, room }) = messages.desk.close(message, size).await?;
     incoming.room = room;
+    deliver(house, incoming, owners).await
+}
+
+async fn deliver(
+    house: &Arc<House>,
+    incoming: Incoming,
+    owners: Vec<Owner>,
+) -> Result<(), Refusal> {
     if owners.is_empty() {
         return Err(Refusal::NoSuchUser);
     }
+    if !incoming.is_large() && owners.len() <= RECIPIENTS {
+        return house.deliver_small(incoming, owners).await;
+    }
+    let size = incoming.size();
     let span = tracing::Span::current();
     let delivered = house.work(move |house| {
         let _entered = span.enter();

@@ -15,6 +15,7 @@ mod control;
 mod delivery;
 mod desk;
 mod imap;
+mod lane;
 mod quota;
 mod relay;
 mod room;
@@ -62,6 +63,7 @@ pub(crate) struct House {
     is_counted: AtomicBool,
     pub(crate) stop: Stop,
     jobs: Arc<Semaphore>,
+    lane: lane::Lane,
     fills: Arc<Semaphore>,
     roster: Mutex<()>,
     /// Walks over the store take turns.
@@ -178,6 +180,7 @@ impl House {
             is_counted: AtomicBool::new(is_exact),
             stop,
             jobs: Arc::new(Semaphore::new(MAX_JOBS)),
+            lane: lane::Lane::default(),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
             roster: Mutex::new(()),
             walker: Mutex::default(),

@@ -193,7 +193,14 @@ impl Mailbox {
         };
         let dir = self.make_shard(state, message_file::shard_of(record.uid))?;
         let name = message_file::file_name(record.uid, record.flags);
-        let mut linked = self.link_one(&placing, &dir, &name);
+        let give = || {
+            if file.is_single {
+                file.move_to(&dir, &name)
+            } else {
+                self.link_one(&placing, &dir, &name)
+            }
+        };
+        let mut linked = give();
         if fails_with(&linked, ErrorKind::AlreadyExists) {
             // Somebody made a file of that name by hand. It keeps its bytes and gets a UID of its own at the next look.
             let aside = message_file::aside(&name);
@@ -202,9 +209,7 @@ impl Mailbox {
                 file = name,
                 "a file made by hand has the name of a new message and is renamed"
             );
-            linked = dir
-                .rename(&name, &dir, &aside)
-                .and_then(|()| self.link_one(&placing, &dir, &name));
+            linked = dir.rename(&name, &dir, &aside).and_then(|()| give());
         }
         linked.or_fault("link a message")
     }

@@ -1,12 +1,14 @@
 //! Which mailboxes are in memory, and which of them leave it when there are too many.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::mailbox::Mailbox;
 
 /// What a loaded mailbox costs beside its records, counted in records.
 const BASE_WEIGHT: usize = 32;
+/// As large a part of the budget may come in, message by message, before it is looked at all mailboxes again.
+const PART: usize = 16_384;
 
 /// Bounds what loaded mailboxes take. Mailboxes somebody selected are never unloaded.
 #[derive(Debug)]
@@ -15,6 +17,9 @@ pub(crate) struct Cache {
     budget: usize,
     clock: AtomicU64,
     loaded: Mutex<Vec<Weak<Mailbox>>>,
+    /// Whether a mailbox was loaded since that was looked at, and how often it was asked for.
+    has_more: AtomicBool,
+    asked: AtomicUsize,
 }
 
 impl Cache {
@@ -23,6 +28,8 @@ impl Cache {
             budget,
             clock: AtomicU64::new(0),
             loaded: Mutex::new(Vec::new()),
+            has_more: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
         }
     }
 
@@ -31,6 +38,7 @@ impl Cache {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Arc::downgrade(mailbox));
+        self.has_more.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn touch(&self, mailbox: &Mailbox) {
@@ -43,6 +51,11 @@ impl Cache {
     /// Unloads what was not used for longest until three quarters of the budget are kept. Must be called without any
     /// mailbox's lock.
     pub(crate) fn trim(&self) {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        let is_due = asked.is_multiple_of((self.budget / PART).max(1));
+        if !self.has_more.swap(false, Ordering::Relaxed) && !is_due {
+            return;
+        }
         let Some(mut mailboxes) = self.over_budget() else {
             return;
         };

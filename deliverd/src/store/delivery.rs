@@ -16,22 +16,102 @@ use super::{Owner, Store};
 use crate::clock;
 
 /// Mailboxes that get a message by one use of the journal.
-const RECIPIENTS: usize = 200;
+pub(crate) const RECIPIENTS: usize = 200;
 /// Bytes of an event that gives a message to a mailbox, at most, beside its keywords.
 const EVENT: usize = 1024;
 /// Events for one mailbox: the message is given, and perhaps taken back.
 const EVENTS: usize = 2;
 
+/// A mailbox and the file of a message for it.
+type Place = (Arc<Mailbox>, Arc<Sealed>);
+
+/// A message with all that it needs.
+pub(crate) struct Addressed {
+    places: Vec<Place>,
+    /// In the order of the places.
+    room: Vec<Hold>,
+    message: NewMessage,
+}
+
 /// A message that a mailbox was promised.
-struct Promised<'a> {
-    mailbox: &'a Arc<Mailbox>,
+struct Promised {
+    mailbox: Arc<Mailbox>,
     promise: Promise,
+}
+
+/// A message in the journal that mailboxes were promised. It is theirs when the journal is on disk up to its record and it is
+/// published.
+pub(crate) struct Pledge {
+    permit: Permit,
+    promised: Vec<Promised>,
+}
+
+/// Why a message is not in the journal.
+pub(crate) enum NotPledged {
+    /// Without waiting there is no room for it.
+    NoRoom(Addressed),
+    Refused(Refusal),
 }
 
 impl Store {
     /// Makes a message durable and visible in the INBOX of every owner. On an error nobody may count on it; those who got it
     /// already may get it again. If one has no room for it, nobody gets it.
-    pub(crate) fn deliver(&self, mut message: Incoming, owners: &[Owner]) -> Result<(), Refusal> {
+    pub(crate) fn deliver(&self, message: Incoming, owners: &[Owner]) -> Result<(), Refusal> {
+        self.deliver_addressed(self.address(message, owners)?)
+    }
+
+    /// [`Store::deliver`] from there on.
+    pub(crate) fn deliver_addressed(&self, addressed: Addressed) -> Result<(), Refusal> {
+        let Addressed {
+            places,
+            mut room,
+            message,
+        } = addressed;
+        let placed = places
+            .chunks(RECIPIENTS)
+            .zip(room.chunks_mut(RECIPIENTS))
+            .try_for_each(|(places, room)| self.place(places, room, &message).map(|_| ()));
+        self.trim();
+        placed?;
+        self.count_stored(places.len() as u64);
+        Ok(())
+    }
+
+    /// Puts a message that is not large, to at most [`RECIPIENTS`] owners, into the journal without waiting for room there. It
+    /// goes on with [`Pledge::commit`] and [`Store::publish`], so that one thread can do that for many messages.
+    ///
+    /// Whoever has a pledge must wait for nothing but the disk before it is published: the journal is not emptied before that.
+    pub(crate) fn pledge(&self, mut addressed: Addressed) -> Result<Pledge, NotPledged> {
+        let Addressed {
+            places,
+            room,
+            message,
+        } = &mut addressed;
+        let Some(body) = places.first().and_then(|(_, file)| file.body.as_deref()) else {
+            return Err(NotPledged::NoRoom(addressed));
+        };
+        let (records, bytes) = cost(places, body, message);
+        let Some(permit) = self.shared.journal.admit_now(records, bytes) else {
+            return Err(NotPledged::NoRoom(addressed));
+        };
+        promise_all(permit, places, body, room, message).map_err(NotPledged::Refused)
+    }
+
+    /// Shows a message that was pledged and flushed in its mailboxes.
+    pub(crate) fn publish(&self, pledge: Pledge) -> Result<(), Refusal> {
+        let uids = pledge.publish();
+        drop(pledge);
+        self.trim();
+        self.count_stored(uids?.len() as u64);
+        Ok(())
+    }
+
+    /// Finds the mailboxes, sets room aside and makes the files.
+    pub(crate) fn address(
+        &self,
+        mut message: Incoming,
+        owners: &[Owner],
+    ) -> Result<Addressed, Refusal> {
         let mut inboxes: BTreeMap<&str, Vec<Arc<Mailbox>>> = BTreeMap::new();
         for owner in owners {
             let inbox = self.user(owner)?.mailbox(&MailboxName::inbox())?;
@@ -44,31 +124,31 @@ impl Store {
         if room.as_ref().err() == Some(&Refusal::OverQuota) {
             quota::remember(&members, size);
         }
-        let mut room = room?;
-        let sealed = Arc::new(message.seal(clock::seconds())?);
-        // A file is never shared between domains: a descriptor of it would show the neighbour's bytes.
-        let mut places = Vec::with_capacity(owners.len());
-        for (at, inboxes) in inboxes.into_iter().enumerate() {
-            let file = if at == 0 {
-                Arc::clone(&sealed)
-            } else {
-                Arc::new(sealed.duplicate()?)
-            };
-            places.extend(inboxes.into_iter().map(|inbox| (inbox, Arc::clone(&file))));
-        }
+        let room = room?;
+        let mut sealed = message.seal(clock::seconds())?;
         let message = NewMessage {
             size: sealed.size,
             internal_date: sealed.internal_date,
             ..NewMessage::default()
         };
-        let placed = places
-            .chunks(RECIPIENTS)
-            .zip(room.chunks_mut(RECIPIENTS))
-            .try_for_each(|(places, room)| self.place(places, room, &message).map(|_| ()));
-        self.trim();
-        placed?;
-        self.count_stored(owners.len() as u64);
-        Ok(())
+        // A file is never shared between domains: a descriptor of it would show the neighbour's bytes.
+        let mut copies = Vec::with_capacity(inboxes.len());
+        for inboxes in inboxes.iter().skip(1) {
+            let mut copy = sealed.duplicate()?;
+            copy.is_single = inboxes.len() == 1;
+            copies.push(Arc::new(copy));
+        }
+        sealed.is_single = inboxes.first().is_some_and(|inboxes| inboxes.len() == 1);
+        let files = std::iter::once(Arc::new(sealed)).chain(copies);
+        let mut places = Vec::with_capacity(owners.len());
+        for (inboxes, file) in inboxes.into_iter().zip(files) {
+            places.extend(inboxes.into_iter().map(|inbox| (inbox, Arc::clone(&file))));
+        }
+        Ok(Addressed {
+            places,
+            room,
+            message,
+        })
     }
 
     /// APPEND: one message into one mailbox. Gives its UIDVALIDITY and UID.
@@ -81,7 +161,8 @@ impl Store {
         let size = Totals::message(incoming.size());
         let room = std::mem::take(&mut incoming.room);
         let mut room = self.reserve(room, &[member(mailbox)], size)?;
-        let sealed = incoming.seal(message.internal_date)?;
+        let mut sealed = incoming.seal(message.internal_date)?;
+        sealed.is_single = true;
         message.size = sealed.size;
         let places = [(Arc::clone(mailbox), Arc::new(sealed))];
         let placed = self.place(&places, &mut room, &message);
@@ -95,7 +176,7 @@ impl Store {
     /// Gives a message a UID and a name in mailboxes, durably, where there is `room` for each. Gives the UIDs.
     fn place(
         &self,
-        places: &[(Arc<Mailbox>, Arc<Sealed>)],
+        places: &[Place],
         room: &mut [Hold],
         message: &NewMessage,
     ) -> Result<Vec<u32>, Refusal> {
@@ -105,39 +186,75 @@ impl Store {
         let Some(body) = &first.body else {
             return link(places, room, message);
         };
-        let keywords: usize = message.keywords.iter().map(|name| name.len() + 2).sum();
-        let bytes = body.len() + EVENT + places.len() * EVENTS * (EVENT + keywords);
-        let permit = self
-            .shared
-            .journal
-            .admit(1 + EVENTS * places.len(), bytes)?;
-        let number = permit.body(message.internal_date, body);
-        let mut promised = Vec::with_capacity(places.len());
-        for ((mailbox, file), room) in places.iter().zip(room) {
-            match mailbox.promise(&permit, number, file, message, room) {
-                Ok(promise) => promised.push(Promised { mailbox, promise }),
-                Err(refusal) => {
-                    take_back(&permit, &promised);
-                    return Err(refusal);
-                }
+        let (records, bytes) = cost(places, body, message);
+        let permit = self.shared.journal.admit(records, bytes)?;
+        let pledge = promise_all(permit, places, body, room, message)?;
+        pledge.commit();
+        pledge.publish()
+    }
+}
+
+/// Records and bytes in the journal, at most.
+fn cost(places: &[Place], body: &[u8], message: &NewMessage) -> (usize, usize) {
+    let keywords: usize = message.keywords.iter().map(|name| name.len() + 2).sum();
+    let bytes = body.len() + EVENT + places.len() * EVENTS * (EVENT + keywords);
+    (1 + EVENTS * places.len(), bytes)
+}
+
+/// Puts the bytes into the journal and promises the message to the mailboxes, to all or to none.
+fn promise_all(
+    permit: Permit,
+    places: &[Place],
+    body: &[u8],
+    room: &mut [Hold],
+    message: &NewMessage,
+) -> Result<Pledge, Refusal> {
+    let number = permit.body(message.internal_date, body);
+    let mut promised = Vec::with_capacity(places.len());
+    for ((mailbox, file), room) in places.iter().zip(room) {
+        match mailbox.promise(&permit, number, file, message, room) {
+            Ok(promise) => promised.push(Promised {
+                mailbox: Arc::clone(mailbox),
+                promise,
+            }),
+            Err(refusal) => {
+                take_back(&permit, &promised);
+                return Err(refusal);
             }
         }
-        if let Some(last) = promised.last() {
+    }
+    Ok(Pledge { permit, promised })
+}
+
+impl Pledge {
+    /// Whether somebody works on one of its mailboxes at this moment.
+    pub(crate) fn must_wait(&self) -> bool {
+        let mut mailboxes = self.promised.iter().map(|promised| &promised.mailbox);
+        mailboxes.any(|mailbox| mailbox.is_in_use())
+    }
+
+    /// Flushes it, with all that was pledged before.
+    pub(crate) fn commit(&self) {
+        if let Some(last) = self.promised.last() {
             // What became of each record is told when it is published.
-            let _ = self.shared.journal.commit(last.promise.sequence);
+            let _ = self.permit.commit(last.promise.sequence);
         }
+    }
+
+    /// Gives its UIDs.
+    fn publish(&self) -> Result<Vec<u32>, Refusal> {
         // Each one is tried: an error at one recipient must not leave the others half done.
-        let mut uids = Vec::with_capacity(places.len());
+        let mut uids = Vec::with_capacity(self.promised.len());
         let mut done = Ok(());
-        for Promised { mailbox, promise } in &promised {
-            done = done.and(mailbox.publish(&permit, *promise));
+        for Promised { mailbox, promise } in &self.promised {
+            done = done.and(mailbox.publish(&self.permit, *promise));
             uids.push(promise.uid);
         }
         done.map(|()| uids)
     }
 }
 
-fn take_back(permit: &Permit, promised: &[Promised<'_>]) {
+fn take_back(permit: &Permit, promised: &[Promised]) {
     for Promised { mailbox, promise } in promised {
         mailbox.withdraw(permit, *promise);
     }
@@ -148,11 +265,7 @@ fn member(mailbox: &Arc<Mailbox>) -> Arc<Member> {
 }
 
 /// Gives a message whose bytes are on disk its names.
-fn link(
-    places: &[(Arc<Mailbox>, Arc<Sealed>)],
-    room: &mut [Hold],
-    message: &NewMessage,
-) -> Result<Vec<u32>, Refusal> {
+fn link(places: &[Place], room: &mut [Hold], message: &NewMessage) -> Result<Vec<u32>, Refusal> {
     let mut uids = Vec::with_capacity(places.len());
     for ((mailbox, file), room) in places.iter().zip(room) {
         let (from, name) = file.place();

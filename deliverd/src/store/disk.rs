@@ -491,8 +491,11 @@ pub(crate) fn forget_pages(file: &File) -> io::Result<()> {
     Ok(fs::fadvise(file, 0, None, Advice::DontNeed)?)
 }
 
-/// Sets a message's INTERNALDATE, which is its modification time.
-pub(crate) fn set_date(file: &File, date: i64) -> io::Result<()> {
+/// Makes a message's INTERNALDATE, which is its modification time, that date; a file just written mostly has it already.
+pub(crate) fn date(file: &File, date: i64) -> io::Result<()> {
+    if fs::fstat(file)?.st_mtime == date {
+        return Ok(());
+    }
     let time = Timespec {
         tv_sec: date,
         tv_nsec: 0,

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipc::Refusal;
 use tracing::error;
@@ -20,7 +21,7 @@ pub(crate) const BUFFER: usize = 128 * 1024;
 #[derive(Debug)]
 pub(crate) struct Nursery {
     dir: Dir,
-    next: std::sync::atomic::AtomicU64,
+    next: AtomicU64,
 }
 
 /// Bytes received so far.
@@ -40,6 +41,8 @@ struct Temporary {
     nursery: Arc<Nursery>,
     name: String,
     file: File,
+    /// The name is gone already.
+    is_moved: AtomicBool,
 }
 
 /// A message that is a complete file; it can be linked into mailboxes.
@@ -50,6 +53,8 @@ pub(crate) struct Sealed {
     pub(crate) internal_date: i64,
     /// Its bytes, if the file is not flushed and the journal must carry them.
     pub(crate) body: Option<Arc<[u8]>>,
+    /// Whether it gets one name only.
+    pub(super) is_single: bool,
 }
 
 impl Nursery {
@@ -65,7 +70,7 @@ impl Nursery {
         }
         Ok(Self {
             dir,
-            next: std::sync::atomic::AtomicU64::new(1),
+            next: AtomicU64::new(1),
         })
     }
 
@@ -75,13 +80,14 @@ impl Nursery {
     }
 
     fn create(self: &Arc<Self>) -> io::Result<Temporary> {
-        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("{number}.eml");
         let file = self.dir.create_message(&name)?;
         Ok(Temporary {
             nursery: Arc::clone(self),
             name,
             file,
+            is_moved: AtomicBool::new(false),
         })
     }
 
@@ -89,7 +95,7 @@ impl Nursery {
     fn fill(self: &Arc<Self>, mut source: impl io::Read, date: i64) -> io::Result<Temporary> {
         let mut made = self.create()?;
         io::copy(&mut source, &mut made.file)?;
-        disk::set_date(&made.file, date)?;
+        disk::date(&made.file, date)?;
         Ok(made)
     }
 
@@ -119,11 +125,11 @@ impl Nursery {
         self.dir.link(&copy.name, to, new)
     }
 
-    /// Begins a message.
-    pub(crate) fn begin(self: &Arc<Self>) -> Incoming {
+    /// Begins a message with these bytes.
+    pub(crate) fn begin(self: &Arc<Self>, bytes: Vec<u8>) -> Incoming {
         Incoming {
             nursery: Arc::clone(self),
-            buffer: Vec::new(),
+            buffer: bytes,
             file: None,
             written: 0,
             room: Vec::new(),
@@ -174,7 +180,7 @@ impl Incoming {
         let Some(file) = self.file else {
             return Err(Refusal::StorageFault);
         };
-        disk::set_date(&file.file, internal_date).or_fault("date a message")?;
+        disk::date(&file.file, internal_date).or_fault("date a message")?;
         if body.is_none() {
             file.file.sync_all().or_fault("flush a message")?;
         }
@@ -183,6 +189,7 @@ impl Incoming {
             size: self.written,
             internal_date,
             body,
+            is_single: false,
         })
     }
 }
@@ -191,6 +198,14 @@ impl Sealed {
     /// Where to link from.
     pub(crate) fn place(&self) -> (&Dir, &str) {
         (&self.file.nursery.dir, &self.file.name)
+    }
+
+    /// Gives it the only name it will ever have, in the place of the temporary one.
+    pub(super) fn move_to(&self, to: &Dir, new: &str) -> io::Result<()> {
+        let Temporary { nursery, name, .. } = &self.file;
+        nursery.dir.rename(name, to, new)?;
+        self.file.is_moved.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A second file with the same bytes: files are never shared between domains.
@@ -215,6 +230,9 @@ impl Sealed {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
+        if *self.is_moved.get_mut() {
+            return;
+        }
         if let Err(error) = self.nursery.dir.unlink(&self.name) {
             error!(%error, "cannot remove a temporary file");
         }

@@ -82,6 +82,7 @@ use crate::fault::OrFault;
 pub(crate) use self::append::NewMessage;
 pub(crate) use self::change::FlagOrder;
 pub(crate) use self::check::{After, Order, Piece, Walker, give_way};
+pub(crate) use self::delivery::{Addressed, NotPledged, Pledge, RECIPIENTS};
 pub(crate) use self::expunged::{Retention, Wanted};
 pub(crate) use self::feed::{Listener, Selection, ranges};
 pub(crate) use self::incoming::{BUFFER, Incoming};
@@ -186,7 +187,12 @@ impl Store {
 
     /// Begins a message.
     pub(crate) fn begin(&self) -> Incoming {
-        self.shared.nursery.begin()
+        self.begin_with(Vec::new())
+    }
+
+    /// Begins a message with these bytes.
+    pub(crate) fn begin_with(&self, bytes: Vec<u8>) -> Incoming {
+        self.shared.nursery.begin(bytes)
     }
 
     /// A user's mail; the directory of a user who has none yet is made. Whether the account exists is the caller's business.
@@ -292,8 +298,7 @@ impl Store {
         amount: Totals,
     ) -> Result<Vec<Hold>, Refusal> {
         for member in members {
-            // What is not limited need not be known.
-            if member.is_limited() && !member.is_exact() {
+            if !member.is_counted() {
                 self.user(member.owner())?.count()?;
             }
         }

@@ -474,6 +474,11 @@ impl Member {
             .unwrap_or(false)
     }
 
+    /// Whether room can be set aside without counting its mailboxes first: what is not limited need not be known.
+    pub(crate) fn is_counted(&self) -> bool {
+        !self.is_limited() || self.is_exact()
+    }
+
     /// All mailboxes of the user were counted: what they have is its usage.
     pub(super) fn set_exact(&self) {
         let mut books = self.ledger.books();

@@ -11,5 +11,5 @@ pub mod tls;
 
 mod start;
 
-pub use start::{Birth, EX_CONFIG, EX_SOFTWARE, EX_USAGE, StartError, start};
+pub use start::{Birth, EX_CONFIG, EX_SOFTWARE, EX_USAGE, StartError, start, start_passing_on};
 pub use stop::Stop;

@@ -7,6 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::LogLevel;
+use crate::session_id;
 
 /// Changes how much is logged while the daemon runs.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ where
             writer,
             " {}[{}] {}",
             self.name,
-            std::process::id(),
+            session_id::process(),
             event.metadata().level()
         )?;
         for span in context

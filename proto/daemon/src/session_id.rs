@@ -1,5 +1,6 @@
 //! Ids that make one client's way visible in the logs of all daemons.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,13 @@ pub fn next() -> u64 {
     } else {
         LAST.fetch_add(1, Ordering::Relaxed) + 1
     };
-    (unique << 8) | u64::from(std::process::id() & 0xff)
+    (unique << 8) | u64::from(process() & 0xff)
+}
+
+/// The id of this process, without asking the kernel each time.
+pub(crate) fn process() -> u32 {
+    static ID: LazyLock<u32> = LazyLock::new(std::process::id);
+    *ID
 }
 
 #[cfg(test)]

@@ -127,6 +127,25 @@ where
     F: FnOnce(Birth) -> R,
     R: Future<Output = Result<(), StartError>>,
 {
+    start_with(name, None, run)
+}
+
+/// [`start`] for a daemon that works on blocking threads: its tasks only pass on, so few threads are enough for them, and each
+/// more is woken for nothing.
+pub fn start_passing_on<F, R>(name: &'static str, run: F) -> ExitCode
+where
+    F: FnOnce(Birth) -> R,
+    R: Future<Output = Result<(), StartError>>,
+{
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    start_with(name, Some(processors.div_ceil(4)), run)
+}
+
+fn start_with<F, R>(name: &'static str, threads: Option<usize>, run: F) -> ExitCode
+where
+    F: FnOnce(Birth) -> R,
+    R: Future<Output = Result<(), StartError>>,
+{
     let path = match argument(name) {
         Ok(path) => path,
         Err(status) => return status,
@@ -153,10 +172,11 @@ where
     {
         warn!("a TLS provider was installed before");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "cannot start the runtime; are there limits on threads or descriptors?");

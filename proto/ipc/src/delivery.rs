@@ -7,13 +7,30 @@
 //! AddRecipients    ─► RecipientsAdded        (pages of at most RECIPIENTS_PER_FRAME, any time before the commit)
 //! CommitMessage    ─► MessageDelivered       (durable and visible in every mailbox)
 //! ```
+//! A message that [`fits_in_frame`] needs none of that: `DeliverMessage` carries it and is answered like `CommitMessage`.
+//!
 //! A message that is not committed leaves nothing: `AbortMessage`, a closed channel or ten idle minutes drop it. So it is with the
 //! room set aside for a transaction whose message is not opened: `EndTransaction`, a closed channel or five minutes free it.
 
-use crate::frame::{Decode, Encode};
+use crate::frame::{Decode, Encode, MAX_FRAME};
 
 /// How many recipients one `AddRecipients` may carry, so that the longest addresses fit into a frame.
 pub const RECIPIENTS_PER_FRAME: usize = 32;
+
+/// What stands around recipients and bytes in the frame of a `DeliverMessage`, generously.
+const AROUND: usize = 128;
+/// What stands before each text in a frame.
+const LENGTH: usize = 8;
+
+/// Whether a message of `size` bytes to `recipients` can be said in one frame.
+#[must_use]
+pub fn fits_in_frame(recipients: &[String], size: usize) -> bool {
+    let recipients = recipients.iter().map(|one| LENGTH + one.len());
+    recipients
+        .fold(AROUND, usize::saturating_add)
+        .saturating_add(size)
+        <= MAX_FRAME
+}
 
 /// Identifies an opened message on the channel that opened it. Chosen by the answerer, never reused on that channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
@@ -61,6 +78,15 @@ pub enum DeliveryRequest {
         /// From [`DeliveryAnswer::MessageOpened`].
         message: MessageHandle,
     },
+    /// A whole message: make it durable in the INBOX of every recipient.
+    DeliverMessage {
+        /// The room set aside for this transaction is the message's; 0 for none.
+        transaction: u64,
+        /// Addresses of local users, as in [`DeliveryAnswer::RecipientResolved`].
+        recipients: Vec<String>,
+        /// The message.
+        bytes: Vec<u8>,
+    },
 }
 
 /// What deliverd answers to a [`DeliveryRequest`].
@@ -85,4 +111,30 @@ pub enum DeliveryAnswer {
     MessageDelivered,
     /// Forgotten.
     MessageAborted,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::SmtpRequest;
+    use crate::{Call, Context, frame};
+
+    #[test]
+    fn what_is_said_to_fit_into_a_frame_does() {
+        for count in [1, 30] {
+            let recipients = vec![format!("{}@example.org", "x".repeat(64)); count];
+            let size = (0..MAX_FRAME).rfind(|size| fits_in_frame(&recipients, *size));
+            let call = Call {
+                id: u64::MAX,
+                deadline_ms: u32::MAX,
+                context: Context::default(),
+                request: SmtpRequest::Delivery(DeliveryRequest::DeliverMessage {
+                    transaction: u64::MAX,
+                    recipients,
+                    bytes: vec![0; size.unwrap()],
+                }),
+            };
+            assert!(frame::encode(&call).is_ok(), "{count}");
+        }
+    }
 }

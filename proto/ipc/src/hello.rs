@@ -2,11 +2,11 @@
 
 use crate::frame::{Decode, Encode};
 
-/// The version of the frames in this crate. Raised with every change of a message since the last release; versions N and N−1 talk.
-pub const VERSION: u16 = 2;
+/// The version of the frames in this crate. Raised with every change of a message; versions N and N−1 talk.
+pub const VERSION: u16 = 3;
 
 /// The oldest version this build still talks to.
-pub const OLDEST: u16 = 2;
+pub const OLDEST: u16 = 3;
 
 /// First frame in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

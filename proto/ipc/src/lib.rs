@@ -1,8 +1,8 @@
 //! What the processes say to each other: one typed enum per edge, packed into small packets.
 //!
 //! Asking goes one way (`rmailctl, smtpd, imapd, apid → relayd → deliverd`). Whoever answers doubts whoever asks, so text
-//! crosses an edge as plain strings and is parsed into its type again on the other side. Message bodies and mailbox
-//! snapshots travel as descriptors beside a frame, never inside one.
+//! crosses an edge as plain strings and is parsed into its type again on the other side. What may be larger than a frame,
+//! message bodies and mailbox snapshots, travels as descriptors beside it; a message for users here that fits is in it.
 //!
 //! | edge | module | who asks | who answers |
 //! |---|---|---|---|

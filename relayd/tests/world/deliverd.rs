@@ -93,6 +93,8 @@ impl Service<DeliveryEdge> for Postman {
                 return Ok(Answered::with(answer, vec![theirs.into()]));
             }
             DeliveryRequest::EndTransaction { .. } => DeliveryAnswer::TransactionEnded,
+            // relayd has its reports in files and brings them through the stream.
+            DeliveryRequest::DeliverMessage { .. } => return Err(Refusal::Busy),
             DeliveryRequest::AddRecipients {
                 message,
                 recipients,

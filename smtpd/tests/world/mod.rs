@@ -60,6 +60,8 @@ impl Kept {
 pub(crate) struct Store {
     pub(crate) kept: Mutex<Vec<Kept>>,
     pub(crate) aborted: Mutex<usize>,
+    /// How many messages were opened.
+    opened: Mutex<usize>,
     pub(crate) commit_refusal: Mutex<Option<Refusal>>,
     /// Closes the stream of a message at once, and finds nothing wrong with that.
     pub(crate) is_deaf: Mutex<bool>,
@@ -114,6 +116,7 @@ impl Store {
             }
             bytes
         });
+        *self.opened.lock().unwrap() += 1;
         let mut next = opened.next.lock().unwrap();
         *next += 1;
         let open = Open {
@@ -146,27 +149,32 @@ impl Store {
         let open = opened.messages.lock().unwrap().remove(&message.0);
         let open = open.ok_or(Refusal::UnknownHandle)?;
         let bytes = open.bytes.await.unwrap();
-        let time = *self.commit_time.lock().unwrap();
-        tokio::time::sleep(time).await;
-        if bytes.len() as u64 > self.max_size() {
-            return Err(Refusal::MessageTooLarge);
-        }
-        if bytes.len() as u64 != size {
+        if bytes.len() as u64 != size && bytes.len() as u64 <= self.max_size() {
             return Err(Refusal::SizeMismatch);
-        }
-        if let Some(refusal) = self.commit_refusal.lock().unwrap().clone() {
-            return Err(refusal);
         }
         let Open {
             recipients,
             envelope,
             ..
         } = open;
-        self.kept.lock().unwrap().push(Kept {
+        self.keep(Kept {
             recipients,
             envelope,
             bytes,
-        });
+        })
+        .await
+    }
+
+    async fn keep(&self, message: Kept) -> Result<(), Refusal> {
+        let time = *self.commit_time.lock().unwrap();
+        tokio::time::sleep(time).await;
+        if message.bytes.len() as u64 > self.max_size() {
+            return Err(Refusal::MessageTooLarge);
+        }
+        if let Some(refusal) = self.commit_refusal.lock().unwrap().clone() {
+            return Err(refusal);
+        }
+        self.kept.lock().unwrap().push(message);
         Ok(())
     }
 
@@ -199,6 +207,17 @@ impl Store {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{} kept", self.kept().len());
+    }
+
+    /// Waits until so many messages were opened.
+    pub(crate) async fn opens(&self, count: usize) {
+        for _ in 0..500 {
+            if *self.opened.lock().unwrap() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} opened", self.opened.lock().unwrap());
     }
 
     /// Waits until so many messages were aborted.
@@ -275,6 +294,21 @@ impl Service<SmtpEdge> for Deliverd {
                 DeliveryRequest::AbortMessage { message } => {
                     self.0.abort(&peer, message);
                     DeliveryAnswer::MessageAborted
+                }
+                DeliveryRequest::DeliverMessage {
+                    transaction,
+                    recipients,
+                    bytes,
+                } => {
+                    self.0.free(transaction);
+                    let envelope = None;
+                    let message = Kept {
+                        recipients,
+                        envelope,
+                        bytes,
+                    };
+                    self.0.keep(message).await?;
+                    DeliveryAnswer::MessageDelivered
                 }
             }),
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::channel::{Answered, Client, Link};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, RECIPIENTS_PER_FRAME};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, RECIPIENTS_PER_FRAME, fits_in_frame};
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::session::{SessionAnswer, SessionEdge, SessionRequest};
 use ipc::smtp::{Credentials, SmtpAnswer, SmtpEdge, SmtpRequest};
@@ -107,9 +107,20 @@ impl Store {
     }
 }
 
-/// One message as smtpd brings it: opened, recipients named, body through the stream, committed.
+/// One message as smtpd brings it: in one piece if it is small; otherwise opened, recipients named, body through the stream,
+/// committed.
 async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
     let link = client.pinned(WITHIN).await.expect("deliverd is there");
+    if fits_in_frame(users, letter.len()) {
+        let whole = DeliveryRequest::DeliverMessage {
+            transaction: 0,
+            recipients: users.to_vec(),
+            bytes: letter.to_vec(),
+        };
+        let (answer, _) = ask(&link, whole).await;
+        assert_eq!(answer, DeliveryAnswer::MessageDelivered);
+        return;
+    }
     let open = DeliveryRequest::OpenMessage { transaction: 0 };
     let (answer, mut fds) = ask(&link, open).await;
     let DeliveryAnswer::MessageOpened(message) = answer else {

@@ -2,16 +2,32 @@
 
 use super::*;
 
+const LETTER: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_delivered_and_read_back() {
     let world = world().await;
-    world
-        .deliver(
-            &["alice@example.test", "bob@example.test"],
-            b"Subject: x\r\n\r\nhello\r\n",
-        )
-        .await
-        .unwrap();
+    let users = ["alice@example.test", "bob@example.test"];
+    world.deliver(&users, LETTER).await.unwrap();
+    reads_letter(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_in_one_piece_is_delivered_and_read_back() {
+    let world = world().await;
+    // Each gets it once.
+    let users = [
+        "alice@example.test",
+        "bob@example.test",
+        "ALICE@example.test",
+    ];
+    let smtp = Smtp(world.client("smtpd"));
+    smtp.deliver_whole(&users, LETTER, 0).await.unwrap();
+    reads_letter(&world).await;
+}
+
+/// Both have the letter and nothing else.
+async fn reads_letter(world: &World) {
     for user in ["alice@example.test", "bob@example.test"] {
         let session = world.login(user, "password").await.unwrap();
         let (status, records) = session.select("INBOX").await;
@@ -108,6 +124,67 @@ async fn recipients_are_doubted_again_when_they_are_added() {
         refused(smtp.deliver(&[], b"x", 1).await),
         Refusal::NoSuchUser
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipients_of_a_message_in_one_piece_are_doubted() {
+    let world = world().await;
+    let smtp = Smtp(world.client("smtpd"));
+    for recipients in [
+        &[][..],
+        &["alice@example.test", "nobody@example.test"],
+        &["alice@foreign.test"],
+        &["../alice@example.test"],
+    ] {
+        assert_eq!(
+            refused(smtp.deliver_whole(recipients, b"x", 0).await),
+            Refusal::NoSuchUser,
+            "{recipients:?}"
+        );
+    }
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    assert_eq!(session.select("INBOX").await.0.messages, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_messages_at_once_each_is_delivered_or_refused_by_itself() {
+    let world = Arc::new(world().await);
+    let smtp = Arc::new(Smtp(world.client("smtpd")));
+    let mut writers = Vec::new();
+    // More than the journal has room for.
+    let filler = "line of text\r\n".repeat(900);
+    for number in 0..360 {
+        let (smtp, filler) = (Arc::clone(&smtp), filler.clone());
+        writers.push(tokio::spawn(async move {
+            let user = ["alice", "bob", "nobody"][number % 3];
+            let text = format!("Subject: {number}\r\n\r\n{filler}");
+            let user = format!("{user}@example.test");
+            smtp.deliver_whole(&[&user], text.as_bytes(), 0).await
+        }));
+    }
+    // Whoever empties the journal waits for those in it, and is waited for by those who find no room there.
+    for _ in 0..10 {
+        let emptied = world.house.work(|house| {
+            house.store.save();
+            Ok(())
+        });
+        emptied.await.unwrap();
+    }
+    for (number, writer) in writers.into_iter().enumerate() {
+        let delivered = writer.await.unwrap();
+        if number % 3 == 2 {
+            assert_eq!(refused(delivered), Refusal::NoSuchUser);
+        } else {
+            delivered.unwrap();
+        }
+    }
+    for user in ["alice@example.test", "bob@example.test"] {
+        let session = world.login(user, "password").await.unwrap();
+        let (status, records) = session.select("INBOX").await;
+        assert_eq!((status.messages, status.uid_next), (120, 121));
+        let uids: Vec<u32> = records.iter().map(|record| record.uid).collect();
+        assert_eq!(uids, (1..=120).collect::<Vec<_>>());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,6 +208,26 @@ impl Smtp {
     }
 }
 
+impl Smtp {
+    /// A message in one piece.
+    async fn deliver_whole(
+        &self,
+        recipients: &[&str],
+        bytes: &[u8],
+        transaction: u64,
+    ) -> Result<(), CallError> {
+        let recipients = recipients.iter().map(|text| (*text).to_owned()).collect();
+        let whole = DeliveryRequest::DeliverMessage {
+            transaction,
+            recipients,
+            bytes: bytes.to_vec(),
+        };
+        let (answer, fds) = self.ask(whole).await?;
+        assert_eq!((answer, fds.len()), (DeliveryAnswer::MessageDelivered, 0));
+        Ok(())
+    }
+}
+
 /// Writes and closes; an answerer that hung up is no failure here.
 async fn write(stream: OwnedFd, bytes: &[u8]) {
     let bytes = bytes.to_vec();

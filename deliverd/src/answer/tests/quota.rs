@@ -340,6 +340,25 @@ async fn room_set_aside_at_rcpt_makes_the_commit_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_in_one_piece_has_the_room_of_its_transaction() {
+    let world = world().await;
+    world.add_user(SMALL, 10_000).await;
+    let smtp = Smtp(world.client("smtpd"));
+    smtp.hold(SMALL, 5000, 7).await.unwrap();
+    let without = smtp.deliver_whole(&[SMALL], &[b'x'; 5400], 0).await;
+    assert_eq!(refused(without), Refusal::OverQuota);
+    smtp.deliver_whole(&[SMALL], &[b'x'; 5400], 7)
+        .await
+        .unwrap();
+    // What was not used of it is free.
+    smtp.deliver_whole(&[SMALL], &[b'x'; 4600], 7)
+        .await
+        .unwrap();
+    let session = world.login(SMALL, "password").await.unwrap();
+    assert_eq!(session.quota().await.0, usage(2, 10_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn room_is_free_again_when_the_transaction_or_the_asker_ends() {
     let world = world().await;
     world.add_user(SMALL, 10_000).await;

@@ -48,8 +48,10 @@ const REMEMBERED: usize = 1000;
 pub(super) struct Journal {
     dir: Dir,
     state: Mutex<State>,
-    /// A batch is done, or there may be room.
+    /// A batch is done.
     moved: Condvar,
+    /// There may be room, or what was written with a permit is done.
+    freed: Condvar,
     /// Rung when there is something to clean up; see [`Journal::needs`].
     wish: Box<dyn Fn() + Send + Sync>,
 }
@@ -69,6 +71,9 @@ struct State {
     flushed: u64,
     failed: VecDeque<(u64, u64)>,
     is_writing: bool,
+    /// How many wait for `moved`, and for `freed`: ringing where nobody listens is a system call as well.
+    waiting: usize,
+    wanting: usize,
     /// Not needed up to here, as the next batch will say.
     floor: u64,
     /// Not needed up to here, as a batch on disk says.
@@ -199,6 +204,8 @@ impl Journal {
                 flushed: last,
                 failed: VecDeque::new(),
                 is_writing: false,
+                waiting: 0,
+                wanting: 0,
                 floor,
                 floor_on_disk: floor,
                 permits: BTreeSet::new(),
@@ -211,6 +218,7 @@ impl Journal {
                 is_closed: false,
             }),
             moved: Condvar::new(),
+            freed: Condvar::new(),
             wish: Box::new(wish),
         };
         let batches = batches.into_iter().map(|(segment, at, _)| (segment, at));
@@ -222,16 +230,33 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.moved
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Waits until a batch is done.
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let waited = self.moved.wait(state);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Waits until there may be room, or something is done.
+    fn wait_for_room<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.wanting += 1;
+        let waited = self.freed.wait(state);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.wanting -= 1;
+        state
+    }
+
+    fn free(&self, state: &State) {
+        if state.wanting > 0 {
+            self.freed.notify_all();
+        }
     }
 
     /// Waits until `records` records of `bytes` bytes in all are sure to find room. Must be called without any lock.
     pub(super) fn admit(self: &Arc<Self>, records: usize, bytes: usize) -> Result<Permit, Refusal> {
-        // At worst every record is flushed alone.
-        let cost = (records * padded(HEAD) + padded(bytes)) as u64;
+        let cost = cost(records, bytes);
         let mut state = self.lock();
         if cost > (SEGMENTS as u64 - 1) * (SEGMENT - BLOCK - BATCH) {
             error!(
@@ -258,20 +283,32 @@ impl Journal {
                 state.is_pressed = true;
                 (self.wish)();
             }
-            state = self.wait(state);
+            state = self.wait_for_room(state);
         }
         if state.is_closed {
             return Err(Refusal::StorageFault);
         }
+        Ok(self.permit(&mut state, cost))
+    }
+
+    /// [`Journal::admit`] without waiting; `None` if there is no room now.
+    pub(super) fn admit_now(self: &Arc<Self>, records: usize, bytes: usize) -> Option<Permit> {
+        let cost = cost(records, bytes);
+        let mut state = self.lock();
+        let has_room = !state.is_closed && state.admitted + cost <= state.room();
+        has_room.then(|| self.permit(&mut state, cost))
+    }
+
+    fn permit(self: &Arc<Self>, state: &mut State, cost: u64) -> Permit {
         let number = state.next_permit;
         state.next_permit += 1;
         state.admitted += cost;
         state.permits.insert(number);
-        Ok(Permit {
+        Permit {
             journal: Arc::clone(self),
             number,
             cost,
-        })
+        }
     }
 
     /// Writes and flushes everything up to the record `sequence`, or waits for who does.
@@ -325,7 +362,9 @@ impl Journal {
             }
         }
         state.settled = sequence;
-        self.moved.notify_all();
+        if state.waiting > 0 {
+            self.moved.notify_all();
+        }
         state
     }
 
@@ -384,7 +423,7 @@ impl Journal {
         let mut state = self.lock();
         let (cut, next) = (state.flushed, state.next_permit);
         while state.permits.first().is_some_and(|oldest| *oldest < next) {
-            state = self.wait(state);
+            state = self.wait_for_room(state);
         }
         state.since = (state.given > cut).then(Instant::now);
         cut
@@ -399,7 +438,7 @@ impl Journal {
         let marked = self.commit(mark);
         let mut state = self.lock();
         state.is_pressed = false;
-        self.moved.notify_all();
+        self.free(&state);
         drop(state);
         marked
     }
@@ -409,7 +448,7 @@ impl Journal {
         let mut state = self.lock();
         state.denials += 1;
         state.is_pressed = false;
-        self.moved.notify_all();
+        self.free(&state);
     }
 
     /// Whether [`Journal::close`] was called.
@@ -419,8 +458,9 @@ impl Journal {
 
     /// Takes nothing any more: what is in the journal cannot be brought to where it belongs.
     pub(super) fn close(&self) {
-        self.lock().is_closed = true;
-        self.moved.notify_all();
+        let mut state = self.lock();
+        state.is_closed = true;
+        self.free(&state);
     }
 
     /// Reads what was not done when the journal was opened.
@@ -465,6 +505,11 @@ impl Journal {
     pub(super) fn body(&self, place: BodyPlace) -> io::Result<Vec<u8>> {
         self.lock().segments[place.segment].read_bytes(place.at, place.length)
     }
+}
+
+/// What records take at most: at worst every one is flushed alone.
+fn cost(records: usize, bytes: usize) -> u64 {
+    (records * padded(HEAD) + padded(bytes)) as u64
 }
 
 /// Records on their way to disk.
@@ -590,6 +635,11 @@ impl Permit {
         number
     }
 
+    /// [`Journal::commit`].
+    pub(super) fn commit(&self, sequence: u64) -> Result<(), Refusal> {
+        self.journal.commit(sequence)
+    }
+
     /// [`Permit::write`] of an event.
     pub(super) fn tell(&self, event: &Event) -> Result<u64, Refusal> {
         let record = record::event(event).map_err(io::Error::other);
@@ -602,6 +652,6 @@ impl Drop for Permit {
         let mut state = self.journal.lock();
         state.permits.remove(&self.number);
         state.admitted -= self.cost;
-        self.journal.moved.notify_all();
+        self.journal.free(&state);
     }
 }

@@ -1,9 +1,12 @@
 //! The answering side of an edge.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use ipc::frame::{self, FrameError};
@@ -186,13 +189,15 @@ async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: St
             continue;
         };
         let (service, peer, outgoing) = (Arc::clone(&service), Arc::clone(&peer), outgoing.clone());
-        let task = tokio::spawn(async move {
+        let answering = async move {
             let _slot = slot;
             answer_one(service, peer, outgoing, call).await;
-        });
+        };
         if E::ORDERED {
-            // Panics were reported by answer_one's own guard.
-            let _ = task.await;
+            // Boxed, so that a channel that waits does not carry it.
+            Box::pin(answering).await;
+        } else {
+            tokio::spawn(answering);
         }
     }
     // Calls in flight keep their own senders: they finish, then the writer ends.
@@ -213,18 +218,38 @@ async fn answer_one<E: Edge, S: Service<E>>(
 ) {
     let (id, context) = (call.id, call.context);
     let within = Duration::from_millis(u64::from(call.deadline_ms));
-    let (worker, its_peer) = (Arc::clone(&service), Arc::clone(&peer));
-    let work = tokio::spawn(async move { timeout(within, worker.answer(its_peer, call)).await });
-    let result = match work.await {
+    let work = timeout(within, service.answer(Arc::clone(&peer), call));
+    let result = match unwound(work).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Refusal::DeadlinePassed),
-        Err(panic) => {
-            error!(edge = E::NAME, session = format!("{:016x}", context.session), message = format!("{:016x}", context.message), %panic, "bug: a call panicked");
+        Err(Panicked) => {
+            error!(
+                edge = E::NAME,
+                session = format!("{:016x}", context.session),
+                message = format!("{:016x}", context.message),
+                "bug: a call panicked"
+            );
             Err(Refusal::StorageFault)
         }
     };
     reply::<E>(&outgoing, id, result).await;
     service.answered(&peer);
+}
+
+/// A future panicked; what it said is on stderr.
+struct Panicked;
+
+/// Does work whose panic ends this work and nothing else.
+async fn unwound<F: Future>(work: F) -> Result<F::Output, Panicked> {
+    let mut work = pin!(work);
+    let end = poll_fn(|context| {
+        // Work that panicked is not polled again.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    });
+    end.await
 }
 
 async fn reply<E: Edge>(
