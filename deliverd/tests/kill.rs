@@ -385,7 +385,7 @@ async fn a_domain_never_stores_more_than_its_limit_whenever_deliverd_is_killed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_stored_is_known_after_a_clean_stop_and_counted_after_kill_9() {
+async fn what_is_stored_is_known_after_a_clean_stop_and_counted_after_kill_9_where_it_is_limited() {
     let mut world = World::new();
     world.start();
     world.add_users().await;
@@ -395,7 +395,7 @@ async fn what_is_stored_is_known_after_a_clean_stop_and_counted_after_kill_9() {
     let stored = world.stored();
     assert_eq!(world.usage().await, stored);
     assert!(world.stop().success());
-    // What was written down is relied on, right or wrong.
+    // What was written down is relied on, right or wrong: after a clean stop, and after any while no limit depends on it.
     let database = rusqlite::Connection::open(world.temp.path().join("store/accounts.db"));
     database
         .unwrap()
@@ -410,6 +410,23 @@ async fn what_is_stored_is_known_after_a_clean_stop_and_counted_after_kill_9() {
             world.stored().messages + wrong
         );
     }
+    world.kill();
+    world.start();
+    // No limit depends on it: nobody is counted for it.
+    let before = world.usage().await;
+    deliver(&world.smtp(), "more").await.unwrap();
+    let users = USERS.len() as u64;
+    assert_eq!(world.usage().await.messages, before.messages + users);
+    assert!(before.messages >= stored.messages + 70 * users);
+    world
+        .order(StoreControlRequest::LimitDomain {
+            name: "example.test".into(),
+            limits: LimitChange {
+                messages: Some(1_000_000),
+                bytes: None,
+            },
+        })
+        .await;
     world.kill();
     world.start();
     let counted = async {

@@ -27,7 +27,7 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,7 @@ pub(crate) struct House {
     pub(crate) started: Instant,
     /// Mail sessions open now.
     pub(crate) sessions: AtomicU64,
-    /// Whether what is known about everybody's usage can be relied on at the next start.
-    is_counted: AtomicBool,
+    counted: Mutex<usage::Counted>,
     pub(crate) stop: Stop,
     jobs: Arc<Semaphore>,
     lane: lane::Lane,
@@ -169,7 +168,7 @@ impl House {
         let window = Duration::from_secs(u64::from(limits.auth_window_seconds));
         let doorman = Doorman::new(Arc::clone(&accounts), limits.auth_failures, window)
             .map_err(|refusal| format!("cannot prepare logins: {refusal}"))?;
-        Ok(Self {
+        let house = Self {
             store,
             accounts,
             doorman: Arc::new(doorman),
@@ -177,14 +176,18 @@ impl House {
             default_quota: limits.default_quota,
             started: Instant::now(),
             sessions: AtomicU64::new(0),
-            is_counted: AtomicBool::new(is_exact),
+            counted: Mutex::default(),
             stop,
             jobs: Arc::new(Semaphore::new(MAX_JOBS)),
             lane: lane::Lane::default(),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
             roster: Mutex::new(()),
             walker: Mutex::default(),
-        })
+        };
+        if is_exact {
+            house.trust_usage();
+        }
+        Ok(house)
     }
 
     /// Does blocking work on a thread for it. Work that began ends, even if nobody waits for it any more.

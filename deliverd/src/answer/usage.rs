@@ -1,8 +1,8 @@
-//! What users store is written down while deliverd runs and when it stops; after a stop that was none, everybody is counted anew
-//! behind the backs of those who work.
+//! What users store is written down while deliverd runs and when it stops; after a stop that was none, the users of domains that
+//! are limited are counted anew behind the backs of those who work.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipc::Refusal;
@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_secs(60);
 const TOGETHER: usize = 500;
 /// Pause between two users that are counted.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// Limited domains whose users were counted since the start, or need not be, and whether all could be.
+pub(super) type Counted = HashMap<String, bool>;
 
 impl House {
     /// Writes down what was not.
@@ -36,18 +39,47 @@ impl House {
     /// Writes everything down, at the end of a clean stop.
     pub(super) fn close_ledger(&self) -> Result<(), Refusal> {
         self.write_usage()?;
-        if self.is_counted.load(Ordering::Acquire) {
+        let counted = self.counted();
+        let limited = self.store.ledger().limited_domains();
+        if limited
+            .iter()
+            .all(|domain| counted.get(domain) == Some(&true))
+        {
             self.accounts.close_ledger()?;
         }
         Ok(())
     }
 
-    /// Has every user counted, one after another. False if some could not be.
-    async fn count_all(self: &Arc<Self>) -> Result<bool, Refusal> {
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was written down about all domains that are limited can be relied on.
+    pub(super) fn trust_usage(&self) {
+        let limited = self.store.ledger().limited_domains();
+        self.counted()
+            .extend(limited.into_iter().map(|domain| (domain, true)));
+    }
+
+    /// Has the users of domains counted whose sums matter and may be wrong. One that is not limited costs nothing, however many
+    /// users it has.
+    async fn count_limited(self: &Arc<Self>) -> Result<(), Refusal> {
+        let mut limited = self.store.ledger().limited_domains();
+        limited.retain(|domain| !self.counted().contains_key(domain));
+        for domain in limited {
+            let all = self.count_domain(&domain).await?;
+            info!(domain, all, "counted what the users of a domain store");
+            self.counted().insert(domain, all);
+        }
+        Ok(())
+    }
+
+    /// Has every user of a domain counted, one after another. False if some could not be.
+    async fn count_domain(self: &Arc<Self>, domain: &str) -> Result<bool, Refusal> {
         let (mut after, mut all) = (None, true);
         loop {
-            let from = after.take();
-            let page = self.work(move |house| house.accounts.users(None, from.as_ref()));
+            let (from, domain) = (after.take(), domain.to_owned());
+            let page = self.work(move |house| house.accounts.users(Some(&domain), from.as_ref()));
             let page = page.await?;
             for account in page.entries {
                 let owner = account.owner.clone();
@@ -76,22 +108,16 @@ impl House {
     }
 }
 
-/// Counts, if it is needed, and writes down, until the end.
+/// Counts where it is needed, and writes down, until the end.
 pub(super) async fn keep(house: Arc<House>) {
-    if !house.is_counted.load(Ordering::Acquire) {
+    loop {
         let counted = tokio::select! {
-            counted = house.count_all() => counted,
+            counted = house.count_limited() => counted,
             () = house.stop.requested() => return,
         };
-        match counted {
-            Ok(all) => {
-                info!(all, "counted what users store");
-                house.is_counted.store(all, Ordering::Release);
-            }
-            Err(refusal) => warn!(%refusal, "what users store could not be counted"),
+        if let Err(refusal) = counted {
+            warn!(%refusal, "what the users of a domain store could not be counted");
         }
-    }
-    loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = house.stop.requested() => return,

@@ -169,6 +169,7 @@ impl Shared {
         if !is_raised {
             self.journal.deny();
         }
+        self.cache.loosen(usize::MAX);
         is_raised
     }
 
@@ -214,6 +215,7 @@ impl Shared {
         loop {
             if looked.elapsed() >= ROUND {
                 self.look_around();
+                self.cache.trim();
                 looked = Instant::now();
             }
             let late = std::mem::take(&mut *locked(&self.late));

@@ -230,7 +230,7 @@ impl Pledge {
     /// Whether somebody works on one of its mailboxes at this moment.
     pub(crate) fn must_wait(&self) -> bool {
         let mut mailboxes = self.promised.iter().map(|promised| &promised.mailbox);
-        mailboxes.any(|mailbox| mailbox.is_in_use())
+        mailboxes.any(|mailbox| mailbox.is_locked())
     }
 
     /// Flushes it, with all that was pledged before.

@@ -61,6 +61,14 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Whether it cannot leave memory now.
+    pub(super) fn is_in_use(&self) -> bool {
+        match self.slot.try_lock() {
+            Ok(slot) => matches!(&*slot, Slot::Loaded(state) if state.is_in_use()),
+            Err(_) => true,
+        }
+    }
+
     /// Takes the mailbox out of memory if nobody uses it. False if it is in use.
     pub(super) fn unload(self: &Arc<Self>) -> bool {
         let Ok(mut slot) = self.slot.try_lock() else {
@@ -69,11 +77,7 @@ impl Mailbox {
         let Slot::Loaded(state) = &mut *slot else {
             return true;
         };
-        if !state.feed.is_empty()
-            || state.is_listed
-            || !state.pending.is_empty()
-            || state.promised != 0
-        {
+        if state.is_in_use() {
             return false;
         }
         if state.status.uid_next != state.uid_next && self.write_status(state).is_err() {
@@ -85,7 +89,7 @@ impl Mailbox {
             totals: Some(state.totals()),
             modseq: Some(state.modseq),
         };
-        self.weight.store(0, Ordering::Relaxed);
+        self.shared.cache.weigh(self, None);
         true
     }
 
@@ -123,7 +127,7 @@ impl Mailbox {
             totals: None,
             modseq,
         };
-        self.weight.store(0, Ordering::Relaxed);
+        self.shared.cache.weigh(self, None);
         Ok(Some(done))
     }
 
@@ -279,7 +283,7 @@ impl Mailbox {
             state.feed.close(&SessionEvent::Gone);
         }
         *slot = Slot::Gone;
-        self.weight.store(0, Ordering::Relaxed);
+        self.shared.cache.weigh(self, None);
         Ok(done)
     }
 }

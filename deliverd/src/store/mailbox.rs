@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::Instant;
 
 use ipc::Refusal;
@@ -44,6 +44,8 @@ pub(crate) struct Mailbox {
     pub(super) writing: Mutex<Writing>,
     /// Whether it is on the list of those to be compared with their files.
     pub(super) waits: AtomicBool,
+    /// RFC 6154 use, once `status.json` was read.
+    special_use: OnceLock<Option<SpecialUse>>,
     /// The cache's clock at the last use.
     pub(super) used: AtomicU64,
     /// Records in memory, as the cache counts them.
@@ -146,6 +148,7 @@ impl Mailbox {
             }),
             writing: Mutex::default(),
             waits: AtomicBool::new(false),
+            special_use: OnceLock::new(),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
             tally,
@@ -179,6 +182,7 @@ impl Mailbox {
         if let Slot::Unloaded { modseq, .. } = *slot {
             let mut state = Box::new(self.read(modseq)?);
             self.tally.settle(self.difference(&mut state), None);
+            self.shared.cache.weigh(self, Some(state.weight()));
             *slot = Slot::Loaded(state);
             self.shared.cache.register(self);
         }
@@ -221,7 +225,7 @@ impl Mailbox {
     }
 
     /// Whether somebody holds its lock at this moment.
-    pub(super) fn is_in_use(&self) -> bool {
+    pub(super) fn is_locked(&self) -> bool {
         matches!(self.slot.try_lock(), Err(TryLockError::WouldBlock))
     }
 
@@ -246,6 +250,7 @@ impl Mailbox {
                         totals: None,
                         modseq: None,
                     };
+                    self.shared.cache.weigh(self, None);
                 }
                 slot
             }
@@ -301,19 +306,19 @@ impl Mailbox {
 
     /// What the mailbox is for.
     pub(crate) fn special_use(self: &Arc<Self>) -> Result<Option<SpecialUse>, Refusal> {
-        if let Slot::Loaded(state) = &*self.lock() {
-            return Ok(state.status.special_use());
+        if let Some(special_use) = self.special_use.get() {
+            return Ok(*special_use);
         }
-        let status = self
-            .dir()
-            .and_then(|dir| Status::read(&dir))
-            .or_fault("read status.json")?;
-        Ok(status.and_then(|status| status.special_use()))
+        self.uid_validity().or_fault("read status.json")?;
+        Ok(self.special_use.get().copied().flatten())
     }
 
     /// UIDVALIDITY, without loading the messages.
     pub(super) fn uid_validity(&self) -> io::Result<u32> {
-        Ok(Status::read(&self.dir()?)?.map_or(0, |status| status.uid_validity))
+        let status = Status::read(&self.dir()?)?;
+        let special_use = status.as_ref().and_then(Status::special_use);
+        self.special_use.get_or_init(|| special_use);
+        Ok(status.map_or(0, |status| status.uid_validity))
     }
 
     /// Gives a mailbox that was made by hand, or copied, a UIDVALIDITY of its own, before it is used.
@@ -459,11 +464,18 @@ impl Loaded<'_> {
     }
 }
 
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.shared.cache.weigh(self, None);
+    }
+}
+
 impl Drop for Loaded<'_> {
     fn drop(&mut self) {
         self.settle(None);
         if let Slot::Loaded(state) = &*self.slot {
-            self.mailbox.weight.store(state.weight(), Ordering::Relaxed);
+            let records = state.weight();
+            self.mailbox.shared.cache.weigh(self.mailbox, Some(records));
         }
     }
 }
@@ -510,6 +522,11 @@ impl State {
     /// Removals before `modseq` are not remembered.
     pub(super) fn gone_since(&mut self, modseq: u64) {
         self.gone = Gone::since(modseq);
+    }
+
+    /// Whether somebody selected it, or it knows better than its files.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.feed.is_empty() || self.is_listed || !self.pending.is_empty() || self.promised != 0
     }
 
     /// What it takes in memory, in messages.

@@ -49,6 +49,7 @@ mod select;
 mod status;
 mod transfer;
 mod user;
+mod users;
 
 #[cfg(test)]
 mod dice;
@@ -61,11 +62,10 @@ mod power_cut;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipc::Refusal;
@@ -76,6 +76,7 @@ use self::chores::{Bell, Chores, Shared};
 use self::disk::Dir;
 use self::expunged::{Attic, Purger};
 use self::incoming::Nursery;
+use self::users::Users;
 use crate::clock;
 use crate::fault::OrFault;
 
@@ -110,7 +111,7 @@ pub(crate) struct Store {
     _chores: Chores,
     _purger: Purger,
     shared: Arc<Shared>,
-    users: Mutex<HashMap<Owner, Arc<User>>>,
+    users: Users,
     /// Messages delivered and appended since the start.
     stored: AtomicU64,
     /// Held for the life of the process: two owners would give one UID twice.
@@ -173,7 +174,7 @@ impl Store {
             _chores: Chores::start(&shared).map_err(no_thread)?,
             _purger: Purger::start(&shared).map_err(no_thread)?,
             shared,
-            users: Mutex::new(HashMap::new()),
+            users: Users::new(),
             stored: AtomicU64::new(0),
             _lock: lock,
         })
@@ -197,47 +198,40 @@ impl Store {
 
     /// A user's mail; the directory of a user who has none yet is made. Whether the account exists is the caller's business.
     pub(crate) fn user(&self, owner: &Owner) -> Result<Arc<User>, Refusal> {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(user) = users.get(owner) {
-            return Ok(Arc::clone(user));
-        }
-        let (parent, name) = owner.place()?;
-        let path = format!("{parent}/{name}");
-        let member = self.shared.ledger.join(owner);
-        if let Err(error) = self.shared.root.dir(&path) {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                return Err(error).or_fault("open a user's directory");
+        self.users.get(owner, || {
+            let (parent, name) = owner.place()?;
+            let path = format!("{parent}/{name}");
+            let member = self.shared.ledger.join(owner);
+            if let Err(error) = self.shared.root.dir(&path) {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    return Err(error).or_fault("open a user's directory");
+                }
+                User::create(
+                    &self
+                        .shared
+                        .root
+                        .make_path(&parent)
+                        .or_fault("make a domain's directory")?,
+                    &name,
+                )?;
             }
-            User::create(
-                &self
-                    .shared
-                    .root
-                    .make_path(&parent)
-                    .or_fault("make a domain's directory")?,
-                &name,
-            )?;
-        }
-        let user = Arc::new(User::open(&self.shared, path, member)?);
-        users.insert(owner.clone(), Arc::clone(&user));
-        Ok(user)
+            User::open(&self.shared, path, member)
+        })
     }
 
-    /// A user's mail, if somebody used it since the start.
+    /// A user's mail, if it is in memory.
     fn opened(&self, owner: &Owner) -> Option<Arc<User>> {
-        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        users.get(owner).cloned()
+        self.users.opened(owner)
     }
 
-    /// Works in a user's directory while nobody opens it, if nobody did since the start. Must be short: logins wait.
+    /// Works in a user's directory while nobody opens it, if it is not in memory. Must be short: logins wait.
     fn unless_opened<T>(&self, owner: &Owner, work: impl FnOnce() -> T) -> Option<T> {
-        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        (!users.contains_key(owner)).then(work)
+        self.users.unless_opened(owner, work)
     }
 
     /// Works while no user is opened or made. Must be short: logins wait.
     fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        work()
+        self.users.undisturbed(work)
     }
 
     /// How the journal is.
@@ -249,29 +243,30 @@ impl Store {
     /// user has no mail.
     pub(crate) fn set_aside(&self, owner: &Owner) -> Result<(), Refusal> {
         self.shared.ledger.remove_user(owner);
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, name) = owner.place()?;
-        let Ok(parent) = self.shared.root.dir(&parent) else {
-            return Ok(());
-        };
-        let aside = || {
-            // Nothing in the journal may reach the next user of that name.
-            let path = format!("{}/", owner.path()?);
-            if !self.shared.empty_journal() || self.shared.is_apart(&path) {
-                return Err(Refusal::StorageFault);
+        self.users.remove(owner, |user| {
+            let Ok(parent) = self.shared.root.dir(&parent) else {
+                return Ok(());
+            };
+            let aside = || {
+                // Nothing in the journal may reach the next user of that name.
+                let path = format!("{}/", owner.path()?);
+                if !self.shared.empty_journal() || self.shared.is_apart(&path) {
+                    return Err(Refusal::StorageFault);
+                }
+                let removed = format!(".removed-{}-{name}", clock::micros());
+                match parent.rename(&name, &parent, &removed) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                    renamed => renamed
+                        .and_then(|()| parent.sync())
+                        .or_fault("put a removed user's mail aside"),
+                }
+            };
+            match user {
+                Some(user) => user.retire(aside),
+                None => aside(),
             }
-            let removed = format!(".removed-{}-{name}", clock::micros());
-            match parent.rename(&name, &parent, &removed) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                renamed => renamed
-                    .and_then(|()| parent.sync())
-                    .or_fault("put a removed user's mail aside"),
-            }
-        };
-        match users.remove(owner) {
-            Some(user) => user.retire(aside),
-            None => aside(),
-        }
+        })
     }
 
     /// How much everyone stores and may store.
@@ -305,21 +300,15 @@ impl Store {
         quota::reserve(held, members, amount)
     }
 
-    /// Forgets a user nobody uses, who was only looked at: its mailboxes take memory, also those that are not loaded.
+    /// Takes a user out of memory who was only looked at, if nobody uses it.
     pub(crate) fn let_go(&self, owner: &Owner) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(user) = users.get(owner)
-            && Arc::strong_count(user) == 1
-            && user.is_unused()
-        {
-            user.member().set_known();
-            users.remove(owner);
-        }
+        self.users.let_go(owner);
     }
 
-    /// Unloads mailboxes if too many are in memory. Called after work, without locks.
+    /// Unloads mailboxes and users if too many are in memory. Called after work, without locks.
     pub(crate) fn trim(&self) {
         self.shared.cache.trim();
+        self.users.trim();
     }
 
     /// Messages stored since the start.

@@ -1,5 +1,7 @@
 //! Names on disk: how mailbox names, domains and local parts become one directory name each, and back.
 
+use std::borrow::Borrow;
+
 use ipc::Refusal;
 use ipc::session::MAX_MAILBOX_NAME;
 
@@ -9,6 +11,13 @@ const MAX_FILE_NAME: usize = 255;
 /// A mailbox name that is fit to be kept: UTF-8, levels separated by `/`, INBOX in upper case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MailboxName(String);
+
+// Both are ordered by their bytes.
+impl Borrow<str> for MailboxName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl MailboxName {
     /// The mailbox every user has.

@@ -233,6 +233,20 @@ impl Ledger {
         })
     }
 
+    /// Domains whose users together may not store as much as they like.
+    pub(crate) fn limited_domains(&self) -> Vec<String> {
+        let books = self.books();
+        let is_limited = |figures: &Figures| figures.limits != Limits::default();
+        let limited = books.domains.iter().filter(|(_, domain)| {
+            let tenant = domain
+                .tenant
+                .as_ref()
+                .and_then(|name| books.tenants.get(name));
+            is_limited(&domain.figures) || tenant.is_some_and(is_limited)
+        });
+        limited.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What a domain stores.
     pub(crate) fn domain_usage(&self, name: &str) -> Usage {
         let books = self.books();

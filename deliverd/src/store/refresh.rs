@@ -337,9 +337,12 @@ impl Mailbox {
                 let modseq = state.next_modseq();
                 changed.extend(state.records.mark(*uid, *flags, record.keywords, modseq));
             } else if is_first {
-                // It may have been renamed there and back.
-                let look = dir.look(name).or_fault("look at a message")?;
-                if look.changed.0 >= indexed {
+                // It may have been renamed there and back; it is just being renamed if it is not there.
+                let is_changed = match dir.look(name) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => true,
+                    look => look.or_fault("look at a message")?.changed.0 >= indexed,
+                };
+                if is_changed {
                     let modseq = state.next_modseq();
                     changed.extend(
                         state
@@ -353,12 +356,12 @@ impl Mailbox {
         state.feed.changed(&changed);
         let mut added = Vec::new();
         for (uid, (flags, name)) in &names.new {
-            let look = match dir.look(name) {
-                // Somebody removed it since it was listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                look => look.or_fault("look at a message")?,
+            let found = scan::look(dir, *uid, (*flags, name));
+            // Somebody removed it since it was listed.
+            let Some((flags, look)) = found.or_fault("look at a message")? else {
+                continue;
             };
-            let mut record = scan::record(*uid, *flags, &look);
+            let mut record = scan::record(*uid, flags, &look);
             if is_new {
                 state.modseq = state.modseq.max(record.modseq);
             } else {

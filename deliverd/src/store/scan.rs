@@ -1,5 +1,6 @@
 //! Reading a mailbox that is not in memory: from the index as far as that fits, from the files otherwise.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use ipc::Refusal;
@@ -10,7 +11,7 @@ use super::disk::{Dir, Look};
 use super::ids;
 use super::index::{Pages, Table};
 use super::mailbox::{Mailbox, State, Totals};
-use super::message_file::shard_of;
+use super::message_file::{self, shard_of};
 use super::records::Records;
 use super::refresh::Stray;
 use super::status::Status;
@@ -20,9 +21,11 @@ use crate::fault::OrFault;
 /// A change gets its modification sequence when it is flushed, a little later than the file got its time. Taken from the file's
 /// time again, it must not be lower than that: a change that took longer than this is not expected.
 const LATE_MICROS: u64 = 60_000_000;
+/// How often a name is looked for that somebody changes all the time.
+const RENAMES: usize = 100;
 /// With more shards than this, those that nobody needs at once are compared with their directories later: each costs a read of the
 /// disk.
-const SHARDS_AT_ONCE: usize = 4;
+pub(super) const SHARDS_AT_ONCE: usize = 4;
 
 impl Mailbox {
     /// Reads the mailbox, and gives files made by hand a UID. `modseq`: the highest one it had in this life of the process.
@@ -123,6 +126,32 @@ fn read_status(mailbox: &Dir) -> Result<Status, Refusal> {
     );
     status.write(mailbox).or_fault("write status.json")?;
     Ok(status)
+}
+
+/// Looks at a message that was listed with these flags and that name. It may have got another name since: what is skipped then would
+/// be found again under a UID that was given, and get another one. `None` if it is gone.
+pub(super) fn look(
+    shard: &Dir,
+    uid: u32,
+    (mut flags, name): (u8, &str),
+) -> io::Result<Option<(u8, Look)>> {
+    let mut name = name.to_owned();
+    for _ in 0..RENAMES {
+        match shard.look(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            look => return look.map(|look| Some((flags, look))),
+        }
+        let entries = shard.entries()?.into_iter();
+        let mut others = entries.filter(|entry| entry.is_file).filter_map(|entry| {
+            let (found, flags) = message_file::parse(&entry.name)?;
+            (found == uid).then_some((flags, entry.name))
+        });
+        let Some(other) = others.next() else {
+            return Ok(None);
+        };
+        (flags, name) = other;
+    }
+    Err(rustix::io::Errno::BUSY.into())
 }
 
 /// A message as its file tells.

@@ -2,6 +2,7 @@
 //! a time, as they are then; who selected it knows from the events what they were.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ipc::Refusal;
@@ -62,6 +63,9 @@ impl Mailbox {
     pub(crate) fn unselect(self: &Arc<Self>, selection: Selection) {
         if let Slot::Loaded(state) = &mut *self.lock() {
             state.feed.remove(selection);
+            self.shared
+                .cache
+                .loosen(self.weight.load(Ordering::Relaxed));
         }
     }
 

@@ -1,6 +1,7 @@
 //! One user's mail: which mailboxes there are, and making, renaming and removing them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -269,6 +270,20 @@ impl User {
         Ok(())
     }
 
+    /// How many mailboxes there are.
+    pub(super) fn mailboxes_listed(&self) -> usize {
+        self.tree().mailboxes.len()
+    }
+
+    /// Takes those mailboxes out of memory that nobody uses.
+    pub(super) fn unload(&self) {
+        for mailbox in self.tree().mailboxes.values() {
+            if Arc::strong_count(mailbox) == 1 {
+                mailbox.unload();
+            }
+        }
+    }
+
     /// Takes all mailboxes out of memory, if nobody uses one. Called when nobody can get one.
     pub(super) fn is_unused(&self) -> bool {
         let tree = self.tree();
@@ -280,13 +295,19 @@ impl User {
     pub(crate) fn list(&self, after: Option<&str>) -> Result<(Vec<MailboxInfo>, bool), Refusal> {
         self.check()?;
         let tree = self.tree();
-        let existing = tree.mailboxes.keys().map(MailboxName::as_str);
-        let all: std::collections::BTreeSet<&str> = existing
-            .chain(tree.registry.subscribed.iter().map(String::as_str))
+        let from = (
+            after.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        // One more of each than a page has: the page is among them, and so is a sign that there is more.
+        let most = MAILBOXES_PER_FRAME + 1;
+        let existing = tree.mailboxes.range::<str, _>(from).take(most);
+        let subscribed = tree.registry.subscribed.range::<str, _>(from).take(most);
+        let names: BTreeSet<&str> = existing
+            .map(|(name, _)| name.as_str())
+            .chain(subscribed.map(String::as_str))
             .collect();
-        let mut names = all
-            .into_iter()
-            .filter(|name| after.is_none_or(|after| *name > after));
+        let mut names = names.into_iter();
         let mut page = Vec::new();
         for name in names.by_ref().take(MAILBOXES_PER_FRAME) {
             let known = MailboxName::parse(name).ok();

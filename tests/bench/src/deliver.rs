@@ -4,7 +4,7 @@ use system_tests::smtp::Client;
 
 use crate::disk::Traffic;
 use crate::letter::letter;
-use crate::meter::{Tracer, cpu_seconds, own_cpu_seconds};
+use crate::meter::{Tracer, cpu_seconds, median, own_cpu_seconds};
 use crate::plain::{Kind, MAILBOXES, Report, Work};
 use crate::server::MailServer;
 use crate::sheet::Sheet;
@@ -17,6 +17,9 @@ pub(crate) const MAILDIR: &str = "maildir writer";
 pub(crate) const STORE: &str = "rmail store";
 pub(crate) const SMTP: &str = "rmail SMTP";
 const LMTP: [&str; 2] = ["Dovecot LMTP maildir", "Dovecot LMTP mdbox"];
+pub(crate) const WAY: &str = "Bringing a message to deliverd, without committing it";
+/// How often a message is brought.
+const WAYS: usize = 500;
 const SENDER: &str = "sender@example.org";
 
 /// Name, writers, bytes of a message, most messages (so that the disk does not fill).
@@ -83,6 +86,7 @@ pub(crate) fn run(world: &World, sheet: &mut Sheet) {
             measure(world, sheet, &case, &targets);
         }
         limits(world, sheet);
+        way(world, sheet);
     }
     if world.traces {
         say("delivery, system calls");
@@ -215,6 +219,21 @@ impl Target {
             Self::Smtp => SMTP,
             Self::Lmtp(number) => LMTP[number],
         }
+    }
+}
+
+/// Everything of a delivery but its commit: opened, a recipient named, the body through the stream, and taken back.
+fn way(world: &World, sheet: &mut Sheet) {
+    let user = &world.users(1)[0];
+    let (pid, own) = (world.rmail.deliverd(), std::process::id());
+    for (case, size) in [("4 KiB", 4 << 10), ("64 KiB", 64 << 10)] {
+        let letter = letter(1, size);
+        let cpu = || own_cpu_seconds(pid) + own_cpu_seconds(own);
+        let before = cpu();
+        let times = world.store.bring(WAYS, user, &letter);
+        let cpu = (cpu() - before) / times.len() as f64;
+        sheet.add(WAY, case, STORE, "p50 µs", median(&times) * 1e6);
+        sheet.add(WAY, case, STORE, "CPU of both µs", cpu * 1e6);
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use system_tests::program;
 
+use crate::slow_disk::SlowDisk;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A directory to measure in, and the block device below it where it is known.
@@ -14,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Disk {
     // Unmounted, then removed.
     mount: Option<Mount>,
+    slow: Option<SlowDisk>,
     directory: tempfile::TempDir,
 }
 
@@ -63,26 +66,73 @@ impl Disk {
             ],
             &image,
         );
+        Self::mount_image(directory, &image, "loop,noatime")
+    }
+
+    fn mount_image(directory: tempfile::TempDir, image: &Path, options: &str) -> Self {
+        let disk = Self::mount(directory, image, options);
+        let device = disk
+            .mount
+            .as_ref()
+            .map(|mount| Path::new("/dev").join(&mount.device));
+        run(
+            "losetup",
+            &["--direct-io=on"],
+            &device.expect("it was mounted"),
+        );
+        // The loop device keeps the file until it is unmounted, however this program ends.
+        std::fs::remove_file(image).expect("our own file");
+        disk
+    }
+
+    fn mount(directory: tempfile::TempDir, image: &Path, options: &str) -> Self {
         let point = directory.path().join("m");
         std::fs::create_dir(&point).expect("our own directory");
         let mut mount = program::command("mount");
-        mount.args(["-o", "loop,noatime"]).arg(&image).arg(&point);
+        mount.args(["-o", options]).arg(image).arg(&point);
         program::run(&mut mount, b"", PATIENCE).succeeded();
         let source = run("findmnt", &["-n", "-o", "SOURCE"], &point);
-        run("losetup", &["--direct-io=on"], Path::new(source.trim()));
-        // The loop device keeps the file until it is unmounted, however this program ends.
-        std::fs::remove_file(&image).expect("our own file");
         let device = source.trim().trim_start_matches("/dev/").to_owned();
         Self {
             mount: Some(Mount { point, device }),
+            slow: None,
             directory,
         }
+    }
+
+    /// Makes an ext4 that can grow to so many GiB and takes no more than what is written to it, for many small files: blocks of
+    /// 1 KiB, an inode for each two. Only root can.
+    pub(crate) fn sparse(below: &Path, gibibytes: u64) -> Self {
+        let directory = new_directory(below);
+        let image = directory.path().join("image");
+        let file = std::fs::File::create(&image).expect("our own directory");
+        file.set_len(gibibytes << 30).expect("it takes nothing");
+        run(
+            "mkfs.ext4",
+            &["-q", "-F", "-b", "1024", "-i", "2048"],
+            &image,
+        );
+        // Tables of inodes that nobody uses take nothing, either.
+        Self::mount_image(directory, &image, "loop,noatime,noinit_itable")
+    }
+
+    /// Makes an ext4 with the default journal on a disk in memory whose flush takes so many milliseconds. Only root can.
+    pub(crate) fn slow(mebibytes: u64, delay: u32) -> Self {
+        let mut slow = SlowDisk::start(mebibytes, delay, |image| {
+            run("mkfs.ext4", &["-q", "-F", "-i", "8192"], image);
+        });
+        let directory = new_directory(&std::env::temp_dir());
+        let mut disk = Self::mount(directory, &slow.file(), "loop,noatime");
+        slow.slow_down();
+        disk.slow = Some(slow);
+        disk
     }
 
     /// A directory on whatever file system `below` is on.
     pub(crate) fn directory(below: &Path) -> Self {
         Self {
             mount: None,
+            slow: None,
             directory: new_directory(below),
         }
     }

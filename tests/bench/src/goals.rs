@@ -101,6 +101,11 @@ fn deliveries(sheet: &Sheet) -> Vec<Goal> {
     };
     vec![
         goal(
+            "bringing 4 KiB to deliverd without the commit, p50 µs",
+            AtMost(25.0),
+            sheet.median(deliver::WAY, "4 KiB", STORE, "p50 µs"),
+        ),
+        goal(
             "4 KiB deliveries, 1 writer: times a maildir writer",
             AtLeast(3.0),
             to_maildir(one, "msg/s"),
@@ -253,6 +258,11 @@ fn reading(sheet: &Sheet) -> Vec<Goal> {
             "memory per message of an open mailbox of 100k, B",
             AtMost(32.0),
             alone("100k", "memory B/msg"),
+        ),
+        goal(
+            "kept for FETCH ENVELOPE and BODYSTRUCTURE, B per message",
+            AtMost(650.0),
+            sheet.median(read::CACHES, "10k", RMAIL, read::KEPT[0].0),
         ),
         goal(
             "FETCH UID FLAGS 10k, CPU ms",

@@ -1,7 +1,8 @@
 //! Measures the store beside a plain maildir writer and Debian's Dovecot, in one run on one file system, and prints the tables of
 //! docs/performance.md.
 //!
-//! `store-bench [--smoke] [--rounds N] [--million] [--directory DIR] [WORKLOAD…]`; `tests/bench/run` builds what it needs first.
+//! `store-bench [--smoke] [--rounds N] [--million] [--flush MS] [--directory DIR] [WORKLOAD…]`, or `store-bench --scale …` (`growth`);
+//! `tests/bench/run` builds what it needs first.
 
 #![allow(
     clippy::expect_used,
@@ -20,6 +21,7 @@ mod disk;
 mod dovecot;
 mod flags;
 mod goals;
+mod growth;
 mod imap;
 mod letter;
 mod meter;
@@ -29,12 +31,13 @@ mod recipients;
 mod rmail;
 mod server;
 mod sheet;
+mod slow_disk;
 mod store;
 mod world;
 mod writers;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use system_tests::program;
 
@@ -54,12 +57,19 @@ const WORKLOADS: [Workload; 5] = [
     ("recipients", |world, sheet| recipients::run(world, sheet)),
 ];
 
-const USAGE: &str = "usage: store-bench [--smoke] [--rounds N] [--million] [--directory DIR] [deliver|append|read|flags|recipients …]";
+/// On a disk with a slow flush: accounts, how long a measurement takes about, and the size of the disk.
+const SLOW_RECIPIENTS: usize = 100;
+const SLOW_TIME: Duration = Duration::from_secs(4);
+const SLOW_MEBIBYTES: u64 = 3072;
+
+const USAGE: &str = "usage: store-bench [--smoke] [--rounds N] [--million] [--flush MS] [--directory DIR] [deliver|append|read|flags|recipients …]";
 
 struct Options {
     scale: Scale,
     /// Measure in that directory instead of on a file system of our own.
     directory: Option<PathBuf>,
+    /// Measure on a disk in memory whose flush takes so many milliseconds.
+    flush: Option<u32>,
     workloads: Vec<Workload>,
 }
 
@@ -70,6 +80,12 @@ fn main() {
         .map(|(first, rest)| (first.as_str(), rest))
     {
         return plain::main(rest);
+    }
+    if let Some((growth::ARGUMENT, rest)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        return growth::main(rest);
     }
     match Options::parse(&arguments) {
         Ok(options) => measure(options),
@@ -85,6 +101,7 @@ impl Options {
         let mut options = Self {
             scale: Scale::full(),
             directory: None,
+            flush: None,
             workloads: Vec::new(),
         };
         let mut arguments = arguments.iter();
@@ -102,6 +119,14 @@ impl Options {
                     options.scale.rounds = rounds
                         .filter(|rounds| *rounds > 0)
                         .ok_or("--rounds needs a number")?;
+                }
+                "--flush" => {
+                    let delay = arguments.next().and_then(|text| text.parse().ok());
+                    options.flush = Some(delay.ok_or("--flush needs milliseconds")?);
+                    // Dovecot makes its accounts with many flushes.
+                    options.scale.with_others = false;
+                    options.scale.recipients = SLOW_RECIPIENTS;
+                    options.scale.time = SLOW_TIME;
                 }
                 "--directory" => {
                     let directory = arguments.next().ok_or("--directory needs a path")?;
@@ -123,13 +148,14 @@ impl Options {
 
 fn measure(options: Options) {
     let begun = Instant::now();
-    let disk = match options.directory {
-        Some(directory) => Disk::directory(&directory),
-        None if program::is_root() && options.scale.with_others => {
+    let disk = match (options.directory, options.flush) {
+        (Some(directory), _) => Disk::directory(&directory),
+        (None, Some(delay)) => Disk::slow(SLOW_MEBIBYTES, delay),
+        (None, None) if program::is_root() && options.scale.with_others => {
             say("making a file system");
             Disk::on_loop(&std::env::temp_dir(), options.scale.mebibytes())
         }
-        None => Disk::directory(&std::env::temp_dir()),
+        (None, None) => Disk::directory(&std::env::temp_dir()),
     };
     println!("{}", introduction(&disk, &options.scale));
     let mut world = World::prepare(options.scale, disk);
@@ -146,8 +172,18 @@ fn measure(options: Options) {
     );
 }
 
-/// What was measured on.
+/// What was measured on, and beside what.
 fn introduction(disk: &Disk, scale: &Scale) -> String {
+    let peer = if scale.with_others && Dovecot::is_possible() {
+        format!("Dovecot {} with mail_fsync=always", Dovecot::version())
+    } else {
+        "without Dovecot".to_owned()
+    };
+    format!("{}; {peer}. {} rounds.", machine(disk), scale.rounds)
+}
+
+/// What was measured on.
+fn machine(disk: &Disk) -> String {
     let kernel = read("/proc/sys/kernel/osrelease");
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let model = read("/proc/cpuinfo")
@@ -169,16 +205,10 @@ fn introduction(disk: &Disk, scale: &Scale) -> String {
             disk.path().display()
         )
     };
-    let peer = if scale.with_others && Dovecot::is_possible() {
-        format!("Dovecot {} with mail_fsync=always", Dovecot::version())
-    } else {
-        "without Dovecot".to_owned()
-    };
     format!(
-        "Machine: {processors} × {model}, {:.0} GiB, Linux {}; {place}; {peer}. {} rounds; load average at the start: {}.",
+        "Machine: {processors} × {model}, {:.0} GiB, Linux {}; load average at the start: {}; {place}",
         memory / f64::from(1 << 20),
         kernel.trim(),
-        scale.rounds,
         load()
     )
 }

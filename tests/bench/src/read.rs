@@ -15,6 +15,7 @@ pub(crate) const SELECT: &str = "SELECT";
 pub(crate) const ALONE: &str = "SELECT, deliverd alone";
 pub(crate) const FETCH: &str = "FETCH 1:*";
 pub(crate) const SEARCH: &str = "SEARCH TEXT";
+pub(crate) const CACHES: &str = "Kept for readers, bytes per message of 4 KiB";
 pub(crate) const BODIES: &str = "FETCH 1:* BODY.PEEK[], warm";
 
 /// Indexes and caches deleted, server restarted, page cache dropped.
@@ -31,6 +32,12 @@ const QUESTIONS: [(&str, &str, &str); 5] = [
     ("BODYSTRUCTURE", FETCH, "FETCH 1:* (BODYSTRUCTURE)"),
     ("absent word", SEARCH, "SEARCH TEXT"),
     ("word in 1 of 37", SEARCH, "SEARCH TEXT"),
+];
+
+/// Column, and directory in the mailbox.
+pub(crate) const KEPT: [(&str, &str); 2] = [
+    ("envelopes and structures", ".cache/summaries"),
+    ("text", ".cache/text"),
 ];
 
 /// Name in the table and mailbox of the large messages.
@@ -51,6 +58,9 @@ pub(crate) fn run(world: &mut World, sheet: &mut Sheet) {
                 world.server(number).start();
                 selects(world, sheet, number, can_do_without.then_some(FIRST));
                 questions(world, sheet, number, FIRST);
+                if number == 0 {
+                    kept(world, sheet);
+                }
                 world.server(number).stop();
             }
             world.server(number).start();
@@ -94,6 +104,16 @@ fn questions(world: &mut World, sheet: &mut Sheet, number: usize, column: &'stat
             column,
             millis(taken),
         );
+    }
+}
+
+/// What rmail keeps for readers about messages that were all fetched and searched.
+fn kept(world: &World, sheet: &mut Sheet) {
+    let middle = world.scale.middle;
+    for (column, directory) in KEPT {
+        let bytes = world.rmail.kept(&mailbox_of(middle), directory);
+        let each = bytes as f64 / f64::from(middle);
+        sheet.add(CACHES, &short(middle), "rmail", column, each);
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use system_tests::{Options, System};
 
+use crate::disk::Disk;
 use crate::letter::letter;
 use crate::server::{Filled, MailServer, READER, account, remove_below};
 use crate::store::Store;
 
 /// INTERNALDATE of the first message; the others follow in seconds.
-const FIRST_DATE: u64 = 1_700_000_000;
+pub(crate) const FIRST_DATE: u64 = 1_700_000_000;
 
 /// A system that runs until it is dropped.
 pub(crate) struct Rmail {
@@ -34,19 +35,19 @@ impl Rmail {
             system: System::start(options),
         };
         rmail.stop();
-        rmail.copy_account(accounts);
+        rmail.copy_accounts(0..accounts);
         rmail.start();
         rmail
     }
 
     /// Hashing as many passwords would take minutes, so the others have the record of the first.
-    fn copy_account(&self, accounts: usize) {
+    pub(crate) fn copy_accounts(&self, numbers: std::ops::Range<usize>) {
         let database = self.system.home().mail_root().join("store/accounts.db");
         let database = rusqlite::Connection::open(database).expect("deliverd made it");
         database
-            .execute_batch("BEGIN; CREATE TEMP TABLE copy AS SELECT * FROM main.users; UPDATE copy SET id = NULL")
+            .execute_batch("BEGIN; CREATE TEMP TABLE copy AS SELECT * FROM main.users LIMIT 1; UPDATE copy SET id = NULL")
             .expect("one account is there");
-        for number in 0..accounts {
+        for number in numbers {
             let address = account(number);
             let (local, _) = address.split_once('@').expect("an address");
             let copied = database
@@ -60,20 +61,54 @@ impl Rmail {
     /// Puts mailboxes of the reader in place, as docs/store.md says that they lie on disk.
     pub(crate) fn fill(&mut self, mailboxes: &[Filled]) {
         self.stop();
-        let inbox = self.mailbox("INBOX");
-        let owner = std::fs::metadata(&inbox).expect("every account has one");
+        let owner = self.store_owner();
         for mailbox in mailboxes {
-            fill(
-                &self.mailbox(&mailbox.name),
-                mailbox,
-                (owner.uid(), owner.gid()),
-            );
+            fill(&self.mailbox(&mailbox.name), mailbox, owner);
         }
         self.start();
     }
 
-    fn mailbox(&self, name: &str) -> PathBuf {
+    pub(crate) fn mailbox(&self, name: &str) -> PathBuf {
         self.system.account(READER).mailbox(name)
+    }
+
+    /// The directory of a user's mail, whether or not it is there.
+    pub(crate) fn user_directory(&self, user: &str) -> PathBuf {
+        let inbox = self.system.account(user).mailbox("INBOX");
+        let directory = inbox.ancestors().nth(2);
+        directory.expect("a mailbox is below its user").to_owned()
+    }
+
+    /// User and group of all files of the store.
+    pub(crate) fn store_owner(&self) -> (u32, u32) {
+        let store = std::fs::metadata(self.mailbox("INBOX")).expect("every account has one");
+        (store.uid(), store.gid())
+    }
+
+    /// Stops it and leaves its files to whoever takes the file system away: removing millions of names takes minutes.
+    pub(crate) fn abandon(mut self, disk: &Disk) {
+        if disk.is_ours() {
+            self.stop();
+            std::mem::forget(self);
+        }
+    }
+
+    /// Kills deliverd and waits until the next one takes mail.
+    pub(crate) fn kill_deliverd(&self) {
+        let before = self.system.kill("deliverd");
+        self.system.wait_for_restart("deliverd", before);
+        self.store().link_up();
+    }
+
+    /// rmailctl with the configuration of this system.
+    pub(crate) fn rmailctl(&self, arguments: &[&str]) -> std::process::Command {
+        let home = self.system.home();
+        let mut command = home.command("rmailctl");
+        command
+            .arg("--config")
+            .arg(home.config_file())
+            .args(arguments);
+        command
     }
 
     /// How many names of a mailbox's messages hold that letter of a flag.
@@ -85,6 +120,26 @@ impl Rmail {
         with.count()
     }
 
+    /// Bytes of the files in a directory of a mailbox, once they do not change any more.
+    pub(crate) fn kept(&self, mailbox: &str, directory: &str) -> u64 {
+        let path = self.mailbox(mailbox).join(directory);
+        let count = || -> u64 {
+            let files = std::fs::read_dir(&path).into_iter().flatten().flatten();
+            files
+                .filter_map(|file| Some(file.metadata().ok()?.len()))
+                .sum()
+        };
+        let mut before = count();
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = count();
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    }
+
     /// Where mail from elsewhere is taken.
     pub(crate) fn smtp(&self) -> SocketAddr {
         self.system.address("smtp")
@@ -93,6 +148,11 @@ impl Rmail {
     /// The process of the store.
     pub(crate) fn deliverd(&self) -> u32 {
         self.system.pid("deliverd").expect("it runs")
+    }
+
+    /// The process that speaks IMAP.
+    pub(crate) fn imapd(&self) -> u32 {
+        self.system.pid("imapd").expect("it runs")
     }
 
     /// The store without what is in front of it.

@@ -1,15 +1,20 @@
 //! The store alone, without SMTP and IMAP: deliverd asked over its sockets as smtpd and imapd ask it.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::channel::{Answered, Client, Link};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, RECIPIENTS_PER_FRAME, fits_in_frame};
+use ipc::delivery::{
+    DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME, fits_in_frame,
+};
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
-use ipc::session::{SessionAnswer, SessionEdge, SessionRequest};
+use ipc::session::{PAGES_PER_READ, SessionAnswer, SessionEdge, SessionRequest};
 use ipc::smtp::{Credentials, SmtpAnswer, SmtpEdge, SmtpRequest};
+use ipc::snapshot::{RECORD_LEN, Record, flag};
 use ipc::{Context, Secret};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -17,7 +22,8 @@ use tokio::runtime::Runtime;
 
 use crate::writers::{Limit, Tally, Tickets};
 
-const WITHIN: Duration = Duration::from_secs(120);
+/// A first SELECT of ten million messages takes minutes.
+const WITHIN: Duration = Duration::from_secs(1200);
 
 /// A connection to deliverd, in smtpd's place.
 pub(crate) struct Store {
@@ -85,6 +91,28 @@ impl Store {
         })
     }
 
+    /// Brings a message as smtpd does, and takes it back instead of committing it, so many times.
+    pub(crate) fn bring(&self, times: usize, user: &str, letter: &[u8]) -> Vec<Duration> {
+        let user = [user.to_owned()];
+        self.runtime.block_on(async {
+            self.link().await;
+            let mut taken = Vec::with_capacity(times);
+            for _ in 0..times {
+                let begun = Instant::now();
+                let (link, message) = bring(&self.smtpd, &user, letter).await;
+                let (answer, _) = ask(&link, DeliveryRequest::AbortMessage { message }).await;
+                taken.push(begun.elapsed());
+                assert_eq!(answer, DeliveryAnswer::MessageAborted);
+            }
+            taken
+        })
+    }
+
+    /// Waits until deliverd takes mail.
+    pub(crate) fn link_up(&self) {
+        self.runtime.block_on(self.link());
+    }
+
     async fn link(&self) {
         self.smtpd.pinned(WITHIN).await.expect("deliverd is there");
     }
@@ -110,8 +138,8 @@ impl Store {
 /// One message as smtpd brings it: in one piece if it is small; otherwise opened, recipients named, body through the stream,
 /// committed.
 async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
-    let link = client.pinned(WITHIN).await.expect("deliverd is there");
     if fits_in_frame(users, letter.len()) {
+        let link = client.pinned(WITHIN).await.expect("deliverd is there");
         let whole = DeliveryRequest::DeliverMessage {
             transaction: 0,
             recipients: users.to_vec(),
@@ -121,6 +149,19 @@ async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
         assert_eq!(answer, DeliveryAnswer::MessageDelivered);
         return;
     }
+    let (link, message) = bring(client, users, letter).await;
+    let size = letter.len() as u64;
+    let (answer, _) = ask(&link, DeliveryRequest::CommitMessage { message, size }).await;
+    assert_eq!(answer, DeliveryAnswer::MessageDelivered);
+}
+
+/// All of it but the commit: opened, recipients named, body through the stream.
+async fn bring(
+    client: &Client<SmtpEdge>,
+    users: &[String],
+    letter: &[u8],
+) -> (Arc<Link<SmtpEdge>>, MessageHandle) {
+    let link = client.pinned(WITHIN).await.expect("deliverd is there");
     let open = DeliveryRequest::OpenMessage { transaction: 0 };
     let (answer, mut fds) = ask(&link, open).await;
     let DeliveryAnswer::MessageOpened(message) = answer else {
@@ -142,9 +183,7 @@ async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
     let mut stream = UnixStream::from_std(stream).expect("a socket");
     stream.write_all(letter).await.expect("deliverd reads it");
     stream.shutdown().await.expect("deliverd reads it");
-    let size = letter.len() as u64;
-    let (answer, _) = ask(&link, DeliveryRequest::CommitMessage { message, size }).await;
-    assert_eq!(answer, DeliveryAnswer::MessageDelivered);
+    (link, message)
 }
 
 async fn ask(link: &Link<SmtpEdge>, request: DeliveryRequest) -> (DeliveryAnswer, Vec<OwnedFd>) {
@@ -165,6 +204,49 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
+    fn ask(&self, request: SessionRequest) -> (SessionAnswer, Vec<OwnedFd>) {
+        let call = self.link.call(Context::default(), WITHIN, request);
+        let answered = self.store.runtime.block_on(call);
+        let Answered { answer, fds } = answered.expect("deliverd answers");
+        (answer, fds)
+    }
+
+    /// Selects a mailbox of not too many shards. Gives each UID, and whether it is \Seen.
+    pub(crate) fn flags(&self, name: &str) -> BTreeMap<u32, bool> {
+        let request = SessionRequest::Select {
+            name: name.to_owned(),
+            read_only: false,
+        };
+        let (selected, _) = self.ask(request);
+        let SessionAnswer::Selected { shards, .. } = selected else {
+            panic!("{selected:?}");
+        };
+        let mut snapshot = Vec::new();
+        let shards: Vec<u32> = shards.iter().map(|line| line.shard).collect();
+        for some in shards.chunks(PAGES_PER_READ) {
+            let shards = some.to_vec();
+            let (answer, mut fds) = self.ask(SessionRequest::ReadPages { shards });
+            let SessionAnswer::PagesRead { shards } = answer else {
+                panic!("{answer:?}");
+            };
+            let count: usize = shards.iter().map(|line| usize::from(line.messages)).sum();
+            let start = snapshot.len();
+            snapshot.resize(start + count * RECORD_LEN, 0);
+            // deliverd left it where it stopped writing.
+            std::fs::File::from(fds.remove(0))
+                .read_exact_at(&mut snapshot[start..], 0)
+                .expect("it is in memory");
+        }
+        let (records, _) = snapshot.as_chunks::<RECORD_LEN>();
+        let flags: BTreeMap<u32, bool> = records
+            .iter()
+            .map(Record::from_bytes)
+            .map(|record| (record.uid, record.flags & flag::SEEN != 0))
+            .collect();
+        assert_eq!(flags.len(), records.len(), "a UID came twice");
+        flags
+    }
+
     /// Selects a mailbox of `messages` messages.
     pub(crate) fn select(&self, name: &str, messages: u32) -> Duration {
         let request = SessionRequest::Select {

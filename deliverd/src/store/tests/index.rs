@@ -1,6 +1,7 @@
 //! The index: with it, without it, and with whatever may have become of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::store::dice::Dice;
@@ -445,4 +446,43 @@ fn a_keyword_file_as_young_as_the_one_before_is_read() {
     file.set_modified(time).unwrap();
     world.store = Some(Store::open(world.temp.path()).unwrap());
     assert_eq!(seen(&world, "INBOX")[0].2, ["later"]);
+}
+
+#[test]
+fn a_message_that_is_renamed_while_its_mailbox_is_first_read_keeps_its_uid() {
+    const MESSAGES: u32 = 400;
+    let mut world = world();
+    for _ in 0..MESSAGES {
+        world.append("INBOX", b"x", 0, &[]);
+    }
+    let shard = world.path("INBOX/0000");
+    let path = |uid: u32, flags: &str| shard.join(format!("{uid:08}_{flags}.eml"));
+    for with_index in [false, true].repeat(8) {
+        world.store().save();
+        if !with_index {
+            std::fs::remove_dir_all(world.path("INBOX/.cache")).unwrap();
+        }
+        world.crash();
+        let is_read = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..1000 {
+                    if is_read.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    for (from, to) in [("", "S"), ("S", "")] {
+                        for uid in 1..=MESSAGES {
+                            std::fs::rename(path(uid, from), path(uid, to)).unwrap();
+                        }
+                    }
+                }
+            });
+            // The second reading finds what the first one passed over.
+            let readings = [(); 3].map(|()| world.uids("INBOX"));
+            is_read.store(true, Ordering::Relaxed);
+            for uids in readings {
+                assert!(uids.into_iter().eq(1..=MESSAGES));
+            }
+        });
+    }
 }

@@ -282,7 +282,7 @@ fn a_user_who_was_only_counted_leaves_memory_and_one_in_use_stays() {
     world.append("INBOX", b"12345", 0, &[]);
     world.store().shared.empty_journal();
     let alice = owner("alice");
-    let is_there = || world.store().users.lock().unwrap().contains_key(&alice);
+    let is_there = || world.store().opened(&alice).is_some();
     let five = world.user().totals().unwrap();
     let (user, inbox) = (world.user(), world.inbox());
     world.store().let_go(&alice);
@@ -420,4 +420,24 @@ fn sums_stay_sums_whatever_is_entered_assigned_held_used_and_removed() {
         drop(holds);
         ledger.check();
     }
+}
+
+#[test]
+fn a_domain_is_limited_by_its_own_limits_and_by_its_tenants() {
+    let world = world();
+    let ledger = world.store().ledger();
+    let limits = Limits {
+        messages: 0,
+        bytes: 1,
+    };
+    for domain in ["free.test", "own.test", "tenants.test"] {
+        ledger.set_domain(domain, Limits::default());
+    }
+    assert!(ledger.limited_domains().is_empty());
+    ledger.set_domain("own.test", limits);
+    ledger.set_tenant("tenant", limits);
+    ledger.assign_domain("tenants.test", Some("tenant"));
+    let mut limited = ledger.limited_domains();
+    limited.sort();
+    assert_eq!(limited, ["own.test", "tenants.test"]);
 }
