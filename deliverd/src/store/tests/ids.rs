@@ -1,6 +1,6 @@
 //! What messages are known by: through whatever happens to them, their mailboxes and the caches.
 
-use ipc::session::MessageIds;
+use ipc::session::{IDS_PER_FRAME, MessageIds};
 
 use super::*;
 
@@ -28,6 +28,19 @@ fn transfer(world: &World, from: &str, to: &str, moves: bool) -> Transfer {
 
 fn text(world: &World, path: &str) -> String {
     std::fs::read_to_string(world.path(path)).unwrap()
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let copy = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &copy);
+        } else {
+            std::fs::copy(entry.path(), copy).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -210,11 +223,7 @@ fn in_a_mailbox_that_was_copied_by_hand_or_lost_its_status_messages_get_other_id
     let before = ids(&world, "Archive");
     world.restart();
     world.store = None;
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .args([world.path("Archive"), world.path("Copy")])
-        .status();
-    assert!(copied.unwrap().success());
+    copy_tree(&world.path("Archive"), &world.path("Copy"));
     world.crash();
     let mut all = ids(&world, "Archive");
     all.extend(ids(&world, "Copy"));
@@ -318,7 +327,8 @@ fn many_messages_are_moved_in_pieces_and_copied_at_once() {
     world.crash();
     let all = |world: &World, mailbox: &str| -> Vec<MessageIds> {
         let mailbox = world.mailbox(mailbox);
-        let pages = (0..=MANY / 400).map(|page| vec![(page * 400, page * 400 + 399)]);
+        let page = u32::try_from(IDS_PER_FRAME).unwrap();
+        let pages = (0..=MANY / page).map(|number| vec![(number * page, number * page + page - 1)]);
         pages.flat_map(|page| mailbox.ids(&page).unwrap()).collect()
     };
     let before = all(&world, "INBOX");
