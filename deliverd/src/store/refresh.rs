@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::disk::Dir;
 use super::feed;
 use super::keywords;
-use super::mailbox::{Mailbox, State};
+use super::mailbox::{Mailbox, State, Totals};
 use super::message_file::{self, MAX_UID, shard_of};
 use super::records::Page;
 use super::scan;
@@ -77,6 +77,14 @@ impl Mailbox {
             self.shared.compare_soon(Arc::clone(self));
         }
         self.compare_all(state, &dir, &verified)
+    }
+
+    /// Messages and bytes, when what was changed by hand is taken in.
+    pub(super) fn totals_by_files(self: &Arc<Self>) -> Result<Totals, Refusal> {
+        self.with(|state| {
+            self.refresh(state)?;
+            Ok(state.totals())
+        })
     }
 
     /// Takes in what was changed by hand in these shards.

@@ -25,7 +25,7 @@ const LATE_MICROS: u64 = 60_000_000;
 const RENAMES: usize = 100;
 /// With more shards than this, those that nobody needs at once are compared with their directories later: each costs a read of the
 /// disk.
-pub(super) const SHARDS_AT_ONCE: usize = 4;
+pub(super) const SHARDS_AT_ONCE: usize = 64;
 
 impl Mailbox {
     /// Reads the mailbox, and gives files made by hand a UID. `modseq`: the highest one it had in this life of the process.

@@ -415,8 +415,9 @@ impl User {
             .cloned()
             .ok_or(Refusal::NoSuchMailbox)?;
         let all = self.mailboxes()?;
-        // How much goes with it. One that cannot be read can be deleted all the same; the fault is logged.
-        let counted = mailbox.totals().ok();
+        // How much goes with it, what somebody put there by hand included. One that cannot be read can be deleted all the same; the
+        // fault is logged.
+        let counted = mailbox.totals_by_files().ok();
         // The name goes at once and for good; the files behind it follow, after a crash at the next start. Messages that are kept
         // stay, without what is known about them.
         let began = clock::micros();

@@ -171,7 +171,8 @@ impl Attic {
         let Some((user, name)) = split(mailbox) else {
             return false;
         };
-        let is_empty = totals.is_some_and(|totals| totals.messages == 0);
+        let is_empty =
+            totals.is_some_and(|totals| totals.messages == 0) && has_no_files(root, mailbox);
         // What nobody can count now is counted when it is next.
         let weight = Contents::from(totals.unwrap_or_default()).weight();
         if is_empty || !self.keeps(root) || !self.take_room(user, member, weight) {
@@ -273,6 +274,21 @@ fn open(root: &Dir, path: &str, shard: u32, lines: &str) -> io::Result<Dir> {
             .append_small(&name, lines.as_bytes())?;
     }
     root.make_path_unflushed(&format!("{path}/{name}"))
+}
+
+/// Whether the shards of a mailbox are empty. What somebody put there by hand may not be known yet.
+fn has_no_files(root: &Dir, mailbox: &str) -> bool {
+    let look = || -> io::Result<bool> {
+        let dir = root.dir(mailbox)?;
+        for shard in dir.entries()? {
+            let is_shard = message_file::parse_shard(&shard.name).is_some();
+            if shard.is_dir && is_shard && !dir.dir(&shard.name)?.entries()?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    look().unwrap_or(false)
 }
 
 /// The directory of the user a mailbox's directory belongs to, and the name the mailbox has there.

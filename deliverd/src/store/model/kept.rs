@@ -58,7 +58,7 @@ pub(super) fn check_after_kill(
     let is_under_way = |letter: &Letter| restored.iter().any(|one| letter.may_be(one));
     assert!(
         missing.iter().all(is_under_way) && missing.len() <= come,
-        "these are lost, though {come} came to mailboxes: {missing:?}"
+        "these are lost, though {come} came to mailboxes: {missing:?}; under way: {under_way:?}"
     );
     tree.set_kept(found);
 }

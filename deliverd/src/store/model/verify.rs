@@ -35,16 +35,23 @@ pub(super) struct Glance {
 
 impl Glance {
     pub(super) fn new(mailbox: &Arc<Mailbox>) -> Self {
-        let view = Arc::new(View::default());
-        let selected = mailbox.select(Arc::clone(&view) as Arc<_>).unwrap();
-        let records = mailbox.records().unwrap();
-        view.begin(&records, &selected.keywords);
-        Self {
-            view,
-            selection: selected.selection,
-            status: selected.status,
-            keywords: selected.keywords,
-            records,
+        loop {
+            let view = Arc::new(View::default());
+            let selected = mailbox.select(Arc::clone(&view) as Arc<_>).unwrap();
+            let records = mailbox.records().unwrap();
+            if view.has_heard() {
+                // Something came out only when the messages were read. A client is told, and may have to select again.
+                mailbox.unselect(selected.selection);
+                continue;
+            }
+            view.begin(&records, &selected.keywords);
+            return Self {
+                view,
+                selection: selected.selection,
+                status: selected.status,
+                keywords: selected.keywords,
+                records,
+            };
         }
     }
 

@@ -31,6 +31,11 @@ impl Listener for View {
 }
 
 impl View {
+    /// Whether it was told anything that it did not listen to.
+    pub(super) fn has_heard(&self) -> bool {
+        !self.events.lock().unwrap().is_empty()
+    }
+
     /// Begins with what was there when it was selected.
     pub(super) fn begin(&self, records: &[Record], keywords: &[String]) {
         let mut known = self.known.lock().unwrap();

@@ -529,3 +529,19 @@ fn more_than_a_shard_comes_back_piece_by_piece() {
     assert_eq!(world.uids("INBOX"), back);
     assert_eq!(all_kept(&world), [""; 0]);
 }
+
+#[test]
+fn what_somebody_put_unseen_into_a_mailbox_is_kept_when_that_is_deleted() {
+    let mut world = world();
+    world.append("Junk", b"known", 0, &[]);
+    expunge(&world, "Junk", &[1]);
+    world.restart();
+    let shard = world.path("Junk/0000");
+    std::fs::write(shard.join("00000007_.eml"), b"unseen").unwrap();
+    std::fs::write(shard.join("hello.eml"), b"unseen, too").unwrap();
+    world.user().delete_mailbox(&name("Junk")).unwrap();
+    let kept = all_kept(&world);
+    for file in ["00000007_.eml", "00000008_.eml"] {
+        assert!(kept.contains(&format!("Junk-/0000/{file}")), "{kept:?}");
+    }
+}
