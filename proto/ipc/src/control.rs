@@ -126,7 +126,7 @@ pub enum StoreControlRequest {
         limits: LimitChange,
     },
     /// Say whether the text of a tenant's messages is kept for searching. What is kept already goes with
-    /// [`Work::DropText`](crate::tools::Work::DropText).
+    /// [`Work::DropText`].
     KeepSearchText {
         /// The tenant's name.
         name: String,
