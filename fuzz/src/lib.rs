@@ -5,6 +5,7 @@
 pub mod commands;
 pub mod message;
 mod pieces;
+pub mod proxies;
 pub mod replies;
 pub mod session;
 

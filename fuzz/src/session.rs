@@ -1,31 +1,38 @@
 //! The SMTP server machine: a session is the same however its bytes are cut on the way.
 
+use smtp::data::Stray;
 use smtp::server::Role;
 
 use super::pieces::Connection;
 use super::world::{World, config};
 
-/// The first line is `S` for a submission port and digits for how the rest, a session, is cut.
+/// The first line is digits for how the rest, a session, is cut, and letters for its port: `S` for submission, `L` for LMTP,
+/// `N` where stray line ends are normalized, `B` where messages may be binary.
 ///
 /// # Panics
 /// When the property does not hold.
 pub fn check(data: &[u8]) {
     let connection = Connection::new(data);
-    let role = if connection.says(b'S') {
-        Role::Submission
-    } else {
-        Role::Exchange
-    };
-    let whole = outcome(role, &[connection.bytes]);
-    assert_eq!(outcome(role, &connection.pieces()), whole);
+    let whole = outcome(&connection, &[connection.bytes]);
+    assert_eq!(outcome(&connection, &connection.pieces()), whole);
     for message in &whole.1 {
-        assert!(is_canonical(message), "line ends");
+        assert!(connection.says(b'B') || is_canonical(message), "line ends");
     }
 }
 
 /// What the client hears, what was delivered, and whether the connection is closed.
-fn outcome(role: Role, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
-    let mut world = World::with_tls(config(role));
+fn outcome(connection: &Connection<'_>, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
+    let role = match (connection.says(b'S'), connection.says(b'L')) {
+        (true, _) => Role::Submission,
+        (false, true) => Role::Delivery,
+        (false, false) => Role::Exchange,
+    };
+    let mut config = config(role);
+    if connection.says(b'N') {
+        config.stray_line_ends = Stray::Normalize;
+    }
+    config.binary_mime = connection.says(b'B');
+    let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
     (world.heard(), world.messages, world.closed)
 }

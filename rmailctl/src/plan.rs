@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use daemon::config::{Config, UserName};
-use sys::plan::{Address, Bind, Credential, Daemon, Plan, Socket};
+use sys::plan::{Address, Bind, Credential, Daemon, Plan, Socket, SocketFile};
 use sys::user::{self, Identity};
 
 use crate::Error;
@@ -97,7 +97,8 @@ pub fn make(config: &Config, path: &Path, separate: bool) -> Result<Plan, Error>
     for role in &ROLES {
         let network = network_sockets(config, role.name);
         // A protocol whose every port is switched off needs no process.
-        if role.askers.is_empty() && network.is_empty() {
+        let local = local_socket(config, role.name, separate)?;
+        if role.askers.is_empty() && network.is_empty() && local.is_none() {
             continue;
         }
         let who = identity(config, role.name, separate)?;
@@ -119,17 +120,18 @@ pub fn make(config: &Config, path: &Path, separate: bool) -> Result<Plan, Error>
                 owner: role.name.into(),
                 address: Address::Tcp(address),
             }));
+        plan.sockets.extend(local);
         for asker in role.askers {
             let (Identity { uid, gid }, mode) = asker_identity(config, asker, separate)?;
             plan.sockets.push(Socket {
                 name: (*asker).into(),
                 owner: role.name.into(),
-                address: Address::Packet {
+                address: Address::Packet(SocketFile {
                     path: config.ipc_socket(role.name, asker),
                     uid,
                     gid,
                     mode,
-                },
+                }),
             });
         }
     }
@@ -186,6 +188,32 @@ fn asker_identity(config: &Config, asker: &str, separate: bool) -> Result<(Ident
     Ok((Identity { uid: 0, gid }, 0o660))
 }
 
+/// The socket for LMTP from programs of this machine.
+fn local_socket(config: &Config, daemon: &str, separate: bool) -> Result<Option<Socket>, Error> {
+    let (Some(name), "smtpd") = (&config.smtp.lmtp_socket_user, daemon) else {
+        return Ok(None);
+    };
+    let owner = match separate {
+        true => user::find(name.as_str()).map_err(|error| {
+            Error::Failed(format!(
+                "smtp.lmtp_socket_user: user \"{}\" cannot be used: {error}; name the user of the program that brings mail",
+                name.as_str()
+            ))
+        })?,
+        false => user::myself(),
+    };
+    Ok(Some(Socket {
+        name: "lmtp-local".into(),
+        owner: daemon.into(),
+        address: Address::Stream(SocketFile {
+            path: config.lmtp_socket(),
+            uid: owner.uid,
+            gid: owner.gid,
+            mode: 0o600,
+        }),
+    }))
+}
+
 fn network_sockets(config: &Config, daemon: &str) -> Vec<(&'static str, SocketAddr)> {
     let (host, ports): (IpAddr, Vec<(&'static str, u16)>) = match daemon {
         "smtpd" => {
@@ -212,12 +240,17 @@ fn network_sockets(config: &Config, daemon: &str) -> Vec<(&'static str, SocketAd
         }
         _ => return Vec::new(),
     };
-    let hosts = addresses(host);
-    let open = ports.into_iter().filter(|(_, port)| *port != 0);
-    open.flat_map(|(name, port)| {
-        hosts
-            .iter()
-            .map(move |host| (name, SocketAddr::new(*host, port)))
+    let mut all: Vec<_> = ports
+        .into_iter()
+        .map(|(name, port)| (name, host, port))
+        .collect();
+    if daemon == "smtpd" {
+        all.push(("lmtp", config.smtp.lmtp_host, config.smtp.lmtp_port));
+    }
+    let open = all.into_iter().filter(|(_, _, port)| *port != 0);
+    open.flat_map(|(name, host, port)| {
+        let hosts = addresses(host).into_iter();
+        hosts.map(move |host| (name, SocketAddr::new(host, port)))
     })
     .collect()
 }

@@ -10,7 +10,7 @@ use daemon::session_id;
 use ipc::{Context, Refusal};
 use mail::address::{Domain, ForwardPath};
 use smtp::auth::Credentials;
-use smtp::command::Mail;
+use smtp::command::{BodyType, Mail};
 use smtp::date::Timestamp;
 use smtp::received::return_path;
 use smtp::reply::Reply;
@@ -47,6 +47,9 @@ pub struct Desk {
 struct Targets {
     local: BTreeSet<String>,
     remote: BTreeSet<String>,
+    /// Of each recipient granted, in order: whether any of its addresses is elsewhere.
+    reach: Vec<Reach>,
+    body: Option<BodyType>,
     size: u64,
     reservation: Option<Reservation>,
 }
@@ -56,7 +59,9 @@ struct Targets {
 struct OpenMessage {
     id: u64,
     sender: String,
-    recipients: usize,
+    recipients: Vec<(ForwardPath, Reach)>,
+    /// Octets given out.
+    size: u64,
     local: Option<Letter>,
     remote: Option<Outlet>,
 }
@@ -92,6 +97,7 @@ impl Desk {
             Question::Recipient(path) => self.judge_recipient(path).await,
             Question::Open(envelope) => self.open(&envelope).await,
             Question::Commit(summary) => self.commit(summary).await,
+            Question::CommitEach(summary) => self.commit_each(summary).await,
         }
     }
 
@@ -99,6 +105,7 @@ impl Desk {
     /// rest before it can be told.
     pub async fn write(&mut self, bytes: &[u8]) {
         if let Some(message) = &mut self.open {
+            message.size += bytes.len() as u64;
             if let Some(letter) = &mut message.local {
                 letter.write(bytes).await;
             }
@@ -143,6 +150,7 @@ impl Desk {
 
     async fn judge_sender(&mut self, mail: &Mail) -> Answer {
         self.targets = Targets {
+            body: Some(mail.body),
             size: mail.size.unwrap_or(0),
             ..Targets::default()
         };
@@ -176,6 +184,13 @@ impl Desk {
             Ok(Route::Ours { local, remote }) if local.is_empty() && remote.is_empty() => {
                 Answer::Refused(words::recipient_refused(&path, &Refusal::NoSuchUser))
             }
+            // RFC 3030 §3: without BINARYMIME at the next server the message would have to be converted.
+            Ok(Route::Ours { remote, .. }) if self.is_binary() && !remote.is_empty() => {
+                Answer::Refused(words::binary_not_relayed(&path))
+            }
+            Ok(Route::Foreign) if self.is_binary() && self.account.is_some() => {
+                Answer::Refused(words::binary_not_relayed(&path))
+            }
             Ok(Route::Ours { local, remote }) => {
                 if !local.is_empty() {
                     self.reservation().hold();
@@ -198,10 +213,12 @@ impl Desk {
     async fn open(&mut self, envelope: &Envelope) -> Answer {
         let targets = std::mem::take(&mut self.targets);
         let id = session_id::next();
+        let recipients = envelope.recipients.iter().cloned();
         let mut message = OpenMessage {
             id,
             sender: envelope.mail.sender.to_string(),
-            recipients: envelope.recipients.len(),
+            recipients: recipients.zip(targets.reach.iter().copied()).collect(),
+            size: 0,
             local: None,
             remote: None,
         };
@@ -219,6 +236,10 @@ impl Desk {
                 self.refuse(problem, words::refused)
             }
         }
+    }
+
+    fn is_binary(&self) -> bool {
+        self.targets.body == Some(BodyType::Binary)
     }
 
     fn reservation(&mut self) -> &mut Reservation {
@@ -252,7 +273,7 @@ impl Desk {
                 reverse_path: message.sender.clone(),
                 account: self.account.clone(),
                 smtp_utf8: mail.smtputf8,
-                eight_bit: mail.eight_bit,
+                eight_bit: mail.body != BodyType::SevenBit,
             };
             let outlet = message
                 .remote
@@ -287,34 +308,75 @@ impl Desk {
         let Some(mut message) = self.open.take() else {
             return Answer::Refused(words::unavailable());
         };
-        let id = hex(message.id);
-        if let Err(answer) = self.judge_author(&summary.author).await {
-            warn!(message = id, author = ?summary.author, "not accepted");
+        if let Err(answer) = self.accept_author(&message, &summary).await {
             return answer;
         }
-        if let Err((keeper, problem)) = message.commit().await {
-            // Dropping the message aborts what was not committed.
-            warn!(message = id, keeper, %problem, "not accepted");
-            return self.refuse(problem, words::refused);
+        // Dropping the message aborts what was not committed.
+        match message.commit().await {
+            Ok(()) => {
+                message.report_accepted(&summary);
+                Answer::Granted
+            }
+            Err((_, problem)) => self.refuse(problem, words::refused),
         }
-        let OpenMessage {
-            sender, recipients, ..
-        } = message;
-        info!(
-            message = id,
-            sender,
-            recipients,
-            size = summary.size,
-            "accepted"
-        );
-        Answer::Granted
+    }
+
+    // RFC 2033 §4.2: for each recipient, whether *its* mail is safe now.
+    async fn commit_each(&mut self, summary: Summary) -> Answer {
+        let Some(mut message) = self.open.take() else {
+            return Answer::Refused(words::unavailable());
+        };
+        if let Err(answer) = self.accept_author(&message, &summary).await {
+            return answer;
+        }
+        let verdicts = match message.commit().await {
+            Ok(()) => {
+                message.report_accepted(&summary);
+                vec![Ok(()); message.recipients.len()]
+            }
+            Err((Place::Remote, problem)) => {
+                let reply = reply(&problem, words::refused);
+                let verdict = |reach| match reach {
+                    Reach::Here => Ok(()),
+                    Reach::Elsewhere => Err(reply.clone()),
+                };
+                let reaches = message.recipients.iter().map(|(_, reach)| *reach);
+                reaches.map(verdict).collect()
+            }
+            Err((Place::Local, Problem::Refused(refusal))) if is_personal(&refusal) => {
+                self.blame(&message).await
+            }
+            Err((Place::Local, problem)) => return self.refuse(problem, words::refused),
+        };
+        Answer::Judged(verdicts)
+    }
+
+    // deliverd delivers to all users or to none, and does not say because of whom it did not. Each is asked about again: who
+    // could not have had the message alone is told why, the others that they shall try again.
+    async fn blame(&self, message: &OpenMessage) -> Vec<Result<(), Reply>> {
+        let mut verdicts = Vec::with_capacity(message.recipients.len());
+        for (path, _) in &message.recipients {
+            let address = path.clone().at(&self.home).to_string();
+            let context = self.context(message.id);
+            let route = self.ask.resolve(context, &address, message.size, 0).await;
+            verdicts.push(Err(match route {
+                Ok(_) => words::not_alone(path),
+                Err(problem) => reply(&problem, |refusal| words::recipient_refused(path, refusal)),
+            }));
+        }
+        verdicts
+    }
+
+    async fn accept_author(&self, message: &OpenMessage, summary: &Summary) -> Result<(), Answer> {
+        let judged = self.judge_author(&summary.author).await;
+        if judged.is_err() {
+            warn!(message = hex(message.id), author = ?summary.author, "not accepted");
+        }
+        judged
     }
 
     fn refuse(&self, problem: Problem, words: impl FnOnce(&Refusal) -> Reply) -> Answer {
-        let reply = match &problem {
-            Problem::Refused(refusal) => words(refusal),
-            Problem::Unavailable(_) => words::unavailable(),
-        };
+        let reply = reply(&problem, words);
         debug!(%problem, %reply, "refused");
         Answer::Refused(reply)
     }
@@ -330,6 +392,10 @@ impl Desk {
 impl Targets {
     /// Notes what a recipient expands to: all of it, or nothing when that is too much.
     fn add(&mut self, local: Vec<String>, remote: Vec<String>, max_remote: usize) -> Answer {
+        let reach = match remote.is_empty() {
+            true => Reach::Here,
+            false => Reach::Elsewhere,
+        };
         let (local, remote) = (missing(&self.local, local), missing(&self.remote, remote));
         let all_local = self.local.len() + local.len();
         let all_remote = self.remote.len() + remote.len();
@@ -340,7 +406,16 @@ impl Targets {
         }
         self.local.extend(local);
         self.remote.extend(remote);
+        self.reach.push(reach);
         Answer::Granted
+    }
+}
+
+/// What the client is told of a problem.
+fn reply(problem: &Problem, words: impl FnOnce(&Refusal) -> Reply) -> Reply {
+    match problem {
+        Problem::Refused(refusal) => words(refusal),
+        Problem::Unavailable(_) => words::unavailable(),
     }
 }
 
@@ -350,18 +425,56 @@ fn missing(known: &BTreeSet<String>, addresses: Vec<String>) -> BTreeSet<String>
     addresses.filter(|one| !known.contains(one)).collect()
 }
 
+/// Where a recipient's mail goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// To users here only.
+    Here,
+    /// To other servers, too.
+    Elsewhere,
+}
+
+/// One of the two places a message can go.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Local,
+    Remote,
+}
+
+/// Whether one recipient alone may be the reason.
+fn is_personal(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::OverQuota | Refusal::NoSuchUser)
+}
+
 impl OpenMessage {
     /// Has it kept by all who shall keep it; tells who could not.
-    async fn commit(&mut self) -> Result<(), (&'static str, Problem)> {
+    async fn commit(&mut self) -> Result<(), (Place, Problem)> {
         // Local first: should the second commit fail, the client tries again, and a message that
         // comes twice to our own user does less harm than one that went out twice.
+        let id = hex(self.id);
+        let failed = |place: Place, problem: Problem| {
+            warn!(message = id, ?place, %problem, "not accepted");
+            (place, problem)
+        };
         if let Some(letter) = self.local.take() {
-            letter.commit().await.map_err(|error| ("deliverd", error))?;
+            let kept = letter.commit().await;
+            kept.map_err(|problem| failed(Place::Local, problem))?;
         }
         if let Some(outlet) = self.remote.take() {
-            outlet.commit().await.map_err(|error| ("relayd", error))?;
+            let kept = outlet.commit().await;
+            kept.map_err(|problem| failed(Place::Remote, problem))?;
         }
         Ok(())
+    }
+
+    fn report_accepted(&self, summary: &Summary) {
+        info!(
+            message = hex(self.id),
+            sender = self.sender,
+            recipients = self.recipients.len(),
+            size = summary.size,
+            "accepted"
+        );
     }
 }
 

@@ -3,28 +3,70 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::config::Config;
+use daemon::config::{Config, Network, Smtp, StrayLineEnds};
 use daemon::limits::{Door, Limits};
 use daemon::port::{self, Begins};
 use daemon::tls::Certificates;
 use daemon::{Birth, StartError};
 use mail::address::Domain;
-use smtp::server::{self, Role};
+use smtp::data::Stray;
+use smtp::server::{self, HeaderLimits, Role};
 
 use crate::ask::Ask;
 use crate::port::Port;
 
-/// Every port there can be, by the name under which its socket is handed over.
-const PORTS: [(&str, Role, Begins); 3] = [
-    ("smtp", Role::Exchange, Begins::Clear),
-    ("submission", Role::Submission, Begins::Clear),
-    ("submissions", Role::Submission, Begins::Tls),
+/// A kind of port.
+struct Kind {
+    /// The name under which its socket is handed over.
+    name: &'static str,
+    role: Role,
+    begins: Begins,
+    /// Its listeners are Unix sockets.
+    is_local: bool,
+    /// The proxies that the configuration lists for it.
+    proxies: fn(&Smtp) -> &[Network],
+}
+
+const PORTS: [Kind; 5] = [
+    Kind {
+        name: "smtp",
+        role: Role::Exchange,
+        begins: Begins::Clear,
+        is_local: false,
+        proxies: |smtp| &smtp.proxies,
+    },
+    Kind {
+        name: "submission",
+        role: Role::Submission,
+        begins: Begins::Clear,
+        is_local: false,
+        proxies: |smtp| &smtp.submission_proxies,
+    },
+    Kind {
+        name: "submissions",
+        role: Role::Submission,
+        begins: Begins::Tls,
+        is_local: false,
+        proxies: |smtp| &smtp.smtps_proxies,
+    },
+    Kind {
+        name: "lmtp",
+        role: Role::Delivery,
+        begins: Begins::Clear,
+        is_local: false,
+        proxies: |smtp| &smtp.lmtp_proxies,
+    },
+    Kind {
+        name: "lmtp-local",
+        role: Role::Delivery,
+        begins: Begins::Clear,
+        is_local: true,
+        proxies: |_| &[],
+    },
 ];
 
-// RFC 5321 §4.5.3.2.7: a server waits at least five minutes for a command.
-const COMMAND_TIMEOUT: Duration = Duration::from_mins(5);
-/// For each 64 KiB of a message.
-const DATA_TIMEOUT: Duration = Duration::from_mins(5);
+/// The time in which a message has to come as fast as the configuration says, on average.
+const DATA_WINDOW: Duration = Duration::from_mins(5);
 
 /// What all ports have in common.
 #[derive(Debug)]
@@ -47,7 +89,7 @@ pub struct House {
 /// [`StartError`] when it cannot start.
 pub async fn run(birth: Birth) -> Result<(), StartError> {
     let house = Arc::new(furnish(&birth)?);
-    let open = |(name, role, begins)| (name, Arc::new(open(role, begins, &birth.config, &house)));
+    let open = |kind: Kind| (kind.name, Arc::new(open(&kind, &birth.config, &house)));
     let ports = PORTS.into_iter().map(open).collect();
     port::serve(birth, ports, &house.certificates).await
 }
@@ -74,29 +116,49 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
     })
 }
 
-fn open(role: Role, begins: Begins, config: &Config, house: &Arc<House>) -> Port {
+fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
+    let smtp = &config.smtp;
     let offer = server::Config {
         hostname: house.hostname.clone(),
-        role,
-        max_message_size: config.smtp.max_message_size.value(),
-        max_recipients: count(config.smtp.max_recipients.value()),
-        max_messages: count(config.smtp.max_messages_per_connection.value()),
-        max_text_line: None,
-        starttls: true,
+        role: kind.role,
+        max_message_size: smtp.max_message_size.value(),
+        max_recipients: count(smtp.max_recipients.value()),
+        max_messages: count(smtp.max_messages_per_connection.value()),
+        max_command_line: count(smtp.max_command_line.value()),
+        max_text_line: count(smtp.max_text_line.value()),
+        header: HeaderLimits {
+            octets: smtp.max_header_size.value(),
+            fields: count(smtp.max_header_fields.value()),
+            hops: count(smtp.max_hops.value()),
+        },
+        max_bad_commands: count(smtp.max_bad_commands.value()),
+        max_idle_commands: count(smtp.max_idle_commands.value()),
+        stray_line_ends: match smtp.stray_line_ends {
+            StrayLineEnds::Reject => Stray::Reject,
+            StrayLineEnds::Normalize => Stray::Normalize,
+        },
+        // What does not leave the machine needs no encryption.
+        starttls: !kind.is_local,
         cleartext_auth: false,
-        command_timeout: COMMAND_TIMEOUT,
-        data_timeout: DATA_TIMEOUT,
+        binary_mime: smtp.binary_mime,
+        command_timeout: Duration::from_secs(smtp.command_timeout_seconds.value()),
+        min_data_rate: smtp.min_data_rate.value(),
+        data_window: DATA_WINDOW,
+        transaction_timeout: Duration::from_secs(smtp.transaction_timeout_seconds.value()),
     };
-    let cleartext_auth = config.smtp.cleartext_auth_on_loopback;
     let loopback = server::Config {
-        cleartext_auth,
+        cleartext_auth: smtp.cleartext_auth_on_loopback,
         ..offer.clone()
     };
-    let (config, loopback) = (Arc::new(offer), Arc::new(loopback));
+    // Nobody logs in to LMTP; whoever may connect to its socket file may bring mail.
+    let is_closed = kind.role == Role::Delivery && !kind.is_local;
     Port {
-        config,
-        loopback,
-        begins,
+        config: Arc::new(offer),
+        loopback: Arc::new(loopback),
+        begins: kind.begins,
+        is_local: kind.is_local,
+        clients: is_closed.then(|| smtp.lmtp_clients.clone()),
+        proxies: (kind.proxies)(smtp).to_vec(),
         house: Arc::clone(house),
     }
 }

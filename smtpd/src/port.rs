@@ -1,21 +1,28 @@
 //! What a port offers, and how a connection to it goes: greeting, TLS, conversation.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::Stop;
+use daemon::config::Network;
 use daemon::limits::{Crowded, Door};
 use daemon::port::{self, Begins, Client, Protocol};
 use smtp::reply::Reply;
 use smtp::server::{self, Server};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::desk::Desk;
 use crate::house::House;
 use crate::session::{End, converse};
+
+/// How long a client that is sent away may take to hear it.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// One kind of port.
 #[derive(Debug, Clone)]
@@ -26,6 +33,12 @@ pub struct Port {
     pub loopback: Arc<server::Config>,
     /// How it begins.
     pub begins: Begins,
+    /// Whether its listeners are Unix sockets.
+    pub is_local: bool,
+    /// Who may come; `None` for everybody.
+    pub clients: Option<Vec<Network>>,
+    /// Proxies that speak for its clients.
+    pub proxies: Vec<Network>,
     /// What it shares with the others.
     pub house: Arc<House>,
 }
@@ -35,19 +48,23 @@ impl Protocol for Port {
         &self.house.door
     }
 
-    async fn receive(self: Arc<Self>, stream: TcpStream, client: Client, stop: Stop) {
-        info!("connected");
-        match (Visit {
-            port: self,
-            client,
-            stop,
-        })
-        .talk(stream)
-        .await
-        {
-            Ok(()) => info!("disconnected"),
-            Err(error) => info!(%error, "connection lost"),
+    async fn receive(self: Arc<Self>, mut stream: TcpStream, client: Client, stop: Stop) {
+        if !self.serves(client.address) {
+            return self.send_away(&mut stream).await;
         }
+        self.visit(stream, client, stop).await;
+    }
+
+    fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    async fn receive_local(self: Arc<Self>, stream: UnixStream, client: Client, stop: Stop) {
+        self.visit(stream, client, stop).await;
+    }
+
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(peer))
     }
 
     fn regret(&self, crowded: Crowded) -> Vec<u8> {
@@ -63,6 +80,44 @@ impl Protocol for Port {
     }
 }
 
+impl Port {
+    async fn visit<S>(self: Arc<Self>, stream: S, client: Client, stop: Stop)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        info!("connected");
+        let visit = Visit {
+            port: self,
+            client,
+            stop,
+        };
+        match visit.talk(stream).await {
+            Ok(()) => info!("disconnected"),
+            Err(error) => info!(%error, "connection lost"),
+        }
+    }
+
+    fn serves(&self, client: IpAddr) -> bool {
+        let is_listed = |list: &Vec<Network>| list.iter().any(|network| network.contains(client));
+        self.clients.as_ref().is_none_or(is_listed)
+    }
+
+    async fn send_away(&self, stream: &mut TcpStream) {
+        warn!("not a client of this port, sent away");
+        let text = format!(
+            "{} does not take mail from your address here",
+            self.house.hostname
+        );
+        let reply = Reply::new(554, (5, 7, 1), &text).to_bytes();
+        // A client that is gone, or does not listen, need not hear it.
+        let _ = timeout(FAREWELL, async {
+            stream.write_all(&reply).await?;
+            stream.shutdown().await
+        })
+        .await;
+    }
+}
+
 /// One connection.
 struct Visit {
     port: Arc<Port>,
@@ -71,7 +126,10 @@ struct Visit {
 }
 
 impl Visit {
-    async fn talk(&self, stream: TcpStream) -> io::Result<()> {
+    async fn talk<S>(&self, stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let house = &self.port.house;
         let ask = Arc::clone(&house.ask);
         let mut desk = Desk::new(
@@ -91,7 +149,10 @@ impl Visit {
         }
     }
 
-    async fn talk_clear(&self, mut stream: TcpStream, desk: &mut Desk) -> io::Result<()> {
+    async fn talk_clear<S>(&self, mut stream: S, desk: &mut Desk) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let server = self.greet(None);
         match converse(&mut stream, server, desk, &self.stop).await? {
             End::Closed => Ok(()),
@@ -128,13 +189,16 @@ impl Visit {
         Server::greet(Arc::clone(config), self.client.address, tls)
     }
 
-    async fn secure(&self, stream: TcpStream) -> io::Result<Box<TlsStream<TcpStream>>> {
+    async fn secure<S>(&self, stream: S) -> io::Result<Box<TlsStream<S>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         port::secure(&self.port.house.certificates, stream, port::HANDSHAKE).await
     }
 }
 
 /// Protocol version and cipher suite, for `Received:`.
-fn describe(stream: &TlsStream<TcpStream>) -> String {
+fn describe<S>(stream: &TlsStream<S>) -> String {
     let (_, connection) = stream.get_ref();
     let version = connection
         .protocol_version()

@@ -13,6 +13,8 @@ use crate::desk::Desk;
 
 /// Read at once while the client says commands: idle connections are many and should be small.
 const COMMAND_READ: usize = 1024;
+/// Read at once in a transaction, before its message.
+const ENVELOPE_READ: usize = 8 * 1024;
 /// Read at once while a message arrives.
 const BODY_READ: usize = 32 * 1024;
 /// Replies kept back for one write at most.
@@ -53,6 +55,7 @@ where
         desk,
         out: Vec::new(),
         timer: Box::pin(sleep(WRITE_TIMEOUT)),
+        end: None,
     };
     let flow = conversation.run(stop).await;
     conversation.desk.abort();
@@ -68,6 +71,8 @@ struct Conversation<'a, S> {
     desk: &'a mut Desk,
     out: Vec<u8>,
     timer: Pin<Box<Sleep>>,
+    /// When a transaction or a login that has begun must be over.
+    end: Option<Instant>,
 }
 
 /// Whether a conversation goes on after its actions.
@@ -90,7 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 }
                 Flow::StartTls => return Ok(Flow::StartTls),
             }
-            fit(&mut buffer, self.server.is_idle());
+            self.hurry();
+            fit(&mut buffer, &self.server);
             tokio::select! {
                 read = self.stream.read(&mut buffer) => match read? {
                     0 => self.server.feed(Input::End),
@@ -102,6 +108,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     self.server.feed(Input::Shutdown);
                 }
             }
+        }
+    }
+
+    // However often the client gets more time for the next command or piece, all of them together have an end.
+    fn hurry(&mut self) {
+        if self.server.is_idle() {
+            self.end = None;
+            return;
+        }
+        let limit = self.server.transaction_timeout();
+        let end = *self.end.get_or_insert_with(|| Instant::now() + limit);
+        if end < self.timer.deadline() {
+            self.timer.as_mut().reset(end);
         }
     }
 
@@ -149,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     // What the client still sends is read for a while: closing with bytes unread would reset the
     // connection and take our last reply from the client.
     async fn close(&mut self, buffer: &mut Vec<u8>) {
-        fit(buffer, false);
+        fit(buffer, &self.server);
         let farewell = timeout(LINGER, async {
             self.stream.shutdown().await?;
             while self.stream.read(buffer).await? > 0 {}
@@ -175,9 +194,13 @@ async fn flush<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut Vec<u8>) -> io::
     Ok(())
 }
 
-// An idle connection keeps no large buffer.
-fn fit(buffer: &mut Vec<u8>, idle: bool) {
-    let size = if idle { COMMAND_READ } else { BODY_READ };
+// A connection keeps no large buffer that brings no message.
+fn fit(buffer: &mut Vec<u8>, server: &Server) {
+    let size = match (server.is_receiving(), server.is_idle()) {
+        (true, _) => BODY_READ,
+        (false, false) => ENVELOPE_READ,
+        (false, true) => COMMAND_READ,
+    };
     if buffer.len() != size {
         *buffer = vec![0; size];
     }

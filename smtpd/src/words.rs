@@ -35,6 +35,21 @@ pub(crate) fn recipient_refused(path: &ForwardPath, refusal: &Refusal) -> Reply 
     }
 }
 
+/// A binary message would have to go where relayd cannot take it.
+pub(crate) fn binary_not_relayed(path: &ForwardPath) -> Reply {
+    // RFC 3463 §3.7: X.6.3 conversion required but not supported.
+    let text =
+        format!("<{path}>: binary messages are taken for users here only, use BODY=8BITMIME");
+    Reply::new(554, (5, 6, 3), &text)
+}
+
+/// A recipient who could have had the message, had it not been for another one.
+pub(crate) fn not_alone(path: &ForwardPath) -> Reply {
+    let text =
+        format!("<{path}>: not delivered because of another recipient of this message, try again");
+    Reply::new(451, (4, 3, 0), &text)
+}
+
 /// The sender is refused.
 pub(crate) fn sender_refused(sender: &str, account: &str, refusal: &Refusal) -> Reply {
     match refusal {

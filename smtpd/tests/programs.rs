@@ -53,6 +53,27 @@ async fn swaks_brings_a_message_to_port_25_with_and_without_tls() {
 }
 
 #[tokio::test]
+async fn swaks_hears_a_reply_for_each_recipient_over_lmtp() {
+    let mut world = World::new();
+    let server = world
+        .listen(Role::Delivery, Begins::Clear)
+        .await
+        .to_string();
+    let envelope = ["--server", &server, "--from", "a@example.com"];
+    let rest = ["--to", "bob@example.org,alice@example.org"];
+    let arguments = [&envelope[..], &rest, &["--protocol", "LMTP"]].concat();
+    let Some((done, text)) = run("swaks", &arguments).await else {
+        return;
+    };
+    assert!(done, "{text}");
+    for recipient in ["bob", "alice"] {
+        let reply = format!("250 2.1.5 <{recipient}@example.org> accepted as ");
+        assert!(text.contains(&reply), "{text}");
+    }
+    assert!(world.store.kept()[0].text().contains(" with LMTP id "));
+}
+
+#[tokio::test]
 async fn swaks_is_told_why_its_recipient_is_refused() {
     let mut world = World::new();
     let server = world

@@ -48,3 +48,8 @@ fn sessions_of_the_corpus_are_the_same_however_they_are_cut() {
 fn replies_of_the_corpus_give_each_recipient_one_verdict() {
     replay("replies", fuzz::replies::check);
 }
+
+#[test]
+fn headers_of_the_corpus_are_the_same_however_they_are_cut() {
+    replay("proxy", fuzz::proxies::check);
+}

@@ -3,6 +3,7 @@
 //! Every daemon reads the file itself at start, before its jail closes. An unknown key, a wrong type or an impossible
 //! value is an error that names the path of the key, the line, and what is allowed.
 
+mod smtp;
 mod value;
 
 use std::fmt;
@@ -10,7 +11,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use value::{AtLeast, AtMost, HostName, LogLevel, RetrySchedule, Socket, UserName};
+pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
+pub use value::{AtLeast, AtMost, HostName, LogLevel, Network, RetrySchedule, Socket, UserName};
 
 /// The only version of the format there is.
 pub const VERSION: u32 = 1;
@@ -95,30 +97,6 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// PEM file with the private key.
     pub key_file: PathBuf,
-}
-
-/// The `smtp` section.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Smtp {
-    /// Address to listen on; `::` takes IPv4 too.
-    pub host: std::net::IpAddr,
-    /// Mail from other servers; 0 switches the listener off.
-    pub port: u16,
-    /// Submission with STARTTLS (RFC 6409); 0 switches it off.
-    pub submission_port: u16,
-    /// Submission over TLS from the start (RFC 8314); 0 switches it off.
-    pub smtps_port: u16,
-    /// Recipients per message; RFC 5321 §4.5.3.1.8 wants at least 100.
-    pub max_recipients: value::AtLeast<100>,
-    /// Connections at once.
-    pub max_connections: value::AtLeast<1>,
-    /// Messages per connection before 421.
-    pub max_messages_per_connection: value::AtLeast<1>,
-    /// Bytes per message; RFC 5321 §4.5.3.1.7 wants at least 64 KiB.
-    pub max_message_size: value::AtLeast<65536>,
-    /// Offer AUTH without TLS to clients on a loopback address.
-    pub cleartext_auth_on_loopback: bool,
 }
 
 /// The `imap` section.
@@ -229,22 +207,6 @@ impl Default for Users {
 
 const ANY: std::net::IpAddr = std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
 
-impl Default for Smtp {
-    fn default() -> Self {
-        Self {
-            host: ANY,
-            port: 25,
-            submission_port: 587,
-            smtps_port: 465,
-            max_recipients: value::AtLeast::known(1000),
-            max_connections: value::AtLeast::known(1000),
-            max_messages_per_connection: value::AtLeast::known(1000),
-            max_message_size: value::AtLeast::known(52_428_800),
-            cleartext_auth_on_loopback: false,
-        }
-    }
-}
-
 impl Default for Imap {
     fn default() -> Self {
         Self {
@@ -323,17 +285,6 @@ impl TryFrom<u32> for FormatVersion {
 impl From<FormatVersion> for u32 {
     fn from(_: FormatVersion) -> Self {
         VERSION
-    }
-}
-
-/// What smtpd puts in front of a message at most: Return-Path, Received, Date and Message-ID, with the longest names there are.
-pub const TRACE_SIZE: u64 = 4096;
-
-impl Smtp {
-    /// Bytes of a message as it is kept: what a client may send (RFC 1870 §4 counts no more), and what smtpd puts in front of it.
-    #[must_use]
-    pub fn max_kept_size(&self) -> u64 {
-        self.max_message_size.value() + TRACE_SIZE
     }
 }
 
@@ -465,6 +416,7 @@ impl Config {
                 self.smtp.submission_port,
             ),
             ("smtp.smtps_port", self.smtp.host, self.smtp.smtps_port),
+            ("smtp.lmtp_port", self.smtp.lmtp_host, self.smtp.lmtp_port),
             ("imap.port", self.imap.host, self.imap.port),
             ("imap.imaps_port", self.imap.host, self.imap.imaps_port),
             (
@@ -504,6 +456,12 @@ impl Config {
     #[must_use]
     pub fn queue_dir(&self) -> PathBuf {
         self.mail_root.join("queue")
+    }
+
+    /// Path of the socket for LMTP on this machine.
+    #[must_use]
+    pub fn lmtp_socket(&self) -> PathBuf {
+        self.run_dir.join("lmtp.sock")
     }
 
     /// Path of the socket on which `answerer` hears `asker`.

@@ -91,13 +91,25 @@ impl Birth {
             listener.set_nonblocking(true)?;
             tokio::net::TcpListener::from_std(listener)
         };
-        let listeners: Result<_, std::io::Error> =
-            self.inherited.take(name).into_iter().map(adopt).collect();
-        listeners.map_err(|error| {
-            StartError::Fault(format!(
-                "the socket handed over as \"{name}\" cannot be used: {error}"
-            ))
-        })
+        let listeners = self.inherited.take(name).into_iter().map(adopt).collect();
+        usable(name, listeners)
+    }
+
+    /// The Unix stream listeners of that name, for the runtime.
+    ///
+    /// # Errors
+    /// [`StartError::Fault`] when a descriptor is no listening Unix socket.
+    pub fn local_listeners(
+        &mut self,
+        name: &str,
+    ) -> Result<Vec<tokio::net::UnixListener>, StartError> {
+        let adopt = |fd| {
+            let listener = std::os::unix::net::UnixListener::from(fd);
+            listener.set_nonblocking(true)?;
+            tokio::net::UnixListener::from_std(listener)
+        };
+        let listeners = self.inherited.take(name).into_iter().map(adopt).collect();
+        usable(name, listeners)
     }
 
     /// The one listener on which `asker` asks this daemon.
@@ -210,6 +222,14 @@ where
             })
         }
     }
+}
+
+fn usable<L>(name: &str, listeners: std::io::Result<Vec<L>>) -> Result<Vec<L>, StartError> {
+    listeners.map_err(|error| {
+        StartError::Fault(format!(
+            "the socket handed over as \"{name}\" cannot be used: {error}"
+        ))
+    })
 }
 
 fn argument(name: &str) -> Result<PathBuf, ExitCode> {

@@ -14,12 +14,21 @@ pub enum Command {
     Ehlo(HelloName),
     /// `HELO name`.
     Helo(HelloName),
+    /// `LHLO name`, the `EHLO` of LMTP.
+    Lhlo(HelloName),
     /// `MAIL FROM:<…> …`.
     Mail(Mail),
     /// `RCPT TO:<…>`.
     Rcpt(ForwardPath),
     /// `DATA`.
     Data,
+    /// `BDAT size [LAST]`.
+    Bdat {
+        /// How many octets of the message follow the line.
+        size: u64,
+        /// They are the last ones.
+        last: bool,
+    },
     /// `RSET`.
     Rset,
     /// `NOOP`.
@@ -48,10 +57,21 @@ pub struct Mail {
     pub sender: ReversePath,
     /// RFC 1870: how large the message will be.
     pub size: Option<u64>,
-    /// RFC 6152: the body holds octets above 127.
-    pub eight_bit: bool,
+    /// What the body holds.
+    pub body: BodyType,
     /// RFC 6531: addresses and header may be UTF-8.
     pub smtputf8: bool,
+}
+
+/// What a message's body holds, as its sender declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyType {
+    /// Lines of ASCII.
+    SevenBit,
+    /// RFC 6152: lines with octets above 127.
+    EightBit,
+    /// RFC 3030 §3: any octets, not even in lines.
+    Binary,
 }
 
 /// The name a client gives itself, safe to show in a header or a log.
@@ -97,7 +117,7 @@ pub enum CommandError {
     Unknown,
     /// A command of SMTP that we do not have.
     NotImplemented,
-    /// `BDAT`, which was not offered: octets that are no commands follow it.
+    /// `BDAT` that does not say how many octets follow it, which are no commands.
     Bdat,
     /// A request line of HTTP: somebody uses a browser to speak to us (ALPACA).
     Http,
@@ -129,6 +149,7 @@ impl Command {
         match verb.as_str() {
             "EHLO" => parse_hello(rest, "EHLO host.name").map(Self::Ehlo),
             "HELO" => parse_hello(rest, "HELO host.name").map(Self::Helo),
+            "LHLO" => parse_hello(rest, "LHLO host.name").map(Self::Lhlo),
             "MAIL" => parse_mail(rest).map(Self::Mail),
             "RCPT" => parse_rcpt(rest).map(Self::Rcpt),
             "DATA" => alone(rest, Self::Data, "DATA"),
@@ -140,7 +161,7 @@ impl Command {
             "VRFY" if rest.is_empty() => Err(CommandError::Syntax("VRFY address")),
             "VRFY" => Ok(Self::Vrfy),
             "AUTH" => parse_auth(rest),
-            "BDAT" => Err(CommandError::Bdat),
+            "BDAT" => parse_bdat(rest).ok_or(CommandError::Bdat),
             "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" => {
                 Err(CommandError::NotImplemented)
             }
@@ -170,7 +191,7 @@ fn parse_mail(rest: &str) -> Result<Mail, CommandError> {
     let mut mail = Mail {
         sender: ReversePath::parse(path).map_err(CommandError::Address)?,
         size: None,
-        eight_bit: false,
+        body: BodyType::SevenBit,
         smtputf8: false,
     };
     let mut seen = Seen::default();
@@ -201,7 +222,7 @@ fn parse_parameter(text: &str, mail: &mut Mail, seen: &mut Seen) -> Result<(), C
         }
         "BODY" => {
             once(&mut seen.body, "BODY")?;
-            mail.eight_bit = parse_body(value).ok_or(CommandError::BadParameter("BODY"))?;
+            mail.body = parse_body(value).ok_or(CommandError::BadParameter("BODY"))?;
         }
         "SMTPUTF8" => {
             once(&mut seen.smtputf8, "SMTPUTF8")?;
@@ -236,13 +257,26 @@ fn parse_size(value: Option<&str>) -> Option<u64> {
     digits.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
-// RFC 6152 §2: body-value = "7BIT" / "8BITMIME".
-fn parse_body(value: Option<&str>) -> Option<bool> {
-    let value = value?;
-    if value.eq_ignore_ascii_case("8BITMIME") {
-        return Some(true);
+// RFC 6152 §2: body-value = "7BIT" / "8BITMIME"; RFC 3030 §3 adds "BINARYMIME".
+fn parse_body(value: Option<&str>) -> Option<BodyType> {
+    match value?.to_ascii_uppercase().as_str() {
+        "7BIT" => Some(BodyType::SevenBit),
+        "8BITMIME" => Some(BodyType::EightBit),
+        "BINARYMIME" => Some(BodyType::Binary),
+        _ => None,
     }
-    value.eq_ignore_ascii_case("7BIT").then_some(false)
+}
+
+// RFC 3030 §2: "BDAT" SP chunk-size [SP "LAST"].
+fn parse_bdat(rest: &str) -> Option<Command> {
+    let (size, mark) = match rest.split_once(' ') {
+        Some((size, mark)) => (size, Some(mark)),
+        None => (rest, None),
+    };
+    let size = parse_size(Some(size))?;
+    let last = mark.is_some();
+    mark.is_none_or(|mark| mark.eq_ignore_ascii_case("LAST"))
+        .then_some(Command::Bdat { size, last })
 }
 
 // RFC 5321 §4.1.1.3: "RCPT TO:" Forward-path [SP Rcpt-parameters]; we offer no parameter.
@@ -355,7 +389,8 @@ mod tests {
         let m = mail("MAIL FROM:<a@b.example> SIZE=10 body=8bitmime SMTPUTF8 AUTH=<>");
         assert_eq!(format!("{}", m.sender), "a@b.example");
         assert_eq!(m.size, Some(10));
-        assert!(m.eight_bit && m.smtputf8);
+        assert!(m.body == BodyType::EightBit && m.smtputf8);
+        assert_eq!(mail("MAIL FROM:<> BODY=binarymime").body, BodyType::Binary);
         assert_eq!(mail("mail from: <>").sender, ReversePath::Null);
         assert_eq!(
             mail("MAIL FROM:<> SIZE=99999999999999999999").size,
@@ -371,7 +406,7 @@ mod tests {
             ("SIZE=", BadParameter("SIZE")),
             ("SIZE=-1", BadParameter("SIZE")),
             ("SIZE=1 SIZE=2", BadParameter("SIZE")),
-            ("BODY=BINARYMIME", BadParameter("BODY")),
+            ("BODY=BINARY", BadParameter("BODY")),
             ("SMTPUTF8=yes", BadParameter("SMTPUTF8")),
             ("AUTH=", BadParameter("AUTH")),
             ("RET=HDRS", UnknownParameter),
@@ -463,6 +498,31 @@ mod tests {
         assert_eq!(parse("AUTH PLAIN AGEAYg=="), auth(Some("AGEAYg==")));
         assert_eq!(parse("AUTH CRAM-MD5"), Err(CommandError::UnknownMechanism));
         assert!(parse("AUTH").is_err() && parse("AUTH PLAIN a b").is_err());
+    }
+
+    #[test]
+    fn bdat_says_how_many_octets_follow() {
+        let bdat = |size, last| Ok(Command::Bdat { size, last });
+        assert_eq!(parse("BDAT 0"), bdat(0, false));
+        assert_eq!(parse("bdat 86 last"), bdat(86, true));
+        assert_eq!(parse("BDAT 18446744073709551616"), bdat(u64::MAX, false));
+        for rest in [
+            "",
+            " LAST",
+            " -1",
+            " +1",
+            " 0x10",
+            " 1 LAST x",
+            " 1 MORE",
+            " 1  LAST",
+            "  1",
+        ] {
+            assert_eq!(
+                parse(&format!("BDAT{rest}")),
+                Err(CommandError::Bdat),
+                "{rest:?}"
+            );
+        }
     }
 
     #[test]

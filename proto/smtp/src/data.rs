@@ -32,6 +32,24 @@ impl fmt::Display for DataFault {
     }
 }
 
+/// What becomes of a CR, LF or NUL that stands where none may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stray {
+    /// It makes the message unacceptable.
+    Reject,
+    /// A CR or LF becomes a line end, a NUL is left out. None of them ends the message.
+    Normalize,
+}
+
+/// How the end of a message is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// By a dot on a line of its own.
+    Dots,
+    /// By counting: the caller feeds the message and nothing else.
+    Chunks,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// Nothing of the line was seen.
@@ -44,6 +62,8 @@ enum At {
     Text,
     /// A CR that is not given out yet.
     Cr,
+    /// Behind the header of a binary message, where every octet is as good as another.
+    Binary,
 }
 
 /// Takes a message off the wire: finds its end and removes the stuffed dots.
@@ -52,24 +72,40 @@ enum At {
 /// still looked for by the same rule, so what a lenient peer would take for the end stays data.
 #[derive(Debug)]
 pub struct Receiver {
+    framing: Framing,
+    stray: Stray,
     at: At,
     fault: Option<DataFault>,
+    /// Octets of the line so far; 0 also behind a stray line end.
     line_len: usize,
     max_line: usize,
+    is_binary: bool,
     eight_bit: bool,
 }
 
 impl Receiver {
-    /// A receiver at the start of a message. `max_line` counts the octets of a line with its CRLF;
-    /// `None` sets no limit.
+    /// A receiver at the start of a message that a dot ends. `max_line` counts the octets of a line with its CRLF.
     #[must_use]
-    pub fn new(max_line: Option<usize>) -> Self {
+    pub fn new(max_line: usize, stray: Stray) -> Self {
         Self {
+            framing: Framing::Dots,
+            stray,
             at: At::LineStart,
             fault: None,
             line_len: 0,
-            max_line: max_line.unwrap_or(usize::MAX),
+            max_line,
+            is_binary: false,
             eight_bit: false,
+        }
+    }
+
+    /// A receiver of a message that comes in counted chunks. Of a binary message only the header has lines.
+    #[must_use]
+    pub fn of_chunks(max_line: usize, stray: Stray, is_binary: bool) -> Self {
+        Self {
+            framing: Framing::Chunks,
+            is_binary,
+            ..Self::new(max_line, stray)
         }
     }
 
@@ -86,15 +122,20 @@ impl Receiver {
     }
 
     /// Reads `input`, appends the message octets in it to `out`, and returns how many octets of
-    /// `input` were used and whether the message ended there.
+    /// `input` were used and whether the message ended there, which chunks never do.
     ///
-    /// Invariant: `out` never ends between a CR and its LF.
+    /// Invariant: `out` never ends between a CR and its LF, but behind the header of a binary message.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let mut used = 0;
         while let Some(&octet) = input.get(used) {
+            let rest = input.get(used..).unwrap_or_default();
             if self.at == At::Text {
-                used += self.copy_run(input.get(used..).unwrap_or_default(), out);
+                used += self.copy_run(rest, out);
                 continue;
+            }
+            if self.at == At::Binary {
+                self.copy(rest, out);
+                return (input.len(), false);
             }
             used += 1;
             if self.step(octet, out) {
@@ -102,6 +143,19 @@ impl Receiver {
             }
         }
         (used, false)
+    }
+
+    /// The last chunk was fed: ends the last line.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.at == At::Binary {
+            return;
+        }
+        if self.at == At::Cr {
+            self.meet_stray(DataFault::BareCr, out);
+        }
+        if self.line_len > 0 {
+            self.give(b"\r\n", out);
+        }
     }
 
     // Copies text up to the next octet that matters and steps over that one.
@@ -112,8 +166,8 @@ impl Receiver {
         match input.get(end) {
             None => return end,
             Some(b'\r') => self.at = At::Cr,
-            Some(b'\n') => self.fail(DataFault::BareLf),
-            Some(_) => self.fail(DataFault::Nul),
+            Some(b'\n') => self.meet_stray(DataFault::BareLf, out),
+            Some(_) => self.meet_stray(DataFault::Nul, out),
         }
         end + 1
     }
@@ -124,20 +178,24 @@ impl Receiver {
             // RFC 5321 §4.5.2: a line of a dot alone ends the message.
             (At::DotCr, b'\n') => return true,
             (At::Cr, b'\n') => {
+                let ends_header = self.line_len == 0;
                 self.give(b"\r\n", out);
-                self.at = At::LineStart;
                 self.line_len = 0;
+                self.at = match self.is_binary && ends_header {
+                    true => At::Binary,
+                    false => At::LineStart,
+                };
             }
             (At::Cr | At::DotCr, _) => {
-                self.fail(DataFault::BareCr);
+                self.meet_stray(DataFault::BareCr, out);
                 self.at = At::Text;
                 // The octet after a bare CR may itself matter, e.g. CR CR LF.
                 self.copy_run(&[octet], out);
             }
             (At::Dot, b'\r') => self.at = At::DotCr,
             // RFC 5321 §4.5.2: a leading dot followed by other text is deleted.
-            (At::LineStart, b'.') => self.at = At::Dot,
-            (At::LineStart | At::Dot | At::Text, _) => {
+            (At::LineStart, b'.') if self.framing == Framing::Dots => self.at = At::Dot,
+            (At::LineStart | At::Dot | At::Text | At::Binary, _) => {
                 self.at = At::Text;
                 self.copy_run(&[octet], out);
             }
@@ -145,11 +203,28 @@ impl Receiver {
         false
     }
 
+    // Invariant: what is made of a stray octet is text. The next line of the wire, where a dot would matter, begins behind
+    // a CRLF of the wire.
+    fn meet_stray(&mut self, fault: DataFault, out: &mut Vec<u8>) {
+        match (self.stray, fault) {
+            (Stray::Normalize, DataFault::BareCr | DataFault::BareLf) => {
+                self.give(b"\r\n", out);
+                self.line_len = 0;
+            }
+            (Stray::Normalize, DataFault::Nul) => {}
+            (Stray::Reject, _) | (Stray::Normalize, DataFault::LineTooLong) => self.fail(fault),
+        }
+    }
+
     fn give(&mut self, run: &[u8], out: &mut Vec<u8>) {
         self.line_len = self.line_len.saturating_add(run.len());
         if self.line_len > self.max_line {
             self.fail(DataFault::LineTooLong);
         }
+        self.copy(run, out);
+    }
+
+    fn copy(&mut self, run: &[u8], out: &mut Vec<u8>) {
         if self.fault.is_none() {
             self.eight_bit = self.eight_bit || !run.is_ascii();
             out.extend_from_slice(run);
@@ -248,7 +323,7 @@ mod tests {
     use super::*;
 
     fn receive(input: &[u8]) -> (Vec<u8>, usize, bool, Option<DataFault>) {
-        let mut receiver = Receiver::new(None);
+        let mut receiver = Receiver::new(usize::MAX, Stray::Reject);
         let mut out = Vec::new();
         let (used, done) = receiver.feed(input, &mut out);
         (out, used, done, receiver.fault())
@@ -335,7 +410,7 @@ mod tests {
 
     #[test]
     fn long_lines_are_refused_where_a_limit_is_set() {
-        let mut receiver = Receiver::new(Some(6));
+        let mut receiver = Receiver::new(6, Stray::Reject);
         let mut out = Vec::new();
         receiver.feed(b"1234\r\n", &mut out);
         assert_eq!(receiver.fault(), None);
@@ -345,7 +420,7 @@ mod tests {
 
     #[test]
     fn eight_bit_messages_are_noticed() {
-        let mut receiver = Receiver::new(None);
+        let mut receiver = Receiver::new(usize::MAX, Stray::Reject);
         receiver.feed(b"abc\r\n", &mut Vec::new());
         assert!(!receiver.is_eight_bit());
         receiver.feed("ü".as_bytes(), &mut Vec::new());
@@ -363,6 +438,97 @@ mod tests {
         assert_eq!(send(b"a\r"), b"a\r\n.\r\n");
         assert_eq!(send(b"a\r\r\n"), b"a\r\n\r\n.\r\n");
         assert_eq!(send(b"a\r\n\r\n"), b"a\r\n\r\n.\r\n");
+    }
+
+    fn normalize(input: &[u8]) -> (Vec<u8>, usize, bool) {
+        let mut receiver = Receiver::new(usize::MAX, Stray::Normalize);
+        let mut out = Vec::new();
+        let (used, done) = receiver.feed(input, &mut out);
+        assert_eq!(receiver.fault(), None);
+        (out, used, done)
+    }
+
+    #[test]
+    fn normalized_stray_octets_are_line_ends_of_the_text_and_never_its_end() {
+        let text = b"a\nb\rc\0d\r\re\n.\nf\n.\r\ng\r.\r\n..h\r\n";
+        let input = [&text[..], b".\r\nQUIT"].concat();
+        let (out, used, done) = normalize(&input);
+        assert!(done && used == text.len() + 3);
+        assert_eq!(
+            out,
+            b"a\r\nb\r\ncd\r\n\r\ne\r\n.\r\nf\r\n.\r\ng\r\n.\r\n.h\r\n"
+        );
+        for end in [
+            &b"\n.\n"[..],
+            b"\n.\r\n",
+            b"\r\n.\n",
+            b"\r.\r\n",
+            b"\r\n\0.\r\n",
+            b"\r\n.\0\r\n",
+        ] {
+            let input = [b"a", end, b"MAIL FROM:<x@y>\r\n"].concat();
+            assert_eq!(normalize(&input).1, input.len(), "{end:?}");
+            assert!(!normalize(&input).2, "{end:?}");
+        }
+    }
+
+    fn chunks(pieces: &[&[u8]], stray: Stray, is_binary: bool) -> (Vec<u8>, Option<DataFault>) {
+        let mut receiver = Receiver::of_chunks(1000, stray, is_binary);
+        let mut out = Vec::new();
+        for piece in pieces {
+            assert_eq!(receiver.feed(piece, &mut out), (piece.len(), false));
+        }
+        receiver.finish(&mut out);
+        (out, receiver.fault())
+    }
+
+    #[test]
+    fn in_chunks_dots_are_text_and_the_last_line_is_ended() {
+        let (out, fault) = chunks(&[b".\r", b"\n..a\r\n.\r\nb"], Stray::Reject, false);
+        assert_eq!((&out[..], fault), (&b".\r\n..a\r\n.\r\nb\r\n"[..], None));
+        assert_eq!(chunks(&[], Stray::Reject, false), (vec![], None));
+        assert_eq!(chunks(&[b"a\r\n"], Stray::Reject, false).0, b"a\r\n");
+    }
+
+    #[test]
+    fn in_chunks_lines_are_as_strict_to_the_last_octet() {
+        assert_eq!(
+            chunks(&[b"a\n"], Stray::Reject, false).1,
+            Some(DataFault::BareLf)
+        );
+        assert_eq!(
+            chunks(&[b"a\r"], Stray::Reject, false).1,
+            Some(DataFault::BareCr)
+        );
+        assert_eq!(
+            chunks(&[b"a\0"], Stray::Reject, false).1,
+            Some(DataFault::Nul)
+        );
+        assert_eq!(chunks(&[b"a\r"], Stray::Normalize, false).0, b"a\r\n");
+        assert_eq!(chunks(&[b"a\n"], Stray::Normalize, false).0, b"a\r\n");
+        assert_eq!(
+            chunks(&[&[b'x'; 999]], Stray::Reject, false).1,
+            Some(DataFault::LineTooLong)
+        );
+    }
+
+    #[test]
+    fn a_binary_message_is_taken_as_it_is_behind_its_header() {
+        let body = [
+            b"A: b\r\n\r\n".to_vec(),
+            b"\0\r\n\n\r.".to_vec(),
+            vec![0xff; 5000],
+        ]
+        .concat();
+        assert_eq!(chunks(&[&body], Stray::Reject, true), (body.clone(), None));
+        for stray in [
+            b"A: b\nFrom: c\r\n\r\n",
+            b"A: b\r\n\rFrom: c\r\n",
+            b"A: b\r\n\nFrom: c\r\n",
+        ] {
+            let (_, fault) = chunks(&[&stray[..]], Stray::Reject, true);
+            assert!(fault.is_some(), "{stray:?}");
+        }
     }
 
     // Octets that matter, so that short inputs meet all cases.
@@ -393,9 +559,26 @@ mod tests {
         }
 
         #[test]
+        fn what_is_normalized_has_no_stray_octet_and_ends_where_it_should(input in octets()) {
+            let (out, used, done) = normalize(&input);
+            let (_, strict_used, strict_done, _) = receive(&input);
+            prop_assert_eq!((used, done), (strict_used, strict_done));
+            prop_assert!(!out.contains(&0));
+            let bare = out.iter().filter(|b| matches!(b, b'\r' | b'\n')).count();
+            prop_assert_eq!(out.windows(2).filter(|w| w == b"\r\n").count() * 2, bare);
+        }
+
+        #[test]
+        fn chunks_may_be_cut_anywhere(input in octets(), cut in 0usize..40, normalizes: bool, is_binary: bool) {
+            let stray = if normalizes { Stray::Normalize } else { Stray::Reject };
+            let (head, tail) = input.split_at(cut.min(input.len()));
+            prop_assert_eq!(chunks(&[head, tail], stray, is_binary), chunks(&[&input], stray, is_binary));
+        }
+
+        #[test]
         fn receiving_does_not_depend_on_the_cuts(input in octets(), cut in 0usize..40) {
             let whole = receive(&input);
-            let mut receiver = Receiver::new(None);
+            let mut receiver = Receiver::new(usize::MAX, Stray::Reject);
             let mut out = Vec::new();
             let cut = cut.min(input.len());
             let (mut used, mut done) = receiver.feed(&input[..cut], &mut out);

@@ -8,11 +8,6 @@ use core::fmt;
 
 use memchr::memchr3;
 
-/// Longest command line, CRLF included.
-///
-/// RFC 5321 §4.5.3.1.4 asks for 512 octets and each extension adds to it; 2048 holds them all.
-pub const MAX_COMMAND: usize = 2048;
-
 /// Longest line while SASL is possible. RFC 4954 §4: base64 strings of at least 12288 octets.
 pub const MAX_AUTH: usize = 12288;
 
@@ -69,6 +64,11 @@ impl LineBuffer {
             scanned: 0,
             limit,
         }
+    }
+
+    /// From now on, lines have at most `limit` octets, CRLF included.
+    pub fn limit_lines(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// Adds what arrived.

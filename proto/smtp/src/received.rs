@@ -33,7 +33,9 @@ pub struct Trace<'a> {
 /// How a message was handed over; shows as a word of the IANA registry "Mail Transmission Types".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
-    /// The client said `EHLO`.
+    /// It is LMTP (RFC 2033).
+    pub local: bool,
+    /// The client said `EHLO` or `LHLO`.
     pub extended: bool,
     /// The connection was encrypted.
     pub tls: bool,
@@ -47,6 +49,9 @@ impl Protocol {
     /// The registered word.
     #[must_use]
     pub fn name(self) -> &'static str {
+        if self.local {
+            return self.local_name();
+        }
         // RFC 3848 and RFC 6531 §4.3. There are no words for HELO with TLS: those of EHLO serve.
         match (
             self.utf8,
@@ -63,6 +68,18 @@ impl Protocol {
             (false, true, true, false) => "ESMTPS",
             (false, true, false, true) => "ESMTPA",
             (false, true, true, true) => "ESMTPSA",
+        }
+    }
+}
+
+impl Protocol {
+    // There is no login in our LMTP.
+    fn local_name(self) -> &'static str {
+        match (self.utf8, self.tls) {
+            (false, false) => "LMTP",
+            (false, true) => "LMTPS",
+            (true, false) => "UTF8LMTP",
+            (true, true) => "UTF8LMTPS",
         }
     }
 }
@@ -111,6 +128,7 @@ mod tests {
             peer: "::ffff:192.0.2.7".parse().unwrap(),
             by,
             protocol: Protocol {
+                local: false,
                 extended: true,
                 tls: false,
                 authenticated: false,
@@ -155,6 +173,7 @@ mod tests {
     fn the_protocol_is_a_registered_word() {
         let protocol = |extended, tls, authenticated, utf8| {
             let protocol = Protocol {
+                local: false,
                 extended,
                 tls,
                 authenticated,
@@ -167,6 +186,22 @@ mod tests {
         assert_eq!(protocol(true, true, true, false), "ESMTPSA");
         assert_eq!(protocol(true, true, true, true), "UTF8SMTPSA");
         assert_eq!(protocol(true, false, true, true), "UTF8SMTPA");
+    }
+
+    #[test]
+    fn the_words_of_lmtp_are_its_own() {
+        let name = |tls, utf8| {
+            let protocol = Protocol {
+                local: true,
+                extended: true,
+                tls,
+                authenticated: false,
+                utf8,
+            };
+            protocol.name()
+        };
+        assert_eq!([name(false, false), name(true, false)], ["LMTP", "LMTPS"]);
+        assert_eq!(name(true, true), "UTF8LMTPS");
     }
 
     #[test]

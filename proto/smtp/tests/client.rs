@@ -528,18 +528,8 @@ proptest! {
 fn our_client_and_our_server_understand_each_other() {
     use smtp::server::{self, Answer, Question, Role, Server};
 
-    let config = server::Config {
-        hostname: Domain::parse("mx.example.net").unwrap(),
-        role: Role::Exchange,
-        max_message_size: 1000,
-        max_recipients: 100,
-        max_messages: 3,
-        max_text_line: None,
-        starttls: false,
-        cleartext_auth: false,
-        command_timeout: std::time::Duration::from_secs(300),
-        data_timeout: std::time::Duration::from_secs(300),
-    };
+    let hostname = Domain::parse("mx.example.net").unwrap();
+    let config = server::Config::new(hostname, Role::Exchange);
     let message = b"Subject: x\r\n\r\n.\r\n..\r\nend\r\n";
     let mut server = Server::greet(Arc::new(config), "127.0.0.1".parse().unwrap(), None);
     let mut line = Line::open();

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! # a comment
-//! port smtp                  or submission, submissions; the first statement
+//! port smtp                  or submission, submissions, lmtp; the first statement; behind it
+//!                            "normalize" or "binary" changes what the port does
 //! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> MAIL FR                 the same, but no CRLF is added
 //! S: 250 ok                  the server says this line; * stands for any text
@@ -26,6 +27,7 @@ mod world;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use smtp::data::Stray;
 use smtp::server::{Input, Role};
 use world::{World, config};
 
@@ -89,8 +91,9 @@ impl Player {
             "MESSAGES" => assert_eq!(self.world.messages.len().to_string(), rest),
             "B:" => {
                 let message = String::from_utf8_lossy(self.world.messages.last().unwrap());
+                let pattern = String::from_utf8(octets(rest)).unwrap();
                 assert!(
-                    message.split("\r\n").any(|line| matches(rest, line)),
+                    message.split("\r\n").any(|line| matches(&pattern, line)),
                     "{message}"
                 );
             }
@@ -135,12 +138,25 @@ fn matches(pattern: &str, line: &str) -> bool {
     }
 }
 
-fn open_port(name: &str) -> World {
-    match name {
-        "smtp" => World::new(config(Role::Exchange)),
-        "submission" => World::new(config(Role::Submission)),
-        "submissions" => World::with_tls(config(Role::Submission)),
+fn open_port(port: &str) -> World {
+    let mut words = port.split(' ');
+    let name = words.next().unwrap();
+    let mut config = config(match name {
+        "smtp" => Role::Exchange,
+        "submission" | "submissions" => Role::Submission,
+        "lmtp" => Role::Delivery,
         other => panic!("no such port: {other}"),
+    });
+    for word in words {
+        match word {
+            "normalize" => config.stray_line_ends = Stray::Normalize,
+            "binary" => config.binary_mime = true,
+            other => panic!("no such word: {other}"),
+        }
+    }
+    match name {
+        "submissions" => World::with_tls(config),
+        _ => World::new(config),
     }
 }
 

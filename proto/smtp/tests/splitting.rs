@@ -9,41 +9,91 @@
 mod world;
 
 use proptest::prelude::*;
+use smtp::data::Stray;
 use smtp::server::Role;
 use world::{World, config};
 
 const SESSION: &[u8] = b"EHLO client.example\r\nVRFY x\r\nMAIL FROM:<a@example.com> SIZE=100\r\n\
 RCPT TO:<nobody@example.org>\r\nRCPT TO:<\"b c\"@example.org>\r\nDATA\r\n\
 Subject: x\r\nReceived: y\r\n\r\n..dot\r\n\r\nend\r\n.\r\nRSET\r\nFOO\r\n\
-MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nDATA\r\n.\r\n\
-MAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\na\nb\r\n.\r\nQUIT\r\nNOOP\r\n";
+MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nBDAT 7\r\nA: b\r\n\rBDAT 4 LAST\r\n\n.\r\n\
+MAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\na\nb\r\n.\r\n\
+BDAT 6\r\nQUIT\r\nMAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<b@example.org>\r\nBDAT 12 LAST\r\n\
+A: b\r\n\r\n\0\n\r.QUIT\r\nNOOP\r\n";
 
-fn outcome(role: Role, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
-    let mut world = World::with_tls(config(role));
+const LOCAL: &[u8] = b"EHLO x\r\nLHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<late@example.org>\r\n\
+RCPT TO:<nobody@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nx\r\n.\r\n\
+MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nRCPT TO:<a@example.org>\r\nBDAT 2 LAST\r\n\n.\
+MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nBDAT 3 LAST\r\nhi\rQUIT\r\n";
+
+/// How a port is set up.
+#[derive(Debug, Clone, Copy)]
+struct Setting {
+    role: Role,
+    stray: Stray,
+    binary: bool,
+}
+
+const EXCHANGE: Setting = Setting {
+    role: Role::Exchange,
+    stray: Stray::Reject,
+    binary: true,
+};
+
+fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
+    let mut config = config(setting.role);
+    config.stray_line_ends = setting.stray;
+    config.binary_mime = setting.binary;
+    let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
     (world.heard(), world.messages, world.closed)
 }
 
+fn sessions() -> [(Setting, &'static [u8], usize); 4] {
+    let normalizing = Setting {
+        stray: Stray::Normalize,
+        ..EXCHANGE
+    };
+    let delivery = Setting {
+        role: Role::Delivery,
+        ..EXCHANGE
+    };
+    [
+        (EXCHANGE, SESSION, 3),
+        (normalizing, SESSION, 3),
+        (delivery, LOCAL, 1),
+        (
+            Setting {
+                stray: Stray::Normalize,
+                ..delivery
+            },
+            LOCAL,
+            3,
+        ),
+    ]
+}
+
 #[test]
 fn every_single_cut_gives_the_same_session() {
-    let whole = outcome(Role::Exchange, &[SESSION]);
-    assert_eq!(whole.1.len(), 2, "{}", whole.0);
-    for cut in 0..SESSION.len() {
-        assert_eq!(
-            outcome(Role::Exchange, &[&SESSION[..cut], &SESSION[cut..]]),
-            whole,
-            "at {cut}"
-        );
+    for (setting, session, messages) in sessions() {
+        let whole = outcome(setting, &[session]);
+        assert_eq!(whole.1.len(), messages, "{setting:?}: {}", whole.0);
+        for cut in 0..session.len() {
+            assert_eq!(
+                outcome(setting, &[&session[..cut], &session[cut..]]),
+                whole,
+                "{setting:?} at {cut}"
+            );
+        }
     }
 }
 
 #[test]
 fn single_octets_give_the_same_session() {
-    let octets: Vec<&[u8]> = SESSION.chunks(1).collect();
-    assert_eq!(
-        outcome(Role::Exchange, &octets),
-        outcome(Role::Exchange, &[SESSION])
-    );
+    for (setting, session, _) in sessions() {
+        let octets: Vec<&[u8]> = session.chunks(1).collect();
+        assert_eq!(outcome(setting, &octets), outcome(setting, &[session]));
+    }
 }
 
 // Lines that mean something, ends that do not, and noise.
@@ -64,6 +114,15 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"\0",
         b"RSET\r\n",
         b"BDAT 5\r\n",
+        b"BDAT 2\r\n\r\n",
+        b"BDAT 5\r\nA: b\r",
+        b"BDAT 12 LAST\r\n",
+        b"BDAT 0 LAST\r\n",
+        b"BDAT 9999\r\n",
+        b"BDAT x\r\n",
+        b"MAIL FROM:<> BODY=BINARYMIME\r\n",
+        b"LHLO x\r\n",
+        b"RCPT TO:<late@example.org>\r\n",
         b"AUTH LOGIN\r\n",
         b"AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdvbmRlcmxhbmQ=\r\n",
         b"*\r\n",
@@ -85,11 +144,13 @@ proptest! {
     fn any_session_is_the_same_when_split(
         pieces in proptest::collection::vec(piece(), 0..30),
         cuts in proptest::collection::vec(1usize..40, 1..20),
-        submission: bool,
+        role in prop::sample::select(&[Role::Exchange, Role::Submission, Role::Delivery][..]),
+        stray in prop::sample::select(&[Stray::Reject, Stray::Normalize][..]),
+        binary: bool,
     ) {
-        let role = if submission { Role::Submission } else { Role::Exchange };
+        let setting = Setting { role, stray, binary };
         let bytes = pieces.concat();
-        let whole = outcome(role, &[&bytes]);
+        let whole = outcome(setting, &[&bytes]);
         let mut parts = Vec::new();
         let mut rest = &bytes[..];
         for cut in cuts.iter().cycle() {
@@ -100,6 +161,6 @@ proptest! {
             parts.push(part);
             rest = tail;
         }
-        prop_assert_eq!(outcome(role, &parts), whole);
+        prop_assert_eq!(outcome(setting, &parts), whole);
     }
 }

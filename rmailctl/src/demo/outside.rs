@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mail::address::Domain;
 use smtp::date::Timestamp;
@@ -49,17 +49,10 @@ impl Outside {
 }
 
 fn config() -> Option<Arc<Config>> {
+    let hostname = Domain::parse("mail.outside.test").ok()?;
     Some(Arc::new(Config {
-        hostname: Domain::parse("mail.outside.test").ok()?,
-        role: Role::Exchange,
         max_message_size: LARGEST,
-        max_recipients: 100,
-        max_messages: 100,
-        max_text_line: None,
-        starttls: false,
-        cleartext_auth: false,
-        command_timeout: Duration::from_mins(5),
-        data_timeout: Duration::from_mins(5),
+        ..Config::new(hostname, Role::Exchange)
     }))
 }
 
@@ -109,7 +102,7 @@ fn answer(
                 now: Timestamp(now.as_secs()),
             }
         }
-        Question::Commit(_) => match arrived.send(std::mem::take(body)) {
+        Question::Commit(_) | Question::CommitEach(_) => match arrived.send(std::mem::take(body)) {
             Ok(()) => Answer::Granted,
             Err(_) => Answer::Refused(Reply::bare(421, "the demo is over")),
         },

@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use sys::packet::PacketListener;
-use sys::plan::{Address, Plan, Socket};
+use sys::plan::{Address, Plan, Socket, SocketFile};
 
 use crate::directory::remove;
 use crate::failure::{Failure, PERMISSION, SYSTEM};
@@ -47,8 +48,8 @@ impl Listeners {
     /// Removes the socket files.
     pub(crate) fn remove(&self) {
         for (socket, _) in &self.bound {
-            if let Address::Packet { path, .. } = &socket.address {
-                remove(path);
+            if let Some(file) = socket.address.file() {
+                remove(&file.path);
             }
         }
     }
@@ -71,22 +72,40 @@ fn bind(socket: &Socket) -> Result<OwnedFd, Failure> {
             };
             Failure { status, text: format!("{what}: {error}; {advice}") }
         }),
-        Address::Packet { path, uid, gid, mode } => bind_packet(path, *uid, *gid, *mode)
-            .map_err(|error| Failure::system(format!("cannot bind {} for {}", path.display(), socket.owner), &error)),
+        Address::Packet(file) => bind_file(file, socket, |path| PacketListener::bind(path).map(Into::into)),
+        Address::Stream(file) => bind_file(file, socket, |path| UnixListener::bind(path).map(Into::into)),
     }
 }
 
-/// Binds a socket file that only its owner (and `mode`) may connect to. What a dead supervisor left is replaced: a living one
-/// would hold the lock of the directory.
-fn bind_packet(path: &PathBuf, uid: u32, gid: u32, mode: u32) -> io::Result<OwnedFd> {
-    clear_stale(path)?;
-    let listener = PacketListener::bind(path)?;
-    // The mask of the process has left 0600 at most until here, and the mode is set before the file is given away.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    if sys::user::is_root() {
-        chown(path, Some(uid), Some(gid))?;
-    }
-    Ok(listener.into())
+/// Binds a socket file that only those may connect to whom its owner, group and mode name. What a dead supervisor left is
+/// replaced: a living one would hold the lock of the directory.
+fn bind_file(
+    file: &SocketFile,
+    socket: &Socket,
+    bind: impl FnOnce(&Path) -> io::Result<OwnedFd>,
+) -> Result<OwnedFd, Failure> {
+    let SocketFile {
+        path,
+        uid,
+        gid,
+        mode,
+    } = file;
+    let bound = || {
+        clear_stale(path)?;
+        let listener = bind(path)?;
+        // The mask of the process has left 0600 at most until here, and the mode is set before the file is given away.
+        fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
+        if sys::user::is_root() {
+            chown(path, Some(*uid), Some(*gid))?;
+        }
+        Ok(listener)
+    };
+    bound().map_err(|error: io::Error| {
+        Failure::system(
+            format!("cannot bind {} for {}", path.display(), socket.owner),
+            &error,
+        )
+    })
 }
 
 /// Removes a socket file nobody serves; anything else at its place stays.

@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use sys::plan::{Address, Bind, Credential, Daemon, Plan, Socket};
+use sys::plan::{Address, Bind, Credential, Daemon, Plan, Socket, SocketFile};
 
 const NOBODY: u32 = 65534;
 const NAMES: [&str; 5] = ["smtpd", "imapd", "apid", "relayd", "deliverd"];
@@ -105,12 +105,12 @@ impl World {
                 address,
             });
         }
-        let address = Address::Packet {
+        let address = Address::Packet(SocketFile {
             path: at("run/deliverd-smtpd.sock"),
             uid: 4_100_000,
             gid: 4_100_000,
             mode: 0o600,
-        };
+        });
         plan.sockets.push(Socket {
             name: "smtpd".into(),
             owner: "deliverd".into(),

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service, serve};
+use daemon::config::Network;
 use daemon::limits::{Door, Limits};
 use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
@@ -35,7 +36,7 @@ use tempfile::TempDir;
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream,
 };
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -232,7 +233,7 @@ impl Store {
     }
 }
 
-/// deliverd: alice, bob and full live here; list@ is alice, bob and somebody elsewhere.
+/// deliverd: alice, bob, full and filling (who has room for nothing) live here; list@ is alice, bob and somebody elsewhere.
 pub(crate) struct Deliverd(pub(crate) Arc<Store>);
 
 impl Service<SmtpEdge> for Deliverd {
@@ -263,10 +264,10 @@ impl Service<SmtpEdge> for Deliverd {
             SmtpRequest::Delivery(request) => SmtpAnswer::Delivery(match request {
                 DeliveryRequest::ResolveRecipient {
                     address,
+                    size,
                     transaction,
-                    ..
                 } => {
-                    let answer = resolve(&address)?;
+                    let answer = resolve(&address, size)?;
                     self.0.held.lock().unwrap().push(transaction);
                     answer
                 }
@@ -316,7 +317,7 @@ impl Service<SmtpEdge> for Deliverd {
     }
 }
 
-fn resolve(address: &str) -> Result<DeliveryAnswer, Refusal> {
+fn resolve(address: &str, size: u64) -> Result<DeliveryAnswer, Refusal> {
     let here = |local: &[&str], remote: &[&str]| {
         let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect();
         Ok(DeliveryAnswer::RecipientResolved {
@@ -341,6 +342,8 @@ fn resolve(address: &str) -> Result<DeliveryAnswer, Refusal> {
         "away@example.org" => here(&[], &["carol@far.example"]),
         "nobody@example.org" => here(&[], &[]),
         "full@example.org" => Err(Refusal::OverQuota),
+        "filling@example.org" if size > 0 => Err(Refusal::OverQuota),
+        "filling@example.org" => here(&[address], &[]),
         _ if address.ends_with("@example.org") => Err(Refusal::NoSuchUser),
         _ => Ok(DeliveryAnswer::RecipientForeign),
     }
@@ -402,6 +405,12 @@ pub(crate) struct World {
     smtpd: StopSender,
     stop: Stop,
     pub(crate) ports: Vec<JoinHandle<()>>,
+    /// How long a transaction may take.
+    pub(crate) transaction_timeout: Duration,
+    /// Proxies of the ports opened from now on.
+    pub(crate) proxies: Vec<Network>,
+    /// Clients of the ports opened from now on.
+    pub(crate) clients: Option<Vec<Network>>,
 }
 
 impl World {
@@ -441,6 +450,9 @@ impl World {
             smtpd,
             stop,
             ports: Vec::new(),
+            transaction_timeout: Duration::from_secs(60),
+            proxies: Vec::new(),
+            clients: None,
         };
         world.start_deliverd();
         world.start_relayd();
@@ -510,28 +522,51 @@ impl World {
 
     fn offer(&self, role: Role) -> Arc<Config> {
         Arc::new(Config {
-            hostname: self.house.hostname.clone(),
-            role,
             max_message_size: 1_000_000,
             max_recipients: 100,
             max_messages: 100,
-            max_text_line: None,
             starttls: true,
-            cleartext_auth: false,
+            binary_mime: true,
             command_timeout: Duration::from_secs(10),
-            data_timeout: Duration::from_secs(10),
+            min_data_rate: 6_554,
+            data_window: Duration::from_secs(10),
+            transaction_timeout: self.transaction_timeout,
+            ..Config::new(self.house.hostname.clone(), role)
         })
     }
 
-    pub(crate) async fn listen(&mut self, role: Role, begins: Begins) -> SocketAddr {
+    fn port(&self, role: Role, begins: Begins) -> Port {
         let config = self.offer(role);
         let loopback = Arc::clone(&config);
-        let port = Port {
+        Port {
             config,
             loopback,
             begins,
+            is_local: false,
+            clients: self.clients.clone(),
+            proxies: self.proxies.clone(),
             house: Arc::clone(&self.house),
+        }
+    }
+
+    /// Opens a Unix socket for LMTP; returns a client of it that has been greeted.
+    pub(crate) async fn visit_locally(&mut self) -> Client<UnixStream> {
+        let path = self.socket("lmtp");
+        let listener = UnixListener::bind(&path).unwrap();
+        let port = Port {
+            is_local: true,
+            ..self.port(Role::Delivery, Begins::Clear)
         };
+        let (port, stop) = (Arc::new(port), self.stop.clone());
+        let serving = daemon::port::accept_local("test", port, listener, stop);
+        self.ports.push(tokio::spawn(serving));
+        let mut client = Client::new(UnixStream::connect(path).await.unwrap());
+        client.expect("220 mx.example.org LMTP").await;
+        client
+    }
+
+    pub(crate) async fn listen(&mut self, role: Role, begins: Begins) -> SocketAddr {
+        let port = self.port(role, begins);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         self.ports.push(tokio::spawn(daemon::port::accept(
@@ -561,11 +596,21 @@ impl World {
         &self,
         stream: TcpStream,
     ) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
+        self.secure_as(stream, &[]).await
+    }
+
+    /// The same for a client that wants to speak one of these protocols.
+    pub(crate) async fn secure_as(
+        &self,
+        stream: TcpStream,
+        protocols: &[&[u8]],
+    ) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let config = ClientConfig::builder()
+        let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("mx.example.org").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         Client::new(connector.connect(name, stream).await.unwrap())

@@ -7,7 +7,7 @@ use imap::fragment::{Fragmenter, LIMIT_AFTER_LOGIN};
 use mail::content::{ContentType, Disposition, Encoding, languages};
 use mail::mime::Message;
 use mail::{date, decode, encode, header, mailbox_list};
-use smtp::data::Receiver;
+use smtp::data::{Receiver, Stray};
 use smtp::line::LineBuffer;
 use smtp::server::Role;
 
@@ -27,7 +27,7 @@ const fn shape(name: &'static str, make: fn(usize) -> Vec<u8>, work: fn(&[u8])) 
     Shape { name, make, work }
 }
 
-pub(crate) const SHAPES: [Shape; 52] = [
+pub(crate) const SHAPES: [Shape; 53] = [
     shape("nested message/rfc822", nested_messages, show),
     shape("nested multiparts", nested_multiparts, show),
     shape("one boundary at all levels", same_boundary, show),
@@ -168,6 +168,11 @@ pub(crate) const SHAPES: [Shape; 52] = [
         session,
     ),
     shape(
+        "SMTP chunks",
+        |n| filled(TRANSACTION_SERVED, b"BDAT 3\r\na\r\n", n),
+        session,
+    ),
+    shape(
         "SMTP dots and line ends",
         |n| b"..\r\n.\r".repeat(n / 6),
         smtp_data,
@@ -175,6 +180,7 @@ pub(crate) const SHAPES: [Shape; 52] = [
 ];
 
 const TRANSACTION: &[u8] = b"EHLO x\r\nMAIL FROM:<>\r\n";
+const TRANSACTION_SERVED: &[u8] = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\n";
 const MESSAGE: &[u8] = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n";
 
 /// `begin`, then `again` until there are about `size` bytes.
@@ -324,10 +330,13 @@ fn request(bytes: &[u8]) {
 }
 
 fn session(bytes: &[u8]) {
+    let hostname = world::config(Role::Exchange).hostname;
     let config = smtp::server::Config {
         max_message_size: u64::MAX,
         max_recipients: usize::MAX,
-        ..world::config(Role::Exchange)
+        max_text_line: usize::MAX,
+        max_idle_commands: usize::MAX,
+        ..smtp::server::Config::new(hostname, Role::Exchange)
     };
     let mut world = World::new(config);
     for packet in bytes.chunks(1400) {
@@ -340,7 +349,7 @@ fn session(bytes: &[u8]) {
 fn smtp_data(bytes: &[u8]) {
     let mut out = Vec::new();
     let mut lines = LineBuffer::new(2048);
-    let mut receiver = Receiver::new(None);
+    let mut receiver = Receiver::new(usize::MAX, Stray::Reject);
     for packet in bytes.chunks(1400) {
         let mut rest = packet;
         while !rest.is_empty() {

@@ -1,6 +1,7 @@
 //! Values of the configuration that are checked while they are read, so that the error has its line.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -242,6 +243,77 @@ impl From<Socket> for String {
     }
 }
 
+/// The addresses of a network, `192.0.2.0/24` or `2001:db8::/32`; an address alone is a network of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    address: IpAddr,
+    /// How many leading bits count.
+    bits: u8,
+}
+
+impl Network {
+    pub(super) const fn known(address: IpAddr, bits: u8) -> Self {
+        Self { address, bits }
+    }
+
+    /// Whether `address` is in it. An IPv4 address mapped into IPv6 is that IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (ours, all) = number(self.address);
+        let (theirs, width) = number(address.to_canonical());
+        let rest = u32::from(all - self.bits);
+        // A shift by the whole width leaves nothing to compare.
+        all == width && (ours ^ theirs).checked_shr(rest).unwrap_or(0) == 0
+    }
+}
+
+/// The address as a number, and how many bits it has.
+fn number(address: IpAddr) -> (u128, u8) {
+    match address {
+        IpAddr::V4(v4) => (v4.to_bits().into(), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parse = || {
+            let (address, bits) = match text.split_once('/') {
+                Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
+                None => (text.as_str(), None),
+            };
+            let address: IpAddr = address.parse().ok()?;
+            let (number, all) = number(address);
+            let bits = bits.unwrap_or(all);
+            // Bits behind the prefix are a slip of the pen; nobody can say which half of it is meant.
+            let spare = number
+                .checked_shl(128 - u32::from(all) + u32::from(bits))
+                .unwrap_or(0);
+            (bits <= all && spare == 0).then_some(Self { address, bits })
+        };
+        parse().ok_or_else(|| {
+            format!(
+                "\"{text}\" is not a network, like \"192.0.2.0/24\" or \"2001:db8::/32\" with zeros behind the prefix, nor an address"
+            )
+        })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
+    }
+}
+
 /// Waits between attempts in seconds: one or more, each at least one second, at most a week.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Vec<u32>", into = "Vec<u32>")]
@@ -281,5 +353,53 @@ impl TryFrom<Vec<u32>> for RetrySchedule {
 impl From<RetrySchedule> for Vec<u32> {
     fn from(schedule: RetrySchedule) -> Self {
         schedule.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        Network::try_from(text.to_owned()).unwrap()
+    }
+
+    fn contains(text: &str, address: &str) -> bool {
+        network(text).contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_of_its_prefix() {
+        assert!(contains("192.0.2.0/24", "192.0.2.255"));
+        assert!(!contains("192.0.2.0/24", "192.0.3.0"));
+        assert!(contains("192.0.2.0/24", "::ffff:192.0.2.1"));
+        assert!(contains("192.0.2.1", "192.0.2.1") && !contains("192.0.2.1", "192.0.2.0"));
+        assert!(contains("0.0.0.0/0", "255.255.255.255") && !contains("0.0.0.0/0", "::1"));
+        assert!(contains("2001:db8::/33", "2001:db8:7fff::1"));
+        assert!(!contains("2001:db8::/33", "2001:db8:8000::1"));
+        assert!(contains("::/0", "2001:db8::1") && !contains("::/0", "192.0.2.1"));
+        assert!(contains("::1", "::1") && !contains("::1", "::2"));
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in [
+            "",
+            "/",
+            "10.0.0.0/33",
+            "10.0.0.0/-1",
+            "10.0.0.0/",
+            "::/129",
+            "10.0.0.1/8",
+            "2001:db8::1/64",
+            "10.0.0/8",
+            "localhost",
+            "10.0.0.0/8/8",
+            "128.0.0.0/0",
+        ] {
+            assert!(Network::try_from(text.to_owned()).is_err(), "{text}");
+        }
+        assert_eq!(String::from(network("10.0.0.0/8")), "10.0.0.0/8");
+        assert_eq!(String::from(network("::1")), "::1/128");
     }
 }

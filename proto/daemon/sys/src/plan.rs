@@ -11,6 +11,7 @@
 //! credential smtpd tls.key /etc/rmail/tls/key.pem
 //! socket smtp smtpd tcp 0.0.0.0:25
 //! socket smtpd deliverd packet /run/rmail/deliverd-smtpd.sock 990 990 600
+//! socket lmtp-local smtpd stream /run/rmail/lmtp.sock 102 0 600
 //! ```
 
 use std::fmt;
@@ -96,17 +97,34 @@ pub struct Socket {
 pub enum Address {
     /// A network port. `[::]` takes IPv6 only: name `0.0.0.0` on a line of its own.
     Tcp(SocketAddr),
-    /// A Unix packet socket in the run directory.
-    Packet {
-        /// The socket file, directly in the run directory.
-        path: PathBuf,
-        /// Who may connect: the file's owner.
-        uid: u32,
-        /// The file's group.
-        gid: u32,
-        /// The file's mode, for example `0o600`.
-        mode: u32,
-    },
+    /// A Unix packet socket in the run directory, for our own daemons.
+    Packet(SocketFile),
+    /// A Unix stream socket in the run directory, for other programs of this machine.
+    Stream(SocketFile),
+}
+
+/// A Unix socket's file, and who may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketFile {
+    /// The file, directly in the run directory.
+    pub path: PathBuf,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its mode, for example `0o600`.
+    pub mode: u32,
+}
+
+impl Address {
+    /// Its file, unless it is a network port.
+    #[must_use]
+    pub fn file(&self) -> Option<&SocketFile> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Packet(file) | Self::Stream(file) => Some(file),
+        }
+    }
 }
 
 /// Why a plan is refused, and at which line.
@@ -216,27 +234,12 @@ impl Plan {
                 self.add_socket(name, owner, Address::Tcp(address))?;
             }
             ["socket", name, owner, "packet", path, uid, gid, mode] => {
-                let mode = u32::from_str_radix(mode, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o777);
-                let mode = mode.ok_or("the mode is not octal, or more than 777")?;
-                let path = absolute(path)?;
-                if path.as_os_str().len() > MAX_SOCKET_PATH {
-                    return Err(format!(
-                        "{} is longer than the {MAX_SOCKET_PATH} bytes of a socket's path",
-                        path.display()
-                    ));
-                }
-                self.add_socket(
-                    name,
-                    owner,
-                    Address::Packet {
-                        path,
-                        uid: id(uid)?,
-                        gid: id(gid)?,
-                        mode,
-                    },
-                )?;
+                let file = socket_file(path, uid, gid, mode)?;
+                self.add_socket(name, owner, Address::Packet(file))?;
+            }
+            ["socket", name, owner, "stream", path, uid, gid, mode] => {
+                let file = socket_file(path, uid, gid, mode)?;
+                self.add_socket(name, owner, Address::Stream(file))?;
             }
             _ => return Err(format!("not understood: {line:.80}")),
         }
@@ -264,7 +267,7 @@ impl Plan {
     /// What no single line shows.
     fn check(&self) -> Result<(), String> {
         for socket in &self.sockets {
-            if let Address::Packet { path, .. } = &socket.address
+            if let Some(SocketFile { path, .. }) = socket.address.file()
                 && path.parent() != Some(&self.run_dir)
             {
                 return Err(format!(
@@ -326,21 +329,25 @@ impl fmt::Display for Plan {
             address,
         } in &self.sockets
         {
-            match address {
-                Address::Tcp(address) => writeln!(out, "socket {name} {owner} tcp {address}")?,
-                Address::Packet {
-                    path,
-                    uid,
-                    gid,
-                    mode,
-                } => {
-                    writeln!(
-                        out,
-                        "socket {name} {owner} packet {} {uid} {gid} {mode:o}",
-                        Escaped(path)
-                    )?;
+            let (kind, file) = match address {
+                Address::Tcp(address) => {
+                    writeln!(out, "socket {name} {owner} tcp {address}")?;
+                    continue;
                 }
-            }
+                Address::Packet(file) => ("packet", file),
+                Address::Stream(file) => ("stream", file),
+            };
+            let SocketFile {
+                path,
+                uid,
+                gid,
+                mode,
+            } = file;
+            let path = Escaped(path);
+            writeln!(
+                out,
+                "socket {name} {owner} {kind} {path} {uid} {gid} {mode:o}"
+            )?;
         }
         Ok(())
     }
@@ -370,6 +377,26 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+fn socket_file(path: &str, uid: &str, gid: &str, mode: &str) -> Result<SocketFile, String> {
+    let mode = u32::from_str_radix(mode, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777);
+    let mode = mode.ok_or("the mode is not octal, or more than 777")?;
+    let path = absolute(path)?;
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(format!(
+            "{} is longer than the {MAX_SOCKET_PATH} bytes of a socket's path",
+            path.display()
+        ));
+    }
+    Ok(SocketFile {
+        path,
+        uid: id(uid)?,
+        gid: id(gid)?,
+        mode,
+    })
 }
 
 /// An absolute path without `.` or `..` or NUL, its escapes undone.
@@ -479,12 +506,22 @@ mod tests {
                 Socket {
                     name: "smtpd".into(),
                     owner: "deliverd".into(),
-                    address: Address::Packet {
+                    address: Address::Packet(SocketFile {
                         path: "/run/rmail/d.sock".into(),
                         uid: 990,
                         gid: 0,
                         mode: 0o660,
-                    },
+                    }),
+                },
+                Socket {
+                    name: "lmtp-local".into(),
+                    owner: "smtpd".into(),
+                    address: Address::Stream(SocketFile {
+                        path: "/run/rmail/l.sock".into(),
+                        uid: 102,
+                        gid: 0,
+                        mode: 0o600,
+                    }),
                 },
             ],
         }
@@ -537,13 +574,11 @@ mod tests {
 
     #[test]
     fn a_socket_outside_the_run_directory_is_refused() {
-        let text = format!("{}socket x smtpd packet /etc/x 0 0 600\n", sample());
-        assert!(
-            Plan::parse(&text)
-                .unwrap_err()
-                .reason
-                .contains("not directly in")
-        );
+        for kind in ["packet", "stream"] {
+            let text = format!("{}socket x smtpd {kind} /etc/x 0 0 600\n", sample());
+            let reason = Plan::parse(&text).unwrap_err().reason;
+            assert!(reason.contains("not directly in"), "{kind}: {reason}");
+        }
     }
 
     #[test]

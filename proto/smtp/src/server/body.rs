@@ -6,14 +6,49 @@ use alloc::vec::Vec;
 
 use super::header::HeaderWatch;
 use super::{Config, Role, Summary, words};
+use crate::command::BodyType;
 use crate::data::Receiver;
 use crate::date::Timestamp;
 use crate::reply::Reply;
 
 /// How many octets may arrive for nothing before we hang up on the client, beyond the size limit.
-const GRACE: u64 = 1024 * 1024;
-/// The deadline is renewed whenever so many octets have arrived.
-const RENEWAL: u64 = 64 * 1024;
+pub(super) const GRACE: u64 = 1024 * 1024;
+
+/// How the octets of a message come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transfer {
+    /// Behind `DATA`, up to a dot.
+    Data,
+    /// Behind `BDAT`, counted.
+    Chunks(BodyType),
+}
+
+/// Whether a client is fast enough to deserve more time.
+#[derive(Debug)]
+pub(super) struct Pace {
+    arrived: u64,
+    /// So many octets renew the deadline.
+    renewal: u64,
+}
+
+impl Pace {
+    pub(super) fn new(config: &Config) -> Self {
+        let renewal = config
+            .min_data_rate
+            .saturating_mul(config.data_window.as_secs());
+        Self {
+            arrived: 0,
+            renewal: renewal.max(1),
+        }
+    }
+
+    /// Counts what arrived; true when that renews the deadline.
+    pub(super) fn count(&mut self, octets: usize) -> bool {
+        let before = self.arrived / self.renewal;
+        self.arrived += octets as u64;
+        self.arrived / self.renewal > before
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Body {
@@ -25,7 +60,7 @@ pub(super) struct Body {
     /// Invariant: at most `limit` while there is no refusal.
     size: u64,
     limit: u64,
-    arrived: u64,
+    pace: Pace,
     refusal: Option<Reply>,
 }
 
@@ -52,27 +87,37 @@ pub(super) enum Progress {
 }
 
 impl Body {
-    pub(super) fn new(config: &Config, id: &str, now: Timestamp) -> Self {
+    pub(super) fn new(config: &Config, transfer: Transfer, id: &str, now: Timestamp) -> Self {
+        let (max_line, stray) = (config.max_text_line, config.stray_line_ends);
         // RFC 6409 §8: a submission server may add Date and Message-ID; a relay may not.
         let completes = config.role == Role::Submission;
         let message_id = alloc::format!("Message-ID: <{id}@{}>\r\n", config.hostname);
         Self {
-            receiver: Receiver::new(config.max_text_line),
-            header: HeaderWatch::new(),
+            receiver: match transfer {
+                Transfer::Data => Receiver::new(max_line, stray),
+                Transfer::Chunks(body) => {
+                    Receiver::of_chunks(max_line, stray, body == BodyType::Binary)
+                }
+            },
+            header: HeaderWatch::new(config.header),
             date: completes.then(|| alloc::format!("Date: {now}\r\n")),
             message_id: completes.then_some(message_id),
             size: 0,
             limit: config.max_message_size,
-            arrived: 0,
+            pace: Pace::new(config),
             refusal: None,
         }
     }
 
-    pub(super) fn feed(&mut self, input: &[u8]) -> Fed {
+    /// Takes a piece; `is_last` when it is the end of the last chunk.
+    pub(super) fn feed(&mut self, input: &[u8], is_last: bool) -> Fed {
         let mut out = Vec::with_capacity(input.len());
         let (used, ended) = self.receiver.feed(input, &mut out);
-        let before = self.arrived / RENEWAL;
-        self.arrived += used as u64;
+        if is_last {
+            self.receiver.finish(&mut out);
+        }
+        let ended = ended || is_last;
+        let renew = self.pace.count(used);
         if self.refusal.is_none() {
             let fits = self.limit - self.size;
             self.size += out.len() as u64;
@@ -86,7 +131,8 @@ impl Body {
         if self.refusal.is_some() {
             out.clear();
         }
-        let overrun = self.refusal.is_some() && self.arrived > self.limit.saturating_add(GRACE);
+        let too_much = self.limit.saturating_add(GRACE);
+        let overrun = self.refusal.is_some() && self.pace.arrived > too_much;
         Fed {
             used,
             out,
@@ -95,7 +141,7 @@ impl Body {
                 (false, true) => Progress::Overrun,
                 (false, false) => Progress::More,
             },
-            renew: self.arrived / RENEWAL > before,
+            renew,
         }
     }
 
@@ -125,6 +171,11 @@ impl Body {
         }
         // The receiver gives nothing out after a fault, so this one came after all of the above.
         self.receiver.fault().map(words::bad_data)
+    }
+
+    /// Octets that came of it, taken or not.
+    pub(super) fn arrived(&self) -> u64 {
+        self.pace.arrived
     }
 
     pub(super) fn is_refused(&self) -> bool {

@@ -1,13 +1,14 @@
 //! What the server does at each command, answer and piece of a body.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use mail::address::ForwardPath;
 
-use super::body::{Body, Progress};
+use super::body::{Body, Progress, Transfer};
 use super::{Action, Answer, Envelope, Hello, Pending, Question, Role, Server, State, words};
-use crate::command::{Command, CommandError, HelloName, Mail};
+use crate::command::{BodyType, Command, CommandError, HelloName, Mail};
 use crate::date::Timestamp;
 use crate::received::{Protocol, Trace};
 use crate::reply::Reply;
@@ -27,12 +28,14 @@ impl Server {
         match command {
             Command::Ehlo(name) => self.obey_ehlo(name),
             Command::Helo(name) => self.obey_helo(name),
+            Command::Lhlo(name) => self.obey_lhlo(name),
             Command::Mail(mail) => self.obey_mail(mail),
             Command::Rcpt(path) => self.obey_rcpt(path),
             Command::Data => self.obey_data(),
+            Command::Bdat { size, last } => self.obey_bdat(size, last),
             Command::Rset => {
                 // RFC 5321 §4.1.1.5: RSET ends the transaction and nothing else.
-                self.transaction = None;
+                self.end_transaction();
                 self.say_idle(&words::ok());
             }
             Command::Noop => self.say_idle(&words::ok()),
@@ -54,12 +57,29 @@ impl Server {
     }
 
     fn obey_ehlo(&mut self, name: HelloName) {
+        if self.config.role == Role::Delivery {
+            return self.say_bad(&words::wrong_hello("LHLO"));
+        }
+        self.obey_extended_hello(name);
+    }
+
+    fn obey_lhlo(&mut self, name: HelloName) {
+        if self.config.role != Role::Delivery {
+            return self.say_bad(&words::wrong_hello("EHLO"));
+        }
+        self.obey_extended_hello(name);
+    }
+
+    fn obey_extended_hello(&mut self, name: HelloName) {
         let reply = self.greet_back(&name);
         self.meet(name, true);
         self.say_idle(&reply);
     }
 
     fn obey_helo(&mut self, name: HelloName) {
+        if self.config.role == Role::Delivery {
+            return self.say_bad(&words::wrong_hello("LHLO"));
+        }
         let text = alloc::format!("{} greets {name}", self.config.hostname);
         self.meet(name, false);
         self.say_idle(&Reply::bare(250, &text));
@@ -67,7 +87,7 @@ impl Server {
 
     fn meet(&mut self, name: HelloName, extended: bool) {
         // RFC 5321 §4.1.4: EHLO in the middle of a session acts as RSET too.
-        self.transaction = None;
+        self.end_transaction();
         self.hello = Some(Hello { name, extended });
     }
 
@@ -81,7 +101,18 @@ impl Server {
         .line(&alloc::format!("SIZE {}", self.config.max_message_size))
         .line("8BITMIME")
         .line("SMTPUTF8")
-        .line("ENHANCEDSTATUSCODES");
+        .line("ENHANCEDSTATUSCODES")
+        .line("CHUNKING")
+        // RFC 9422 §4: there is no limit on the domains of the recipients.
+        .line(&alloc::format!(
+            "LIMITS MAILMAX={} RCPTMAX={}",
+            self.config.max_messages,
+            self.config.max_recipients
+        ));
+        // RFC 3030 §3: of use only with CHUNKING.
+        if self.config.binary_mime {
+            reply = reply.line("BINARYMIME");
+        }
         // RFC 3207 §4.2: not offered again once TLS is there.
         if self.config.starttls && self.tls.is_none() {
             reply = reply.line("STARTTLS");
@@ -100,6 +131,7 @@ impl Server {
             let reply = Reply::new(502, (5, 5, 1), "STARTTLS is not offered, no certificate");
             return self.say_idle(&reply);
         }
+        self.end_transaction();
         self.actions
             .push_back(Action::Send(words::ready_for_tls().to_bytes()));
         self.actions
@@ -108,7 +140,6 @@ impl Server {
         self.state = State::ExpectTls;
         // RFC 3207 §4.2: what was pipelined behind STARTTLS came in clear text and is not obeyed.
         self.input.clear();
-        self.transaction = None;
     }
 
     fn obey_mail(&mut self, mail: Mail) {
@@ -123,7 +154,10 @@ impl Server {
 
     fn check_mail(&self, mail: &Mail) -> Result<(), Reply> {
         if self.hello.is_none() {
-            return Err(words::out_of_order("say EHLO first"));
+            return Err(words::out_of_order(match self.config.role {
+                Role::Exchange | Role::Submission => "say EHLO first",
+                Role::Delivery => "say LHLO first",
+            }));
         }
         if self.config.role == Role::Submission && !self.authenticated {
             return Err(match self.offers_auth() {
@@ -143,6 +177,9 @@ impl Server {
         if !mail.smtputf8 && !mail.sender.is_ascii() {
             return Err(words::needs_smtputf8());
         }
+        if mail.body == BodyType::Binary && !self.config.binary_mime {
+            return Err(words::no_binary());
+        }
         Ok(())
     }
 
@@ -159,7 +196,7 @@ impl Server {
 
     fn obey_rcpt(&mut self, path: ForwardPath) {
         if let Err(refusal) = self.check_rcpt(&path) {
-            return self.say_idle(&refusal);
+            return self.say_unserved(&refusal);
         }
         self.ask(Question::Recipient(path.clone()), Pending::Recipient(path));
     }
@@ -168,6 +205,9 @@ impl Server {
         let Some(transaction) = &self.transaction else {
             return Err(words::out_of_order("say MAIL first"));
         };
+        if self.between_chunks.is_some() {
+            return Err(words::out_of_order("the message has begun"));
+        }
         if transaction.recipients.len() >= self.config.max_recipients {
             return Err(words::too_many_recipients(self.config.max_recipients));
         }
@@ -183,7 +223,7 @@ impl Server {
 
     pub(super) fn hear_recipient(&mut self, path: ForwardPath, answer: Answer) {
         if let Err(refusal) = granted(answer) {
-            return self.say_idle(&refusal);
+            return self.say_unserved(&refusal);
         }
         self.say(&words::recipient_ok(&path));
         if let Some(transaction) = &mut self.transaction {
@@ -195,6 +235,10 @@ impl Server {
         let refusal = match &self.transaction {
             None => "say MAIL first",
             Some(t) if t.recipients.is_empty() => "no valid recipients",
+            // RFC 3030 §2: DATA and BDAT cannot be mixed.
+            Some(_) if self.between_chunks.is_some() => "the message has begun with BDAT",
+            // RFC 3030 §3: a binary message has no line that could end it.
+            Some(t) if t.mail.body == BodyType::Binary => "binary messages come with BDAT",
             Some(envelope) => {
                 let question = Question::Open(envelope.clone());
                 return self.ask(question, Pending::Open);
@@ -204,30 +248,34 @@ impl Server {
     }
 
     pub(super) fn hear_opening(&mut self, answer: Answer) {
-        match answer {
-            Answer::Opened { id, now } => self.start_body(id, now),
-            Answer::Refused(reply) => {
+        match opened(answer) {
+            Ok((id, now)) => {
+                let start = Action::Send(words::start_data().to_bytes());
+                self.actions.push_back(start);
+                self.allow_window();
+                let body = self.begin_body(Transfer::Data, id, now);
+                self.state = State::ExpectBody(Box::new(body));
+            }
+            Err(reply) => {
                 self.transaction = None;
                 self.say_idle(&reply);
-            }
-            Answer::Granted | Answer::Denied => {
-                self.transaction = None;
-                self.say(&words::local_fault());
             }
         }
     }
 
-    fn start_body(&mut self, id: String, now: Timestamp) {
+    pub(super) fn begin_body(&mut self, transfer: Transfer, id: String, now: Timestamp) -> Body {
         let received = self.received(&id, now);
-        let body = Body::new(&self.config, &id, now);
+        let body = Body::new(&self.config, transfer, &id, now);
         self.message_id = id;
         self.actions
-            .push_back(Action::Send(words::start_data().to_bytes()));
-        self.actions
-            .push_back(Action::Deadline(self.config.data_timeout));
-        self.actions
             .extend(received.map(|field| Action::Body(field.into_bytes())));
-        self.state = State::ExpectBody(body);
+        body
+    }
+
+    /// Gives the client the time for as much of a message as it has to send in it.
+    pub(super) fn allow_window(&mut self) {
+        self.actions
+            .push_back(Action::Deadline(self.config.data_window));
     }
 
     // RFC 5321 §4.4: every server that takes a message puts a trace field on top of it.
@@ -239,6 +287,7 @@ impl Server {
             peer: self.peer,
             by: &self.config.hostname,
             protocol: Protocol {
+                local: self.config.role == Role::Delivery,
                 extended: hello.extended,
                 tls: self.tls.is_some(),
                 authenticated: self.authenticated,
@@ -257,52 +306,95 @@ impl Server {
 
     /// Takes a piece of the body; returns how much of it belonged to the body.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
-        let State::ExpectBody(body) = &mut self.state else {
+        match &self.state {
+            State::ExpectBody(_) => self.receive_text(bytes),
+            State::ExpectChunk(_) => self.receive_chunk(bytes),
+            _ => 0,
+        }
+    }
+
+    fn receive_text(&mut self, bytes: &[u8]) -> usize {
+        let State::ExpectBody(mut body) = core::mem::replace(&mut self.state, State::ExpectCommand)
+        else {
             return 0;
         };
+        let (used, progress) = self.take_piece(&mut body, bytes, false);
+        match progress {
+            Progress::More => self.state = State::ExpectBody(body),
+            Progress::Ended => self.end_body(*body, CloseAfter::No),
+            Progress::Overrun => self.end_body(*body, CloseAfter::Yes),
+        }
+        used
+    }
+
+    /// Feeds the body and does what comes of it at once.
+    pub(super) fn take_piece(
+        &mut self,
+        body: &mut Body,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> (usize, Progress) {
         let was_refused = body.is_refused();
-        let fed = body.feed(bytes);
+        let fed = body.feed(bytes, is_last);
         if body.is_refused() && !was_refused {
             self.actions.push_back(Action::Abort);
         }
         if !fed.out.is_empty() {
             self.actions.push_back(Action::Body(fed.out));
         }
-        match fed.progress {
-            Progress::More if fed.renew => {
-                let deadline = Action::Deadline(self.config.data_timeout);
-                self.actions.push_back(deadline);
-            }
-            Progress::More => {}
-            Progress::Ended => self.end_body(CloseAfter::No),
-            Progress::Overrun => self.end_body(CloseAfter::Yes),
+        if fed.progress == Progress::More && fed.renew {
+            self.allow_window();
         }
-        fed.used
+        (fed.used, fed.progress)
     }
 
-    fn end_body(&mut self, close: CloseAfter) {
-        let State::ExpectBody(body) = core::mem::replace(&mut self.state, State::ExpectCommand)
-        else {
-            return;
+    pub(super) fn end_body(&mut self, body: Body, close: CloseAfter) {
+        let envelope = self.transaction.take();
+        let recipients = match (self.config.role, envelope) {
+            (Role::Delivery, Some(envelope)) => Some(envelope.recipients),
+            _ => None,
         };
-        self.transaction = None;
-        match (body.finish(), close) {
-            (Ok(summary), _) => self.ask(Question::Commit(summary), Pending::Commit),
-            (Err(refusal), CloseAfter::No) => self.say_idle(&refusal),
-            (Err(refusal), CloseAfter::Yes) => self.say_goodbye(&refusal),
+        match (body.finish(), recipients) {
+            (Ok(summary), None) => self.ask(Question::Commit(summary), Pending::Commit),
+            (Ok(summary), Some(recipients)) => {
+                let question = Question::CommitEach(summary);
+                self.ask(question, Pending::CommitEach(recipients));
+            }
+            (Err(refusal), None) => self.say_last(&refusal, close),
+            (Err(refusal), Some(recipients)) => self.refuse_each(&refusal, recipients.len(), close),
+        }
+    }
+
+    pub(super) fn say_last(&mut self, reply: &Reply, close: CloseAfter) {
+        match close {
+            CloseAfter::No => self.say_idle(reply),
+            CloseAfter::Yes => self.say_goodbye(reply),
         }
     }
 
     pub(super) fn hear_commit(&mut self, answer: Answer) {
         match granted(answer) {
             Ok(()) => {
-                self.patience.renew();
-                self.accepted += 1;
-                let id = core::mem::take(&mut self.message_id);
+                let id = self.count_accepted();
                 self.say(&words::accepted(&id));
             }
             Err(refusal) => self.say_idle(&refusal),
         }
+    }
+
+    /// Counts a message that was taken; returns its id.
+    pub(super) fn count_accepted(&mut self) -> String {
+        self.patience.renew();
+        self.accepted += 1;
+        core::mem::take(&mut self.message_id)
+    }
+
+    /// Replies to a recipient that is not served.
+    fn say_unserved(&mut self, reply: &Reply) {
+        if self.patience.unserved_recipient() {
+            return self.say_goodbye(&words::too_many_idle());
+        }
+        self.say(reply);
     }
 
     /// Replies to a command that was no command.
@@ -324,16 +416,25 @@ impl Server {
 
 /// Whether the connection can be used after a refused body.
 #[derive(Debug, Clone, Copy)]
-enum CloseAfter {
+pub(super) enum CloseAfter {
     Yes,
     No,
 }
 
 // Reads an answer that can only be yes or no.
-fn granted(answer: Answer) -> Result<(), Reply> {
+pub(super) fn granted(answer: Answer) -> Result<(), Reply> {
     match answer {
         Answer::Granted => Ok(()),
         Answer::Refused(reply) => Err(reply),
-        Answer::Denied | Answer::Opened { .. } => Err(words::local_fault()),
+        Answer::Denied | Answer::Judged(_) | Answer::Opened { .. } => Err(words::local_fault()),
+    }
+}
+
+// Reads the answer to an opening.
+pub(super) fn opened(answer: Answer) -> Result<(String, Timestamp), Reply> {
+    match answer {
+        Answer::Opened { id, now } => Ok((id, now)),
+        Answer::Refused(reply) => Err(reply),
+        Answer::Granted | Answer::Denied | Answer::Judged(_) => Err(words::local_fault()),
     }
 }

@@ -7,24 +7,29 @@ use mail::mailbox_list::{self, Entry, Mailbox};
 
 use super::Author;
 
-// Longest header taken; large ones in real mail have some 50 KiB.
-const MAX_OCTETS: usize = 512 * 1024;
-const MAX_FIELDS: usize = 5_000;
-// RFC 5321 §6.3: a server that counts Received fields allows at least 100.
-const MAX_HOPS: usize = 100;
-
 // Long enough for every name we look for.
 const NAME: usize = 16;
 // Longest From field read; an address with a name needs a tenth of it.
 const MAX_AUTHOR: usize = 8 * 1024;
 
-/// Why a header is not acceptable.
+/// What a header may have; one that has more is no honest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderLimits {
+    /// Octets; large headers in real mail have some 50 KiB.
+    pub octets: u64,
+    /// Fields.
+    pub fields: usize,
+    /// `Received` fields. RFC 5321 §6.3: a server that counts them allows at least 100.
+    pub hops: usize,
+}
+
+/// Why a header is not acceptable: the limit it breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderFault {
-    /// More octets or fields than any honest header has.
-    TooLarge,
-    /// More hops than any honest message makes.
-    Loop,
+    Octets(u64),
+    Fields(usize),
+    /// The message goes in circles.
+    Hops(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +43,11 @@ enum At {
 
 #[derive(Debug)]
 pub(super) struct HeaderWatch {
+    limits: HeaderLimits,
     at: At,
     name: [u8; NAME],
     name_len: usize,
-    octets: usize,
+    octets: u64,
     fields: usize,
     hops: usize,
     has_date: bool,
@@ -61,8 +67,9 @@ struct AuthorWatch {
 }
 
 impl HeaderWatch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: HeaderLimits) -> Self {
         Self {
+            limits,
             at: At::LineStart,
             name: [0; NAME],
             name_len: 0,
@@ -78,15 +85,16 @@ impl HeaderWatch {
 
     /// Reads on; returns where in `bytes` the empty line stands that ends the header.
     ///
-    /// CR and LF come in pairs that are never cut, as [`crate::data::Receiver`] guarantees.
+    /// CR and LF come in pairs, as [`crate::data::Receiver`] guarantees of every header.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.at == At::Body {
             return None;
         }
         for (n, b) in bytes.iter().enumerate() {
             self.octets += 1;
-            if self.octets > MAX_OCTETS {
-                self.fault.get_or_insert(HeaderFault::TooLarge);
+            if self.octets > self.limits.octets {
+                let fault = HeaderFault::Octets(self.limits.octets);
+                self.fault.get_or_insert(fault);
                 return None;
             }
             match (self.at, b) {
@@ -136,14 +144,16 @@ impl HeaderWatch {
 
     fn end_name(&mut self) {
         self.fields += 1;
-        if self.fields > MAX_FIELDS {
-            self.fault.get_or_insert(HeaderFault::TooLarge);
+        if self.fields > self.limits.fields {
+            let fault = HeaderFault::Fields(self.limits.fields);
+            self.fault.get_or_insert(fault);
         }
         let name = self.name.get(..self.name_len).unwrap_or_default();
         if name.eq_ignore_ascii_case(b"Received") {
             self.hops += 1;
-            if self.hops > MAX_HOPS {
-                self.fault.get_or_insert(HeaderFault::Loop);
+            if self.hops > self.limits.hops {
+                let fault = HeaderFault::Hops(self.limits.hops);
+                self.fault.get_or_insert(fault);
             }
         } else if name.eq_ignore_ascii_case(b"Date") {
             self.has_date = true;
@@ -213,8 +223,14 @@ fn address(mailbox: &Mailbox) -> Option<Address> {
 mod tests {
     use super::*;
 
+    const LIMITS: HeaderLimits = HeaderLimits {
+        octets: 500_000,
+        fields: 5000,
+        hops: 100,
+    };
+
     fn watch(bytes: &[u8]) -> (HeaderWatch, Option<usize>) {
-        let mut header = HeaderWatch::new();
+        let mut header = HeaderWatch::new(LIMITS);
         let end = header.feed(bytes);
         (header, end)
     }
@@ -242,15 +258,25 @@ mod tests {
     }
 
     #[test]
-    fn loops_and_bombs_are_noticed() {
-        let (header, _) = watch(&b"Received: x\r\n".repeat(100));
-        assert_eq!(header.fault(), None);
-        let (header, _) = watch(&b"Received: x\r\n".repeat(101));
-        assert_eq!(header.fault(), Some(HeaderFault::Loop));
-        let (header, _) = watch(&b"A:\r\n".repeat(5001));
-        assert_eq!(header.fault(), Some(HeaderFault::TooLarge));
-        let (header, _) = watch(&b"x".repeat(600_000));
-        assert_eq!(header.fault(), Some(HeaderFault::TooLarge));
+    fn each_limit_is_kept_to_the_last() {
+        let fault = |bytes: &[u8]| watch(bytes).0.fault();
+        assert_eq!(fault(&b"Received: x\r\n".repeat(100)), None);
+        assert_eq!(
+            fault(&b"Received: x\r\n".repeat(101)),
+            Some(HeaderFault::Hops(100))
+        );
+        assert_eq!(fault(&b"A:\r\n".repeat(5000)), None);
+        assert_eq!(
+            fault(&b"A:\r\n".repeat(5001)),
+            Some(HeaderFault::Fields(5000))
+        );
+        assert_eq!(fault(&b"x".repeat(500_000)), None);
+        assert_eq!(
+            fault(&b"x".repeat(500_001)),
+            Some(HeaderFault::Octets(500_000))
+        );
+        let body = [b"A: b\r\n\r\n".to_vec(), b"x".repeat(600_000)].concat();
+        assert_eq!(fault(&body), None);
     }
 
     fn author(header: &[u8]) -> Author {

@@ -111,7 +111,7 @@ impl Server {
             }
             Answer::Denied => self.fail_login(&words::bad_credentials()),
             Answer::Refused(reply) => self.say_idle(&reply),
-            Answer::Opened { .. } => self.say(&words::local_fault()),
+            Answer::Judged(_) | Answer::Opened { .. } => self.say(&words::local_fault()),
         }
     }
 

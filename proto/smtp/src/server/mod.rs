@@ -23,12 +23,16 @@
 //! are questions; a refusal comes back as the [`Reply`] the client is to see.
 
 mod body;
+mod chunk;
+mod config;
 mod dialog;
+mod each;
 mod header;
 mod login;
 mod patience;
 mod words;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -36,51 +40,19 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use mail::address::{Address, Domain, ForwardPath};
+use mail::address::{Address, ForwardPath};
 
 use self::body::Body;
+use self::chunk::{Announced, Chunk};
+pub use self::config::{Config, Role};
+pub use self::header::HeaderLimits;
 use self::login::Login;
 use self::patience::Patience;
 use crate::auth::Credentials;
 use crate::command::{HelloName, Mail};
 use crate::date::Timestamp;
-use crate::line::{LineBuffer, MAX_AUTH, MAX_COMMAND};
+use crate::line::{LineBuffer, MAX_AUTH};
 use crate::reply::Reply;
-
-/// What the server offers; shared by all connections of one port.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Our name.
-    pub hostname: Domain,
-    /// Whom the port is for.
-    pub role: Role,
-    /// Largest message taken, in octets.
-    pub max_message_size: u64,
-    /// Most recipients of one message; RFC 5321 §4.5.3.1.8 wants at least 100.
-    pub max_recipients: usize,
-    /// Most messages of one connection.
-    pub max_messages: usize,
-    /// Longest line of a message, CRLF included. RFC 5321 §4.5.3.1.6 allows to refuse more than
-    /// 1000 octets, but much real mail has longer lines, so `None` is the usual value.
-    pub max_text_line: Option<usize>,
-    /// A certificate is there, so TLS can be started.
-    pub starttls: bool,
-    /// Passwords are taken on connections without TLS.
-    pub cleartext_auth: bool,
-    /// Time for a command to arrive. RFC 5321 §4.5.3.2.7 wants at least five minutes.
-    pub command_timeout: Duration,
-    /// Time for each 64 KiB of a message to arrive.
-    pub data_timeout: Duration,
-}
-
-/// Whom a port is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Other mail servers: no logins, mail for our users only.
-    Exchange,
-    /// Our users (RFC 6409): nothing without a login.
-    Submission,
-}
 
 /// What happened.
 #[derive(Debug)]
@@ -130,6 +102,8 @@ pub enum Question {
     Open(Envelope),
     /// The body is complete: make it durable. `Granted` or `Refused`.
     Commit(Summary),
+    /// The same where each recipient has a reply: `Judged`, or one of the others for all of them.
+    CommitEach(Summary),
 }
 
 /// What a transaction said before its body.
@@ -172,6 +146,8 @@ pub enum Answer {
     Denied,
     /// No; the client is told this.
     Refused(Reply),
+    /// Yes, or what the client is told, for each recipient of the envelope in order.
+    Judged(Vec<Result<(), Reply>>),
     /// The message is open and takes its body.
     Opened {
         /// Its id in our logs: letters, digits, `.` and `-`.
@@ -187,7 +163,8 @@ enum State {
     ExpectCommand,
     ExpectResponse(Login),
     ExpectAnswer(Pending),
-    ExpectBody(Body),
+    ExpectBody(Box<Body>),
+    ExpectChunk(Chunk),
     ExpectTls,
     Closed,
 }
@@ -199,7 +176,11 @@ enum Pending {
     Sender(Mail),
     Recipient(ForwardPath),
     Open,
+    /// The message is opened by its first chunk.
+    OpenForChunk(Announced),
     Commit,
+    /// A reply for each of these is due.
+    CommitEach(Vec<ForwardPath>),
 }
 
 /// What the client called itself.
@@ -221,6 +202,8 @@ pub struct Server {
     hello: Option<Hello>,
     authenticated: bool,
     transaction: Option<Envelope>,
+    /// The message, between two chunks of it.
+    between_chunks: Option<Box<Body>>,
     /// The id of the opened message, for the reply that acknowledges it.
     message_id: String,
     /// How many messages were accepted.
@@ -236,7 +219,11 @@ impl Server {
     pub fn greet(config: Arc<Config>, peer: IpAddr, tls: Option<String>) -> Self {
         let mut server = Self::new(config, peer, tls);
         // RFC 5321 §4.2: the greeting begins with our name.
-        let greeting = alloc::format!("{} ESMTP rmail", server.config.hostname);
+        let protocol = match server.config.role {
+            Role::Exchange | Role::Submission => "ESMTP",
+            Role::Delivery => "LMTP",
+        };
+        let greeting = alloc::format!("{} {protocol} rmail", server.config.hostname);
         server.say(&Reply::bare(220, &greeting));
         server
     }
@@ -255,21 +242,18 @@ impl Server {
     }
 
     fn new(config: Arc<Config>, peer: IpAddr, tls: Option<String>) -> Self {
-        let limit = match config.role {
-            Role::Exchange => MAX_COMMAND,
-            Role::Submission => MAX_AUTH,
-        };
         Self {
-            patience: Patience::new(config.max_recipients),
+            patience: Patience::new(&config),
+            input: LineBuffer::new(config.max_command_line),
             config,
             peer,
             tls,
-            input: LineBuffer::new(limit),
             actions: VecDeque::new(),
             state: State::ExpectCommand,
             hello: None,
             authenticated: false,
             transaction: None,
+            between_chunks: None,
             message_id: String::new(),
             accepted: 0,
             stopping: false,
@@ -304,6 +288,18 @@ impl Server {
         }
     }
 
+    /// How long a transaction may take in all.
+    #[must_use]
+    pub fn transaction_timeout(&self) -> Duration {
+        self.config.transaction_timeout
+    }
+
+    /// Whether the text of a message is awaited.
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.state, State::ExpectBody(_) | State::ExpectChunk(_))
+    }
+
     /// Whether no transaction has begun, so that closing now loses nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -315,7 +311,7 @@ impl Server {
             // Nothing is taken on before the handshake, and nothing after the end.
             State::ExpectTls | State::Closed => {}
             // The body goes straight through; only what follows its end is kept.
-            State::ExpectBody(_) if self.input.pending().is_empty() => {
+            State::ExpectBody(_) | State::ExpectChunk(_) if self.input.pending().is_empty() => {
                 let used = self.receive(bytes);
                 let rest = bytes.get(used..).unwrap_or_default();
                 self.read_rest(rest);
@@ -338,19 +334,23 @@ impl Server {
                 true
             }
             State::ExpectCommand | State::ExpectResponse(_) => self.read_line(),
-            State::ExpectBody(_) if !self.input.pending().is_empty() => {
+            State::ExpectBody(_) | State::ExpectChunk(_) if !self.input.pending().is_empty() => {
                 let bytes = self.input.pending().to_vec();
                 let used = self.receive(&bytes);
                 self.input.consume(used);
                 true
             }
-            State::ExpectBody(_) | State::ExpectAnswer(_) | State::ExpectTls | State::Closed => {
-                false
-            }
+            State::ExpectBody(_)
+            | State::ExpectChunk(_)
+            | State::ExpectAnswer(_)
+            | State::ExpectTls
+            | State::Closed => false,
         }
     }
 
     fn read_line(&mut self) -> bool {
+        let limit = self.line_limit();
+        self.input.limit_lines(limit);
         match self.input.take_line() {
             Ok(None) => false,
             Ok(Some(line)) => {
@@ -362,6 +362,20 @@ impl Server {
                 self.say_goodbye(&words::bad_line(error));
                 true
             }
+        }
+    }
+
+    // RFC 4954 §4: lines of AUTH are longer than others; who cannot log in now has no use for that.
+    fn line_limit(&self) -> usize {
+        let may_log_in = self.offers_auth() && !self.authenticated;
+        let verb = self.input.pending().get(..5).unwrap_or_default();
+        let is_auth = match self.state {
+            State::ExpectResponse(_) => true,
+            _ => may_log_in && verb.eq_ignore_ascii_case(b"AUTH "),
+        };
+        match is_auth {
+            true => MAX_AUTH.max(self.config.max_command_line),
+            false => self.config.max_command_line,
         }
     }
 
@@ -381,7 +395,9 @@ impl Server {
             Pending::Sender(mail) => self.hear_sender(mail, answer),
             Pending::Recipient(path) => self.hear_recipient(path, answer),
             Pending::Open => self.hear_opening(answer),
+            Pending::OpenForChunk(chunk) => self.hear_opening_for_chunk(chunk, answer),
             Pending::Commit => self.hear_commit(answer),
+            Pending::CommitEach(recipients) => self.hear_commit_each(&recipients, answer),
         }
     }
 
@@ -402,9 +418,20 @@ impl Server {
     }
 
     fn abort_body(&mut self) {
-        if let State::ExpectBody(body) = &self.state
-            && !body.is_refused()
-        {
+        let body = match &self.state {
+            State::ExpectBody(body) => Some(&**body),
+            State::ExpectChunk(chunk) => chunk.body(),
+            _ => None,
+        };
+        if body.is_some_and(|body| !body.is_refused()) {
+            self.actions.push_back(Action::Abort);
+        }
+    }
+
+    // Whatever was said since MAIL is forgotten.
+    fn end_transaction(&mut self) {
+        self.transaction = None;
+        if self.between_chunks.take().is_some() {
             self.actions.push_back(Action::Abort);
         }
     }
@@ -428,7 +455,7 @@ impl Server {
 
     fn close(&mut self) {
         self.state = State::Closed;
-        self.transaction = None;
+        self.end_transaction();
         self.input.clear();
         self.actions.push_back(Action::Close);
     }

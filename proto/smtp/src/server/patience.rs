@@ -1,40 +1,52 @@
 //! How much nonsense a client may send before it is sent away.
 
-// Commands that are no commands, or malformed ones.
-const MAX_BAD: usize = 10;
-// Commands that bring no message nearer. A client that pipelines sends one for each recipient when
-// its sender was refused, so the number of recipients comes on top.
-const MAX_IDLE: usize = 100;
+use super::Config;
+
 const MAX_FAILED_LOGINS: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Patience {
     bad: usize,
     idle: usize,
-    max_idle: usize,
+    unserved: usize,
     failed_logins: usize,
+    max_bad: usize,
+    max_idle: usize,
+    max_unserved: usize,
 }
 
 impl Patience {
-    pub(super) fn new(max_recipients: usize) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             bad: 0,
             idle: 0,
-            max_idle: MAX_IDLE.saturating_add(max_recipients),
+            unserved: 0,
             failed_logins: 0,
+            max_bad: config.max_bad_commands,
+            max_idle: config.max_idle_commands,
+            // A client that pipelines sends one for each recipient when its sender was refused.
+            max_unserved: config
+                .max_idle_commands
+                .saturating_add(config.max_recipients),
         }
     }
 
-    /// Counts a bad command; true when it was one too many.
+    /// Counts a command that is none, or malformed; true when it was one too many.
     pub(super) fn bad_command(&mut self) -> bool {
         self.bad += 1;
-        self.bad > MAX_BAD
+        self.bad > self.max_bad
     }
 
-    /// Counts a command without effect; true when it was one too many.
+    /// Counts a command that brings no message nearer; true when it was one too many.
     pub(super) fn idle_command(&mut self) -> bool {
         self.idle += 1;
         self.idle > self.max_idle
+    }
+
+    /// Counts a recipient that is refused; true when it was one too many.
+    pub(super) fn unserved_recipient(&mut self) -> bool {
+        self.unserved += 1;
+        self.unserved > self.max_unserved
     }
 
     /// Counts a failed login; true when it was the last one allowed.
@@ -47,5 +59,6 @@ impl Patience {
     pub(super) fn renew(&mut self) {
         self.bad = 0;
         self.idle = 0;
+        self.unserved = 0;
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn bad_command(error: &CommandError) -> Reply {
     match error {
         CommandError::Unknown => Reply::new(500, (5, 5, 1), "command not recognized, try HELP"),
         CommandError::NotImplemented => Reply::new(502, (5, 5, 1), "command not implemented"),
-        CommandError::Bdat => Reply::new(502, (5, 5, 1), "CHUNKING is not offered, use DATA"),
+        CommandError::Bdat => Reply::new(501, (5, 5, 4), "syntax: BDAT octets [LAST], closing"),
         CommandError::Http => Reply::new(421, (4, 7, 0), "this is a mail server, not a web server"),
         CommandError::NotUtf8 => Reply::new(501, (5, 5, 2), "the command is not valid UTF-8"),
         CommandError::Syntax(usage) => Reply::new(501, (5, 5, 4), &format!("syntax: {usage}")),
@@ -56,14 +56,18 @@ pub(super) fn bad_data(fault: DataFault) -> Reply {
 
 pub(super) fn bad_header(fault: HeaderFault) -> Reply {
     match fault {
-        HeaderFault::TooLarge => {
-            Reply::new(552, (5, 3, 4), "the header of the message is too large")
+        HeaderFault::Octets(limit) => {
+            let text = format!("the header of the message is larger than {limit} octets");
+            Reply::new(552, (5, 3, 4), &text)
         }
-        HeaderFault::Loop => Reply::new(
-            554,
-            (5, 4, 6),
-            "routing loop: more than 100 Received fields",
-        ),
+        HeaderFault::Fields(limit) => {
+            let text = format!("the header of the message has more than {limit} fields");
+            Reply::new(552, (5, 3, 4), &text)
+        }
+        HeaderFault::Hops(limit) => {
+            let text = format!("routing loop: more than {limit} Received fields");
+            Reply::new(554, (5, 4, 6), &text)
+        }
     }
 }
 
@@ -115,6 +119,28 @@ pub(super) fn recipient_ok(path: &ForwardPath) -> Reply {
     Reply::new(250, (2, 1, 5), &format!("<{path}> ok"))
 }
 
+pub(super) fn chunk_taken(size: u64) -> Reply {
+    Reply::new(250, (2, 0, 0), &format!("{size} octets taken"))
+}
+
+pub(super) fn no_binary() -> Reply {
+    Reply::new(501, (5, 5, 4), "BODY=BINARYMIME is not offered here")
+}
+
+/// The message for one recipient of several.
+pub(super) fn accepted_for(path: &ForwardPath, id: &str) -> Reply {
+    Reply::new(250, (2, 1, 5), &format!("<{path}> accepted as {id}"))
+}
+
+pub(super) fn wrong_hello(due: &str) -> Reply {
+    // RFC 2033 §4.1: LMTP answers HELO and EHLO with 500.
+    Reply::new(
+        500,
+        (5, 5, 1),
+        &format!("command not recognized, say {due}"),
+    )
+}
+
 pub(super) fn start_data() -> Reply {
     Reply::bare(354, "send the message, end with <CRLF>.<CRLF>")
 }
@@ -136,7 +162,7 @@ pub(super) fn help() -> Reply {
     Reply::new(
         214,
         (2, 0, 0),
-        "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP STARTTLS AUTH",
+        "EHLO HELO LHLO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP STARTTLS AUTH",
     )
     .line("see RFC 5321")
 }

@@ -8,20 +8,25 @@ use mail::address::{Domain, ForwardPath};
 use smtp::command::Mail;
 use smtp::date::Timestamp;
 use smtp::reply::Reply;
-use smtp::server::{Action, Answer, Config, Input, Question, Role, Server};
+use smtp::server::{Action, Answer, Config, HeaderLimits, Input, Question, Role, Server};
 
 pub(crate) fn config(role: Role) -> Config {
+    let hostname = Domain::parse("mx.example.org").unwrap();
     Config {
-        hostname: Domain::parse("mx.example.org").unwrap(),
-        role,
         max_message_size: 10_000,
         max_recipients: 3,
         max_messages: 3,
-        max_text_line: None,
+        max_text_line: 5_000,
+        header: HeaderLimits {
+            octets: 8_000,
+            fields: 120,
+            hops: 100,
+        },
+        max_idle_commands: 12,
         starttls: true,
-        cleartext_auth: false,
-        command_timeout: Duration::from_secs(300),
-        data_timeout: Duration::from_secs(180),
+        min_data_rate: 10,
+        data_window: Duration::from_secs(180),
+        ..Config::new(hostname, role)
     }
 }
 
@@ -32,6 +37,8 @@ pub(crate) struct World {
     pub(crate) messages: Vec<Vec<u8>>,
     pub(crate) closed: bool,
     pub(crate) tls_wanted: bool,
+    pub(crate) deadlines: Vec<Duration>,
+    recipients: Vec<ForwardPath>,
     opened: Option<Vec<u8>>,
     user: Option<String>,
 }
@@ -55,6 +62,8 @@ impl World {
             messages: Vec::new(),
             closed: false,
             tls_wanted: false,
+            deadlines: Vec::new(),
+            recipients: Vec::new(),
             opened: None,
             user: None,
         };
@@ -90,7 +99,7 @@ impl World {
         while let Some(action) = self.server.as_mut().unwrap().next() {
             match action {
                 Action::Send(bytes) => self.sent.extend(bytes),
-                Action::Deadline(_) => {}
+                Action::Deadline(time) => self.deadlines.push(time),
                 Action::Ask(question) => {
                     let answer = self.answer(question);
                     self.server.as_mut().unwrap().feed(Input::Answer(answer));
@@ -123,6 +132,7 @@ impl World {
                 if envelope.mail.sender.to_string() == "away@example.com" {
                     return Answer::Refused(Reply::new(451, (4, 3, 0), "away"));
                 }
+                self.recipients = envelope.recipients;
                 self.opened = Some(Vec::new());
                 let id = format!("m{}", self.messages.len() + 1);
                 let now = Timestamp(0);
@@ -135,6 +145,17 @@ impl World {
                 }
                 self.messages.push(message);
                 Answer::Granted
+            }
+            Question::CommitEach(_) => {
+                let message = self.opened.take().unwrap();
+                if message.ends_with(b"fail the commit\r\n") {
+                    return Answer::Refused(Reply::new(452, (4, 3, 1), "disk full"));
+                }
+                let verdicts: Vec<_> = self.recipients.iter().map(judge).collect();
+                if verdicts.iter().any(Result::is_ok) {
+                    self.messages.push(message);
+                }
+                Answer::Judged(verdicts)
             }
         }
     }
@@ -160,5 +181,18 @@ impl World {
             _ if self.user.is_some() => Answer::Granted,
             _ => Answer::Refused(Reply::new(550, (5, 7, 1), "relay not permitted")),
         }
+    }
+}
+
+/// Mail for `late@` is refused only at its end.
+fn judge(path: &ForwardPath) -> Result<(), Reply> {
+    let text = path.to_string();
+    match text.starts_with("late@") {
+        true => Err(Reply::new(
+            452,
+            (4, 2, 2),
+            &format!("<{text}>: mailbox full"),
+        )),
+        false => Ok(()),
     }
 }
