@@ -99,21 +99,16 @@ impl Dir {
 
     /// Opens a directory beneath this one and makes what is missing of its path, durably.
     pub(crate) fn make_path(&self, path: &str) -> io::Result<Self> {
-        match self.dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened,
-        }
-        let mut dir = self.dir(".")?;
-        for name in path.split('/') {
-            dir.make_dir(name)?;
-            dir.sync()?;
-            dir = dir.dir(name)?;
-        }
-        Ok(dir)
+        self.make_missing(path, Self::sync)
     }
 
-    /// Opens a directory beneath this one and makes what is missing of its path. Not durable.
+    /// The same, but not durably.
     pub(crate) fn make_path_unflushed(&self, path: &str) -> io::Result<Self> {
+        self.make_missing(path, |_| Ok(()))
+    }
+
+    /// `made` is done with each directory in which one may have been made.
+    fn make_missing(&self, path: &str, made: impl Fn(&Self) -> io::Result<()>) -> io::Result<Self> {
         match self.dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened,
@@ -121,6 +116,7 @@ impl Dir {
         let mut dir = self.dir(".")?;
         for name in path.split('/') {
             dir.make_dir(name)?;
+            made(&dir)?;
             dir = dir.dir(name)?;
         }
         Ok(dir)

@@ -365,7 +365,7 @@ impl Task<'_> {
                 Some(mailbox) => {
                     // Nobody writes caches meanwhile, and the mailbox can neither be renamed nor deleted.
                     let _writing = mailbox.lock_caches();
-                    mailbox.hold(|_| drop_text())?
+                    mailbox.hold(|_| drop_text()).and_then(|dropped| dropped)
                 }
                 None => return Ok(()),
             },
