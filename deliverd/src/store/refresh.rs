@@ -363,18 +363,18 @@ impl Mailbox {
         state.unindexed += changed.len();
         state.feed.changed(&changed);
         let mut added = Vec::new();
+        let modseq = match names.new.is_empty() {
+            true => state.modseq,
+            // Not below what somebody saw of them, should an index have known them.
+            false => state.next_modseq(),
+        };
         for (uid, (flags, name)) in &names.new {
             let found = scan::look(dir, *uid, (*flags, name));
             // Somebody removed it since it was listed.
             let Some((flags, look)) = found.or_fault("look at a message")? else {
                 continue;
             };
-            let mut record = scan::record(*uid, flags, &look);
-            if is_new {
-                state.modseq = state.modseq.max(record.modseq);
-            } else {
-                record.modseq = state.next_modseq();
-            }
+            let record = scan::record(*uid, flags, &look, modseq);
             state.uid_next = state.uid_next.max(uid + 1);
             state.records.insert(&record, look.born())?;
             added.push(record);
@@ -447,7 +447,7 @@ impl Mailbox {
                 let modseq = if is_indexed || !is_first {
                     state.next_modseq()
                 } else {
-                    record.modseq.max(scan::modseq_of(time))
+                    record.modseq
                 };
                 state.modseq = state.modseq.max(modseq);
                 changed.extend(state.records.mark(record.uid, record.flags, bits, modseq));
@@ -538,10 +538,7 @@ impl Mailbox {
             "took a file made by hand in"
         );
         let look = to.look(&new).or_fault("look at a message")?;
-        let record = Record {
-            modseq: state.next_modseq(),
-            ..scan::record(uid, flags, &look)
-        };
+        let record = scan::record(uid, flags, &look, state.next_modseq());
         state.records.insert(&record, look.born())?;
         state.unindexed += 1;
         Ok(Some(record))

@@ -18,9 +18,6 @@ use super::status::Status;
 use crate::clock;
 use crate::fault::OrFault;
 
-/// A change gets its modification sequence when it is flushed, a little later than the file got its time. Taken from the file's
-/// time again, it must not be lower than that: a change that took longer than this is not expected.
-const LATE_MICROS: u64 = 60_000_000;
 /// How often a name is looked for that somebody changes all the time.
 const RENAMES: usize = 100;
 /// With more shards than this, those that nobody needs at once are compared with their directories later: each costs a read of the
@@ -37,6 +34,7 @@ impl Mailbox {
         let is_indexed = table.is_some();
         let indexed_modseq = table.as_ref().map_or(0, |table| table.modseq);
         let mut state = from_table(status, table, given);
+        state.modseq = state.modseq.max(modseq.unwrap_or(0));
         // The index knows everything, the last modification sequence too, if nothing happened behind its back.
         state.is_current = is_indexed && (self.shared.was_stopped || modseq.is_some());
         self.find_shards(&mut state, &dir)?;
@@ -67,7 +65,6 @@ impl Mailbox {
         }
         self.adopt(&mut state, &dir, strays)?;
         state.is_reading = false;
-        state.modseq = state.modseq.max(modseq.unwrap_or(0));
         if !state.is_current {
             state.modseq = state.modseq.max(clock::micros());
         }
@@ -154,24 +151,15 @@ pub(super) fn look(
     Err(rustix::io::Errno::BUSY.into())
 }
 
-/// A message as its file tells.
-pub(super) fn record(uid: u32, flags: u8, look: &Look) -> Record {
+/// A message as its file tells, which does not know its modification sequence: what changed there and back is not in its name, nor
+/// a keyword that was taken away again in any file.
+pub(super) fn record(uid: u32, flags: u8, look: &Look, modseq: u64) -> Record {
     Record {
         uid,
         flags,
         keywords: 0,
         size: look.size,
         internal_date: look.modified.0,
-        // Every rename advances the file's ctime, so this is never below the sequence the last change had.
-        modseq: modseq_of(look.changed),
+        modseq,
     }
-}
-
-/// The modification sequence of what changed at a file's time: too high rather than too low, but never in the future.
-pub(super) fn modseq_of((seconds, nanos): (i64, u64)) -> u64 {
-    let changed = u64::try_from(seconds)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000)
-        .saturating_add(nanos / 1000);
-    changed.saturating_add(LATE_MICROS).min(clock::micros())
 }

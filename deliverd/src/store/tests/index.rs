@@ -233,6 +233,31 @@ fn a_keyword_that_changed_there_and_back_makes_a_message_newer_too() {
     assert!(after[0] >= before[0], "{before:?} {after:?}");
 }
 
+#[test]
+fn what_changed_there_and_back_is_not_older_without_an_index() {
+    let mut world = filled(2);
+    std::thread::sleep(Duration::from_millis(20));
+    for change in [FlagChange::Add, FlagChange::Remove] {
+        world
+            .inbox()
+            .store_flags(&vec![(1, 1)], &order(change, 0, &["later"]))
+            .unwrap();
+        // Of many changes names and keyword files show the last one: nothing, after these two.
+        world
+            .inbox()
+            .store_flags(&vec![(1, 2)], &order(change, flag::FLAGGED, &[]))
+            .unwrap();
+    }
+    let before = modseqs(&world);
+    world.store().save();
+    world.store = None;
+    std::fs::remove_dir_all(world.path("INBOX/.cache")).unwrap();
+    world.store = Some(Store::open(world.temp.path()).unwrap());
+    let after = modseqs(&world);
+    let is_older = before.iter().zip(&after).any(|(old, new)| new < old);
+    assert!(!is_older, "{before:?} {after:?}");
+}
+
 fn modseqs(world: &World) -> Vec<u64> {
     let records = world.records("INBOX");
     records.iter().map(|record| record.modseq).collect()
