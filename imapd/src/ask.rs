@@ -30,6 +30,8 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long changes of many messages may take.
 const LONG_PATIENCE: Duration = Duration::from_mins(5);
+/// How long a mailbox may take to be read whose index is lost: ten million messages take five to ten minutes.
+const SELECT_PATIENCE: Duration = Duration::from_mins(30);
 /// How long a piece of a message may take to be read by deliverd.
 const WRITE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long deliverd may take to read what is to be kept: a client may be waiting for us.
@@ -233,7 +235,7 @@ impl MailSession {
     /// [`CallError`].
     pub async fn select(&self, name: String, read_only: bool) -> Result<Selection, CallError> {
         let request = SessionRequest::Select { name, read_only };
-        let call = self.link.call_anew(self.context, LONG_PATIENCE, request);
+        let call = self.link.call_anew(self.context, SELECT_PATIENCE, request);
         let Answered { answer, fds } = call.await?;
         let SessionAnswer::Selected {
             status,

@@ -1,6 +1,7 @@
 //! Bytes of one connection: commands come off it whole, answers go onto it together.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use imap::fragment::Fragmenter;
@@ -18,6 +19,8 @@ const MESSAGE_READ: usize = 64 * 1024;
 pub const FULL: usize = 64 * 1024;
 /// A client that does not read our answers for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(5);
+/// How often a client that waits hears that its command is being worked at; many give up after a minute of silence.
+const NEWS_EVERY: Duration = Duration::from_secs(15);
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +156,30 @@ impl Wire {
         Ok(())
     }
 
+    /// Waits for what a command needs. A client that has to wait long is told that it is being worked at (RFC 9585 §3).
+    ///
+    /// # Errors
+    /// As [`Wire::flush`]; the work is dropped.
+    pub async fn wait_for<F: Future>(&mut self, tag: &str, work: F) -> Result<F::Output, Close> {
+        self.wait_with_news(tag, work, NEWS_EVERY).await
+    }
+
+    async fn wait_with_news<F: Future>(
+        &mut self,
+        tag: &str,
+        work: F,
+        every: Duration,
+    ) -> Result<F::Output, Close> {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout(every, &mut work).await {
+                return Ok(done);
+            }
+            self.say(Kind::Ok, Some(&Code::InProgress(tag)), "still at it");
+            self.flush().await?;
+        }
+    }
+
     /// Lets memory go that a waiting connection does not need.
     pub fn settle(&mut self) {
         self.fragmenter.shrink();
@@ -190,3 +217,31 @@ pub(crate) const TOO_SLOW: Close = Close::Bye {
     code: None,
     text: "nothing heard for too long, goodbye",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn who_waits_long_hears_that_the_command_is_worked_at() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, (server, _)) = tokio::try_join!(client, listener.accept()).unwrap();
+        let mut wire = Wire::new(Stream::Clear(server));
+        let (done, work) = oneshot::channel();
+        let waiting = wire.wait_with_news("a1", work, Duration::from_millis(1));
+        let reading = async {
+            let mut lines = BufReader::new(client).lines();
+            for _ in 0..2 {
+                let line = lines.next_line().await.unwrap().unwrap();
+                assert_eq!(line, "* OK [INPROGRESS (\"a1\" NIL NIL)] still at it");
+            }
+            done.send(7).unwrap();
+        };
+        let (waited, ()) = tokio::join!(waiting, reading);
+        assert_eq!(waited.unwrap(), Ok(7));
+    }
+}

@@ -18,7 +18,9 @@ pub(super) async fn select(
     let Some(user) = &session.user else {
         return Ok(out_of_place(tag));
     };
-    let selection = match user.mail.select(mailbox.clone(), read_only).await {
+    // A mailbox of millions of messages that has lost its index takes minutes.
+    let selecting = user.mail.select(mailbox.clone(), read_only);
+    let selection = match session.wire.wait_for(tag, selecting).await? {
         Ok(selection) => selection,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 5530 §3, RFC 6154 §3, RFC 7889 §5.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 5530 §3, RFC 6154 §3, RFC 7889 §5, RFC 9585 §4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -48,6 +48,8 @@ pub enum Code<'a> {
     },
     /// EXPUNGEISSUED
     ExpungeIssued,
+    /// INPROGRESS, with the tag of the command; how far it is, is not known.
+    InProgress(&'a str),
     /// LIMIT
     Limit,
     /// NONEXISTENT
@@ -157,6 +159,12 @@ impl Code<'_> {
                 write::ranges(source, out.push_blank());
                 write::ranges(target, out.push_blank());
             }
+            Self::InProgress(tag) => {
+                // A tag has no character that would need a backslash (RFC 3501 §9).
+                out.extend_from_slice(b"INPROGRESS (\"");
+                out.extend_from_slice(tag.as_bytes());
+                out.extend_from_slice(b"\" NIL NIL)");
+            }
             Self::PermanentFlags { flags, more } => {
                 out.extend_from_slice(b"PERMANENTFLAGS ");
                 write::flag_list(flags, *more, out);
@@ -192,6 +200,7 @@ impl Code<'_> {
             Self::AppendUid(..)
             | Self::Capability(_)
             | Self::CopyUid { .. }
+            | Self::InProgress(_)
             | Self::PermanentFlags { .. }
             | Self::UidNext(_)
             | Self::UidValidity(_)
