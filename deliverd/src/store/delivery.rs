@@ -115,6 +115,7 @@ impl Store {
         let mut inboxes: BTreeMap<&str, Vec<Arc<Mailbox>>> = BTreeMap::new();
         for owner in owners {
             let inbox = self.user(owner)?.mailbox(&MailboxName::inbox())?;
+            inbox.prepare_in_passing()?;
             inboxes.entry(&owner.domain).or_default().push(inbox);
         }
         let inboxes: Vec<_> = inboxes.into_values().collect();
@@ -158,6 +159,7 @@ impl Store {
         mailbox: &Arc<Mailbox>,
         mut message: NewMessage,
     ) -> Result<(u32, u32), Refusal> {
+        mailbox.prepare()?;
         let size = Totals::message(incoming.size());
         let room = std::mem::take(&mut incoming.room);
         let mut room = self.reserve(room, &[member(mailbox)], size)?;

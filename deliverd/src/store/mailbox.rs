@@ -44,6 +44,8 @@ pub(crate) struct Mailbox {
     pub(super) writing: Mutex<Writing>,
     /// Whether it is on the list of those to be compared with their files.
     pub(super) waits: AtomicBool,
+    /// Whether it is just being read for a long time.
+    takes_long: AtomicBool,
     /// RFC 6154 use, once `status.json` was read.
     special_use: OnceLock<Option<SpecialUse>>,
     /// The cache's clock at the last use.
@@ -130,6 +132,9 @@ pub(super) struct State {
     pub(super) feed: Feed,
 }
 
+/// Says of a mailbox that it is being read for a long time until it is dropped.
+pub(super) struct LongReading(Arc<Mailbox>);
+
 /// A mailbox in memory, under its lock.
 pub(super) struct Loaded<'a> {
     mailbox: &'a Mailbox,
@@ -148,6 +153,7 @@ impl Mailbox {
             }),
             writing: Mutex::default(),
             waits: AtomicBool::new(false),
+            takes_long: AtomicBool::new(false),
             special_use: OnceLock::new(),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
@@ -179,18 +185,54 @@ impl Mailbox {
     /// Locks the mailbox, and reads it if it is not in memory.
     pub(super) fn load(self: &Arc<Self>) -> Result<Loaded<'_>, Refusal> {
         let mut slot = self.lock();
-        if let Slot::Unloaded { modseq, .. } = *slot {
-            let mut state = Box::new(self.read(modseq)?);
-            self.tally.settle(self.difference(&mut state), None);
-            self.shared.cache.weigh(self, Some(state.weight()));
-            *slot = Slot::Loaded(state);
-            self.shared.cache.register(self);
-        }
+        self.fill(&mut slot, true)?;
         self.shared.cache.touch(self);
         Ok(Loaded {
             mailbox: self,
             slot,
         })
+    }
+
+    fn fill(self: &Arc<Self>, slot: &mut Slot, may_take_long: bool) -> Result<(), Refusal> {
+        if let Slot::Unloaded { modseq, .. } = *slot {
+            let mut state = Box::new(self.read(modseq, may_take_long)?);
+            self.tally.settle(self.difference(&mut state), None);
+            self.shared.cache.weigh(self, Some(state.weight()));
+            *slot = Slot::Loaded(state);
+            self.shared.cache.register(self);
+        }
+        Ok(())
+    }
+
+    /// Reads the mailbox if it is not in memory. Called before room in the journal is set aside: whoever has some must not wait for
+    /// that.
+    pub(super) fn prepare(self: &Arc<Self>) -> Result<(), Refusal> {
+        self.load().map(drop)
+    }
+
+    /// [`Mailbox::prepare`] for somebody who has other mailboxes to care for: where it takes long, another thread does it, and this one
+    /// hears [`Refusal::Busy`] until it is done. (Who comes in the milliseconds before it is known to take long, waits.)
+    pub(super) fn prepare_in_passing(self: &Arc<Self>) -> Result<(), Refusal> {
+        if self.takes_long.load(Ordering::Acquire) {
+            return Err(Refusal::Busy);
+        }
+        match self.fill(&mut self.lock(), false) {
+            Err(Refusal::Busy) => {}
+            filled => return filled,
+        }
+        if self.takes_long.swap(true, Ordering::AcqRel) {
+            return Err(Refusal::Busy);
+        }
+        let reading = LongReading(Arc::clone(self));
+        let thread = std::thread::Builder::new().name("reading".into());
+        let started = thread.spawn(move || {
+            // The fault is logged; the next one who needs the mailbox tries again.
+            let _ = reading.0.prepare();
+        });
+        if let Err(error) = started {
+            error!(mailbox = self.path, %error, "no thread to read a large mailbox with");
+        }
+        Err(Refusal::Busy)
     }
 
     /// Locks two different mailboxes, `self` first in the result.
@@ -477,6 +519,20 @@ impl Drop for Loaded<'_> {
             let records = state.weight();
             self.mailbox.shared.cache.weigh(self.mailbox, Some(records));
         }
+    }
+}
+
+impl LongReading {
+    /// From now on.
+    pub(super) fn begin(mailbox: &Arc<Mailbox>) -> Self {
+        mailbox.takes_long.store(true, Ordering::Release);
+        Self(Arc::clone(mailbox))
+    }
+}
+
+impl Drop for LongReading {
+    fn drop(&mut self) {
+        self.0.takes_long.store(false, Ordering::Release);
     }
 }
 

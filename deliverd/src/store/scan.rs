@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use ipc::Refusal;
 use ipc::snapshot::Record;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::disk::{Dir, Look};
 use super::ids;
 use super::index::{Pages, Table};
-use super::mailbox::{Mailbox, State, Totals};
+use super::mailbox::{LongReading, Mailbox, State, Totals};
 use super::message_file::{self, shard_of};
 use super::records::Records;
 use super::refresh::Stray;
@@ -25,8 +25,13 @@ const RENAMES: usize = 100;
 pub(super) const SHARDS_AT_ONCE: usize = 64;
 
 impl Mailbox {
-    /// Reads the mailbox, and gives files made by hand a UID. `modseq`: the highest one it had in this life of the process.
-    pub(super) fn read(self: &Arc<Self>, modseq: Option<u64>) -> Result<State, Refusal> {
+    /// Reads the mailbox, and gives files made by hand a UID. `modseq`: the highest one it had in this life of the process. If it may
+    /// not take long and would, it is [`Refusal::Busy`].
+    pub(super) fn read(
+        self: &Arc<Self>,
+        modseq: Option<u64>,
+        may_take_long: bool,
+    ) -> Result<State, Refusal> {
         let given = self.shared.journal.given();
         let dir = self.dir().or_fault("open a mailbox")?;
         let status = read_status(&dir)?;
@@ -48,6 +53,20 @@ impl Mailbox {
         let newest = shard_of(state.uid_next.max(2) - 1);
         let shards: Vec<u32> = state.records.shards().map(|(shard, _)| shard).collect();
         let has_few = shards.len() <= SHARDS_AT_ONCE;
+        let unknown = state.records.shards();
+        let unknown = unknown.filter(|(_, known)| known.kept.is_none()).count();
+        let takes_long = unknown > SHARDS_AT_ONCE;
+        if takes_long && !may_take_long {
+            return Err(Refusal::Busy);
+        }
+        let _long = takes_long.then(|| {
+            info!(
+                mailbox = self.path(),
+                shards = unknown,
+                "reading a large mailbox that has no index"
+            );
+            LongReading::begin(self)
+        });
         let mut strays = Vec::<Stray>::new();
         for shard in &shards {
             // The newest have to be in memory, so that messages can be added.

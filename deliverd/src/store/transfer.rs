@@ -93,6 +93,7 @@ impl Mailbox {
                 "at most {COPIED_AT_ONCE} messages are copied at once"
             )));
         }
+        target.prepare()?;
         let permit = self.admit_transfer(uids.len())?;
         let mut pair = Pair::lock(self, target)?;
         let mut copies = Vec::new();
@@ -140,6 +141,7 @@ impl Mailbox {
     }
 
     fn move_piece(self: &Arc<Self>, uids: &[u32], target: &Arc<Self>) -> Result<Transfer, Refusal> {
+        target.prepare()?;
         let permit = self.admit_transfer(uids.len())?;
         let mut pair = Pair::lock(self, target)?;
         let (mut place, mut moved) = (None, Vec::new());

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::store::dice::Dice;
+use crate::store::mailbox::LongReading;
 use crate::store::refresh::Time;
 
 /// A message as clients see it.
@@ -392,6 +393,33 @@ fn what_was_done_by_hand_in_a_large_mailbox_is_told_after_select() {
         now.contains(&(3001, flag::FLAGGED)) && now.contains(&(199_002, 0)),
         "{now:?}"
     );
+}
+
+#[test]
+fn nobody_waits_for_a_large_mailbox_of_somebody_else_to_be_read() {
+    let mut world = wide(100);
+    world.restart();
+    world.store = None;
+    std::fs::remove_dir_all(world.path("INBOX/.cache")).unwrap();
+    world.store = Some(Store::open(world.temp.path()).unwrap());
+    let deliver = |to: &[Owner]| world.store().deliver(world.incoming(b"new"), to);
+    let (alice, bob) = (owner("alice"), owner("bob"));
+    // It is begun, and not waited for.
+    assert_eq!(deliver(std::slice::from_ref(&alice)), Err(Refusal::Busy));
+    deliver(std::slice::from_ref(&bob)).unwrap();
+    let is_read = || match deliver(std::slice::from_ref(&alice)) {
+        Err(Refusal::Busy) => false,
+        other => other.is_ok(),
+    };
+    while !is_read() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(world.uids("INBOX").len(), 101);
+    // Somebody else has it read.
+    let inbox = world.inbox();
+    let _reading = LongReading::begin(&inbox);
+    let _slot = inbox.lock();
+    assert_eq!(deliver(&[bob, alice]), Err(Refusal::Busy));
 }
 
 #[test]
