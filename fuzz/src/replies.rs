@@ -137,6 +137,8 @@ impl Line {
                     size: 100,
                     eight_bit: true,
                     smtputf8: false,
+                    parameters: smtp::parameter::MailParameters::default(),
+                    recipient_parameters: Vec::new(),
                 })
             }
             _ => Order::Quit,

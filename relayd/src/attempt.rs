@@ -57,6 +57,8 @@ pub struct Finding {
     pub remote: bool,
     /// Which host it was.
     pub host: Option<String>,
+    /// The host reports to the sender by itself.
+    pub reports: bool,
 }
 
 impl Smarthost {
@@ -111,7 +113,7 @@ impl Carrier {
                 }
                 let target = self.target(destination, &host.name, address);
                 match self.visit(&target, envelope, &body).await {
-                    Ok(results) => return in_order(envelope, &results, &target.host),
+                    Ok(findings) => return findings,
                     Err((finding, next)) => {
                         info!(host = target.host, address = %target.address, reason = finding.text, "this host takes no mail now");
                         failures.push(finding);
@@ -161,7 +163,7 @@ impl Carrier {
         target: &Target,
         envelope: &Envelope,
         body: &impl Fn() -> io::Result<std::fs::File>,
-    ) -> Result<Vec<(Address, Verdict)>, (Finding, Next)> {
+    ) -> Result<Vec<Finding>, (Finding, Next)> {
         let mut target = target.clone();
         loop {
             let file = match body() {
@@ -176,7 +178,11 @@ impl Carrier {
             };
             let host = Some(target.host.clone());
             match self.phone.dial(&target, envelope.clone(), file).await {
-                Heard::Results(results) => return Ok(results),
+                Heard::Results { results, reports } => {
+                    let findings = in_order(envelope, &results, &target.host).into_iter();
+                    let findings = findings.map(|finding| Finding { reports, ..finding });
+                    return Ok(findings.collect());
+                }
                 Heard::Refused(verdict) => {
                     return Err((Finding::of(&verdict, target.host), Next::Host));
                 }
@@ -239,6 +245,7 @@ impl Finding {
             text,
             remote: false,
             host: None,
+            reports: false,
         }
     }
 
@@ -259,6 +266,7 @@ impl Finding {
             text: bounded(&verdict.reply.to_string()),
             remote: verdict.origin == Origin::Remote,
             host: Some(host),
+            reports: false,
         }
     }
 }

@@ -24,6 +24,8 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub struct Desk {
     queue: Arc<Queue>,
     schedule: Mutex<Schedule>,
+    /// After so many seconds the sender of a message is told that it has to wait, if ever.
+    pub warning: Option<i64>,
     /// Rung when something may be due earlier than thought.
     pub bell: Notify,
     /// Recipients delivered since the start.
@@ -33,19 +35,23 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Takes the queue over, with all the messages that are in it.
+    /// Takes the queue over, with all the messages that are in it. Senders are told after `warning` seconds that their mail
+    /// has to wait, if at all.
     ///
     /// # Errors
     /// When the queue directory cannot be read.
-    pub fn new(queue: Queue) -> io::Result<Self> {
+    pub fn new(queue: Queue, warning: Option<i64>) -> io::Result<Self> {
         let mut schedule = Schedule::default();
         for message in queue.recover()? {
-            schedule.insert(message.id, message.due);
+            let warned = warning.zip(message.unwarned);
+            let warned = warned.map_or(i64::MAX, |(after, queued)| queued.saturating_add(after));
+            schedule.insert(message.id, message.due.min(warned));
         }
         info!(messages = schedule.len(), "queue read");
         Ok(Self {
             queue: Arc::new(queue),
             schedule: Mutex::new(schedule),
+            warning,
             bell: Notify::new(),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),

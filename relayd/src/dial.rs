@@ -64,7 +64,12 @@ pub struct Phone {
 #[derive(Debug)]
 pub enum Heard {
     /// A verdict for each recipient.
-    Results(Vec<(Address, Verdict)>),
+    Results {
+        /// In the order of the envelope.
+        results: Vec<(Address, Verdict)>,
+        /// The host reports to the sender by itself (RFC 3461).
+        reports: bool,
+    },
     /// The host took no mail from us; nothing was handed over.
     Refused(Verdict),
     /// No connection, or it broke before any mail was handed over.
@@ -127,6 +132,7 @@ struct Call<'a> {
     secured: bool,
     tls_refused: bool,
     logged_in: bool,
+    reports: bool,
     envelope: Option<Envelope>,
     body: File,
     sending_body: bool,
@@ -163,6 +169,7 @@ impl<'a> Call<'a> {
             secured: target.begins == Begins::Tls,
             tls_refused: false,
             logged_in: false,
+            reports: false,
             envelope: Some(envelope),
             body,
             sending_body: false,
@@ -190,7 +197,10 @@ impl<'a> Call<'a> {
                         }
                     }
                     Action::WantBody => self.sending_body = true,
-                    Action::Finished(results) => return self.hang_up(Heard::Results(results)),
+                    Action::Finished(results) => {
+                        let reports = self.reports;
+                        return self.hang_up(Heard::Results { results, reports });
+                    }
                     Action::Failed(verdict) => return self.hang_up(Heard::Refused(verdict)),
                     Action::Close => return Heard::Unreachable("the connection ended".into()),
                 }
@@ -266,6 +276,7 @@ impl<'a> Call<'a> {
             }
             _ => {}
         }
+        self.reports = extensions.dsn;
         self.envelope
             .take()
             .map(Order::Deliver)

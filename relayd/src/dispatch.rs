@@ -189,6 +189,11 @@ impl Dispatcher {
             size: message.header.size,
             eight_bit: message.header.eight_bit,
             smtputf8: message.header.smtp_utf8,
+            parameters: message.parameters.clone(),
+            recipient_parameters: recipients
+                .iter()
+                .map(|(_, recipient)| recipient.parameters.clone())
+                .collect(),
         };
         let body = || self.desk.body(id, message.header.size);
         let findings = self
@@ -223,7 +228,11 @@ impl Dispatcher {
         let fate = match (finding.outcome, next) {
             (Verdict::Delivered, _) => {
                 info!(%to, host, text, "delivered");
-                Fate::Delivered
+                // RFC 3461 §5.2.2: where nobody reports further on, the last who can does.
+                match recipient.parameters.notify().success && !finding.reports {
+                    true => Fate::Relayed,
+                    false => Fate::Delivered,
+                }
             }
             (Verdict::Temporary, Some(next)) => {
                 info!(%to, host, text, attempts, next, "deferred");
@@ -261,7 +270,8 @@ impl Dispatcher {
                 .filter(|outcome| outcome.fate == fate)
                 .count() as u64
         };
-        let (delivered, failed) = (count(Fate::Delivered), count(Fate::Failed));
+        let delivered = count(Fate::Delivered) + count(Fate::Relayed);
+        let failed = count(Fate::Failed);
         self.desk.record(opened, Record::Attempted(attempted)).await;
         self.desk.count(delivered, failed);
     }
@@ -293,8 +303,13 @@ impl Dispatcher {
     async fn try_settle(&self, id: QueueId) -> io::Result<Option<i64>> {
         let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
         let told = self.reporter.report(&opened).await;
-        let due = match opened.snapshot().next_due() {
-            Some(due) => due,
+        let message = opened.snapshot();
+        let warning = self
+            .desk
+            .warning
+            .and_then(|after| message.warning_due(after));
+        let due = match message.next_due() {
+            Some(due) => due.min(warning.unwrap_or(i64::MAX)),
             None if told => {
                 self.desk.with_queue(move |queue| queue.remove(id)).await?;
                 info!(%id, "done");

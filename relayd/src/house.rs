@@ -100,7 +100,10 @@ fn open_queue(config: &Config) -> Result<Desk, StartError> {
             _ => StartError::Fault(text),
         }
     };
-    Queue::open(&path).and_then(Desk::new).map_err(explain)
+    let warning = config.relay.delay_warning_hours.value();
+    let warning = (warning > 0).then(|| i64::from(warning) * 3600);
+    let desk = Queue::open(&path).and_then(|queue| Desk::new(queue, warning));
+    desk.map_err(explain)
 }
 
 fn carrier(birth: &Birth, hostname: &Domain) -> Result<Carrier, StartError> {

@@ -8,7 +8,7 @@
 //!
 //! The way of a message: [`answer`] streams it in → [`queue`] makes it durable → [`schedule`] knows when it is due →
 //! [`dispatch`] gives it a turn in its destination's [`lanes`] → [`dns`] finds the hosts → [`attempt`] talks to them →
-//! the result is recorded → [`report`] tells the sender what failed for good.
+//! the result is recorded → [`report`] tells the sender its [`news`]: what failed for good, what has to wait.
 
 pub mod answer;
 pub mod ask;
@@ -20,6 +20,7 @@ pub mod dispatch;
 pub mod dns;
 pub mod house;
 pub mod lanes;
+pub mod news;
 pub mod queue;
 pub mod report;
 pub mod reporter;

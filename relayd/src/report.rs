@@ -1,30 +1,19 @@
-//! The delivery report: tells a sender who did not get the message, and why (RFC 3464 in RFC 6522's multipart/report).
+//! The delivery report: tells a sender what became of a message, and why (RFC 3464 in RFC 6522's multipart/report).
 
 use mail::address::{Address, Domain, ReversePath};
 use mail::date::{DateTime, format_rfc5322};
 use mail::encode;
 use mail::header;
+use smtp::parameter;
 
+use crate::news::{Action, News};
 use crate::queue::{Message, QueueId};
 
 /// Octets of the original header that go into a report.
 pub const MAX_HEADER: usize = 32 * 1024;
+/// A message of more octets than these is not returned in full, even if its sender wants that.
+pub const MAX_FULL: u64 = 1024 * 1024;
 const LINE: usize = 76;
-
-/// A recipient that failed for good.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// The address.
-    pub address: Address,
-    /// RFC 3463 status.
-    pub status: String,
-    /// The reply or the fault.
-    pub text: String,
-    /// A remote server's words.
-    pub remote: bool,
-    /// The host that was spoken to.
-    pub host: Option<String>,
-}
 
 /// All that goes into a report.
 #[derive(Debug)]
@@ -41,26 +30,26 @@ pub struct Report<'a> {
     pub now: i64,
     /// Unix seconds the message came.
     pub queued: i64,
-    /// Who did not get it.
-    pub failures: &'a [Failure],
-    /// The beginning of the original message.
-    pub original: &'a [u8],
+    /// The sender's name for the transaction.
+    pub envelope_id: Option<&'a str>,
+    /// What became of whom.
+    pub news: &'a [News],
+    /// The original message.
+    pub original: Original<'a>,
 }
 
-/// The recipients of a message the sender is to be told about.
-#[must_use]
-pub fn failures(message: &Message) -> Vec<Failure> {
-    let failure = |(_, recipient): (usize, &crate::queue::Recipient)| {
-        let last = recipient.last.as_ref()?;
-        Some(Failure {
-            address: recipient.address.clone(),
-            status: last.status.clone(),
-            text: last.text.clone(),
-            remote: last.remote,
-            host: last.host.clone(),
-        })
-    };
-    message.unreported().filter_map(failure).collect()
+/// What a report shows of the message.
+#[derive(Debug, Clone, Copy)]
+pub enum Original<'a> {
+    /// Its header, of its beginning.
+    Header(&'a [u8]),
+    /// All of it.
+    Full {
+        /// The message.
+        bytes: &'a [u8],
+        /// There is UTF-8 in its header.
+        utf8: bool,
+    },
 }
 
 /// Whom to tell; `None` for a message that must not be answered (RFC 5321 §6.1: no report about a report).
@@ -78,19 +67,37 @@ impl Report<'_> {
     pub fn build(&self) -> Vec<u8> {
         // The id holds 40 random bits nobody outside has seen, so no original header can hold the boundary.
         let boundary = format!("=_{}_report", self.id);
-        let mut out = self.header(&boundary);
-        let (text, status) = (self.text(), self.status());
-        let original = original_header(self.original);
-        for (kind, body) in [
-            ("text/plain; charset=utf-8", text.as_bytes()),
-            ("message/delivery-status", status.as_bytes()),
-            ("text/rfc822-headers; charset=utf-8", original),
-        ] {
-            out.push_str(&format!("--{boundary}\r\nContent-Type: {kind}\r\n"));
-            push_body(&mut out, body);
+        let mut out = self.header(&boundary).into_bytes();
+        push_part(
+            &mut out,
+            &boundary,
+            "text/plain; charset=utf-8",
+            self.text().as_bytes(),
+        );
+        push_part(
+            &mut out,
+            &boundary,
+            "message/delivery-status",
+            self.status().as_bytes(),
+        );
+        match self.original {
+            Original::Header(message) => {
+                let header = original_header(message);
+                push_part(
+                    &mut out,
+                    &boundary,
+                    "text/rfc822-headers; charset=utf-8",
+                    header,
+                );
+            }
+            // RFC 6532 §3.7: this one may be encoded, unlike message/rfc822.
+            Original::Full { bytes, utf8: true } => {
+                push_part(&mut out, &boundary, "message/global", bytes);
+            }
+            Original::Full { bytes, utf8: false } => push_message(&mut out, &boundary, bytes),
         }
-        out.push_str(&format!("--{boundary}--\r\n"));
-        out.into_bytes()
+        out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        out
     }
 
     fn header(&self, boundary: &str) -> String {
@@ -99,7 +106,7 @@ impl Report<'_> {
             format!("Date: {}", date(self.now)),
             format!("From: Mail Delivery System <MAILER-DAEMON@{host}>"),
             format!("To: <{}>", self.addressee),
-            "Subject: Undelivered mail returned to sender".into(),
+            format!("Subject: {}", self.subject()),
             format!("Message-ID: <{id}@{host}>"),
             // RFC 3834 §5, so that no vacation program answers.
             "Auto-Submitted: auto-replied".into(),
@@ -112,23 +119,48 @@ impl Report<'_> {
         .join("\r\n")
     }
 
+    fn subject(&self) -> &'static str {
+        let has = |action| self.news.iter().any(|news| news.action == action);
+        match (has(Action::Failed), has(Action::Delayed)) {
+            (true, _) => "Undelivered mail returned to sender",
+            (false, true) => "Delayed mail, still being tried",
+            (false, false) => "Your mail was delivered",
+        }
+    }
+
     fn text(&self) -> String {
         let mut text = format!("This is the mail system at {}.\r\n\r\n", self.hostname);
-        text.push_str("Your message could not be delivered to the recipients below. It will not be\r\ntried again.\r\n\r\n");
-        for failure in self.failures {
-            text.push_str(&format!("<{}>\r\n", failure.address));
-            let said = match (&failure.host, failure.remote) {
-                (Some(host), true) => format!("{host} said: {}", failure.text),
-                _ => failure.text.clone(),
-            };
-            let said: String = said
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect();
-            for line in wrap(&said, LINE - 4) {
-                text.push_str(&format!("    {line}\r\n"));
+        for (action, words) in [
+            (
+                Action::Failed,
+                "Your message could not be delivered to the recipients below. It will not be\r\ntried again.",
+            ),
+            (
+                Action::Delayed,
+                "Your message could not be delivered yet to the recipients below. It is being\r\ntried again; you need not send it once more.",
+            ),
+            (
+                Action::Relayed,
+                "Your message was handed to the mail server of the recipients below, which sends\r\nno confirmations.",
+            ),
+            (
+                Action::Delivered,
+                "Your message was delivered to the recipients below.",
+            ),
+            (
+                Action::Expanded,
+                "The recipients below are lists. Your message was sent on to everybody on them.",
+            ),
+        ] {
+            let mut news = self
+                .news
+                .iter()
+                .filter(|news| news.action == action)
+                .peekable();
+            if news.peek().is_some() {
+                text.push_str(&format!("{words}\r\n\r\n"));
+                news.for_each(|news| push_news(&mut text, news));
             }
-            text.push_str("\r\n");
         }
         text.push_str(&format!("Queue id of the message: {}\r\n", self.about));
         text
@@ -142,30 +174,48 @@ impl Report<'_> {
             "Reporting-MTA",
             &format!("dns; {}", self.hostname),
         );
+        if let Some(id) = self.envelope_id {
+            push_field(&mut out, "Original-Envelope-Id", id);
+        }
         push_field(&mut out, "X-Rmail-Queue-Id", self.about.as_str());
         push_field(&mut out, "Arrival-Date", &date(self.queued));
-        for failure in self.failures {
+        for news in self.news {
             out.push_str("\r\n");
-            push_field(
-                &mut out,
-                "Final-Recipient",
-                &typed_address(&failure.address),
-            );
-            push_field(&mut out, "Action", "failed");
-            push_field(&mut out, "Status", &failure.status);
-            if let Some(host) = &failure.host {
+            if let Some(original) = &news.original {
+                push_field(&mut out, "Original-Recipient", &original.field());
+            }
+            push_field(&mut out, "Final-Recipient", &typed_address(&news.address));
+            push_field(&mut out, "Action", news.action.as_str());
+            push_field(&mut out, "Status", &news.status);
+            if let Some(host) = &news.host {
                 push_field(&mut out, "Remote-MTA", &format!("dns; {host}"));
             }
-            let kind = if failure.remote { "smtp" } else { "x-rmail" };
+            let kind = if news.remote { "smtp" } else { "x-rmail" };
             push_field(
                 &mut out,
                 "Diagnostic-Code",
-                &format!("{kind}; {}", failure.text),
+                &format!("{kind}; {}", news.text),
             );
             push_field(&mut out, "Last-Attempt-Date", &date(self.now));
         }
         out
     }
+}
+
+fn push_news(text: &mut String, news: &News) {
+    text.push_str(&format!("<{}>\r\n", news.address));
+    let said = match (&news.host, news.remote) {
+        (Some(host), true) => format!("{host} said: {}", news.text),
+        _ => news.text.clone(),
+    };
+    let said: String = said
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    for line in wrap(&said, LINE - 4) {
+        text.push_str(&format!("    {line}\r\n"));
+    }
+    text.push_str("\r\n");
 }
 
 fn date(unix: i64) -> String {
@@ -181,11 +231,7 @@ fn typed_address(address: &Address) -> String {
     if text.is_ascii() {
         return format!("rfc822; {text}");
     }
-    let escape = |c: char| match c {
-        c if c.is_ascii() && !matches!(c, '\\' | '+' | '=') => c.to_string(),
-        c => format!("\\x{{{:X}}}", u32::from(c)),
-    };
-    format!("utf-8; {}", text.chars().map(escape).collect::<String>())
+    format!("utf-8; {}", parameter::escape(&text))
 }
 
 /// A field of ASCII text on folded lines; what is not printable becomes `?`.
@@ -239,8 +285,9 @@ fn original_header(message: &[u8]) -> &[u8] {
         .map_or(header, |_| &header[..header.len() - 2])
 }
 
-/// A part's encoding and body: as it is when every path carries it, else quoted-printable.
-fn push_body(out: &mut String, body: &[u8]) {
+/// A part: as it is when every path carries it, else quoted-printable.
+fn push_part(out: &mut Vec<u8>, boundary: &str, kind: &str, body: &[u8]) {
+    out.extend_from_slice(format!("--{boundary}\r\nContent-Type: {kind}\r\n").as_bytes());
     let long = body
         .split(|byte| *byte == b'\n')
         .any(|line| line.len() > 990);
@@ -250,14 +297,25 @@ fn push_body(out: &mut String, body: &[u8]) {
     let bare = body
         .windows(2)
         .any(|pair| (pair[0] == b'\r') != (pair[1] == b'\n'));
-    match std::str::from_utf8(body) {
-        Ok(text) if !long && !strange && !bare => out.push_str(&format!("\r\n{text}")),
-        _ => {
-            out.push_str("Content-Transfer-Encoding: quoted-printable\r\n\r\n");
-            out.push_str(&encode::quoted_printable(body));
-        }
+    if long || strange || bare {
+        out.extend_from_slice(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n");
+        out.extend_from_slice(encode::quoted_printable(body).as_bytes());
+    } else {
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(body);
     }
-    out.push_str("\r\n");
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A message as a part. RFC 2046 §5.2.1: it is not encoded.
+fn push_message(out: &mut Vec<u8>, boundary: &str, message: &[u8]) {
+    out.extend_from_slice(format!("--{boundary}\r\nContent-Type: message/rfc822\r\n").as_bytes());
+    if !message.is_ascii() {
+        out.extend_from_slice(b"Content-Transfer-Encoding: 8bit\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(message);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -265,7 +323,11 @@ mod tests {
     use super::*;
     use mail::header::find;
 
-    fn report(failures: &[Failure], original: &[u8]) -> String {
+    fn report(news: &[News], original: &[u8]) -> String {
+        report_with(news, Original::Header(original), None)
+    }
+
+    fn report_with(news: &[News], original: Original<'_>, envelope_id: Option<&str>) -> String {
         let report = Report {
             id: QueueId::generate().unwrap(),
             about: QueueId::generate().unwrap(),
@@ -273,14 +335,17 @@ mod tests {
             addressee: &Address::parse("alice@example.test").unwrap(),
             now: 1_700_000_060,
             queued: 1_700_000_000,
-            failures,
+            envelope_id,
+            news,
             original,
         };
         String::from_utf8(report.build()).unwrap()
     }
 
-    fn failure(address: &str, text: &str) -> Failure {
-        Failure {
+    fn failure(address: &str, text: &str) -> News {
+        News {
+            action: Action::Failed,
+            original: None,
             address: Address::parse(address).unwrap(),
             status: "5.1.1".into(),
             text: text.into(),
@@ -312,6 +377,63 @@ mod tests {
         }
         assert!(!text.contains("secret body"));
         assert!(find(text.as_bytes(), "Auto-Submitted").is_some());
+    }
+
+    #[test]
+    fn a_report_says_what_became_of_each_and_whom_the_sender_meant() {
+        let news = [
+            Action::Delayed,
+            Action::Relayed,
+            Action::Delivered,
+            Action::Expanded,
+        ]
+        .map(|action| News {
+            action,
+            original: parameter::OriginalRecipient::of("jörg@example.test"),
+            ..failure("bob@example.org", "250 ok")
+        });
+        for one in &news {
+            let text = report_with(
+                std::slice::from_ref(one),
+                Original::Header(ORIGINAL),
+                Some("QQ+1"),
+            );
+            for needle in [
+                &format!("\r\nAction: {}\r\n", one.action.as_str()),
+                "\r\nOriginal-Recipient: utf-8; j\\x{F6}rg@example.test\r\nFinal-Recipient: rfc822; bob@example.org\r\n",
+                "\r\nOriginal-Envelope-Id: QQ+1\r\n",
+            ] {
+                assert!(text.contains(needle), "{needle} in {text}");
+            }
+            assert!(!text.contains("could not be delivered to"), "{text}");
+            assert_eq!(
+                text.contains("Subject: Delayed mail"),
+                one.action == Action::Delayed
+            );
+        }
+    }
+
+    #[test]
+    fn a_whole_message_is_returned_as_it_is() {
+        let news = [failure("bob@example.org", "550 no")];
+        let original = "Subject: x\r\n\r\ngrüße\r\n".as_bytes();
+        for (utf8, needle) in [
+            (
+                false,
+                "message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: x\r\n\r\ngrüße\r\n",
+            ),
+            (
+                true,
+                "message/global\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nSubject: x\r\n",
+            ),
+        ] {
+            let full = Original::Full {
+                bytes: original,
+                utf8,
+            };
+            let text = report_with(&news, full, None);
+            assert!(text.contains(needle), "{text}");
+        }
     }
 
     #[test]

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use daemon::channel::CallError;
 use mail::address::{Address, Domain};
+use smtp::parameter::Return;
 use tracing::{error, info, warn};
 
 use crate::ask::{Ask, Route};
 use crate::clock;
 use crate::desk::Desk;
+use crate::news::{self, Action};
 use crate::queue::journal::{Header, Record, VERSION};
-use crate::queue::{Message, Opened, QueueId};
-use crate::report::{self, Report};
+use crate::queue::{Message, Opened, QueueId, Recipient};
+use crate::report::{self, Original, Report};
 
 /// Builds and brings reports.
 #[derive(Debug)]
@@ -37,30 +39,37 @@ enum NotYet {
 }
 
 impl Reporter {
-    /// Tells the sender about all recipients that failed and were not reported, in one report. `true` when nothing is left to
-    /// tell.
+    /// Tells the sender what there is to tell, in one report. `true` when nothing is left to tell.
     pub async fn report(&self, opened: &Arc<Opened>) -> bool {
         let message = opened.snapshot();
-        let recipients: Vec<u32> = message
-            .unreported()
-            .filter_map(|(index, _)| u32::try_from(index).ok())
-            .collect();
-        if recipients.is_empty() {
+        let warning = self
+            .desk
+            .warning
+            .and_then(|after| message.warning_due(after));
+        let is_late = warning.is_some_and(|due| due <= clock::now());
+        let over = places(message.unreported());
+        let late = places(message.unwarned().filter(|_| is_late));
+        if over.is_empty() && late.is_empty() {
             return true;
         }
         let told = match report::addressee(&message) {
             // RFC 5321 §6.1: what has no sender gets no report, least of all a report.
             None => {
-                warn!(id = %opened.id, recipients = recipients.len(), "undeliverable and without a sender: dropped");
+                warn!(id = %opened.id, recipients = over.len(), "over and without a sender to be told: dropped");
                 Ok(())
             }
-            Some(addressee) => self.tell(opened.id, &message, addressee).await,
+            Some(addressee) => self.tell(opened.id, &message, addressee, is_late).await,
         };
         if let Err(error) = told {
             warn!(id = %opened.id, %error, "the report waits");
             return false;
         }
-        self.desk.record(opened, Record::Reported(recipients)).await;
+        if !over.is_empty() {
+            self.desk.record(opened, Record::Reported(over)).await;
+        }
+        if !late.is_empty() {
+            self.desk.record(opened, Record::Warned(late)).await;
+        }
         true
     }
 
@@ -69,13 +78,21 @@ impl Reporter {
         about: QueueId,
         message: &Message,
         addressee: &Address,
+        is_late: bool,
     ) -> Result<(), NotYet> {
+        let news = news::of(message, is_late);
+        // RFC 3461 §4.3: of what was delivered nothing need be returned.
+        let is_full = message.parameters.ret == Some(Return::Full)
+            && message.header.size <= report::MAX_FULL
+            && news.iter().any(|news| news.action == Action::Failed);
+        let most = if is_full {
+            report::MAX_FULL
+        } else {
+            report::MAX_HEADER as u64
+        };
         let original = self.desk.with_queue(move |queue| {
             let mut original = Vec::new();
-            queue
-                .body(about)?
-                .take(report::MAX_HEADER as u64)
-                .read_to_end(&mut original)?;
+            queue.body(about)?.take(most).read_to_end(&mut original)?;
             Ok(original)
         });
         let original = original.await.unwrap_or_else(|error| {
@@ -83,7 +100,7 @@ impl Reporter {
             Vec::new()
         });
         let id = QueueId::generate()?;
-        let failures = report::failures(message);
+        let utf8 = message.header.smtp_utf8;
         let text = Report {
             id,
             about,
@@ -91,8 +108,15 @@ impl Reporter {
             addressee,
             now: clock::now(),
             queued: message.header.queued,
-            failures: &failures,
-            original: &original,
+            envelope_id: message.parameters.envelope_id.as_deref(),
+            news: &news,
+            original: match is_full {
+                true => Original::Full {
+                    bytes: &original,
+                    utf8,
+                },
+                false => Original::Header(&original),
+            },
         }
         .build();
         self.bring(id, about, addressee, text).await
@@ -141,15 +165,18 @@ impl Reporter {
         recipients: Vec<String>,
         text: Vec<u8>,
     ) -> Result<(), NotYet> {
+        let is_ascii = recipients.iter().all(|recipient| recipient.is_ascii());
         let header = Header {
             version: VERSION,
             queued: clock::now(),
             size: text.len() as u64,
             reverse_path: String::new(),
             account: None,
-            smtp_utf8: !text.is_ascii(),
+            smtp_utf8: !is_ascii,
             eight_bit: !text.is_ascii(),
             recipients,
+            parameters: String::new(),
+            particulars: Vec::new(),
         };
         let draft = self.desk.with_queue(move |queue| {
             let draft = queue.draft()?;
@@ -163,6 +190,12 @@ impl Reporter {
         info!(id = %about, report = %id, "report queued");
         Ok(())
     }
+}
+
+fn places<'a>(recipients: impl Iterator<Item = (usize, &'a Recipient)>) -> Vec<u32> {
+    recipients
+        .filter_map(|(place, _)| u32::try_from(place).ok())
+        .collect()
 }
 
 fn give_up_or_wait(about: QueueId, addressee: &Address, error: CallError) -> Result<(), NotYet> {

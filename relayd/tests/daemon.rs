@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use daemon::channel::CallError;
 use ipc::control::{QueueControlAnswer, QueueControlRequest};
-use ipc::queue::{Envelope, QueueAnswer, QueueRequest};
+use ipc::queue::{QueueAnswer, QueueRequest};
 use ipc::{Context, Refusal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use world::deliverd::Deliverd;
-use world::house::{House, PATIENCE};
+use world::house::{House, PATIENCE, envelope, waiting, wanting};
 use world::{EHLO, Hear, HearBody, Say, Wait, free_port, scripted};
 
 const ALICE: &str = "alice@example.test";
@@ -405,20 +405,15 @@ async fn recipients_beyond_the_limit_are_refused_and_not_kept() {
     let house = House::build("\"port\": 9, \"dns\": [\"127.0.0.1:9\"]");
     let link = house.smtpd.pinned(PATIENCE).await.unwrap();
     let call = |request| link.call(Context::default(), PATIENCE, request);
-    let envelope = Envelope {
-        reverse_path: ALICE.into(),
-        account: None,
-        smtp_utf8: false,
-        eight_bit: false,
-    };
-    let opened = call(QueueRequest::OpenMessage(envelope)).await.unwrap();
+    let opened = call(QueueRequest::OpenMessage(envelope(ALICE, ""))).await;
+    let opened = opened.unwrap();
     let QueueAnswer::MessageOpened(message) = opened.answer else {
         panic!()
     };
     // The limit is 1,000.
-    for page in 0..60 {
-        let recipients = (0..20)
-            .map(|n| format!("r{page}-{n}@[127.0.0.1]"))
+    for page in 0..120 {
+        let recipients = (0..10)
+            .map(|n| waiting(&format!("r{page}-{n}@[127.0.0.1]")))
             .collect();
         let added = call(QueueRequest::AddRecipients {
             message,
@@ -426,8 +421,8 @@ async fn recipients_beyond_the_limit_are_refused_and_not_kept() {
         });
         let refused = Err(CallError::Refused(Refusal::TooManyRecipients));
         match added.await {
-            Ok(_) => assert!(page < 50),
-            error => assert_eq!((error.map(|_| ()), page >= 50), (refused, true)),
+            Ok(_) => assert!(page < 100),
+            error => assert_eq!((error.map(|_| ()), page >= 100), (refused, true)),
         }
     }
     drop(opened.fds);
@@ -460,6 +455,19 @@ async fn smtpd_is_doubted() {
             "{bad}"
         );
     }
+    for (of_mail, of_rcpt) in [
+        ("RET=FOO", ""),
+        ("", "NOTIFY=NEVER,DELAY"),
+        ("X", ""),
+        ("", "RET=FULL"),
+    ] {
+        let recipients = vec![wanting(BOB, of_rcpt)];
+        let brought = house.submit_as(envelope(ALICE, of_mail), recipients, BODY);
+        assert!(
+            matches!(refused(brought.await), Refusal::Invalid(_)),
+            "{of_mail} {of_rcpt}"
+        );
+    }
     assert!(matches!(
         refused(house.submit(ALICE, &[], BODY).await),
         Refusal::Invalid(_)
@@ -477,22 +485,14 @@ async fn a_size_that_is_not_true_and_an_abort_leave_nothing() {
     let house = House::build(&mx.relay(""));
     let link = house.smtpd.pinned(PATIENCE).await.unwrap();
     let call = |request| link.call(Context::default(), PATIENCE, request);
-    let open = || {
-        let reverse_path = ALICE.into();
-        call(QueueRequest::OpenMessage(Envelope {
-            reverse_path,
-            account: None,
-            smtp_utf8: false,
-            eight_bit: false,
-        }))
-    };
+    let open = || call(QueueRequest::OpenMessage(envelope(ALICE, "")));
     let opened = open().await.unwrap();
     let QueueAnswer::MessageOpened(message) = opened.answer else {
         panic!()
     };
     call(QueueRequest::AddRecipients {
         message,
-        recipients: vec![BOB.into()],
+        recipients: vec![waiting(BOB)],
     })
     .await
     .unwrap();

@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use daemon::session_id;
 use ipc::{Context, Refusal};
-use mail::address::{Domain, ForwardPath};
+use mail::address::{Domain, ForwardPath, ReversePath};
 use smtp::auth::Credentials;
-use smtp::command::{BodyType, Mail};
+use smtp::command::{BodyType, Mail, Rcpt};
 use smtp::date::Timestamp;
+use smtp::parameter::RcptParameters;
 use smtp::received::return_path;
 use smtp::reply::Reply;
 use smtp::server::{Answer, Author, Envelope, Question, Summary};
@@ -21,6 +22,7 @@ use crate::ask::{Ask, Problem, Route};
 use crate::letter::Letter;
 use crate::outlet::Outlet;
 use crate::reservation::Reservation;
+use crate::wishes::{Notice, Wishes};
 use crate::words;
 
 /// Addresses one message may go to once all aliases are expanded.
@@ -49,6 +51,7 @@ struct Targets {
     remote: BTreeSet<String>,
     /// Of each recipient granted, in order: whether any of its addresses is elsewhere.
     reach: Vec<Reach>,
+    wishes: Wishes,
     body: Option<BodyType>,
     size: u64,
     reservation: Option<Reservation>,
@@ -64,6 +67,7 @@ struct OpenMessage {
     size: u64,
     local: Option<Letter>,
     remote: Option<Outlet>,
+    notice: Option<Notice>,
 }
 
 impl Desk {
@@ -94,7 +98,7 @@ impl Desk {
         match question {
             Question::Authenticate(credentials) => self.authenticate(credentials).await,
             Question::Sender(mail) => self.judge_sender(&mail).await,
-            Question::Recipient(path) => self.judge_recipient(path).await,
+            Question::Recipient(rcpt) => self.judge_recipient(rcpt).await,
             Question::Open(envelope) => self.open(&envelope).await,
             Question::Commit(summary) => self.commit(summary).await,
             Question::CommitEach(summary) => self.commit_each(summary).await,
@@ -111,6 +115,9 @@ impl Desk {
             }
             if let Some(outlet) = &mut message.remote {
                 outlet.write(bytes).await;
+            }
+            if let Some(notice) = &mut message.notice {
+                notice.write(bytes);
             }
         }
     }
@@ -171,7 +178,7 @@ impl Desk {
         }
     }
 
-    async fn judge_recipient(&mut self, path: ForwardPath) -> Answer {
+    async fn judge_recipient(&mut self, Rcpt { path, parameters }: Rcpt) -> Answer {
         let address = path.clone().at(&self.home).to_string();
         let transaction = self.reservation().number();
         let size = self.targets.size;
@@ -195,10 +202,11 @@ impl Desk {
                 if !local.is_empty() {
                     self.reservation().hold();
                 }
-                self.targets.add(local, remote, self.max_remote)
+                self.grant(&address, parameters, local, remote)
             }
             Ok(Route::Foreign) if self.account.is_some() => {
-                self.targets.add(Vec::new(), vec![address], self.max_remote)
+                let remote = vec![address.clone()];
+                self.grant(&address, parameters, Vec::new(), remote)
             }
             Ok(Route::Foreign) => {
                 warn!(recipient = address, "relay refused");
@@ -208,6 +216,23 @@ impl Desk {
                 self.refuse(problem, |refusal| words::recipient_refused(&path, refusal))
             }
         }
+    }
+
+    fn grant(
+        &mut self,
+        address: &str,
+        parameters: RcptParameters,
+        local: Vec<String>,
+        remote: Vec<String>,
+    ) -> Answer {
+        let (here, elsewhere) = (local.clone(), remote.clone());
+        let answer = self.targets.add(local, remote, self.max_remote);
+        // What is refused is not reported as delivered.
+        if answer == Answer::Granted {
+            let wishes = &mut self.targets.wishes;
+            wishes.note(address, parameters, &here, &elsewhere);
+        }
+        answer
     }
 
     async fn open(&mut self, envelope: &Envelope) -> Answer {
@@ -221,6 +246,7 @@ impl Desk {
             size: 0,
             local: None,
             remote: None,
+            notice: None,
         };
         let opened = self
             .open_outlets(&mut message, targets, &envelope.mail)
@@ -267,18 +293,28 @@ impl Desk {
             // RFC 5321 §4.4: final delivery puts the reverse-path on top, and nobody else does.
             letter.write(return_path(&mail.sender).as_bytes()).await;
         }
-        if !targets.remote.is_empty() {
-            let recipients: Vec<String> = targets.remote.into_iter().collect();
-            let envelope = ipc::queue::Envelope {
-                reverse_path: message.sender.clone(),
-                account: self.account.clone(),
-                smtp_utf8: mail.smtputf8,
-                eight_bit: mail.body != BodyType::SevenBit,
-            };
+        let (mut wishes, remote) = (targets.wishes, targets.remote.into_iter());
+        let mut queued: Vec<_> = remote.map(|one| wishes.of_remote(one)).collect();
+        let is_sent = !queued.is_empty();
+        // RFC 3461 §6.1: what has no sender is not reported.
+        if mail.sender != ReversePath::Null {
+            queued.extend(wishes.into_notices());
+        }
+        let envelope = ipc::queue::Envelope {
+            reverse_path: message.sender.clone(),
+            account: self.account.clone(),
+            smtp_utf8: mail.smtputf8,
+            eight_bit: mail.body != BodyType::SevenBit,
+            parameters: mail.parameters.to_string(),
+        };
+        if is_sent {
             let outlet = message
                 .remote
                 .insert(self.ask.open_queue(context, envelope).await?);
-            outlet.add_recipients(&recipients).await?;
+            outlet.add_queue_recipients(&queued).await?;
+        } else if !queued.is_empty() {
+            let ask = Arc::clone(&self.ask);
+            message.notice = Some(Notice::new(ask, context, envelope, queued));
         }
         Ok(())
     }
@@ -463,6 +499,9 @@ impl OpenMessage {
         if let Some(outlet) = self.remote.take() {
             let kept = outlet.commit().await;
             kept.map_err(|problem| failed(Place::Remote, problem))?;
+        }
+        if let Some(notice) = self.notice.take() {
+            notice.hand_over().await;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use daemon::tls::Certificates;
 use daemon::{Birth, StartError};
 use mail::address::Domain;
 use smtp::data::Stray;
-use smtp::server::{self, HeaderLimits, Role};
+use smtp::server::{self, HeaderLimits, Offer, Role};
 
 use crate::ask::Ask;
 use crate::port::Port;
@@ -141,6 +141,10 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         starttls: !kind.is_local,
         cleartext_auth: false,
         binary_mime: smtp.binary_mime,
+        // Without relayd nobody would honour them.
+        offer: Offer {
+            dsn: config.relay.enabled,
+        },
         command_timeout: Duration::from_secs(smtp.command_timeout_seconds.value()),
         min_data_rate: smtp.min_data_rate.value(),
         data_window: DATA_WINDOW,

@@ -20,4 +20,5 @@ pub mod outlet;
 pub mod port;
 mod reservation;
 pub mod session;
+mod wishes;
 mod words;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use daemon::channel::{Answered, CallError, Link};
 use ipc::Context;
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME};
-use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
+use ipc::queue::{self, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -74,41 +74,50 @@ impl Outlet {
         })
     }
 
-    /// Names recipients.
+    /// Names users here, to deliverd.
     ///
     /// # Errors
     /// A [`Problem`].
     pub async fn add_recipients(&self, recipients: &[String]) -> Result<(), Problem> {
+        let Target::Deliverd(link) = &self.target else {
+            return Err(NONSENSE);
+        };
         for page in recipients.chunks(RECIPIENTS_PER_FRAME) {
-            self.add_page(page.to_vec()).await?;
+            let request = DeliveryRequest::AddRecipients {
+                message: self.handle,
+                recipients: page.to_vec(),
+            };
+            match tell(link, self.context, NOTE_PATIENCE, request).await? {
+                DeliveryAnswer::RecipientsAdded => {}
+                _ => return Err(NONSENSE),
+            }
         }
         Ok(())
     }
 
-    async fn add_page(&self, recipients: Vec<String>) -> Result<(), Problem> {
-        let (context, message) = (self.context, self.handle);
-        match &self.target {
-            Target::Deliverd(link) => {
-                let request = DeliveryRequest::AddRecipients {
-                    message,
-                    recipients,
-                };
-                match tell(link, context, NOTE_PATIENCE, request).await? {
-                    DeliveryAnswer::RecipientsAdded => Ok(()),
-                    _ => Err(NONSENSE),
-                }
-            }
-            Target::Relayd(link) => {
-                let request = QueueRequest::AddRecipients {
-                    message,
-                    recipients,
-                };
-                match link.call(context, NOTE_PATIENCE, request).await?.answer {
-                    QueueAnswer::RecipientsAdded => Ok(()),
-                    _ => Err(NONSENSE),
-                }
+    /// Names recipients to relayd.
+    ///
+    /// # Errors
+    /// A [`Problem`].
+    pub async fn add_queue_recipients(&self, recipients: &[Recipient]) -> Result<(), Problem> {
+        let Target::Relayd(link) = &self.target else {
+            return Err(NONSENSE);
+        };
+        for page in recipients.chunks(queue::RECIPIENTS_PER_FRAME) {
+            let request = QueueRequest::AddRecipients {
+                message: self.handle,
+                recipients: page.to_vec(),
+            };
+            match link
+                .call(self.context, NOTE_PATIENCE, request)
+                .await?
+                .answer
+            {
+                QueueAnswer::RecipientsAdded => {}
+                _ => return Err(NONSENSE),
             }
         }
+        Ok(())
     }
 
     /// Carries a piece of the body over; waits while the other daemon is busy. A failure shows at

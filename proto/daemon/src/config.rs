@@ -149,6 +149,8 @@ pub struct Relay {
     pub dns: Vec<Socket>,
     /// Seconds between attempts; after the last one a message is returned.
     pub retry_seconds: RetrySchedule,
+    /// Hours after which the sender is told, once, that a message has to wait; 0 switches that off.
+    pub delay_warning_hours: value::AtMost<168>,
     /// Outgoing connections at once.
     pub max_connections: value::AtLeast<1>,
     /// Outgoing connections at once to one domain.
@@ -241,6 +243,7 @@ impl Default for Relay {
             port: 25,
             dns: Vec::new(),
             retry_seconds: RetrySchedule::default(),
+            delay_warning_hours: value::AtMost::known(4),
             max_connections: value::AtLeast::known(50),
             max_connections_per_domain: value::AtLeast::known(5),
         }

@@ -4,6 +4,10 @@ use crate::delivery::MessageHandle;
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 
+/// How many recipients one [`QueueRequest::AddRecipients`] may carry, so that the longest addresses and parameters fit into a
+/// frame.
+pub const RECIPIENTS_PER_FRAME: usize = 12;
+
 /// The envelope of a queued message, less its recipients (RFC 5321 §2.3.1).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Envelope {
@@ -15,6 +19,30 @@ pub struct Envelope {
     pub smtp_utf8: bool,
     /// MAIL FROM had BODY=8BITMIME (RFC 6152).
     pub eight_bit: bool,
+    /// What else MAIL FROM had that travels with the message, in the form of the command: `RET=HDRS ENVID=x`.
+    pub parameters: String,
+}
+
+/// A recipient of a queued message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Recipient {
+    /// `local@domain`.
+    pub address: String,
+    /// What RCPT TO had that travels with the message, in the form of the command: `NOTIFY=NEVER`.
+    pub parameters: String,
+    /// What is to be done about it.
+    pub standing: Standing,
+}
+
+/// What is to be done about a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Standing {
+    /// Take the message there.
+    Waiting,
+    /// It has the message, and the sender wants to be told (RFC 3461 §4.1).
+    Delivered,
+    /// It is a list, the message is on its way to all on it, and the sender wants to be told.
+    Expanded,
 }
 
 /// Orders of smtpd to relayd.
@@ -22,12 +50,12 @@ pub struct Envelope {
 pub enum QueueRequest {
     /// Begin a message. Answered with the stream to write it into.
     OpenMessage(Envelope),
-    /// Name foreign recipients; pages of at most [`crate::delivery::RECIPIENTS_PER_FRAME`].
+    /// Name foreign recipients; pages of at most [`RECIPIENTS_PER_FRAME`].
     AddRecipients {
         /// From [`QueueAnswer::MessageOpened`].
         message: MessageHandle,
-        /// `local@domain` each.
-        recipients: Vec<String>,
+        /// Those that are not known by that standing yet.
+        recipients: Vec<Recipient>,
     },
     /// All bytes were written and the stream shut down: make it durable.
     CommitMessage {
@@ -68,4 +96,30 @@ impl Edge for QueueEdge {
     type Answer = QueueAnswer;
     type Event = Silence;
     const NAME: &'static str = "smtpd-relayd";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Call, Context, frame};
+
+    #[test]
+    fn the_longest_recipients_fit_into_a_frame() {
+        let recipient = Recipient {
+            address: "x".repeat(512),
+            // RFC 3461 §4.1, §4.2: NOTIFY and ORCPT as long as they may be.
+            parameters: "x".repeat(28 + 1 + 6 + 500),
+            standing: Standing::Expanded,
+        };
+        let call = Call {
+            id: u64::MAX,
+            deadline_ms: u32::MAX,
+            context: Context::default(),
+            request: QueueRequest::AddRecipients {
+                message: MessageHandle(u64::MAX),
+                recipients: vec![recipient; RECIPIENTS_PER_FRAME],
+            },
+        };
+        assert!(frame::encode(&call).is_ok());
+    }
 }

@@ -6,6 +6,7 @@ use core::fmt;
 use mail::address::{AddressError, Domain, ForwardPath, ReversePath};
 
 use crate::auth::Mechanism;
+use crate::parameter::{self, MailParameters, RcptParameters};
 
 /// A command that is well-formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub enum Command {
     Lhlo(HelloName),
     /// `MAIL FROM:<…> …`.
     Mail(Mail),
-    /// `RCPT TO:<…>`.
-    Rcpt(ForwardPath),
+    /// `RCPT TO:<…> …`.
+    Rcpt(Rcpt),
     /// `DATA`.
     Data,
     /// `BDAT size [LAST]`.
@@ -61,6 +62,17 @@ pub struct Mail {
     pub body: BodyType,
     /// RFC 6531: addresses and header may be UTF-8.
     pub smtputf8: bool,
+    /// What else the sender wants.
+    pub parameters: MailParameters,
+}
+
+/// What `RCPT` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rcpt {
+    /// To whom.
+    pub path: ForwardPath,
+    /// What the sender wants for it.
+    pub parameters: RcptParameters,
 }
 
 /// What a message's body holds, as its sender declares it.
@@ -193,9 +205,10 @@ fn parse_mail(rest: &str) -> Result<Mail, CommandError> {
         size: None,
         body: BodyType::SevenBit,
         smtputf8: false,
+        parameters: MailParameters::default(),
     };
     let mut seen = Seen::default();
-    for parameter in parameters.split(' ').filter(|p| !p.is_empty()) {
+    for parameter in parameter::words(parameters) {
         parse_parameter(parameter, &mut mail, &mut seen)?;
     }
     Ok(mail)
@@ -211,11 +224,8 @@ struct Seen {
 }
 
 fn parse_parameter(text: &str, mail: &mut Mail, seen: &mut Seen) -> Result<(), CommandError> {
-    let (key, value) = match text.split_once('=') {
-        Some((key, value)) => (key, Some(value)),
-        None => (text, None),
-    };
-    match key.to_ascii_uppercase().as_str() {
+    let (key, value) = parameter::split(text);
+    match key.as_str() {
         "SIZE" => {
             once(&mut seen.size, "SIZE")?;
             mail.size = Some(parse_size(value).ok_or(CommandError::BadParameter("SIZE"))?);
@@ -238,7 +248,7 @@ fn parse_parameter(text: &str, mail: &mut Mail, seen: &mut Seen) -> Result<(), C
                 return Err(CommandError::BadParameter("AUTH"));
             }
         }
-        _ => return Err(CommandError::UnknownParameter),
+        key => mail.parameters.take(key, value)?,
     }
     Ok(())
 }
@@ -279,15 +289,13 @@ fn parse_bdat(rest: &str) -> Option<Command> {
         .then_some(Command::Bdat { size, last })
 }
 
-// RFC 5321 §4.1.1.3: "RCPT TO:" Forward-path [SP Rcpt-parameters]; we offer no parameter.
-fn parse_rcpt(rest: &str) -> Result<ForwardPath, CommandError> {
+// RFC 5321 §4.1.1.3: "RCPT TO:" Forward-path [SP Rcpt-parameters].
+fn parse_rcpt(rest: &str) -> Result<Rcpt, CommandError> {
     let (path, parameters) = parse_path(rest, "TO:", "RCPT TO:<address>")?;
-    let path = ForwardPath::parse(path).map_err(CommandError::Address)?;
-    if parameters.is_empty() {
-        Ok(path)
-    } else {
-        Err(CommandError::UnknownParameter)
-    }
+    Ok(Rcpt {
+        path: ForwardPath::parse(path).map_err(CommandError::Address)?,
+        parameters: RcptParameters::parse(parameters)?,
+    })
 }
 
 // Splits `FROM:<path> parameters` into the path without brackets and source route, and the rest.
@@ -409,7 +417,8 @@ mod tests {
             ("BODY=BINARY", BadParameter("BODY")),
             ("SMTPUTF8=yes", BadParameter("SMTPUTF8")),
             ("AUTH=", BadParameter("AUTH")),
-            ("RET=HDRS", UnknownParameter),
+            ("RET=HDRS RET=HDRS", BadParameter("RET")),
+            ("RETURN=HDRS", UnknownParameter),
         ] {
             assert_eq!(
                 parse(&format!("MAIL FROM:<> {parameters}")),
@@ -417,13 +426,15 @@ mod tests {
                 "{parameters}"
             );
         }
-        assert_eq!(parse("RCPT TO:<a@b> NOTIFY=NEVER"), Err(UnknownParameter));
+        assert_eq!(parse("RCPT TO:<a@b> SIZE=1"), Err(UnknownParameter));
+        let twice = parse("RCPT TO:<a@b> NOTIFY=NEVER NOTIFY=NEVER");
+        assert_eq!(twice, Err(BadParameter("NOTIFY")));
     }
 
     #[test]
     fn paths_are_read_with_their_quotes() {
         let rcpt = |line: &str| match parse(line) {
-            Ok(Command::Rcpt(path)) => format!("{path}"),
+            Ok(Command::Rcpt(rcpt)) => format!("{}", rcpt.path),
             other => format!("{other:?}"),
         };
         assert_eq!(rcpt(r#"RCPT TO:<"a>b"@c>"#), r#""a>b"@c"#);

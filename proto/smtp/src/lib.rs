@@ -16,6 +16,8 @@ pub mod command;
 pub mod data;
 pub mod date;
 pub mod line;
+pub mod parameter;
 pub mod received;
 pub mod reply;
 pub mod server;
+pub mod xtext;

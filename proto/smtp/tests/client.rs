@@ -14,6 +14,7 @@ use smtp::auth::{Credentials, Secret};
 use smtp::client::{
     Action, Client, Config, Envelope, Extensions, Input, Order, Origin, Outcome, Timeouts, Verdict,
 };
+use smtp::parameter::{MailParameters, RcptParameters};
 
 fn config() -> Config {
     Config {
@@ -32,6 +33,8 @@ fn envelope(recipients: &[&str]) -> Envelope {
         size: 100,
         eight_bit: false,
         smtputf8: false,
+        parameters: MailParameters::default(),
+        recipient_parameters: Vec::new(),
     }
 }
 
@@ -180,6 +183,31 @@ fn with_pipelining_the_envelope_goes_in_one_group() {
     );
     line.hears("250 ok\r\n250 ok\r\n", "");
     line.hears("250 ok\r\n", "DATA\r\n");
+}
+
+#[test]
+fn what_the_sender_wants_is_said_to_servers_with_dsn_only() {
+    for (extensions, mail, rcpt) in [
+        (
+            &["PIPELINING", "DSN"][..],
+            " RET=HDRS ENVID=x+2By",
+            " NOTIFY=NEVER ORCPT=rfc822;list+40c",
+        ),
+        (&["PIPELINING"][..], "", ""),
+    ] {
+        let mut line = Line::ready(extensions);
+        line.order(Order::Deliver(Envelope {
+            parameters: MailParameters::parse("RET=HDRS ENVID=x+2By").unwrap(),
+            recipient_parameters: vec![
+                RcptParameters::parse("NOTIFY=NEVER ORCPT=rfc822;list+40c").unwrap(),
+            ],
+            ..envelope(&["b@example.net", "c@example.net"])
+        }));
+        line.says(&format!(
+            "MAIL FROM:<a@example.org>{mail}\r\nRCPT TO:<b@example.net>{}\r\nRCPT TO:<c@example.net>\r\n",
+            rcpt.replace("+40", "@")
+        ));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! ```text
 //! # a comment
 //! port smtp                  or submission, submissions, lmtp; the first statement; behind it
-//!                            "normalize" or "binary" changes what the port does
+//!                            "normalize", "binary" or "dsn" changes what the port does
 //! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> MAIL FR                 the same, but no CRLF is added
 //! S: 250 ok                  the server says this line; * stands for any text
@@ -151,6 +151,7 @@ fn open_port(port: &str) -> World {
         match word {
             "normalize" => config.stray_line_ends = Stray::Normalize,
             "binary" => config.binary_mime = true,
+            "dsn" => config.offer.dsn = true,
             other => panic!("no such word: {other}"),
         }
     }

@@ -14,7 +14,7 @@ use smtp::server::Role;
 use world::{World, config};
 
 const SESSION: &[u8] = b"EHLO client.example\r\nVRFY x\r\nMAIL FROM:<a@example.com> SIZE=100\r\n\
-RCPT TO:<nobody@example.org>\r\nRCPT TO:<\"b c\"@example.org>\r\nDATA\r\n\
+RCPT TO:<nobody@example.org>\r\nRCPT TO:<\"b c\"@example.org> NOTIFY=SUCCESS ORCPT=rfc822;b+20c@d\r\nDATA\r\n\
 Subject: x\r\nReceived: y\r\n\r\n..dot\r\n\r\nend\r\n.\r\nRSET\r\nFOO\r\n\
 MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nBDAT 7\r\nA: b\r\n\rBDAT 4 LAST\r\n\n.\r\n\
 MAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\na\nb\r\n.\r\n\
@@ -44,6 +44,7 @@ fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
     let mut config = config(setting.role);
     config.stray_line_ends = setting.stray;
     config.binary_mime = setting.binary;
+    config.offer.dsn = setting.binary;
     let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
     (world.heard(), world.messages, world.closed)
@@ -102,6 +103,10 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"EHLO x\r\n",
         b"MAIL FROM:<alice@example.org>\r\n",
         b"MAIL FROM:<> SIZE=99999\r\n",
+        b"MAIL FROM:<> RET=HDRS ENVID=x+2B\r\n",
+        b"MAIL FROM:<> ENVID=x+2\r\n",
+        b"RCPT TO:<b@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@c\r\n",
+        b"RCPT TO:<b@example.org> NOTIFY=NEVER,DELAY\r\n",
         b"RCPT TO:<b@example.org>\r\n",
         b"RCPT TO:<c@example.com>\r\n",
         b"DATA\r\n",

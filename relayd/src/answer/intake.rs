@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service};
-use ipc::delivery::{MessageHandle, RECIPIENTS_PER_FRAME};
-use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest};
+use ipc::delivery::MessageHandle;
+use ipc::queue::{
+    Envelope, QueueAnswer, QueueEdge, QueueRequest, RECIPIENTS_PER_FRAME, Recipient, Standing,
+};
 use ipc::{Call, Refusal};
 use mail::address::{Address, ReversePath};
+use smtp::parameter::{MailParameters, RcptParameters};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -20,7 +23,7 @@ use tokio::time::{Instant, interval};
 
 use crate::clock;
 use crate::desk::{self, Desk};
-use crate::queue::journal::{Header, VERSION};
+use crate::queue::journal::{self, Header, Particular, VERSION};
 use crate::queue::{Draft, QueueId};
 
 /// Messages one channel may have open at once.
@@ -40,7 +43,7 @@ pub struct Intake {
     pub enabled: bool,
     /// Octets a message may have.
     pub max_size: u64,
-    /// Recipients a message may have.
+    /// Recipients a message may have, and as many again that have it already.
     pub max_recipients: usize,
 }
 
@@ -58,7 +61,7 @@ struct Drawer {
 #[derive(Debug)]
 struct Incoming {
     envelope: Envelope,
-    recipients: Vec<String>,
+    recipients: Vec<Recipient>,
     reader: Reader,
     touched: Touched,
 }
@@ -179,29 +182,30 @@ impl Intake {
         &self,
         peer: &Counter,
         handle: MessageHandle,
-        addresses: &[String],
+        recipients: &[Recipient],
     ) -> Result<(), Refusal> {
-        if addresses.len() > RECIPIENTS_PER_FRAME {
+        if recipients.len() > RECIPIENTS_PER_FRAME {
             return Err(Refusal::TooManyRecipients);
         }
-        let parse = |text: &String| {
-            Address::parse(text)
-                .map(|address| address.to_string())
-                .map_err(|error| Refusal::Invalid(format!("a recipient is no address: {error}")))
-        };
-        let addresses = addresses.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let recipients = recipients
+            .iter()
+            .map(parse)
+            .collect::<Result<Vec<_>, _>>()?;
         let mut drawer = peer.lock();
         let incoming = drawer.open.get_mut(&handle).ok_or(Refusal::UnknownHandle)?;
         incoming.touched.again();
-        for address in addresses {
-            if incoming.recipients.contains(&address) {
+        for recipient in recipients {
+            let waits = |one: &Recipient| one.standing == Standing::Waiting;
+            let alike = incoming.recipients.iter();
+            let mut alike = alike.filter(|one| waits(one) == waits(&recipient));
+            if alike.clone().any(|one| one.address == recipient.address) {
                 continue;
             }
             // What is refused is not kept either, or it would be committed.
-            if incoming.recipients.len() >= self.max_recipients {
+            if alike.nth(self.max_recipients.saturating_sub(1)).is_some() {
                 return Err(Refusal::TooManyRecipients);
             }
-            incoming.recipients.push(address);
+            incoming.recipients.push(recipient);
         }
         Ok(())
     }
@@ -235,6 +239,7 @@ impl Intake {
             return Err(Refusal::SizeMismatch);
         }
         let id = QueueId::generate().map_err(|error| desk::fault(&error, "make a queue id"))?;
+        let (recipients, particulars) = split(std::mem::take(&mut incoming.recipients));
         let header = Header {
             version: VERSION,
             queued: clock::now(),
@@ -243,7 +248,9 @@ impl Intake {
             account: incoming.envelope.account.clone(),
             smtp_utf8: incoming.envelope.smtp_utf8,
             eight_bit: incoming.envelope.eight_bit,
-            recipients: std::mem::take(&mut incoming.recipients),
+            recipients,
+            parameters: incoming.envelope.parameters.clone(),
+            particulars,
         };
         self.desk.enqueue(id, draft, header).await?;
         Ok(id)
@@ -259,12 +266,47 @@ impl Counter {
 fn check(envelope: &Envelope) -> Result<(), Refusal> {
     ReversePath::parse(&envelope.reverse_path)
         .map_err(|error| Refusal::Invalid(format!("the reverse-path is no address: {error}")))?;
+    MailParameters::parse(&envelope.parameters)
+        .map_err(|error| Refusal::Invalid(format!("bad parameters of a message: {error:?}")))?;
     match &envelope.account {
         Some(account) if account.len() > MAX_ACCOUNT || account.chars().any(char::is_control) => {
             Err(Refusal::Invalid("the account is no user name".into()))
         }
         _ => Ok(()),
     }
+}
+
+/// A recipient in the form in which it is kept.
+fn parse(recipient: &Recipient) -> Result<Recipient, Refusal> {
+    let address = Address::parse(&recipient.address)
+        .map_err(|error| Refusal::Invalid(format!("a recipient is no address: {error}")))?;
+    let parameters = RcptParameters::parse(&recipient.parameters)
+        .map_err(|error| Refusal::Invalid(format!("bad parameters of a recipient: {error:?}")))?;
+    Ok(Recipient {
+        address: address.to_string(),
+        parameters: parameters.to_string(),
+        standing: recipient.standing,
+    })
+}
+
+/// The addresses, and what is to be known of those that are not like most.
+fn split(recipients: Vec<Recipient>) -> (Vec<String>, Vec<Particular>) {
+    let mut particulars = Vec::new();
+    for (recipient, place) in recipients.iter().zip(0..) {
+        if !recipient.parameters.is_empty() || recipient.standing != Standing::Waiting {
+            particulars.push(Particular {
+                recipient: place,
+                parameters: recipient.parameters.clone(),
+                standing: match recipient.standing {
+                    Standing::Waiting => journal::Standing::Waiting,
+                    Standing::Delivered => journal::Standing::Delivered,
+                    Standing::Expanded => journal::Standing::Expanded,
+                },
+            });
+        }
+    }
+    let addresses = recipients.into_iter().map(|one| one.address).collect();
+    (addresses, particulars)
 }
 
 fn pair() -> io::Result<(UnixStream, OwnedFd)> {

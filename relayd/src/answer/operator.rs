@@ -156,7 +156,7 @@ fn show_recipient(recipient: &Recipient) -> QueuedRecipient {
         attempts: recipient.attempts,
         next_attempt: match recipient.state {
             State::Waiting(next) => next,
-            State::Delivered | State::Failed | State::Reported => 0,
+            State::Delivered | State::Succeeded | State::Failed | State::Reported => 0,
         },
         last_error: last_error[..last_error.floor_char_boundary(MAX_ERROR)].to_owned(),
     }

@@ -18,6 +18,8 @@ pub enum Record {
     Attempted(Attempted),
     /// The sender was told about these recipients (indexes), or cannot be.
     Reported(Vec<u32>),
+    /// The sender was told that these recipients (indexes) have to wait.
+    Warned(Vec<u32>),
 }
 
 /// The message as it came.
@@ -39,6 +41,38 @@ pub struct Header {
     pub eight_bit: bool,
     /// `local@domain` each; other records name them by their place in this list.
     pub recipients: Vec<String>,
+    /// What else `MAIL` had, as the command has it: `RET=HDRS`. Journals of rmail 0.1 have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parameters: String,
+    /// What is to be known of some of the recipients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub particulars: Vec<Particular>,
+}
+
+/// What is to be known of a recipient besides its address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Particular {
+    /// Place in [`Header::recipients`].
+    pub recipient: u32,
+    /// What `RCPT` had, as the command has it: `NOTIFY=NEVER`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parameters: String,
+    /// What is to be done.
+    #[serde(default)]
+    pub standing: Standing,
+}
+
+/// What is to be done about a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Take the message there.
+    #[default]
+    Waiting,
+    /// It has the message already, and the sender is to be told.
+    Delivered,
+    /// It is a list, and the sender is to be told.
+    Expanded,
 }
 
 /// The only version there is.
@@ -76,6 +110,8 @@ pub struct Outcome {
 pub enum Fate {
     /// The remote server has taken responsibility.
     Delivered,
+    /// It has, and it will not tell the sender, who wants to be told.
+    Relayed,
     /// Try again then.
     Deferred {
         /// Unix seconds.
@@ -171,6 +207,12 @@ mod tests {
             smtp_utf8: false,
             eight_bit: true,
             recipients: vec!["bob@example.org".into(), "\"a\\\"b\"@example.org".into()],
+            parameters: "RET=HDRS".into(),
+            particulars: vec![Particular {
+                recipient: 1,
+                parameters: "NOTIFY=SUCCESS".into(),
+                standing: Standing::Expanded,
+            }],
         };
         let outcome = Outcome {
             recipient: 1,
@@ -216,6 +258,23 @@ mod tests {
                 valid: bytes.len()
             }
         );
+    }
+
+    #[test]
+    fn a_journal_of_an_older_relayd_is_read() {
+        let json = r#"{"message":{"version":1,"queued":1700000000,"size":12,"reverse_path":"a@b","account":null,"smtp_utf8":false,"eight_bit":true,"recipients":["c@d"]}}"#;
+        let line = format!("{:08x} {json}\n", crc32(json.as_bytes()));
+        match decode(line.as_bytes()).records.as_slice() {
+            [Record::Message(header)] => {
+                assert_eq!(header.recipients, ["c@d"]);
+                assert!(header.parameters.is_empty() && header.particulars.is_empty());
+                // What has nothing new to say is written as it was.
+                let mut bytes = Vec::new();
+                encode(&Record::Message(header.clone()), &mut bytes).unwrap();
+                assert_eq!(bytes, line.as_bytes());
+            }
+            records => panic!("{records:?}"),
+        }
     }
 
     #[test]

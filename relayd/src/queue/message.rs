@@ -2,7 +2,9 @@
 
 use mail::address::{Address, Domain, ReversePath};
 
-use super::journal::{Attempted, Fate, Header, Outcome, Record, VERSION};
+use smtp::parameter::{MailParameters, RcptParameters};
+
+use super::journal::{Attempted, Fate, Header, Outcome, Particular, Record, Standing, VERSION};
 
 /// The state of a message.
 #[derive(Debug, Clone)]
@@ -11,6 +13,8 @@ pub struct Message {
     pub header: Header,
     /// Who is told when it fails.
     pub reverse_path: ReversePath,
+    /// What its sender wants.
+    pub parameters: MailParameters,
     /// In the order of [`Header::recipients`].
     pub recipients: Vec<Recipient>,
 }
@@ -20,12 +24,18 @@ pub struct Message {
 pub struct Recipient {
     /// The address.
     pub address: Address,
+    /// What the sender wants for it.
+    pub parameters: RcptParameters,
+    /// What was to be done when the message came.
+    pub standing: Standing,
     /// Where it stands.
     pub state: State,
     /// Attempts so far.
     pub attempts: u32,
     /// What the last attempt brought.
     pub last: Option<Outcome>,
+    /// The sender was told that it has to wait.
+    pub warned: bool,
 }
 
 /// Where a recipient stands.
@@ -33,11 +43,13 @@ pub struct Recipient {
 pub enum State {
     /// Due at this Unix second.
     Waiting(i64),
-    /// Done.
+    /// Done, and there is nothing to tell.
     Delivered,
+    /// Done, and the sender is to be told.
+    Succeeded,
     /// Given up, and the sender is to be told.
     Failed,
-    /// Given up, and the sender was told.
+    /// Over, and the sender was told, or does not want to be.
     Reported,
 }
 
@@ -54,22 +66,40 @@ impl Message {
         let recipient = |text: &String| {
             Address::parse(text).ok().map(|address| Recipient {
                 address,
+                parameters: RcptParameters::default(),
+                standing: Standing::Waiting,
                 state: State::Waiting(header.queued),
                 attempts: 0,
                 last: None,
+                warned: false,
             })
         };
         let mut message = Self {
             header: header.clone(),
             reverse_path: ReversePath::parse(&header.reverse_path).ok()?,
+            parameters: MailParameters::parse(&header.parameters).ok()?,
             recipients: header
                 .recipients
                 .iter()
                 .map(recipient)
                 .collect::<Option<_>>()?,
         };
+        for particular in &header.particulars {
+            message.specify(particular)?;
+        }
         rest.iter().for_each(|record| message.apply(record));
         Some(message)
+    }
+
+    fn specify(&mut self, particular: &Particular) -> Option<()> {
+        let place = usize::try_from(particular.recipient).ok()?;
+        let recipient = self.recipients.get_mut(place)?;
+        recipient.parameters = RcptParameters::parse(&particular.parameters).ok()?;
+        recipient.standing = particular.standing;
+        if particular.standing != Standing::Waiting {
+            recipient.state = State::Succeeded;
+        }
+        Some(())
     }
 
     /// Takes one more record in.
@@ -84,6 +114,13 @@ impl Message {
                     }
                 }
             }
+            Record::Warned(recipients) => {
+                for index in recipients {
+                    if let Some(recipient) = self.recipients.get_mut(*index as usize) {
+                        recipient.warned = true;
+                    }
+                }
+            }
         }
     }
 
@@ -93,8 +130,10 @@ impl Message {
                 recipient.attempts += 1;
                 recipient.state = match outcome.fate {
                     Fate::Delivered => State::Delivered,
+                    Fate::Relayed => State::Succeeded,
                     Fate::Deferred { next } => State::Waiting(next),
-                    Fate::Failed => State::Failed,
+                    Fate::Failed if recipient.parameters.notify().failure => State::Failed,
+                    Fate::Failed => State::Reported,
                 };
                 recipient.last = Some(outcome.clone());
             }
@@ -113,7 +152,22 @@ impl Message {
         self.recipients
             .iter()
             .enumerate()
-            .filter(|(_, recipient)| recipient.state == State::Failed)
+            .filter(|(_, recipient)| matches!(recipient.state, State::Failed | State::Succeeded))
+    }
+
+    /// Recipients of whom the sender wants to be told when they have to wait, and was not told yet.
+    pub fn unwarned(&self) -> impl Iterator<Item = (usize, &Recipient)> {
+        let is_sent = self.reverse_path != ReversePath::Null;
+        self.waiting().filter(move |(_, recipient)| {
+            is_sent && !recipient.warned && recipient.parameters.notify().delay
+        })
+    }
+
+    /// When the sender is to be told that the message has to wait, who is told `after` so many seconds.
+    #[must_use]
+    pub fn warning_due(&self, after: i64) -> Option<i64> {
+        let due = self.header.queued.saturating_add(after);
+        self.unwarned().next().map(|_| due)
     }
 
     /// When the first waiting recipient is due.
@@ -121,7 +175,7 @@ impl Message {
     pub fn next_due(&self) -> Option<i64> {
         let due = |(_, recipient): (usize, &Recipient)| match recipient.state {
             State::Waiting(next) => Some(next),
-            State::Delivered | State::Failed | State::Reported => None,
+            State::Delivered | State::Succeeded | State::Failed | State::Reported => None,
         };
         self.waiting().filter_map(due).min()
     }

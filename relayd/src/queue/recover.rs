@@ -20,6 +20,8 @@ pub struct Recovered {
     pub id: QueueId,
     /// Unix seconds of its next attempt; in the past when only a report or its removal is left to do.
     pub due: i64,
+    /// Unix seconds it was queued, if its sender is to be told when it has to wait.
+    pub unwarned: Option<i64>,
 }
 
 #[derive(Default)]
@@ -80,6 +82,7 @@ impl Queue {
                 Some(Recovered {
                     id,
                     due: message.next_due().unwrap_or(message.header.queued),
+                    unwarned: message.warning_due(0),
                 })
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

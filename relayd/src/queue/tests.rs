@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 
-use super::journal::{Attempted, Fate, Outcome, VERSION};
+use super::journal::{Attempted, Fate, Outcome, Particular, Standing, VERSION};
 use super::*;
 
 fn queue() -> (tempfile::TempDir, Queue) {
@@ -22,6 +22,8 @@ fn header() -> Header {
         smtp_utf8: false,
         eight_bit: false,
         recipients: vec!["bob@example.org".into(), "carol@example.net".into()],
+        parameters: String::new(),
+        particulars: Vec::new(),
     }
 }
 
@@ -73,7 +75,8 @@ fn a_committed_message_is_there_after_a_restart() {
         queue.recover().unwrap(),
         [Recovered {
             id,
-            due: 1_700_000_000
+            due: 1_700_000_000,
+            unwarned: Some(1_700_000_000),
         }]
     );
     assert_eq!(
@@ -102,7 +105,8 @@ fn the_schedule_and_the_results_survive_a_restart() {
         queue.recover().unwrap(),
         [Recovered {
             id,
-            due: 1_800_000_000
+            due: 1_800_000_000,
+            unwarned: Some(1_700_000_000),
         }]
     );
     let message = queue.message(id).unwrap().snapshot();
@@ -321,4 +325,51 @@ fn everybody_who_opens_a_message_shares_its_state() {
     let (one, other) = (queue.message(id).unwrap(), queue.message(id).unwrap());
     one.append(&attempted(0, Fate::Delivered)).unwrap();
     assert_eq!(other.snapshot().recipients[0].state, State::Delivered);
+}
+
+#[test]
+fn what_the_sender_wants_survives_a_restart_and_decides_what_there_is_to_tell() {
+    let (home, queue) = queue();
+    let wanting = |places: &[(u32, &str)]| {
+        let particular = |(recipient, parameters): &(u32, &str)| Particular {
+            recipient: *recipient,
+            parameters: (*parameters).into(),
+            standing: Standing::Waiting,
+        };
+        let draft = queue.draft().unwrap();
+        draft.file().write_all(b"hello").unwrap();
+        let id = QueueId::generate().unwrap();
+        let header = Header {
+            particulars: places.iter().map(particular).collect(),
+            ..header()
+        };
+        queue.commit(id, &draft, &header).unwrap();
+        id
+    };
+    let silent = wanting(&[(0, "NOTIFY=NEVER"), (1, "NOTIFY=FAILURE")]);
+    let opened = queue.message(silent).unwrap();
+    for recipient in [0, 1] {
+        let failed = attempted(recipient, Fate::Failed);
+        opened.append(&failed).unwrap();
+    }
+    let eager = wanting(&[(1, "NOTIFY=SUCCESS,DELAY")]);
+    let opened = queue.message(eager).unwrap();
+    opened.append(&attempted(1, Fate::Relayed)).unwrap();
+    opened.append(&Record::Warned(vec![0])).unwrap();
+    drop(opened);
+    let queue = reopen(&home, queue);
+    let states = |id| {
+        let message = queue.message(id).unwrap().snapshot();
+        assert_eq!(message.warning_due(60), None);
+        message
+            .recipients
+            .iter()
+            .map(|one| one.state)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states(silent), [State::Reported, State::Failed]);
+    assert_eq!(
+        states(eager),
+        [State::Waiting(1_700_000_000), State::Succeeded]
+    );
 }

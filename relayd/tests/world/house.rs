@@ -15,7 +15,7 @@ use daemon::channel::{CallError, Client};
 use ipc::Context;
 use ipc::control::{QueueControlAnswer, QueueControlEdge, QueueControlRequest, QueuedMessage};
 use ipc::delivery::MessageHandle;
-use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest};
+use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient, Standing};
 use sys::packet::PacketListener;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -126,13 +126,19 @@ impl House {
         to: &[&str],
         body: &[u8],
     ) -> Result<String, CallError> {
+        let envelope = envelope(from, "");
+        self.submit_as(envelope, to.iter().map(|one| waiting(one)).collect(), body)
+            .await
+    }
+
+    /// The same, with all that there is to say.
+    pub(crate) async fn submit_as(
+        &self,
+        envelope: Envelope,
+        recipients: Vec<Recipient>,
+        body: &[u8],
+    ) -> Result<String, CallError> {
         let link = self.smtpd.pinned(PATIENCE).await?;
-        let envelope = Envelope {
-            reverse_path: from.into(),
-            account: None,
-            smtp_utf8: false,
-            eight_bit: false,
-        };
         let call = |request| link.call(Context::default(), PATIENCE, request);
         let opened = call(QueueRequest::OpenMessage(envelope)).await?;
         let QueueAnswer::MessageOpened(message) = opened.answer else {
@@ -141,7 +147,6 @@ impl House {
         let stream = std::os::unix::net::UnixStream::from(opened.fds.into_iter().next().unwrap());
         stream.set_nonblocking(true).unwrap();
         let mut stream = UnixStream::from_std(stream).unwrap();
-        let recipients = to.iter().map(|text| (*text).to_owned()).collect();
         call(QueueRequest::AddRecipients {
             message,
             recipients,
@@ -229,6 +234,29 @@ impl House {
         let names = std::fs::read_dir(self.home.path().join("queue")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name != ".lock").collect()
+    }
+}
+
+pub(crate) fn envelope(from: &str, parameters: &str) -> Envelope {
+    Envelope {
+        reverse_path: from.into(),
+        account: None,
+        smtp_utf8: false,
+        eight_bit: false,
+        parameters: parameters.into(),
+    }
+}
+
+pub(crate) fn waiting(address: &str) -> Recipient {
+    wanting(address, "")
+}
+
+/// A recipient of whom the sender wants something.
+pub(crate) fn wanting(address: &str, parameters: &str) -> Recipient {
+    Recipient {
+        address: address.into(),
+        parameters: parameters.into(),
+        standing: Standing::Waiting,
     }
 }
 

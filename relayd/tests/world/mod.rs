@@ -23,6 +23,7 @@ use relayd::lanes::Destination;
 use relayd::tls::Tls;
 use rustls::RootCertStore;
 use smtp::client::{Config, Envelope, Timeouts};
+use smtp::parameter::MailParameters;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -187,6 +188,8 @@ pub(crate) fn envelope(recipients: &[&str]) -> Envelope {
         size: 12,
         eight_bit: false,
         smtputf8: false,
+        parameters: MailParameters::default(),
+        recipient_parameters: Vec::new(),
     }
 }
 

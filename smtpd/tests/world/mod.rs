@@ -21,11 +21,11 @@ use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
 use daemon::tls::Certificates;
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
-use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest};
+use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Call, Refusal};
 use mail::address::Domain;
-use smtp::server::{Config, Role, Server};
+use smtp::server::{Config, Offer, Role, Server};
 use smtpd::ask::Ask;
 use smtpd::desk::Desk;
 use smtpd::house::House;
@@ -46,6 +46,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) recipients: Vec<String>,
+    /// As relayd heard of them.
+    pub(crate) queued: Vec<Recipient>,
     pub(crate) envelope: Option<Envelope>,
     pub(crate) bytes: Vec<u8>,
 }
@@ -84,6 +86,7 @@ pub(crate) struct Opened {
 
 struct Open {
     recipients: Vec<String>,
+    queued: Vec<Recipient>,
     envelope: Option<Envelope>,
     bytes: JoinHandle<Vec<u8>>,
 }
@@ -122,6 +125,7 @@ impl Store {
         *next += 1;
         let open = Open {
             recipients: Vec::new(),
+            queued: Vec::new(),
             envelope,
             bytes,
         };
@@ -141,6 +145,20 @@ impl Store {
         Ok(())
     }
 
+    fn add_queued(
+        &self,
+        opened: &Opened,
+        message: MessageHandle,
+        recipients: Vec<Recipient>,
+    ) -> Result<(), Refusal> {
+        let addresses = recipients.iter().map(|one| one.address.clone()).collect();
+        self.add(opened, message, addresses)?;
+        let mut messages = opened.messages.lock().unwrap();
+        let open = messages.get_mut(&message.0).ok_or(Refusal::UnknownHandle)?;
+        open.queued.extend(recipients);
+        Ok(())
+    }
+
     async fn commit(
         &self,
         opened: &Opened,
@@ -155,11 +173,13 @@ impl Store {
         }
         let Open {
             recipients,
+            queued,
             envelope,
             ..
         } = open;
         self.keep(Kept {
             recipients,
+            queued,
             envelope,
             bytes,
         })
@@ -305,6 +325,7 @@ impl Service<SmtpEdge> for Deliverd {
                     let envelope = None;
                     let message = Kept {
                         recipients,
+                        queued: Vec::new(),
                         envelope,
                         bytes,
                     };
@@ -375,7 +396,7 @@ impl Service<QueueEdge> for Relayd {
                 message,
                 recipients,
             } => {
-                self.0.add(&peer, message, recipients)?;
+                self.0.add_queued(&peer, message, recipients)?;
                 QueueAnswer::RecipientsAdded
             }
             QueueRequest::CommitMessage { message, size } => {
@@ -527,6 +548,7 @@ impl World {
             max_messages: 100,
             starttls: true,
             binary_mime: true,
+            offer: Offer { dsn: true },
             command_timeout: Duration::from_secs(10),
             min_data_rate: 6_554,
             data_window: Duration::from_secs(10),

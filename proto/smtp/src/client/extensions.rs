@@ -18,6 +18,8 @@ pub struct Extensions {
     pub size: bool,
     /// RFC 1870: the largest message taken, if the server told.
     pub max_size: Option<u64>,
+    /// RFC 3461: the server reports as the sender wants it.
+    pub dsn: bool,
     /// RFC 4954: how one may authenticate.
     pub auth: Mechanisms,
 }
@@ -50,6 +52,7 @@ impl Extensions {
             "PIPELINING" => self.pipelining = true,
             "8BITMIME" => self.eight_bit_mime = true,
             "SMTPUTF8" => self.smtputf8 = true,
+            "DSN" => self.dsn = true,
             "SIZE" => {
                 self.size = true;
                 // RFC 1870 §4: 0 means that there is no fixed limit.

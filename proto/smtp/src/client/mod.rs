@@ -37,6 +37,7 @@ pub use self::extensions::{Extensions, Mechanisms};
 pub use self::machine::Client;
 pub use self::verdict::{Origin, Outcome, Verdict};
 use crate::auth::Credentials;
+use crate::parameter::{MailParameters, RcptParameters};
 
 /// How the client introduces itself and how patient it is.
 #[derive(Debug, Clone)]
@@ -75,12 +76,16 @@ impl Default for Timeouts {
 }
 
 /// One message to hand over: everything but its body.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// Who is told if it cannot be delivered.
     pub sender: ReversePath,
     /// To whom; the results come in the same order.
     pub recipients: Vec<Address>,
+    /// What the sender wants; said to servers that know it.
+    pub parameters: MailParameters,
+    /// The same for each of the recipients, in order; nothing for those that are missing.
+    pub recipient_parameters: Vec<RcptParameters>,
     /// Octets of the message as stored, for `SIZE=`.
     pub size: u64,
     /// The body or header holds octets above 127.

@@ -9,9 +9,10 @@ use mail::address::Address;
 
 use super::{Envelope, Extensions, Outcome, Verdict};
 use crate::data::Sender;
+use crate::parameter::RcptParameters;
 use crate::reply::Reply;
 
-// RFC 2920 §3.1: a group must not fill both windows while nobody reads; 50 × 300 octets do not.
+// RFC 2920 §3.1: a group must not fill both windows while nobody reads; 50 × 900 octets do not.
 const GROUP: usize = 50;
 
 /// A command that was sent and not yet answered.
@@ -47,6 +48,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 struct Recipient {
     address: Address,
+    parameters: RcptParameters,
     accepted: bool,
     verdict: Option<Verdict>,
 }
@@ -56,6 +58,8 @@ pub(super) struct Transaction {
     recipients: Vec<Recipient>,
     /// How many recipients were named to the server, or need not be.
     named: usize,
+    /// The server knows the parameters of DSN.
+    dsn: bool,
     sent: VecDeque<Sent>,
     body: Option<Sender>,
 }
@@ -64,13 +68,17 @@ impl Transaction {
     /// Begins with `MAIL`, and `RSET` before it if the server holds an old envelope.
     pub(super) fn begin(envelope: Envelope, extensions: &Extensions, reset: bool) -> (Self, Step) {
         let mail = mail_command(&envelope, extensions);
+        let parameters = envelope.recipient_parameters.into_iter();
+        let parameters = parameters.chain(core::iter::repeat_with(RcptParameters::default));
         let mut transaction = Self {
             recipients: envelope
                 .recipients
                 .into_iter()
-                .map(Recipient::new)
+                .zip(parameters)
+                .map(|(address, parameters)| Recipient::new(address, parameters))
                 .collect(),
             named: 0,
+            dsn: extensions.dsn,
             sent: VecDeque::new(),
             body: None,
         };
@@ -119,7 +127,11 @@ impl Transaction {
         let group = open.filter(|(_, r)| r.verdict.is_none()).take(count);
         for (n, recipient) in group {
             // Invariant: writing to a String cannot fail.
-            let _ = write!(commands, "RCPT TO:<{}>\r\n", recipient.address);
+            let _ = write!(commands, "RCPT TO:<{}>", recipient.address);
+            if self.dsn && !recipient.parameters.is_empty() {
+                let _ = write!(commands, " {}", recipient.parameters);
+            }
+            commands.push_str("\r\n");
             self.sent.push_back(Sent::Rcpt(n));
             self.named = n + 1;
         }
@@ -235,9 +247,10 @@ impl Transaction {
 }
 
 impl Recipient {
-    fn new(address: Address) -> Self {
+    fn new(address: Address, parameters: RcptParameters) -> Self {
         Self {
             address,
+            parameters,
             accepted: false,
             verdict: None,
         }
@@ -276,6 +289,9 @@ fn mail_command(envelope: &Envelope, extensions: &Extensions) -> Result<String, 
     let any_utf8 = needs_utf8 || envelope.recipients.iter().any(|r| !r.is_ascii());
     if any_utf8 && extensions.smtputf8 {
         command.push_str(" SMTPUTF8");
+    }
+    if extensions.dsn && envelope.parameters.wants_dsn() {
+        let _ = write!(command, " {}", envelope.parameters);
     }
     command.push_str("\r\n");
     Ok(command)

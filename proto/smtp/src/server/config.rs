@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use mail::address::Domain;
 
-use super::HeaderLimits;
+use super::{HeaderLimits, Offer};
 use crate::data::Stray;
 
 /// What the server offers; shared by all connections of one port.
@@ -40,6 +40,8 @@ pub struct Config {
     pub cleartext_auth: bool,
     /// Messages may be binary (RFC 3030 §3): whoever keeps and reads them can cope.
     pub binary_mime: bool,
+    /// What travels with an envelope, and is offered.
+    pub offer: Offer,
     /// Time for a command to arrive. RFC 5321 §4.5.3.2.7 wants at least five minutes.
     pub command_timeout: Duration,
     /// Octets a second a message has to come with on average …
@@ -85,6 +87,7 @@ impl Config {
             starttls: false,
             cleartext_auth: false,
             binary_mime: false,
+            offer: Offer::default(),
             command_timeout: Duration::from_mins(5),
             min_data_rate: 256,
             data_window: Duration::from_mins(5),

@@ -8,7 +8,7 @@ use mail::address::ForwardPath;
 
 use super::body::{Body, Progress, Transfer};
 use super::{Action, Answer, Envelope, Hello, Pending, Question, Role, Server, State, words};
-use crate::command::{BodyType, Command, CommandError, HelloName, Mail};
+use crate::command::{BodyType, Command, CommandError, HelloName, Mail, Rcpt};
 use crate::date::Timestamp;
 use crate::received::{Protocol, Trace};
 use crate::reply::Reply;
@@ -30,7 +30,7 @@ impl Server {
             Command::Helo(name) => self.obey_helo(name),
             Command::Lhlo(name) => self.obey_lhlo(name),
             Command::Mail(mail) => self.obey_mail(mail),
-            Command::Rcpt(path) => self.obey_rcpt(path),
+            Command::Rcpt(rcpt) => self.obey_rcpt(rcpt),
             Command::Data => self.obey_data(),
             Command::Bdat { size, last } => self.obey_bdat(size, last),
             Command::Rset => {
@@ -120,7 +120,7 @@ impl Server {
         if self.offers_auth() && !self.authenticated {
             reply = reply.line("AUTH PLAIN LOGIN");
         }
-        reply
+        self.list_offer(reply)
     }
 
     fn obey_starttls(&mut self) {
@@ -180,7 +180,7 @@ impl Server {
         if mail.body == BodyType::Binary && !self.config.binary_mime {
             return Err(words::no_binary());
         }
-        Ok(())
+        self.check_offer(mail)
     }
 
     pub(super) fn hear_sender(&mut self, mail: Mail, answer: Answer) {
@@ -194,14 +194,15 @@ impl Server {
         self.say(&words::sender_ok());
     }
 
-    fn obey_rcpt(&mut self, path: ForwardPath) {
-        if let Err(refusal) = self.check_rcpt(&path) {
+    fn obey_rcpt(&mut self, rcpt: Rcpt) {
+        if let Err(refusal) = self.check_rcpt(&rcpt) {
             return self.say_unserved(&refusal);
         }
-        self.ask(Question::Recipient(path.clone()), Pending::Recipient(path));
+        let pending = Pending::Recipient(rcpt.path.clone());
+        self.ask(Question::Recipient(rcpt), pending);
     }
 
-    fn check_rcpt(&self, path: &ForwardPath) -> Result<(), Reply> {
+    fn check_rcpt(&self, Rcpt { path, parameters }: &Rcpt) -> Result<(), Reply> {
         let Some(transaction) = &self.transaction else {
             return Err(words::out_of_order("say MAIL first"));
         };
@@ -218,7 +219,7 @@ impl Server {
         if !ascii && !transaction.mail.smtputf8 {
             return Err(words::needs_smtputf8());
         }
-        Ok(())
+        self.check_rcpt_offer(parameters)
     }
 
     pub(super) fn hear_recipient(&mut self, path: ForwardPath, answer: Answer) {

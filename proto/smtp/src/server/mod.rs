@@ -29,6 +29,7 @@ mod dialog;
 mod each;
 mod header;
 mod login;
+mod offer;
 mod patience;
 mod words;
 
@@ -47,9 +48,10 @@ use self::chunk::{Announced, Chunk};
 pub use self::config::{Config, Role};
 pub use self::header::HeaderLimits;
 use self::login::Login;
+pub use self::offer::Offer;
 use self::patience::Patience;
 use crate::auth::Credentials;
-use crate::command::{HelloName, Mail};
+use crate::command::{HelloName, Mail, Rcpt};
 use crate::date::Timestamp;
 use crate::line::{LineBuffer, MAX_AUTH};
 use crate::reply::Reply;
@@ -97,7 +99,7 @@ pub enum Question {
     /// An earlier transaction that was not opened is over.
     Sender(Mail),
     /// Will this recipient be served? `Granted` or `Refused`.
-    Recipient(ForwardPath),
+    Recipient(Rcpt),
     /// Open a message for these recipients, all of them granted. `Opened` or `Refused`.
     Open(Envelope),
     /// The body is complete: make it durable. `Granted` or `Refused`.

@@ -27,17 +27,19 @@ pub(super) fn bad_command(error: &CommandError) -> Reply {
             let text = format!("parameter {key} has a bad value or comes twice");
             Reply::new(501, (5, 5, 4), &text)
         }
-        CommandError::UnknownParameter => Reply::new(
-            555,
-            (5, 5, 4),
-            "parameter not recognized, use what EHLO offers",
-        ),
+        CommandError::UnknownParameter => not_offered(),
         CommandError::UnknownMechanism => Reply::new(
             504,
             (5, 5, 4),
             "mechanism not supported, use PLAIN or LOGIN",
         ),
     }
+}
+
+/// RFC 5321 §4.1.1.11: a parameter that `EHLO` did not name.
+pub(super) fn not_offered() -> Reply {
+    let text = "parameter not recognized, use what EHLO offers";
+    Reply::new(555, (5, 5, 4), text)
 }
 
 pub(super) fn bad_line(error: LineError) -> Reply {

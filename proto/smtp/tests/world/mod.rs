@@ -127,7 +127,7 @@ impl World {
                 Answer::Denied
             }
             Question::Sender(mail) => self.answer_sender(&mail),
-            Question::Recipient(path) => self.answer_recipient(&path),
+            Question::Recipient(rcpt) => self.answer_recipient(&rcpt.path),
             Question::Open(envelope) => {
                 if envelope.mail.sender.to_string() == "away@example.com" {
                     return Answer::Refused(Reply::new(451, (4, 3, 0), "away"));
