@@ -111,7 +111,10 @@ impl Carrier {
                 if connections > MAX_CONNECTIONS {
                     break 'hosts;
                 }
-                let target = self.target(destination, &host.name, address);
+                let mut target = self.target(destination, &host.name, address);
+                if envelope.parameters.require_tls {
+                    target.policy = Policy::Verified;
+                }
                 match self.visit(&target, envelope, &body).await {
                     Ok(findings) => return findings,
                     Err((finding, next)) => {
@@ -212,10 +215,15 @@ impl Carrier {
                         error, "TLS is required and cannot be had"
                     );
                     let text = format!("TLS with {} failed: {error}", target.host);
+                    // RFC 8689 §4.2.1: what no server takes so is returned.
+                    let status = match envelope.parameters.require_tls {
+                        true => "5.7.30",
+                        false => "4.7.5",
+                    };
                     return Err((
                         Finding {
                             host,
-                            ..Finding::ours("4.7.5", text)
+                            ..Finding::ours(status, text)
                         },
                         Next::Address,
                     ));

@@ -265,6 +265,12 @@ impl<'a> Call<'a> {
                 "the server does not offer STARTTLS, which is required here".into(),
             ));
         }
+        let requires = |envelope: &Envelope| envelope.parameters.require_tls;
+        if self.envelope.as_ref().is_some_and(requires) && !extensions.require_tls {
+            return Err(Heard::TlsBroken(
+                "the server does not offer REQUIRETLS, which the sender asks for".into(),
+            ));
+        }
         match self.target.credentials.clone() {
             // Passwords go under TLS only, whatever the policy says.
             Some(_) if !self.secured => {

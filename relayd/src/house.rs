@@ -8,7 +8,6 @@ use daemon::channel::serve;
 use daemon::config::{Config, Relay};
 use daemon::{Birth, StartError};
 use mail::address::Domain;
-use rustls::RootCertStore;
 use smtp::auth::{Credentials, Secret};
 use smtp::client::{self, Timeouts};
 use tracing::{info, warn};
@@ -110,17 +109,12 @@ fn carrier(birth: &Birth, hostname: &Domain) -> Result<Carrier, StartError> {
     let relay = &birth.config.relay;
     let servers: Vec<SocketAddr> = relay.dns.iter().map(|socket| socket.0).collect();
     let smarthost = smarthost(birth, relay)?;
-    let roots = if smarthost.is_some() {
-        tls::native_roots()
-    } else {
-        RootCertStore::empty()
-    };
     let phone = Phone {
         config: client::Config {
             hostname: hostname.clone(),
             timeouts: Timeouts::default(),
         },
-        tls: Tls::new(roots).map_err(StartError::fault)?,
+        tls: Tls::new(tls::native_roots()).map_err(StartError::fault)?,
     };
     Ok(Carrier {
         dns: Dns::new(&servers, birth.config.hostname.as_str()).map_err(StartError::config)?,

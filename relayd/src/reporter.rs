@@ -81,8 +81,9 @@ impl Reporter {
         is_late: bool,
     ) -> Result<(), NotYet> {
         let news = news::of(message, is_late);
-        // RFC 3461 §4.3: of what was delivered nothing need be returned.
+        // RFC 3461 §4.3: of what was delivered nothing need be returned. RFC 8689 §5: what is to stay secret may not be.
         let is_full = message.parameters.ret == Some(Return::Full)
+            && !message.parameters.require_tls
             && message.header.size <= report::MAX_FULL
             && news.iter().any(|news| news.action == Action::Failed);
         let most = if is_full {

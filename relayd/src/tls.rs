@@ -98,7 +98,7 @@ pub fn native_roots() -> RootCertStore {
     roots.add_parsable_certificates(loaded.certs);
     if roots.is_empty() {
         tracing::warn!(
-            "no root certificates are installed (package ca-certificates): no smarthost can be verified"
+            "no root certificates are installed (package ca-certificates): no smarthost can be verified, and mail with REQUIRETLS comes back"
         );
     }
     roots

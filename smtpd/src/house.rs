@@ -144,6 +144,7 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         // Without relayd nobody would honour them.
         offer: Offer {
             dsn: config.relay.enabled,
+            require_tls: true,
         },
         command_timeout: Duration::from_secs(smtp.command_timeout_seconds.value()),
         min_data_rate: smtp.min_data_rate.value(),

@@ -19,6 +19,8 @@ pub struct MailParameters {
     pub ret: Option<Return>,
     /// RFC 3461 §4.4: the sender's name for this transaction, printable ASCII.
     pub envelope_id: Option<String>,
+    /// RFC 8689: over verified TLS all the way, or not at all.
+    pub require_tls: bool,
 }
 
 /// How much of the message a report shows.
@@ -78,6 +80,14 @@ impl MailParameters {
         match key {
             "RET" => put(&mut self.ret, value.and_then(Return::parse), "RET"),
             "ENVID" => put(&mut self.envelope_id, value.and_then(envelope_id), "ENVID"),
+            // RFC 8689 §2: it has no value.
+            "REQUIRETLS" if self.require_tls || value.is_some() => {
+                Err(CommandError::BadParameter("REQUIRETLS"))
+            }
+            "REQUIRETLS" => {
+                self.require_tls = true;
+                Ok(())
+            }
             _ => Err(CommandError::UnknownParameter),
         }
     }
@@ -99,6 +109,9 @@ impl fmt::Display for MailParameters {
         }
         if let Some(id) = &self.envelope_id {
             line.word(format_args!("ENVID={}", xtext::encode(id)))?;
+        }
+        if self.require_tls {
+            line.word(format_args!("REQUIRETLS"))?;
         }
         Ok(())
     }
@@ -387,9 +400,14 @@ mod tests {
         ] {
             assert_eq!(rcpt(text).to_string(), text);
         }
-        for text in ["RET=FULL", "RET=HDRS ENVID=QQ+2B314159", "ENVID=a+20b"] {
+        for (text, dsn) in [
+            ("RET=FULL", true),
+            ("RET=HDRS ENVID=QQ+2B314159 REQUIRETLS", true),
+            ("ENVID=a+20b", true),
+            ("REQUIRETLS", false),
+        ] {
             let parameters = MailParameters::parse(text).unwrap();
-            assert!(parameters.wants_dsn());
+            assert_eq!(parameters.wants_dsn(), dsn);
             assert_eq!(parameters.to_string(), text);
         }
     }
@@ -471,6 +489,13 @@ mod tests {
             MailParameters::parse("RET=FULL RET=FULL"),
             Err(CommandError::BadParameter("RET"))
         );
+        for text in ["REQUIRETLS=yes", "REQUIRETLS=", "REQUIRETLS REQUIRETLS"] {
+            assert_eq!(
+                MailParameters::parse(text),
+                Err(CommandError::BadParameter("REQUIRETLS")),
+                "{text}"
+            );
+        }
         assert_eq!(
             MailParameters::parse("RET=BODY"),
             Err(CommandError::BadParameter("RET"))

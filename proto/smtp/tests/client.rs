@@ -211,6 +211,22 @@ fn what_the_sender_wants_is_said_to_servers_with_dsn_only() {
 }
 
 #[test]
+fn mail_that_requires_tls_is_not_said_to_a_server_that_does_not_promise_it() {
+    let parameters = MailParameters::parse("REQUIRETLS").unwrap();
+    let envelope = Envelope {
+        parameters,
+        ..envelope(&["b@example.net"])
+    };
+    let mut line = Line::ready(&["PIPELINING", "REQUIRETLS"]);
+    line.order(Order::Deliver(envelope.clone()));
+    line.says("MAIL FROM:<a@example.org> REQUIRETLS\r\nRCPT TO:<b@example.net>\r\n");
+    let mut line = Line::ready(&["PIPELINING"]);
+    line.order(Order::Deliver(envelope));
+    line.says("");
+    assert_eq!(line.outcomes(), [(Outcome::Permanent, 550)]);
+}
+
+#[test]
 fn many_recipients_go_in_groups_of_fifty() {
     let mut line = Line::ready(&["PIPELINING"]);
     let recipients: Vec<String> = (0..70).map(|n| format!("r{n}@example.net")).collect();

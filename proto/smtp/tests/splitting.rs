@@ -10,7 +10,7 @@ mod world;
 
 use proptest::prelude::*;
 use smtp::data::Stray;
-use smtp::server::Role;
+use smtp::server::{Offer, Role};
 use world::{World, config};
 
 const SESSION: &[u8] = b"EHLO client.example\r\nVRFY x\r\nMAIL FROM:<a@example.com> SIZE=100\r\n\
@@ -44,7 +44,10 @@ fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
     let mut config = config(setting.role);
     config.stray_line_ends = setting.stray;
     config.binary_mime = setting.binary;
-    config.offer.dsn = setting.binary;
+    config.offer = Offer {
+        dsn: setting.binary,
+        require_tls: setting.binary,
+    };
     let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
     (world.heard(), world.messages, world.closed)
@@ -105,6 +108,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"MAIL FROM:<> SIZE=99999\r\n",
         b"MAIL FROM:<> RET=HDRS ENVID=x+2B\r\n",
         b"MAIL FROM:<> ENVID=x+2\r\n",
+        b"MAIL FROM:<> REQUIRETLS\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@c\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=NEVER,DELAY\r\n",
         b"RCPT TO:<b@example.org>\r\n",

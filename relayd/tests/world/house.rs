@@ -26,6 +26,8 @@ pub(crate) struct House {
     pub(crate) home: tempfile::TempDir,
     listeners: [OwnedFd; 2],
     relayd: Option<Child>,
+    /// A file with the only root certificate it knows, PEM.
+    root: Option<PathBuf>,
     pub(crate) smtpd: Client<QueueEdge>,
     pub(crate) ctl: Client<QueueControlEdge>,
 }
@@ -55,11 +57,19 @@ impl House {
             home,
             listeners,
             relayd: None,
+            root: None,
             smtpd,
             ctl,
         };
         house.start();
         house
+    }
+
+    /// From its next start on it knows this root certificate and no other.
+    pub(crate) fn trust(&mut self, pem: &str) {
+        let file = self.home.path().join("root.pem");
+        std::fs::write(&file, pem).unwrap();
+        self.root = Some(file);
     }
 
     pub(crate) fn socket(&self, name: &str) -> PathBuf {
@@ -90,7 +100,9 @@ impl House {
         let [smtpd, ctl] = &self.listeners;
         let script = "exec 3<&0 4<&1 </dev/null >/dev/null; \
                       LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=smtpd:ctl exec \"$0\" \"$1\"";
+        let roots = self.root.iter().map(|file| ("SSL_CERT_FILE", file));
         let child = Command::new("/bin/sh")
+            .envs(roots)
             .args([
                 "-c",
                 &format!("{first}{script}"),

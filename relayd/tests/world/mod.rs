@@ -41,6 +41,8 @@ pub(crate) enum Step {
     HearBody,
     /// Run a TLS handshake.
     Tls,
+    /// The same with this certificate and key, DER.
+    TlsAs(Vec<u8>, Vec<u8>),
     /// Say nothing for so long.
     Wait(Duration),
 }
@@ -114,6 +116,13 @@ async fn play(mut stream: BufStream<Box<dyn Stream>>, script: &[Step]) -> String
                 };
                 stream = BufStream::new(Box::new(secured));
             }
+            Step::TlsAs(certificate, key) => {
+                let acceptor = acceptor_for(certificate.clone().into(), key.clone());
+                let Ok(secured) = acceptor.accept(stream.into_inner()).await else {
+                    return heard;
+                };
+                stream = BufStream::new(Box::new(secured));
+            }
             Wait(time) => tokio::time::sleep(*time).await,
         }
     }
@@ -125,13 +134,20 @@ async fn play(mut stream: BufStream<Box<dyn Stream>>, script: &[Step]) -> String
 
 fn acceptor() -> tokio_rustls::TlsAcceptor {
     let made = rcgen::generate_simple_self_signed(vec!["mx.example.org".into()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    acceptor_for(made.cert.der().clone(), made.signing_key.serialize_der())
+}
+
+fn acceptor_for(
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    key: Vec<u8>,
+) -> tokio_rustls::TlsAcceptor {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap();
     tokio_rustls::TlsAcceptor::from(Arc::new(config))
 }

@@ -548,7 +548,10 @@ impl World {
             max_messages: 100,
             starttls: true,
             binary_mime: true,
-            offer: Offer { dsn: true },
+            offer: Offer {
+                dsn: true,
+                require_tls: true,
+            },
             command_timeout: Duration::from_secs(10),
             min_data_rate: 6_554,
             data_window: Duration::from_secs(10),

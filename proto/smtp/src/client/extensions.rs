@@ -20,6 +20,8 @@ pub struct Extensions {
     pub max_size: Option<u64>,
     /// RFC 3461: the server reports as the sender wants it.
     pub dsn: bool,
+    /// RFC 8689: the server keeps to TLS as the sender wants it.
+    pub require_tls: bool,
     /// RFC 4954: how one may authenticate.
     pub auth: Mechanisms,
 }
@@ -53,6 +55,7 @@ impl Extensions {
             "8BITMIME" => self.eight_bit_mime = true,
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
+            "REQUIRETLS" => self.require_tls = true,
             "SIZE" => {
                 self.size = true;
                 // RFC 1870 §4: 0 means that there is no fixed limit.

@@ -9,7 +9,7 @@ use mail::address::Address;
 
 use super::{Envelope, Extensions, Outcome, Verdict};
 use crate::data::Sender;
-use crate::parameter::RcptParameters;
+use crate::parameter::{MailParameters, RcptParameters};
 use crate::reply::Reply;
 
 // RFC 2920 §3.1: a group must not fill both windows while nobody reads; 50 × 900 octets do not.
@@ -266,10 +266,23 @@ fn unless_delivered(reply: &Reply) -> Verdict {
     verdict
 }
 
+// What this server understands of what the sender wants.
+fn known(parameters: &MailParameters, extensions: &Extensions) -> MailParameters {
+    let envelope_id = parameters.envelope_id.clone();
+    MailParameters {
+        ret: parameters.ret.filter(|_| extensions.dsn),
+        envelope_id: envelope_id.filter(|_| extensions.dsn),
+        require_tls: parameters.require_tls && extensions.require_tls,
+    }
+}
+
 // MAIL with what this server understands, or why it is useless to try.
 fn mail_command(envelope: &Envelope, extensions: &Extensions) -> Result<String, Verdict> {
     if let Some(limit) = extensions.max_size.filter(|limit| envelope.size > *limit) {
         return Err(Verdict::local_too_large(limit));
+    }
+    if envelope.parameters.require_tls && !extensions.require_tls {
+        return Err(Verdict::local_no_require_tls());
     }
     let needs_utf8 = envelope.smtputf8 || !envelope.sender.is_ascii();
     if needs_utf8 && !extensions.smtputf8 {
@@ -290,8 +303,9 @@ fn mail_command(envelope: &Envelope, extensions: &Extensions) -> Result<String, 
     if any_utf8 && extensions.smtputf8 {
         command.push_str(" SMTPUTF8");
     }
-    if extensions.dsn && envelope.parameters.wants_dsn() {
-        let _ = write!(command, " {}", envelope.parameters);
+    let known = known(&envelope.parameters, extensions);
+    if known != MailParameters::default() {
+        let _ = write!(command, " {known}");
     }
     command.push_str("\r\n");
     Ok(command)

@@ -98,6 +98,12 @@ impl Verdict {
         Self::local(Outcome::Permanent, Reply::new(552, (5, 3, 4), &text))
     }
 
+    // RFC 8689 §5: X.7.30 REQUIRETLS support required.
+    pub(crate) fn local_no_require_tls() -> Self {
+        let text = "the sender asks for REQUIRETLS, which the server does not offer";
+        Self::local(Outcome::Permanent, Reply::new(550, (5, 7, 30), text))
+    }
+
     // RFC 6531 §3.5, RFC 5248: X.6.7 non-ASCII addresses not permitted.
     pub(crate) fn local_no_smtputf8() -> Self {
         let text = "the message needs SMTPUTF8, which the server does not offer";

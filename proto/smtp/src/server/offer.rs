@@ -10,6 +10,8 @@ use crate::reply::Reply;
 pub struct Offer {
     /// RFC 3461: reports about the delivery.
     pub dsn: bool,
+    /// RFC 8689: verified TLS all the way; taken behind TLS only.
+    pub require_tls: bool,
 }
 
 impl Server {
@@ -18,14 +20,25 @@ impl Server {
         if self.config.offer.dsn {
             reply = reply.line("DSN");
         }
+        if self.offers_require_tls() {
+            reply = reply.line("REQUIRETLS");
+        }
         reply
     }
 
     pub(super) fn check_offer(&self, mail: &Mail) -> Result<(), Reply> {
-        if mail.parameters.wants_dsn() && !self.config.offer.dsn {
-            return Err(words::not_offered());
+        let parameters = &mail.parameters;
+        let strange = parameters.wants_dsn() && !self.config.offer.dsn
+            || parameters.require_tls && !self.offers_require_tls();
+        match strange {
+            true => Err(words::not_offered()),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    // RFC 8689 §2: what came in clear text cannot be kept secret any more.
+    fn offers_require_tls(&self) -> bool {
+        self.config.offer.require_tls && self.tls.is_some()
     }
 
     pub(super) fn check_rcpt_offer(&self, parameters: &RcptParameters) -> Result<(), Reply> {

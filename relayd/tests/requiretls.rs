@@ -1,0 +1,109 @@
+//! Mail with REQUIRETLS (RFC 8689) goes over verified TLS to servers that promise the same, or comes back.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test that panics fails the test"
+)]
+
+mod world;
+
+use world::deliverd::Deliverd;
+use world::house::{House, envelope, wanting};
+use world::{Hear, Say, Step, delivery, scripted};
+
+const ALICE: &str = "alice@example.test";
+const BOB: &str = "bob@[127.0.0.1]";
+const BODY: &[u8] = b"Subject: hello\r\n\r\nsecret\r\n";
+
+const PROMISE: &[u8] = b"250-mx\r\n250 REQUIRETLS\r\n";
+
+/// What stands between a message and its server.
+struct Way {
+    /// relayd knows the server's certificate.
+    known: bool,
+    /// What the server says in clear text, if not that it has STARTTLS.
+    clear: Option<&'static [u8]>,
+    /// What it offers behind TLS.
+    behind: &'static [u8],
+}
+
+/// What the server heard, and what alice was told.
+async fn carry(way: Way) -> (String, Vec<String>) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let mut script = vec![Say(b"220 mx\r\n"), Hear("EHLO ")];
+    match way.clear {
+        Some(reply) => script.push(Say(reply)),
+        None => {
+            script.extend([
+                Say(b"250-mx\r\n250 STARTTLS\r\n"),
+                Hear("STARTTLS"),
+                Say(b"220 go\r\n"),
+            ]);
+            let key = made.signing_key.serialize_der();
+            script.push(Step::TlsAs(made.cert.der().to_vec(), key));
+            script.extend([Hear("EHLO "), Say(way.behind)]);
+        }
+    }
+    if way.behind == PROMISE && way.known && way.clear.is_none() {
+        script.extend(delivery("MAIL FROM:<alice@example.test> REQUIRETLS"));
+    }
+    let (address, server) = scripted(vec![script]).await;
+    let port = address.port();
+    let mut house = House::build(&format!("\"port\": {port}, \"dns\": [\"127.0.0.1:9\"]"));
+    house.kill();
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    house.trust(&match way.known {
+        true => made.cert.pem(),
+        false => other.cert.pem(),
+    });
+    house.start();
+    let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
+    let recipients = vec![wanting(BOB, "")];
+    let brought = house.submit_as(envelope(ALICE, "RET=FULL REQUIRETLS"), recipients, BODY);
+    brought.await.unwrap();
+    house.queue_until(|queue| queue.is_empty()).await;
+    let inbox = deliverd.inbox.lock().unwrap();
+    let reports = inbox.iter().map(|(_, report)| report.clone()).collect();
+    (server.await.unwrap(), reports)
+}
+
+#[tokio::test]
+async fn a_server_that_is_known_and_promises_the_same_gets_the_mail() {
+    let (heard, reports) = carry(Way {
+        known: true,
+        clear: None,
+        behind: PROMISE,
+    })
+    .await;
+    assert!(heard.contains("secret"), "{heard}");
+    assert!(reports.is_empty(), "{reports:?}");
+}
+
+#[tokio::test]
+async fn nobody_else_gets_it_and_the_sender_gets_the_header_back() {
+    for way in [
+        Way {
+            known: true,
+            clear: None,
+            behind: b"250 mx\r\n",
+        },
+        Way {
+            known: false,
+            clear: None,
+            behind: PROMISE,
+        },
+        Way {
+            known: true,
+            clear: Some(PROMISE),
+            behind: b"",
+        },
+    ] {
+        let (heard, reports) = carry(way).await;
+        assert!(!heard.contains("MAIL"), "{heard}");
+        assert_eq!(reports.len(), 1);
+        assert!(reports[0].contains("Status: 5.7.30"), "{}", reports[0]);
+        assert!(reports[0].contains("Subject: hello"));
+        assert!(!reports[0].contains("secret"), "{}", reports[0]);
+    }
+}
