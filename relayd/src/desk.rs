@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipc::Refusal;
+use smtp::parameter::MailParameters;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info};
@@ -45,7 +46,7 @@ impl Desk {
         for message in queue.recover()? {
             let warned = warning.zip(message.unwarned);
             let warned = warned.map_or(i64::MAX, |(after, queued)| queued.saturating_add(after));
-            schedule.insert(message.id, message.due.min(warned));
+            schedule.insert(message.id, message.due.min(warned), message.priority);
         }
         info!(messages = schedule.len(), "queue read");
         Ok(Self {
@@ -105,6 +106,9 @@ impl Desk {
         header: Header,
     ) -> Result<(), Refusal> {
         let desk = Arc::clone(self);
+        // What is not valid is refused before and set aside at the next start; here it is not urgent.
+        let parameters = MailParameters::parse(&header.parameters).unwrap_or_default();
+        let priority = parameters.priority.unwrap_or_default();
         let work = tokio::spawn(async move {
             let (size, recipients, from) = (
                 header.size,
@@ -114,7 +118,7 @@ impl Desk {
             desk.with_queue(move |queue| queue.commit(id, &draft, &header))
                 .await?;
             info!(%id, from, size, recipients, "queued");
-            desk.schedule().insert(id, clock::now());
+            desk.schedule().insert(id, clock::now(), priority);
             desk.bell.notify_one();
             Ok(())
         });

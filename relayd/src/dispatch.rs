@@ -116,6 +116,7 @@ impl Dispatcher {
                         lanes.push(Job {
                             id: due.id,
                             destination,
+                            priority: due.priority,
                         })
                     });
                 }

@@ -1,8 +1,10 @@
 //! Whose turn it is: one lane per destination, served round-robin, so that a slow or crowded destination holds up only itself.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use mail::address::Domain;
+use smtp::parameter::Priority;
 
 use crate::queue::QueueId;
 
@@ -22,11 +24,14 @@ pub struct Job {
     pub id: QueueId,
     /// Where to.
     pub destination: Destination,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
-    waiting: VecDeque<QueueId>,
+    /// The most urgent first, of them the one that came first.
+    waiting: BTreeMap<(Reverse<Priority>, u64), QueueId>,
     active: usize,
 }
 
@@ -37,6 +42,8 @@ pub struct Lanes {
     /// Destinations with waiting jobs, each once; the first has the next turn.
     ring: VecDeque<Destination>,
     active: usize,
+    /// Jobs that ever came.
+    count: u64,
     most: usize,
     most_per_destination: usize,
 }
@@ -49,6 +56,7 @@ impl Lanes {
             lanes: HashMap::new(),
             ring: VecDeque::new(),
             active: 0,
+            count: 0,
             most,
             most_per_destination,
         }
@@ -60,7 +68,9 @@ impl Lanes {
         if lane.waiting.is_empty() {
             self.ring.push_back(job.destination);
         }
-        lane.waiting.push_back(job.id);
+        self.count += 1;
+        lane.waiting
+            .insert((Reverse(job.priority), self.count), job.id);
     }
 
     /// The next job that may start now; it counts as active until [`Lanes::done`].
@@ -78,17 +88,21 @@ impl Lanes {
                 continue;
             };
             let next = if lane.active < limit {
-                lane.waiting.pop_front()
+                lane.waiting.pop_first()
             } else {
                 None
             };
             if !lane.waiting.is_empty() {
                 self.ring.push_back(destination.clone());
             }
-            if let Some(id) = next {
+            if let Some(((Reverse(priority), _), id)) = next {
                 lane.active += 1;
                 self.active += 1;
-                return Some(Job { id, destination });
+                return Some(Job {
+                    id,
+                    destination,
+                    priority,
+                });
             }
         }
         None
@@ -115,6 +129,7 @@ mod tests {
         Job {
             id: QueueId::generate().unwrap(),
             destination,
+            priority: Priority::default(),
         }
     }
 
@@ -149,6 +164,27 @@ mod tests {
     }
 
     #[test]
+    fn the_most_urgent_of_a_lane_goes_first() {
+        let mut lanes = Lanes::new(1, 1);
+        let parse = smtp::parameter::MailParameters::parse;
+        let jobs: Vec<_> = ["-1", "0", "7", "0"]
+            .map(|text| Job {
+                priority: parse(&format!("MT-PRIORITY={text}"))
+                    .unwrap()
+                    .priority
+                    .unwrap(),
+                ..job("a.example")
+            })
+            .into();
+        jobs.iter().for_each(|job| lanes.push(job.clone()));
+        for place in [2, 1, 3, 0] {
+            let next = lanes.start_next().unwrap();
+            assert_eq!(next, jobs[place]);
+            lanes.done(&next.destination);
+        }
+    }
+
+    #[test]
     fn lanes_that_are_empty_are_forgotten() {
         let mut lanes = Lanes::new(50, 2);
         lanes.push(job("a.example"));
@@ -164,6 +200,7 @@ mod tests {
             lanes.push(Job {
                 id: QueueId::generate().unwrap(),
                 destination: Destination::Smarthost,
+                priority: Priority::default(),
             });
         });
         assert_eq!(started(&mut lanes).len(), 10);

@@ -1,18 +1,30 @@
 //! When each message is due: all that is kept in memory of a message that nobody works on.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+
+use smtp::parameter::Priority;
 
 use crate::queue::QueueId;
 
 /// The queue's messages by id and by time.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    messages: BTreeMap<QueueId, Turn>,
+    messages: BTreeMap<QueueId, Entry>,
+    /// Those whose time has not come, as far as anybody has looked.
     due: BTreeSet<(i64, QueueId)>,
+    /// Those whose time has come: the most urgent first, of them the one that has been due longest.
+    ready: BTreeSet<(Reverse<Priority>, i64, QueueId)>,
 }
 
-// Invariant: (due, id) is in `Schedule::due` exactly for the messages that are `Waiting` for `due`.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    priority: Priority,
+    turn: Turn,
+}
+
+// Invariant: a message that is `Waiting` stands either in `Schedule::due` or in `Schedule::ready`, another in neither.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     Waiting { due: i64, hurried: bool },
@@ -26,56 +38,73 @@ pub struct Due {
     pub id: QueueId,
     /// The operator wants all its recipients tried, due or not.
     pub hurried: bool,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 impl Schedule {
     /// Adds a message, or changes when it is due.
-    pub fn insert(&mut self, id: QueueId, due: i64) {
-        self.put(id, due, false);
+    pub fn insert(&mut self, id: QueueId, due: i64, priority: Priority) {
+        self.put(id, due, priority, false);
     }
 
-    fn put(&mut self, id: QueueId, due: i64, hurried: bool) {
-        if let Some(Turn::Waiting { due: old, .. }) =
-            self.messages.insert(id, Turn::Waiting { due, hurried })
-        {
-            self.due.remove(&(old, id));
+    fn put(&mut self, id: QueueId, due: i64, priority: Priority, hurried: bool) {
+        let turn = Turn::Waiting { due, hurried };
+        if let Some(old) = self.messages.insert(id, Entry { priority, turn }) {
+            self.forget_turn(id, old);
         }
         self.due.insert((due, id));
     }
 
-    /// Takes the message that has been due longest, if one is due at `now`. It is in work until [`Schedule::settle`].
+    fn forget_turn(&mut self, id: QueueId, Entry { priority, turn }: Entry) {
+        if let Turn::Waiting { due, .. } = turn {
+            self.due.remove(&(due, id));
+            self.ready.remove(&(Reverse(priority), due, id));
+        }
+    }
+
+    /// Takes the most urgent message that is due at `now`, of them the one that has been due longest. It is in work until
+    /// [`Schedule::settle`].
     pub fn take_due(&mut self, now: i64) -> Option<Due> {
-        let (due, id) = *self.due.first().filter(|(due, _)| *due <= now)?;
-        self.due.remove(&(due, id));
-        let turn = self.messages.insert(id, Turn::InWork);
+        while let Some((due, id)) = self.due.first().filter(|(due, _)| *due <= now).copied() {
+            self.due.remove(&(due, id));
+            if let Some(entry) = self.messages.get(&id) {
+                self.ready.insert((Reverse(entry.priority), due, id));
+            }
+        }
+        let (_, _, id) = self.ready.pop_first()?;
+        let entry = self.messages.get_mut(&id)?;
+        let turn = std::mem::replace(&mut entry.turn, Turn::InWork);
         Some(Due {
             id,
-            hurried: matches!(turn, Some(Turn::Waiting { hurried: true, .. })),
+            hurried: matches!(turn, Turn::Waiting { hurried: true, .. }),
+            priority: entry.priority,
         })
     }
 
     /// Work on a message is over; it is due again then. Does nothing when the message was removed meanwhile.
     pub fn settle(&mut self, id: QueueId, due: i64) {
-        if self.contains(id) {
-            self.insert(id, due);
+        if let Some(Entry { priority, .. }) = self.messages.get(&id).copied() {
+            self.insert(id, due, priority);
         }
     }
 
     /// Forgets a message. Tells whether it was there.
     pub fn remove(&mut self, id: QueueId) -> bool {
-        let turn = self.messages.remove(&id);
-        if let Some(Turn::Waiting { due, .. }) = turn {
-            self.due.remove(&(due, id));
+        let entry = self.messages.remove(&id);
+        if let Some(entry) = entry {
+            self.forget_turn(id, entry);
         }
-        turn.is_some()
+        entry.is_some()
     }
 
     /// Makes a message due at `now`. `None` when there is none of that id; `Some(false)` when it is being worked on already.
     pub fn hurry(&mut self, id: QueueId, now: i64) -> Option<bool> {
-        match self.messages.get(&id)? {
+        let Entry { priority, turn } = *self.messages.get(&id)?;
+        match turn {
             Turn::InWork => Some(false),
             Turn::Waiting { .. } => {
-                self.put(id, now, true);
+                self.put(id, now, priority, true);
                 Some(true)
             }
         }
@@ -83,15 +112,19 @@ impl Schedule {
 
     /// Makes all messages due at `now`; tells how many.
     pub fn hurry_all(&mut self, now: i64) -> u64 {
-        let waiting: Vec<_> = self.due.iter().map(|(_, id)| *id).collect();
-        waiting.iter().for_each(|id| self.put(*id, now, true));
+        let ready = self.ready.iter().map(|(_, _, id)| *id);
+        let waiting: Vec<_> = self.due.iter().map(|(_, id)| *id).chain(ready).collect();
+        waiting.iter().for_each(|id| {
+            self.hurry(*id, now);
+        });
         waiting.len() as u64
     }
 
     /// When the next message is due.
     #[must_use]
     pub fn next_due(&self) -> Option<i64> {
-        self.due.first().map(|(due, _)| *due)
+        let ready = self.ready.first().map(|(_, due, _)| *due);
+        ready.or(self.due.first().map(|(due, _)| *due))
     }
 
     /// Whether the message is in the queue.
@@ -149,8 +182,8 @@ mod tests {
     fn messages_come_when_they_are_due_and_not_before() {
         let ids = ids(2);
         let mut schedule = Schedule::default();
-        schedule.insert(ids[0], 20);
-        schedule.insert(ids[1], 10);
+        schedule.insert(ids[0], 20, Priority::default());
+        schedule.insert(ids[1], 10, Priority::default());
         assert_eq!(take(&mut schedule, 9), None);
         assert_eq!(schedule.next_due(), Some(10));
         assert_eq!(take(&mut schedule, 30), Some(ids[1]));
@@ -160,10 +193,34 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_due_the_most_urgent_comes_first() {
+        let priority = |text: &str| {
+            let parameters = format!("MT-PRIORITY={text}");
+            let parameters = smtp::parameter::MailParameters::parse(&parameters);
+            parameters.unwrap().priority.unwrap()
+        };
+        let ids = ids(4);
+        let mut schedule = Schedule::default();
+        schedule.insert(ids[0], 10, priority("-3"));
+        schedule.insert(ids[1], 20, priority("0"));
+        schedule.insert(ids[2], 15, priority("0"));
+        schedule.insert(ids[3], 99, priority("9"));
+        assert_eq!(take(&mut schedule, 30), Some(ids[2]));
+        assert_eq!(schedule.next_due(), Some(20));
+        schedule.insert(ids[2], 16, priority("4"));
+        assert!(schedule.remove(ids[1]));
+        assert_eq!(take(&mut schedule, 30), Some(ids[2]));
+        assert_eq!(take(&mut schedule, 30), Some(ids[0]));
+        assert_eq!(take(&mut schedule, 30), None);
+        assert_eq!(schedule.next_due(), Some(99));
+        assert_eq!(take(&mut schedule, 99), Some(ids[3]));
+    }
+
+    #[test]
     fn a_message_in_work_is_not_taken_twice_and_comes_back_when_settled() {
         let ids = ids(1);
         let mut schedule = Schedule::default();
-        schedule.insert(ids[0], 0);
+        schedule.insert(ids[0], 0, Priority::default());
         take(&mut schedule, 0);
         assert_eq!(schedule.hurry(ids[0], 0), Some(false));
         schedule.settle(ids[0], 5);
@@ -174,7 +231,7 @@ mod tests {
     fn a_message_removed_while_in_work_does_not_come_back() {
         let ids = ids(1);
         let mut schedule = Schedule::default();
-        schedule.insert(ids[0], 0);
+        schedule.insert(ids[0], 0, Priority::default());
         take(&mut schedule, 0);
         assert!(schedule.remove(ids[0]));
         schedule.settle(ids[0], 5);
@@ -186,13 +243,15 @@ mod tests {
     fn the_operator_can_hurry_one_or_all() {
         let ids = ids(3);
         let mut schedule = Schedule::default();
-        ids.iter().for_each(|id| schedule.insert(*id, 1000));
+        ids.iter()
+            .for_each(|id| schedule.insert(*id, 1000, Priority::default()));
         assert_eq!(schedule.hurry(ids[1], 1), Some(true));
         assert_eq!(
             schedule.take_due(1),
             Some(Due {
                 id: ids[1],
-                hurried: true
+                hurried: true,
+                priority: Priority::default()
             })
         );
         assert_eq!(schedule.hurry_all(2), 2);
@@ -204,7 +263,8 @@ mod tests {
     fn pages_are_ordered_and_complete() {
         let ids = ids(5);
         let mut schedule = Schedule::default();
-        ids.iter().for_each(|id| schedule.insert(*id, 0));
+        ids.iter()
+            .for_each(|id| schedule.insert(*id, 0, Priority::default()));
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
             let page = schedule.page(after, 2);

@@ -145,6 +145,8 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         offer: Offer {
             dsn: config.relay.enabled,
             require_tls: true,
+            // Who has not logged in may not push in.
+            priority: config.relay.enabled && kind.role == Role::Submission,
         },
         command_timeout: Duration::from_secs(smtp.command_timeout_seconds.value()),
         min_data_rate: smtp.min_data_rate.value(),

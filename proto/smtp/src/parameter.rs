@@ -21,7 +21,13 @@ pub struct MailParameters {
     pub envelope_id: Option<String>,
     /// RFC 8689: over verified TLS all the way, or not at all.
     pub require_tls: bool,
+    /// RFC 6710: which of the mail that is due goes first.
+    pub priority: Option<Priority>,
 }
+
+/// From -9 to 9; mail without one has 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Priority(i8);
 
 /// How much of the message a report shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +86,10 @@ impl MailParameters {
         match key {
             "RET" => put(&mut self.ret, value.and_then(Return::parse), "RET"),
             "ENVID" => put(&mut self.envelope_id, value.and_then(envelope_id), "ENVID"),
+            "MT-PRIORITY" => {
+                let priority = value.and_then(Priority::parse);
+                put(&mut self.priority, priority, "MT-PRIORITY")
+            }
             // RFC 8689 §2: it has no value.
             "REQUIRETLS" if self.require_tls || value.is_some() => {
                 Err(CommandError::BadParameter("REQUIRETLS"))
@@ -112,6 +122,9 @@ impl fmt::Display for MailParameters {
         }
         if self.require_tls {
             line.word(format_args!("REQUIRETLS"))?;
+        }
+        if let Some(Priority(number)) = self.priority {
+            line.word(format_args!("MT-PRIORITY={number}"))?;
         }
         Ok(())
     }
@@ -170,6 +183,22 @@ impl fmt::Display for RcptParameters {
             line.word(format_args!("ORCPT={original}"))?;
         }
         Ok(())
+    }
+}
+
+impl Priority {
+    // RFC 6710 §9: ["-"] one digit, no "-0".
+    fn parse(text: &str) -> Option<Self> {
+        let digit = |text: &str| match text.as_bytes() {
+            [digit @ b'0'..=b'9'] => i8::try_from(digit - b'0').ok(),
+            _ => None,
+        };
+        match text.strip_prefix('-') {
+            Some(rest) => digit(rest)
+                .filter(|number| *number > 0)
+                .map(|number| Self(-number)),
+            None => digit(text).map(Self),
+        }
     }
 }
 
@@ -405,6 +434,8 @@ mod tests {
             ("RET=HDRS ENVID=QQ+2B314159 REQUIRETLS", true),
             ("ENVID=a+20b", true),
             ("REQUIRETLS", false),
+            ("MT-PRIORITY=-9", false),
+            ("REQUIRETLS MT-PRIORITY=9", false),
         ] {
             let parameters = MailParameters::parse(text).unwrap();
             assert_eq!(parameters.wants_dsn(), dsn);
@@ -494,6 +525,22 @@ mod tests {
                 MailParameters::parse(text),
                 Err(CommandError::BadParameter("REQUIRETLS")),
                 "{text}"
+            );
+        }
+        for value in [
+            "",
+            "=",
+            "=10",
+            "=-10",
+            "=+1",
+            "=-0",
+            "=x",
+            "=1 MT-PRIORITY=1",
+        ] {
+            assert_eq!(
+                MailParameters::parse(&format!("MT-PRIORITY{value}")),
+                Err(CommandError::BadParameter("MT-PRIORITY")),
+                "{value}"
             );
         }
         assert_eq!(

@@ -186,18 +186,18 @@ fn with_pipelining_the_envelope_goes_in_one_group() {
 }
 
 #[test]
-fn what_the_sender_wants_is_said_to_servers_with_dsn_only() {
+fn what_the_sender_wants_is_said_to_servers_that_know_it() {
     for (extensions, mail, rcpt) in [
         (
-            &["PIPELINING", "DSN"][..],
-            " RET=HDRS ENVID=x+2By",
+            &["PIPELINING", "DSN", "MT-PRIORITY"][..],
+            " RET=HDRS ENVID=x+2By MT-PRIORITY=-3",
             " NOTIFY=NEVER ORCPT=rfc822;list+40c",
         ),
         (&["PIPELINING"][..], "", ""),
     ] {
         let mut line = Line::ready(extensions);
         line.order(Order::Deliver(Envelope {
-            parameters: MailParameters::parse("RET=HDRS ENVID=x+2By").unwrap(),
+            parameters: MailParameters::parse("RET=HDRS ENVID=x+2By MT-PRIORITY=-3").unwrap(),
             recipient_parameters: vec![
                 RcptParameters::parse("NOTIFY=NEVER ORCPT=rfc822;list+40c").unwrap(),
             ],

@@ -5,7 +5,7 @@
 //! ```text
 //! # a comment
 //! port smtp                  or submission, submissions, lmtp; the first statement; behind it
-//!                            "normalize", "binary", "dsn" or "requiretls" changes what the port does
+//!                            "normalize", "binary", "dsn", "requiretls" or "priority" changes what the port does
 //! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> MAIL FR                 the same, but no CRLF is added
 //! S: 250 ok                  the server says this line; * stands for any text
@@ -152,6 +152,7 @@ fn open_port(port: &str) -> World {
             "normalize" => config.stray_line_ends = Stray::Normalize,
             "binary" => config.binary_mime = true,
             "dsn" => config.offer.dsn = true,
+            "priority" => config.offer.priority = true,
             "requiretls" => config.offer.require_tls = true,
             other => panic!("no such word: {other}"),
         }

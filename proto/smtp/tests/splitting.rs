@@ -47,6 +47,7 @@ fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
     config.offer = Offer {
         dsn: setting.binary,
         require_tls: setting.binary,
+        priority: setting.binary,
     };
     let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
@@ -109,6 +110,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"MAIL FROM:<> RET=HDRS ENVID=x+2B\r\n",
         b"MAIL FROM:<> ENVID=x+2\r\n",
         b"MAIL FROM:<> REQUIRETLS\r\n",
+        b"MAIL FROM:<> MT-PRIORITY=-3\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@c\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=NEVER,DELAY\r\n",
         b"RCPT TO:<b@example.org>\r\n",

@@ -10,6 +10,7 @@ use ipc::control::{
     QueueControlAnswer, QueueControlEdge, QueueControlRequest, QueuedMessage, QueuedRecipient,
 };
 use ipc::{Call, Refusal};
+use smtp::parameter::Priority;
 use tracing::info;
 
 use crate::clock;
@@ -109,8 +110,9 @@ impl Operator {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Refusal::NotFound),
             Err(error) => {
-                // It is still there, as far as anybody knows.
-                self.desk.schedule().insert(id, clock::now());
+                // It is still there, as far as anybody knows; how urgent it is the next start reads again.
+                let (now, priority) = (clock::now(), Priority::default());
+                self.desk.schedule().insert(id, now, priority);
                 Err(desk::fault(&error, "remove a message"))
             }
         }

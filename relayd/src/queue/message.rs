@@ -2,7 +2,7 @@
 
 use mail::address::{Address, Domain, ReversePath};
 
-use smtp::parameter::{MailParameters, RcptParameters};
+use smtp::parameter::{MailParameters, Priority, RcptParameters};
 
 use super::journal::{Attempted, Fate, Header, Outcome, Particular, Record, Standing, VERSION};
 
@@ -138,6 +138,12 @@ impl Message {
                 recipient.last = Some(outcome.clone());
             }
         }
+    }
+
+    /// Which of the mail that is due goes first.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.parameters.priority.unwrap_or_default()
     }
 
     /// Recipients that wait, with their places.

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 
+use smtp::parameter::Priority;
 use sys::file;
 use tracing::{error, info, warn};
 
@@ -22,6 +23,8 @@ pub struct Recovered {
     pub due: i64,
     /// Unix seconds it was queued, if its sender is to be told when it has to wait.
     pub unwarned: Option<i64>,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 #[derive(Default)]
@@ -83,6 +86,7 @@ impl Queue {
                     id,
                     due: message.next_due().unwrap_or(message.header.queued),
                     unwarned: message.warning_due(0),
+                    priority: message.priority(),
                 })
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

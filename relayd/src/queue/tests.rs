@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::Write;
 
+use smtp::parameter::Priority;
+
 use super::journal::{Attempted, Fate, Outcome, Particular, Standing, VERSION};
 use super::*;
 
@@ -77,6 +79,7 @@ fn a_committed_message_is_there_after_a_restart() {
             id,
             due: 1_700_000_000,
             unwarned: Some(1_700_000_000),
+            priority: Priority::default(),
         }]
     );
     assert_eq!(
@@ -107,6 +110,7 @@ fn the_schedule_and_the_results_survive_a_restart() {
             id,
             due: 1_800_000_000,
             unwarned: Some(1_700_000_000),
+            priority: Priority::default(),
         }]
     );
     let message = queue.message(id).unwrap().snapshot();

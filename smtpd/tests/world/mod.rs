@@ -551,6 +551,7 @@ impl World {
             offer: Offer {
                 dsn: true,
                 require_tls: true,
+                priority: role == Role::Submission,
             },
             command_timeout: Duration::from_secs(10),
             min_data_rate: 6_554,

@@ -22,6 +22,8 @@ pub struct Extensions {
     pub dsn: bool,
     /// RFC 8689: the server keeps to TLS as the sender wants it.
     pub require_tls: bool,
+    /// RFC 6710: the server knows priorities.
+    pub priority: bool,
     /// RFC 4954: how one may authenticate.
     pub auth: Mechanisms,
 }
@@ -55,6 +57,7 @@ impl Extensions {
             "8BITMIME" => self.eight_bit_mime = true,
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
+            "MT-PRIORITY" => self.priority = true,
             "REQUIRETLS" => self.require_tls = true,
             "SIZE" => {
                 self.size = true;

@@ -273,6 +273,7 @@ fn known(parameters: &MailParameters, extensions: &Extensions) -> MailParameters
         ret: parameters.ret.filter(|_| extensions.dsn),
         envelope_id: envelope_id.filter(|_| extensions.dsn),
         require_tls: parameters.require_tls && extensions.require_tls,
+        priority: parameters.priority.filter(|_| extensions.priority),
     }
 }
 

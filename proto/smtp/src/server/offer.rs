@@ -12,6 +12,8 @@ pub struct Offer {
     pub dsn: bool,
     /// RFC 8689: verified TLS all the way; taken behind TLS only.
     pub require_tls: bool,
+    /// RFC 6710: which mail goes first.
+    pub priority: bool,
 }
 
 impl Server {
@@ -23,13 +25,17 @@ impl Server {
         if self.offers_require_tls() {
             reply = reply.line("REQUIRETLS");
         }
+        if self.config.offer.priority {
+            reply = reply.line("MT-PRIORITY");
+        }
         reply
     }
 
     pub(super) fn check_offer(&self, mail: &Mail) -> Result<(), Reply> {
         let parameters = &mail.parameters;
         let strange = parameters.wants_dsn() && !self.config.offer.dsn
-            || parameters.require_tls && !self.offers_require_tls();
+            || parameters.require_tls && !self.offers_require_tls()
+            || parameters.priority.is_some() && !self.config.offer.priority;
         match strange {
             true => Err(words::not_offered()),
             false => Ok(()),
