@@ -8,13 +8,15 @@ use daemon::channel::{Answered, CallError, Client, Link};
 use ipc::Context;
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME};
 use ipc::relay::DeliveryEdge;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 /// How long an answer may take; a report that cannot be brought now is brought later.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a message may take to be read by deliverd.
+const WRITE_PATIENCE: Duration = Duration::from_mins(2);
 
 /// Where mail for an address goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,11 +68,16 @@ impl Ask {
         }
     }
 
-    /// Puts a message into the INBOX of local users; durable when this returns `Ok`.
+    /// Puts a message of `size` octets into the INBOX of local users; durable when this returns `Ok`.
     ///
     /// # Errors
     /// [`CallError`]; unless deliverd died while it answered, nothing was delivered.
-    pub async fn deliver(&self, recipients: &[String], message: &[u8]) -> Result<(), CallError> {
+    pub async fn deliver(
+        &self,
+        recipients: &[String],
+        message: impl AsyncRead + Unpin,
+        size: u64,
+    ) -> Result<(), CallError> {
         // The handle of a message is good on its own connection only.
         let link = self.0.pinned(PATIENCE).await?;
         let call = |request| link.call(Context::default(), PATIENCE, request);
@@ -89,7 +96,7 @@ impl Ask {
         filled?;
         let request = DeliveryRequest::CommitMessage {
             message: handle,
-            size: message.len() as u64,
+            size,
         };
         match call(request).await?.answer {
             DeliveryAnswer::MessageDelivered => Ok(()),
@@ -104,7 +111,7 @@ async fn fill(
     handle: MessageHandle,
     fds: Vec<OwnedFd>,
     recipients: &[String],
-    message: &[u8],
+    mut message: impl AsyncRead + Unpin,
 ) -> Result<(), CallError> {
     let mut stream = only_stream(fds)?;
     for page in recipients.chunks(RECIPIENTS_PER_FRAME) {
@@ -122,11 +129,11 @@ async fn fill(
         }
     }
     let writing = async {
-        stream.write_all(message).await?;
+        tokio::io::copy(&mut message, &mut stream).await?;
         stream.shutdown().await
     };
-    if !matches!(timeout(PATIENCE, writing).await, Ok(Ok(()))) {
-        warn!("the stream of a report broke");
+    if !matches!(timeout(WRITE_PATIENCE, writing).await, Ok(Ok(()))) {
+        warn!("the stream of a message broke");
         return Err(CallError::Unavailable);
     }
     Ok(())

@@ -137,6 +137,10 @@ impl Carrier {
                 name: smarthost.host.clone(),
                 preference: 0,
             }]),
+            (Destination::Here, _) => Err(NoHost::Temporary(
+                "users here".into(),
+                "bug: they have no server".into(),
+            )),
             // The configuration changed since; the message is sorted anew at its next turn.
             (Destination::Smarthost, None) => Err(NoHost::Temporary(
                 "smarthost".into(),
@@ -241,7 +245,8 @@ enum Next {
 }
 
 impl Finding {
-    fn ours(status: &str, text: String) -> Self {
+    /// A finding of our own.
+    pub(crate) fn ours(status: &str, text: String) -> Self {
         let outcome = if status.starts_with('5') {
             Outcome::Permanent
         } else {

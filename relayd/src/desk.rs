@@ -11,9 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::clock;
 use crate::queue::journal::{Header, Record};
-use crate::queue::{Draft, Opened, Queue, QueueId};
+use crate::queue::{Draft, Opened, Queue, QueueId, release};
 use crate::schedule::Schedule;
 
 /// Waits between the tries to write down what happened.
@@ -109,6 +108,7 @@ impl Desk {
         // What is not valid is refused before and set aside at the next start; here it is not urgent.
         let parameters = MailParameters::parse(&header.parameters).unwrap_or_default();
         let priority = parameters.priority.unwrap_or_default();
+        let due = release(&parameters, header.queued);
         let work = tokio::spawn(async move {
             let (size, recipients, from) = (
                 header.size,
@@ -118,7 +118,7 @@ impl Desk {
             desk.with_queue(move |queue| queue.commit(id, &draft, &header))
                 .await?;
             info!(%id, from, size, recipients, "queued");
-            desk.schedule().insert(id, clock::now(), priority);
+            desk.schedule().insert(id, due, priority);
             desk.bell.notify_one();
             Ok(())
         });

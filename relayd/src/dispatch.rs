@@ -14,8 +14,9 @@ use tracing::{Instrument, error, info, info_span, warn};
 use crate::attempt::{Carrier, Finding};
 use crate::clock;
 use crate::desk::Desk;
+use crate::home;
 use crate::lanes::{Destination, Job, Lanes};
-use crate::queue::journal::{Attempted, Fate, Outcome, Record};
+use crate::queue::journal::{Attempted, Fate, Outcome, Record, Standing};
 use crate::queue::{Opened, QueueId};
 use crate::reporter::Reporter;
 use crate::schedule::{self, Due};
@@ -138,14 +139,16 @@ impl Dispatcher {
             .desk
             .with_queue(move |queue| queue.message(due.id))
             .await?;
-        let domains =
-            opened
-                .snapshot()
-                .due_domains(if due.hurried { i64::MAX } else { clock::now() });
-        Ok(match &self.carrier.smarthost {
+        let (message, now) = (opened.snapshot(), clock::now());
+        let domains = message.due_domains(now, due.hurried);
+        let mut destinations: Vec<_> = match &self.carrier.smarthost {
             Some(_) if !domains.is_empty() => vec![Destination::Smarthost],
             _ => domains.into_iter().map(Destination::Domain).collect(),
-        })
+        };
+        if message.is_due_here(now, due.hurried) {
+            destinations.push(Destination::Here);
+        }
+        Ok(destinations)
     }
 
     fn until_due(&self) -> Duration {
@@ -174,6 +177,8 @@ impl Dispatcher {
         let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
         let message = opened.snapshot();
         let mine = |recipient: &crate::queue::Recipient| match &job.destination {
+            Destination::Here => recipient.standing == Standing::Here,
+            _ if recipient.standing == Standing::Here => false,
             Destination::Smarthost => true,
             Destination::Domain(domain) => recipient.address.domain() == domain,
         };
@@ -197,10 +202,10 @@ impl Dispatcher {
                 .collect(),
         };
         let body = || self.desk.body(id, message.header.size);
-        let findings = self
-            .carrier
-            .attempt(&job.destination, &envelope, body)
-            .await;
+        let findings = match &job.destination {
+            Destination::Here => home::deliver(&self.reporter.ask, &envelope, body).await,
+            elsewhere => self.carrier.attempt(elsewhere, &envelope, body).await,
+        };
         let now = clock::now();
         let outcome =
             |((index, recipient), finding): (&(usize, &crate::queue::Recipient), Finding)| {

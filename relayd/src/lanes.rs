@@ -15,6 +15,8 @@ pub enum Destination {
     Domain(Domain),
     /// The one server that takes everything.
     Smarthost,
+    /// Users here.
+    Here,
 }
 
 /// A turn: take this message there.
@@ -82,7 +84,7 @@ impl Lanes {
             let destination = self.ring.pop_front()?;
             let limit = match destination {
                 Destination::Domain(_) => self.most_per_destination,
-                Destination::Smarthost => self.most,
+                Destination::Smarthost | Destination::Here => self.most,
             };
             let Some(lane) = self.lanes.get_mut(&destination) else {
                 continue;
@@ -138,6 +140,7 @@ mod tests {
             .map(|job| match job.destination {
                 Destination::Domain(domain) => domain.to_string(),
                 Destination::Smarthost => "smarthost".into(),
+                Destination::Here => "here".into(),
             })
             .collect()
     }

@@ -18,6 +18,7 @@ pub mod desk;
 pub mod dial;
 pub mod dispatch;
 pub mod dns;
+pub mod home;
 pub mod house;
 pub mod lanes;
 pub mod news;

@@ -68,7 +68,9 @@ fn over(recipient: &Recipient) -> News {
     match (recipient.state, recipient.standing) {
         (State::Failed, _) => told(recipient, Action::Failed, "5.0.0", "given up"),
         (_, Standing::Waiting) => told(recipient, Action::Relayed, "2.0.0", "handed over"),
-        (_, Standing::Delivered) => told(recipient, Action::Delivered, "2.1.5", "delivered here"),
+        (_, Standing::Delivered | Standing::Here) => {
+            told(recipient, Action::Delivered, "2.1.5", "delivered here")
+        }
         (_, Standing::Expanded) => told(
             recipient,
             Action::Expanded,

@@ -138,7 +138,11 @@ impl Reporter {
             Ok(Route::Ours { local, remote }) => {
                 if !local.is_empty() {
                     let with_path = [b"Return-Path: <>\r\n".as_slice(), &text].concat();
-                    match self.ask.deliver(&local, &with_path).await {
+                    match self
+                        .ask
+                        .deliver(&local, &*with_path, with_path.len() as u64)
+                        .await
+                    {
                         Ok(()) => {
                             info!(id = %about, to = %addressee, "reported to the sender's INBOX")
                         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use daemon::session_id;
+use ipc::queue::Standing;
 use ipc::{Context, Refusal};
 use mail::address::{Domain, ForwardPath, ReversePath};
 use smtp::auth::Credentials;
@@ -255,7 +256,7 @@ impl Desk {
         match opened {
             Ok(()) => Answer::Opened {
                 id: hex(id),
-                now: now(),
+                now: Timestamp(now().unsigned_abs()),
             },
             Err(problem) => {
                 self.abort();
@@ -285,6 +286,10 @@ impl Desk {
         if targets.local.is_empty() && targets.remote.is_empty() {
             return Err(Problem::Unavailable("bug: a message without targets"));
         }
+        let held = match mail.parameters.hold {
+            Some(_) => std::mem::take(&mut targets.local),
+            None => BTreeSet::new(),
+        };
         if !targets.local.is_empty() {
             let recipients: Vec<String> = targets.local.into_iter().collect();
             let (ask, reservation) = (Arc::clone(&self.ask), targets.reservation.take());
@@ -294,11 +299,15 @@ impl Desk {
             letter.write(return_path(&mail.sender).as_bytes()).await;
         }
         let (mut wishes, remote) = (targets.wishes, targets.remote.into_iter());
-        let mut queued: Vec<_> = remote.map(|one| wishes.of_remote(one)).collect();
+        let mut queued: Vec<_> = remote
+            .map(|one| wishes.of(one, Standing::Waiting))
+            .collect();
+        // RFC 4865 §4.2: a message waits for everybody; relayd has users here served, too.
+        queued.extend(held.into_iter().map(|one| wishes.of(one, Standing::Here)));
         let is_sent = !queued.is_empty();
         // RFC 3461 §6.1: what has no sender is not reported.
         if mail.sender != ReversePath::Null {
-            queued.extend(wishes.into_notices());
+            queued.extend(wishes.into_notices(mail.parameters.hold.is_some()));
         }
         let envelope = ipc::queue::Envelope {
             reverse_path: message.sender.clone(),
@@ -522,9 +531,10 @@ fn hex(id: u64) -> String {
     format!("{id:016x}")
 }
 
-fn now() -> Timestamp {
+/// Unix seconds now.
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp(since.map_or(0, |time| time.as_secs()))
+    since.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use daemon::tls::Certificates;
 use daemon::{Birth, StartError};
 use mail::address::Domain;
 use smtp::data::Stray;
+use smtp::hold::HoldLimit;
 use smtp::server::{self, HeaderLimits, Offer, Role};
 
 use crate::ask::Ask;
@@ -118,6 +119,8 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
 
 fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
     let smtp = &config.smtp;
+    let submits = config.relay.enabled && kind.role == Role::Submission;
+    let longest_hold = smtp.max_hold_seconds.value();
     let offer = server::Config {
         hostname: house.hostname.clone(),
         role: kind.role,
@@ -146,7 +149,12 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
             dsn: config.relay.enabled,
             require_tls: true,
             // Who has not logged in may not push in.
-            priority: config.relay.enabled && kind.role == Role::Submission,
+            priority: submits,
+            hold: (submits && longest_hold > 0).then_some(HoldLimit {
+                seconds: longest_hold,
+                // Each connection has its own.
+                until: 0,
+            }),
         },
         command_timeout: Duration::from_secs(smtp.command_timeout_seconds.value()),
         min_data_rate: smtp.min_data_rate.value(),

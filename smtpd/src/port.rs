@@ -9,6 +9,7 @@ use daemon::Stop;
 use daemon::config::Network;
 use daemon::limits::{Crowded, Door};
 use daemon::port::{self, Begins, Client, Protocol};
+use smtp::hold::HoldLimit;
 use smtp::reply::Reply;
 use smtp::server::{self, Server};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
-use crate::desk::Desk;
+use crate::desk::{self, Desk};
 use crate::house::House;
 use crate::session::{End, converse};
 
@@ -186,7 +187,12 @@ impl Visit {
             true => &self.port.loopback,
             false => &self.port.config,
         };
-        Server::greet(Arc::clone(config), self.client.address, tls)
+        let mut config = Arc::clone(config);
+        if let Some(limit) = config.offer.hold {
+            let until = desk::now().saturating_add(limit.seconds.into());
+            Arc::make_mut(&mut config).offer.hold = Some(HoldLimit { until, ..limit });
+        }
+        Server::greet(config, self.client.address, tls)
     }
 
     async fn secure<S>(&self, stream: S) -> io::Result<Box<TlsStream<S>>>

@@ -16,8 +16,8 @@ const MAX_KEPT: usize = 32 * 1024;
 /// What the sender of a transaction wants.
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
-    /// The parameters of those elsewhere for whom there are any.
-    remote: BTreeMap<String, String>,
+    /// The parameters of those for whom there are any.
+    parameters: BTreeMap<String, String>,
     /// Those that have the message once it is accepted, and of whom the sender wants to be told.
     notices: Vec<Recipient>,
 }
@@ -52,29 +52,33 @@ impl Wishes {
                 parameters: parameters.to_string(),
                 standing,
             });
+        }
+        if let Some(Standing::Expanded) = standing {
             parameters.notify = parameters.notify.map(|notify| Notify {
                 success: false,
                 ..notify
             });
         }
-        for one in remote {
+        for one in local.iter().chain(remote) {
             let text = parameters.to_string();
-            self.remote.entry(one.clone()).or_insert(text);
+            self.parameters.entry(one.clone()).or_insert(text);
         }
     }
 
-    /// What relayd is told of those elsewhere.
-    pub(crate) fn of_remote(&mut self, address: String) -> Recipient {
+    /// What relayd is told of one who is to have the message.
+    pub(crate) fn of(&mut self, address: String, standing: Standing) -> Recipient {
         Recipient {
-            parameters: self.remote.remove(&address).unwrap_or_default(),
+            parameters: self.parameters.remove(&address).unwrap_or_default(),
             address,
-            standing: Standing::Waiting,
+            standing,
         }
     }
 
-    /// What relayd is told of those that will have the message.
-    pub(crate) fn into_notices(self) -> Vec<Recipient> {
-        self.notices
+    /// What relayd is told of those that will have the message; of users here nothing yet if it `is_held`.
+    pub(crate) fn into_notices(self, is_held: bool) -> Vec<Recipient> {
+        let mut notices = self.notices;
+        notices.retain(|one| !is_held || one.standing != Standing::Delivered);
+        notices
     }
 }
 
@@ -143,9 +147,9 @@ mod tests {
         wishes.note(address, parameters, &local, &remote);
         let mut all: Vec<_> = remote
             .into_iter()
-            .map(|one| wishes.of_remote(one))
+            .map(|one| wishes.of(one, Standing::Waiting))
             .collect();
-        all.extend(wishes.into_notices());
+        all.extend(wishes.into_notices(false));
         all
     }
 

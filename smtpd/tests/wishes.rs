@@ -8,8 +8,10 @@
 
 mod world;
 
+use daemon::port::Begins;
 use ipc::Refusal;
 use ipc::queue::{Recipient, Standing};
+use smtp::server::Role;
 use world::World;
 
 const MESSAGE: &str = "Subject: x\r\n\r\ntext\r\n.";
@@ -137,4 +139,47 @@ async fn a_recipient_that_is_refused_is_not_told_of() {
         .collect();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].address, "sixty@example.org");
+}
+
+#[tokio::test]
+async fn mail_that_is_held_waits_in_the_queue_for_users_here_too() {
+    let mut world = World::new();
+    let address = world.listen(Role::Submission, Begins::Clear).await;
+    let mut client = world.connect(address).await;
+    client.ask("STARTTLS", "220").await;
+    let mut client = world.secure(client.into_inner()).await;
+    let offer = client.ask("EHLO client.example", "250").await;
+    let limit = offer.split_once("FUTURERELEASE 600 ").unwrap().1;
+    // The moment lies before us; it is not 1970 any more.
+    assert!(limit.starts_with("2"), "{offer}");
+    client
+        .ask("AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdvbmRlcmxhbmQ=", "235")
+        .await;
+    client
+        .ask("MAIL FROM:<alice@example.org> HOLDFOR=601", "501 5.5.4")
+        .await;
+    client
+        .ask("MAIL FROM:<alice@example.org> HOLDFOR=600", "250")
+        .await;
+    client
+        .ask("RCPT TO:<bob@example.org> NOTIFY=SUCCESS", "250")
+        .await;
+    client.ask("RCPT TO:<x@far.example>", "250").await;
+    client.ask("DATA", "354").await;
+    client
+        .ask(&format!("From: alice@example.org\r\n{MESSAGE}"), "250")
+        .await;
+    assert!(world.store.kept().is_empty());
+    world.store.sees_nothing_held().await;
+    let kept = world.queue.kept();
+    assert_eq!(kept[0].envelope.as_ref().unwrap().parameters, "HOLDFOR=600");
+    assert!(!kept[0].text().contains("Return-Path"));
+    let parameters = "NOTIFY=SUCCESS ORCPT=rfc822;bob@example.org";
+    assert_eq!(
+        kept[0].queued,
+        [
+            recipient("x@far.example", "", Standing::Waiting),
+            recipient("bob@example.org", parameters, Standing::Here),
+        ]
+    );
 }

@@ -1,4 +1,4 @@
-//! Senders are told what they want to be told (RFC 3461), by rmail and by Postfix behind and before it.
+//! What senders want besides delivery: to be told (RFC 3461), by rmail and by Postfix behind and before it; and that mail waits.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,6 +46,29 @@ assert "Subject: wanted" in raw_report and "secret" not in raw_report, raw_repor
 wait_for(lambda: messages(imap(BOB)) == 1, 10)
 "#;
     system.python(&format!("{SEND}{script}"), &json!({}));
+}
+
+#[test]
+fn a_mail_is_held_as_long_as_its_sender_says() {
+    skip_without!("python3");
+    let system = System::start(Options::default());
+    let script = r#"
+with submission() as client:
+    client.ehlo()
+    seconds, until = client.esmtp_features["futurerelease"].split()
+    assert seconds == "604800" and until.endswith("Z"), client.esmtp_features
+    wire = letter("held", sender=ALICE, to=BOB).replace("\n", "\r\n")
+    assert not client.sendmail(ALICE, BOB, wire, mail_options=["HOLDFOR=3600", "MT-PRIORITY=3"])
+    wire = letter("released", sender=ALICE, to=BOB).replace("\n", "\r\n")
+    assert not client.sendmail(ALICE, BOB, wire, mail_options=["HOLDFOR=1"])
+client = imap(BOB)
+wait_for(lambda: messages(client) == 1, 20)
+assert b"Subject: released" in fetched(client, 1)
+"#;
+    system.python(script, &json!({}));
+    let listing = system.rmailctl(&["queue", "list", "--json"]).succeeded();
+    let queue: serde_json::Value = serde_json::from_str(&listing.stdout).unwrap();
+    assert_eq!(queue.as_array().unwrap().len(), 1, "{queue}");
 }
 
 struct World {

@@ -39,6 +39,8 @@ pub struct Recipient {
 pub enum Standing {
     /// Take the message there.
     Waiting,
+    /// A user here: have deliverd deliver the message when it is released (RFC 4865).
+    Here,
     /// It has the message, and the sender wants to be told (RFC 3461 §4.1).
     Delivered,
     /// It is a list, the message is on its way to all on it, and the sender wants to be told.

@@ -164,6 +164,55 @@ pub fn write_imap(date: DateTime, out: &mut Vec<u8>) {
     out.extend_from_slice(&two_digits(offset % 60));
 }
 
+/// Reads a moment in UTC as computers write it, `2026-11-27T23:15:00Z`; seconds since 1970-01-01 00:00 UTC.
+// RFC 3339 §5.6, without fractions.
+#[must_use]
+pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
+    let fixed: &[u8; 20] = text.try_into().ok()?;
+    let punctuation = [
+        (4, b'-'),
+        (7, b'-'),
+        (10, b'T'),
+        (13, b':'),
+        (16, b':'),
+        (19, b'Z'),
+    ];
+    if punctuation
+        .iter()
+        .any(|&(place, byte)| fixed[place] != byte)
+    {
+        return None;
+    }
+    let month = digits(&fixed[5..7]).filter(|month| (1..=12).contains(month))?;
+    let day = day_number(digits(&fixed[..4])?, month - 1, digits(&fixed[8..10])?)?;
+    let time = [
+        digits(&fixed[11..13])?,
+        digits(&fixed[14..16])?,
+        digits(&fixed[17..19])?,
+    ];
+    moment(day, time, 0).map(|moment| moment.unix)
+}
+
+/// Writes what [`parse_rfc3339`] reads, for moments of the years 0 to 9999.
+#[must_use]
+pub fn format_rfc3339(unix: i64) -> String {
+    let clock = Clock::of(DateTime {
+        unix,
+        offset_minutes: 0,
+    });
+    let (hour, minute, second) = (
+        clock.seconds / 3600,
+        clock.seconds / 60 % 60,
+        clock.seconds % 60,
+    );
+    format!(
+        "{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z",
+        clock.year,
+        clock.month + 1,
+        clock.day
+    )
+}
+
 /// A number from 0 to 99.
 const fn two_digits(number: i64) -> [u8; 2] {
     [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]
@@ -356,6 +405,32 @@ mod tests {
             Some((880_127_706, -360))
         );
         assert_eq!(parsed("21 Nov 1997 04:55 EST"), Some((880_106_100, -300)));
+    }
+
+    #[test]
+    fn moments_for_computers_go_there_and_back() {
+        for (text, unix) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-11-27T23:15:07Z", 1_795_821_307),
+            ("2024-02-29T12:00:00Z", 1_709_208_000),
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ] {
+            assert_eq!(parse_rfc3339(text.as_bytes()), Some(unix), "{text}");
+            assert_eq!(format_rfc3339(unix), text);
+        }
+        for text in [
+            "",
+            "2026-11-27T23:15:07",
+            "2026-11-27 23:15:07Z",
+            "2026-11-27T23:15:07z",
+            "2026-13-27T23:15:07Z",
+            "2026-00-27T23:15:07Z",
+            "2026-02-29T23:15:07Z",
+            "2026-11-27T24:15:07Z",
+            "2026-11-27T23:15:07+00:00",
+        ] {
+            assert_eq!(parse_rfc3339(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

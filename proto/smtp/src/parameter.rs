@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 
 use crate::command::CommandError;
+use crate::hold::Hold;
 use crate::xtext;
 
 /// RFC 3461 §4.4: longest `ENVID`.
@@ -23,6 +24,8 @@ pub struct MailParameters {
     pub require_tls: bool,
     /// RFC 6710: which of the mail that is due goes first.
     pub priority: Option<Priority>,
+    /// RFC 4865: not before then.
+    pub hold: Option<Hold>,
 }
 
 /// From -9 to 9; mail without one has 0.
@@ -90,6 +93,13 @@ impl MailParameters {
                 let priority = value.and_then(Priority::parse);
                 put(&mut self.priority, priority, "MT-PRIORITY")
             }
+            // RFC 4865 §4.1: one of the two.
+            "HOLDFOR" => put(&mut self.hold, value.and_then(Hold::parse_for), "HOLDFOR"),
+            "HOLDUNTIL" => put(
+                &mut self.hold,
+                value.and_then(Hold::parse_until),
+                "HOLDUNTIL",
+            ),
             // RFC 8689 §2: it has no value.
             "REQUIRETLS" if self.require_tls || value.is_some() => {
                 Err(CommandError::BadParameter("REQUIRETLS"))
@@ -125,6 +135,9 @@ impl fmt::Display for MailParameters {
         }
         if let Some(Priority(number)) = self.priority {
             line.word(format_args!("MT-PRIORITY={number}"))?;
+        }
+        if let Some(hold) = &self.hold {
+            line.word(format_args!("{hold}"))?;
         }
         Ok(())
     }
@@ -435,6 +448,8 @@ mod tests {
             ("ENVID=a+20b", true),
             ("REQUIRETLS", false),
             ("MT-PRIORITY=-9", false),
+            ("HOLDFOR=60", false),
+            ("HOLDUNTIL=2026-11-27T23:15:07Z", false),
             ("REQUIRETLS MT-PRIORITY=9", false),
         ] {
             let parameters = MailParameters::parse(text).unwrap();
@@ -526,6 +541,14 @@ mod tests {
                 Err(CommandError::BadParameter("REQUIRETLS")),
                 "{text}"
             );
+        }
+        for (text, key) in [
+            ("HOLDFOR=0", "HOLDFOR"),
+            ("HOLDUNTIL=tomorrow", "HOLDUNTIL"),
+            ("HOLDFOR=1 HOLDUNTIL=2026-11-27T23:15:07Z", "HOLDUNTIL"),
+        ] {
+            let refused = MailParameters::parse(text);
+            assert_eq!(refused, Err(CommandError::BadParameter(key)), "{text}");
         }
         for value in [
             "",

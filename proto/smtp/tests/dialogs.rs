@@ -5,7 +5,7 @@
 //! ```text
 //! # a comment
 //! port smtp                  or submission, submissions, lmtp; the first statement; behind it
-//!                            "normalize", "binary", "dsn", "requiretls" or "priority" changes what the port does
+//!                            "normalize", "binary", "dsn", "requiretls", "priority" or "hold" changes what the port does
 //! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> MAIL FR                 the same, but no CRLF is added
 //! S: 250 ok                  the server says this line; * stands for any text
@@ -28,6 +28,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use smtp::data::Stray;
+use smtp::hold::HoldLimit;
 use smtp::server::{Input, Role};
 use world::{World, config};
 
@@ -152,6 +153,10 @@ fn open_port(port: &str) -> World {
             "normalize" => config.stray_line_ends = Stray::Normalize,
             "binary" => config.binary_mime = true,
             "dsn" => config.offer.dsn = true,
+            "hold" => {
+                let (seconds, until) = (3600, 3600);
+                config.offer.hold = Some(HoldLimit { seconds, until });
+            }
             "priority" => config.offer.priority = true,
             "requiretls" => config.offer.require_tls = true,
             other => panic!("no such word: {other}"),

@@ -10,6 +10,7 @@ mod world;
 
 use proptest::prelude::*;
 use smtp::data::Stray;
+use smtp::hold::HoldLimit;
 use smtp::server::{Offer, Role};
 use world::{World, config};
 
@@ -48,6 +49,10 @@ fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
         dsn: setting.binary,
         require_tls: setting.binary,
         priority: setting.binary,
+        hold: setting.binary.then_some(HoldLimit {
+            seconds: 60,
+            until: 60,
+        }),
     };
     let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
@@ -111,6 +116,8 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"MAIL FROM:<> ENVID=x+2\r\n",
         b"MAIL FROM:<> REQUIRETLS\r\n",
         b"MAIL FROM:<> MT-PRIORITY=-3\r\n",
+        b"MAIL FROM:<> HOLDFOR=10\r\n",
+        b"MAIL FROM:<> HOLDUNTIL=1970-01-01T00:00:61Z\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@c\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=NEVER,DELAY\r\n",
         b"RCPT TO:<b@example.org>\r\n",

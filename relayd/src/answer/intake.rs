@@ -195,7 +195,8 @@ impl Intake {
         let incoming = drawer.open.get_mut(&handle).ok_or(Refusal::UnknownHandle)?;
         incoming.touched.again();
         for recipient in recipients {
-            let waits = |one: &Recipient| one.standing == Standing::Waiting;
+            let waits =
+                |one: &Recipient| matches!(one.standing, Standing::Waiting | Standing::Here);
             let alike = incoming.recipients.iter();
             let mut alike = alike.filter(|one| waits(one) == waits(&recipient));
             if alike.clone().any(|one| one.address == recipient.address) {
@@ -299,6 +300,7 @@ fn split(recipients: Vec<Recipient>) -> (Vec<String>, Vec<Particular>) {
                 parameters: recipient.parameters.clone(),
                 standing: match recipient.standing {
                     Standing::Waiting => journal::Standing::Waiting,
+                    Standing::Here => journal::Standing::Here,
                     Standing::Delivered => journal::Standing::Delivered,
                     Standing::Expanded => journal::Standing::Expanded,
                 },

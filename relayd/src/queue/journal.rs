@@ -69,6 +69,8 @@ pub enum Standing {
     /// Take the message there.
     #[default]
     Waiting,
+    /// A user here, whom deliverd serves.
+    Here,
     /// It has the message already, and the sender is to be told.
     Delivered,
     /// It is a list, and the sender is to be told.

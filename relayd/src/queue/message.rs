@@ -63,12 +63,14 @@ impl Message {
         if header.version != VERSION || header.recipients.is_empty() {
             return None;
         }
+        let parameters = MailParameters::parse(&header.parameters).ok()?;
+        let release = release(&parameters, header.queued);
         let recipient = |text: &String| {
             Address::parse(text).ok().map(|address| Recipient {
                 address,
                 parameters: RcptParameters::default(),
                 standing: Standing::Waiting,
-                state: State::Waiting(header.queued),
+                state: State::Waiting(release),
                 attempts: 0,
                 last: None,
                 warned: false,
@@ -77,7 +79,7 @@ impl Message {
         let mut message = Self {
             header: header.clone(),
             reverse_path: ReversePath::parse(&header.reverse_path).ok()?,
-            parameters: MailParameters::parse(&header.parameters).ok()?,
+            parameters,
             recipients: header
                 .recipients
                 .iter()
@@ -96,8 +98,9 @@ impl Message {
         let recipient = self.recipients.get_mut(place)?;
         recipient.parameters = RcptParameters::parse(&particular.parameters).ok()?;
         recipient.standing = particular.standing;
-        if particular.standing != Standing::Waiting {
-            recipient.state = State::Succeeded;
+        match particular.standing {
+            Standing::Waiting | Standing::Here => {}
+            Standing::Delivered | Standing::Expanded => recipient.state = State::Succeeded,
         }
         Some(())
     }
@@ -172,7 +175,7 @@ impl Message {
     /// When the sender is to be told that the message has to wait, who is told `after` so many seconds.
     #[must_use]
     pub fn warning_due(&self, after: i64) -> Option<i64> {
-        let due = self.header.queued.saturating_add(after);
+        let due = release(&self.parameters, self.header.queued).saturating_add(after);
         self.unwarned().next().map(|_| due)
     }
 
@@ -186,17 +189,39 @@ impl Message {
         self.waiting().filter_map(due).min()
     }
 
-    /// The domains of waiting recipients that are due at `now`, each once.
+    /// Those who are due at `now`; if the operator is `hurried` all who wait, but none before the message is released.
+    fn due(&self, now: i64, hurried: bool) -> impl Iterator<Item = &Recipient> {
+        let released = release(&self.parameters, self.header.queued) <= now;
+        self.waiting()
+            .map(|(_, recipient)| recipient)
+            .filter(move |recipient| {
+                let due = matches!(recipient.state, State::Waiting(next) if next <= now);
+                released && (due || hurried)
+            })
+    }
+
+    /// Whether a user here is due.
     #[must_use]
-    pub fn due_domains(&self, now: i64) -> Vec<Domain> {
+    pub fn is_due_here(&self, now: i64, hurried: bool) -> bool {
+        self.due(now, hurried)
+            .any(|recipient| recipient.standing == Standing::Here)
+    }
+
+    /// The domains of recipients elsewhere that are due, each once.
+    #[must_use]
+    pub fn due_domains(&self, now: i64, hurried: bool) -> Vec<Domain> {
         let mut domains: Vec<Domain> = Vec::new();
-        for (_, recipient) in self.waiting() {
+        for recipient in self.due(now, hurried) {
             let domain = recipient.address.domain();
-            let due = matches!(recipient.state, State::Waiting(next) if next <= now);
-            if due && !domains.contains(domain) {
+            if recipient.standing != Standing::Here && !domains.contains(domain) {
                 domains.push(domain.clone());
             }
         }
         domains
     }
+}
+
+/// When a message with these parameters that came then may go anywhere, Unix seconds.
+pub(crate) fn release(parameters: &MailParameters, queued: i64) -> i64 {
+    parameters.hold.map_or(queued, |hold| hold.release(queued))
 }

@@ -21,6 +21,7 @@ use sys::file::{self, OFlags};
 
 pub use draft::Draft;
 pub use id::QueueId;
+pub(crate) use message::release;
 pub use message::{Message, Recipient, State};
 pub use recover::Recovered;
 

@@ -25,6 +25,7 @@ use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Call, Refusal};
 use mail::address::Domain;
+use smtp::hold::HoldLimit;
 use smtp::server::{Config, Offer, Role, Server};
 use smtpd::ask::Ask;
 use smtpd::desk::Desk;
@@ -552,6 +553,10 @@ impl World {
                 dsn: true,
                 require_tls: true,
                 priority: role == Role::Submission,
+                hold: (role == Role::Submission).then_some(HoldLimit {
+                    seconds: 600,
+                    until: 0,
+                }),
             },
             command_timeout: Duration::from_secs(10),
             min_data_rate: 6_554,

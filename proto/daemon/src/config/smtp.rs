@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{AtLeast, Network, UserName};
+use super::value::{AtLeast, AtMost, Network, UserName};
 
 /// The `smtp` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -45,8 +45,9 @@ pub struct Smtp {
     pub max_message_size: AtLeast<65536>,
     /// Bytes per command line, CRLF included. RFC 5321 §4.5.3.1.4 wants at least 512, and the parameters of SIZE (RFC 1870,
     /// 26), 8BITMIME (RFC 6152, 17), SMTPUTF8 (RFC 6531, 10), AUTH (RFC 4954, 500), DSN (RFC 3461, 116), REQUIRETLS
-    /// (RFC 8689, 11) and MT-PRIORITY (RFC 6710, 15) come on top.
-    pub max_command_line: AtLeast<1207>,
+    /// (RFC 8689, 11) and MT-PRIORITY (RFC 6710, 15) and FUTURERELEASE (RFC 4865, 34)
+    /// come on top.
+    pub max_command_line: AtLeast<1241>,
     /// Bytes per line of a message, CRLF included; RFC 5321 §4.5.3.1.6 wants at least 1000.
     pub max_text_line: AtLeast<1000>,
     /// Bytes per header of a message; a message of the size that RFC 5321 §4.5.3.1.7 wants may be nothing else.
@@ -63,6 +64,8 @@ pub struct Smtp {
     pub stray_line_ends: StrayLineEnds,
     /// Offer BINARYMIME (RFC 3030). Such mail is kept as it is, NULs too, which IMAP4rev1 has no way to show (RFC 3501 §4.3.1).
     pub binary_mime: bool,
+    /// Seconds for which those who log in may have a message held before it goes anywhere (RFC 4865); 0 switches that off.
+    pub max_hold_seconds: AtMost<31_536_000>,
     /// Seconds a command may take to arrive; RFC 5321 §4.5.3.2.7 wants at least five minutes.
     pub command_timeout_seconds: AtLeast<300>,
     /// Bytes per second with which a message has to come, on average of five minutes.
@@ -114,6 +117,7 @@ impl Default for Smtp {
             max_idle_commands: AtLeast::known(100),
             stray_line_ends: StrayLineEnds::default(),
             binary_mime: false,
+            max_hold_seconds: AtMost::known(604_800),
             command_timeout_seconds: AtLeast::known(300),
             min_data_rate: AtLeast::known(256),
             transaction_timeout_seconds: AtLeast::known(7200),

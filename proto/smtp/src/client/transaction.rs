@@ -274,6 +274,8 @@ fn known(parameters: &MailParameters, extensions: &Extensions) -> MailParameters
         envelope_id: envelope_id.filter(|_| extensions.dsn),
         require_tls: parameters.require_tls && extensions.require_tls,
         priority: parameters.priority.filter(|_| extensions.priority),
+        // We have held it.
+        hold: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Server, words};
 use crate::command::Mail;
+use crate::hold::HoldLimit;
 use crate::parameter::RcptParameters;
 use crate::reply::Reply;
 
@@ -14,6 +15,8 @@ pub struct Offer {
     pub require_tls: bool,
     /// RFC 6710: which mail goes first.
     pub priority: bool,
+    /// RFC 4865: mail may wait before it is released, but no longer.
+    pub hold: Option<HoldLimit>,
 }
 
 impl Server {
@@ -28,6 +31,9 @@ impl Server {
         if self.config.offer.priority {
             reply = reply.line("MT-PRIORITY");
         }
+        if let Some(limit) = self.config.offer.hold {
+            reply = reply.line(&alloc::format!("FUTURERELEASE {limit}"));
+        }
         reply
     }
 
@@ -35,10 +41,18 @@ impl Server {
         let parameters = &mail.parameters;
         let strange = parameters.wants_dsn() && !self.config.offer.dsn
             || parameters.require_tls && !self.offers_require_tls()
-            || parameters.priority.is_some() && !self.config.offer.priority;
+            || parameters.priority.is_some() && !self.config.offer.priority
+            || parameters.hold.is_some() && self.config.offer.hold.is_none();
         match strange {
             true => Err(words::not_offered()),
-            false => Ok(()),
+            false => self.check_hold(mail),
+        }
+    }
+
+    fn check_hold(&self, mail: &Mail) -> Result<(), Reply> {
+        match (mail.parameters.hold, self.config.offer.hold) {
+            (Some(hold), Some(limit)) if !hold.is_within(limit) => Err(words::held_too_long(limit)),
+            _ => Ok(()),
         }
     }
 

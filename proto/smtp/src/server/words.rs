@@ -7,6 +7,7 @@ use mail::address::{Domain, ForwardPath};
 use super::header::HeaderFault;
 use crate::command::CommandError;
 use crate::data::DataFault;
+use crate::hold::HoldLimit;
 use crate::line::LineError;
 use crate::reply::Reply;
 
@@ -40,6 +41,14 @@ pub(super) fn bad_command(error: &CommandError) -> Reply {
 pub(super) fn not_offered() -> Reply {
     let text = "parameter not recognized, use what EHLO offers";
     Reply::new(555, (5, 5, 4), text)
+}
+
+pub(super) fn held_too_long(limit: HoldLimit) -> Reply {
+    let text = format!(
+        "messages are held for no longer than {} seconds",
+        limit.seconds
+    );
+    Reply::new(501, (5, 5, 4), &text)
 }
 
 pub(super) fn bad_line(error: LineError) -> Reply {
