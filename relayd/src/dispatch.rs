@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use daemon::Stop;
 use smtp::client::{Envelope, Outcome as Verdict};
+use smtp::parameter::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, error, info, info_span, warn};
@@ -186,6 +187,7 @@ impl Dispatcher {
             .waiting()
             .filter(|(_, recipient)| mine(recipient))
             .collect();
+        let parameters = message.parameters_at(clock::now());
         let envelope = Envelope {
             sender: message.reverse_path.clone(),
             recipients: recipients
@@ -195,14 +197,21 @@ impl Dispatcher {
             size: message.header.size,
             eight_bit: message.header.eight_bit,
             smtputf8: message.header.smtp_utf8,
-            parameters: message.parameters.clone(),
+            parameters: parameters.clone().unwrap_or_default(),
             recipient_parameters: recipients
                 .iter()
                 .map(|(_, recipient)| recipient.parameters.clone())
                 .collect(),
         };
+        let deadline = message.deadline().unwrap_or(i64::MAX);
+        let is_traced = message.parameters.by.is_some_and(|by| by.trace);
         let body = || self.desk.body(id, message.header.size);
         let findings = match &job.destination {
+            // RFC 2852 §4.1.4: what is late must not go on.
+            _ if parameters.is_none() => {
+                let text = "the time in which its sender wanted it delivered is over";
+                vec![Finding::ours("5.4.7", text.into()); recipients.len()]
+            }
             Destination::Here => home::deliver(&self.reporter.ask, &envelope, body).await,
             elsewhere => self.carrier.attempt(elsewhere, &envelope, body).await,
         };
@@ -211,7 +220,9 @@ impl Dispatcher {
             |((index, recipient), finding): (&(usize, &crate::queue::Recipient), Finding)| {
                 // The second that runs is rounded up: a wait is never shorter than it says, nor over before it is recorded.
                 let next = schedule::next_attempt(&self.waits, recipient.attempts + 1, now + 1);
-                self.judge(*index, recipient, finding, next)
+                // What is late comes back then, and not only at its next turn.
+                let next = next.map(|next| next.min(deadline.max(now + 1)));
+                self.judge(*index, recipient, finding, next, is_traced)
             };
         let results: Vec<_> = recipients.iter().zip(findings).map(outcome).collect();
         self.record(&opened, Attempted { at: now, results }).await;
@@ -224,6 +235,7 @@ impl Dispatcher {
         recipient: &crate::queue::Recipient,
         finding: Finding,
         next: Option<i64>,
+        is_traced: bool,
     ) -> Outcome {
         let (to, host, attempts) = (
             &recipient.address,
@@ -235,7 +247,11 @@ impl Dispatcher {
             (Verdict::Delivered, _) => {
                 info!(%to, host, text, "delivered");
                 // RFC 3461 §5.2.2: where nobody reports further on, the last who can does.
-                match recipient.parameters.notify().success && !finding.reports {
+                let notify = recipient.parameters.notify();
+                // RFC 2852 §4.1.5: with a trace each server tells, unless nothing is to be told.
+                let is_wanted =
+                    notify.success && !finding.reports || is_traced && notify != Notify::NEVER;
+                match is_wanted {
                     true => Fate::Relayed,
                     false => Fate::Delivered,
                 }
@@ -310,12 +326,9 @@ impl Dispatcher {
         let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
         let told = self.reporter.report(&opened).await;
         let message = opened.snapshot();
-        let warning = self
-            .desk
-            .warning
-            .and_then(|after| message.warning_due(after));
+        let warning = message.warning_due(self.desk.warning);
         let due = match message.next_due() {
-            Some(due) => due.min(warning.unwrap_or(i64::MAX)),
+            Some(due) => due,
             None if told => {
                 self.desk.with_queue(move |queue| queue.remove(id)).await?;
                 info!(%id, "done");
@@ -323,15 +336,21 @@ impl Dispatcher {
             }
             None => 0,
         };
-        let earliest = clock::now() + PAUSE;
+        let now = clock::now();
+        let earliest = now + PAUSE;
         // A report that waits comes back with the next round, and soon.
-        Ok(Some(if due <= clock::now() {
+        let due = if due <= now {
             earliest
         } else if told {
             due
         } else {
             due.min(earliest)
-        }))
+        };
+        // What may have become late while the others were told is told of next.
+        let warning = warning
+            .filter(|_| told)
+            .map_or(due, |warning| warning.max(now + 1));
+        Ok(Some(due.min(warning)))
     }
 
     async fn drain(

@@ -42,10 +42,7 @@ impl Reporter {
     /// Tells the sender what there is to tell, in one report. `true` when nothing is left to tell.
     pub async fn report(&self, opened: &Arc<Opened>) -> bool {
         let message = opened.snapshot();
-        let warning = self
-            .desk
-            .warning
-            .and_then(|after| message.warning_due(after));
+        let warning = message.warning_due(self.desk.warning);
         let is_late = warning.is_some_and(|due| due <= clock::now());
         let over = places(message.unreported());
         let late = places(message.unwarned().filter(|_| is_late));

@@ -63,9 +63,12 @@ async fn carry(way: Way) -> (String, Vec<String>) {
     let brought = house.submit_as(envelope(ALICE, "RET=FULL REQUIRETLS"), recipients, BODY);
     brought.await.unwrap();
     house.queue_until(|queue| queue.is_empty()).await;
+    let heard = server.await.unwrap();
     let inbox = deliverd.inbox.lock().unwrap();
-    let reports = inbox.iter().map(|(_, report)| report.clone()).collect();
-    (server.await.unwrap(), reports)
+    (
+        heard,
+        inbox.iter().map(|(_, report)| report.clone()).collect(),
+    )
 }
 
 #[tokio::test]

@@ -150,6 +150,7 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
             require_tls: true,
             // Who has not logged in may not push in.
             priority: submits,
+            deliver_by: config.relay.enabled,
             hold: (submits && longest_hold > 0).then_some(HoldLimit {
                 seconds: longest_hold,
                 // Each connection has its own.

@@ -15,6 +15,7 @@ pub mod client;
 pub mod command;
 pub mod data;
 pub mod date;
+pub mod deliver_by;
 pub mod hold;
 pub mod line;
 pub mod parameter;

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 
 use crate::command::CommandError;
+use crate::deliver_by::DeliverBy;
 use crate::hold::Hold;
 use crate::xtext;
 
@@ -26,6 +27,8 @@ pub struct MailParameters {
     pub priority: Option<Priority>,
     /// RFC 4865: not before then.
     pub hold: Option<Hold>,
+    /// RFC 2852: by then, or it is late.
+    pub by: Option<DeliverBy>,
 }
 
 /// From -9 to 9; mail without one has 0.
@@ -100,6 +103,7 @@ impl MailParameters {
                 value.and_then(Hold::parse_until),
                 "HOLDUNTIL",
             ),
+            "BY" => put(&mut self.by, value.and_then(DeliverBy::parse), "BY"),
             // RFC 8689 §2: it has no value.
             "REQUIRETLS" if self.require_tls || value.is_some() => {
                 Err(CommandError::BadParameter("REQUIRETLS"))
@@ -138,6 +142,9 @@ impl fmt::Display for MailParameters {
         }
         if let Some(hold) = &self.hold {
             line.word(format_args!("{hold}"))?;
+        }
+        if let Some(by) = &self.by {
+            line.word(format_args!("BY={by}"))?;
         }
         Ok(())
     }
@@ -226,13 +233,16 @@ impl Return {
 }
 
 impl Notify {
+    /// Of nothing.
+    pub const NEVER: Self = Self {
+        success: false,
+        failure: false,
+        delay: false,
+    };
+
     // RFC 3461 §4.1: "NEVER", or a list of the others, each once.
     fn parse(text: &str) -> Option<Self> {
-        let mut notify = Self {
-            success: false,
-            failure: false,
-            delay: false,
-        };
+        let mut notify = Self::NEVER;
         if text.eq_ignore_ascii_case("NEVER") {
             return Some(notify);
         }
@@ -449,6 +459,7 @@ mod tests {
             ("REQUIRETLS", false),
             ("MT-PRIORITY=-9", false),
             ("HOLDFOR=60", false),
+            ("BY=60;RT", false),
             ("HOLDUNTIL=2026-11-27T23:15:07Z", false),
             ("REQUIRETLS MT-PRIORITY=9", false),
         ] {
@@ -544,6 +555,8 @@ mod tests {
         }
         for (text, key) in [
             ("HOLDFOR=0", "HOLDFOR"),
+            ("BY=0;R", "BY"),
+            ("BY=1;R BY=1;R", "BY"),
             ("HOLDUNTIL=tomorrow", "HOLDUNTIL"),
             ("HOLDFOR=1 HOLDUNTIL=2026-11-27T23:15:07Z", "HOLDUNTIL"),
         ] {

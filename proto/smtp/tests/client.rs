@@ -227,6 +227,35 @@ fn mail_that_requires_tls_is_not_said_to_a_server_that_does_not_promise_it() {
 }
 
 #[test]
+fn mail_that_comes_back_when_late_goes_to_servers_that_see_to_it() {
+    for (extensions, by, outcome) in [
+        (&["DELIVERBY"][..], "60;R", Ok(" BY=60;R")),
+        (&["DELIVERBY 60"][..], "60;RT", Ok(" BY=60;RT")),
+        (&["DELIVERBY 61"][..], "60;R", Err("5.4.7")),
+        (&["DELIVERBY 61"][..], "-60;N", Ok(" BY=-60;N")),
+        (&[][..], "60;R", Err("5.3.3")),
+        (&[][..], "60;N", Ok("")),
+    ] {
+        let mut line = Line::ready(extensions);
+        line.order(Order::Deliver(Envelope {
+            parameters: MailParameters::parse(&format!("BY={by}")).unwrap(),
+            ..envelope(&["b@example.net"])
+        }));
+        match outcome {
+            Ok(said) => line.says(&format!("MAIL FROM:<a@example.org>{said}\r\n")),
+            Err(status) => {
+                line.says("");
+                let results = line.results.take().unwrap();
+                assert!(
+                    results[0].1.reply.to_string().contains(status),
+                    "{results:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn many_recipients_go_in_groups_of_fifty() {
     let mut line = Line::ready(&["PIPELINING"]);
     let recipients: Vec<String> = (0..70).map(|n| format!("r{n}@example.net")).collect();

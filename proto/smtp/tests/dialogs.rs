@@ -5,7 +5,7 @@
 //! ```text
 //! # a comment
 //! port smtp                  or submission, submissions, lmtp; the first statement; behind it
-//!                            "normalize", "binary", "dsn", "requiretls", "priority" or "hold" changes what the port does
+//!                            "normalize", "binary", "dsn", "requiretls", "priority", "hold" or "deliverby" changes what the port does
 //! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> MAIL FR                 the same, but no CRLF is added
 //! S: 250 ok                  the server says this line; * stands for any text
@@ -153,6 +153,7 @@ fn open_port(port: &str) -> World {
             "normalize" => config.stray_line_ends = Stray::Normalize,
             "binary" => config.binary_mime = true,
             "dsn" => config.offer.dsn = true,
+            "deliverby" => config.offer.deliver_by = true,
             "hold" => {
                 let (seconds, until) = (3600, 3600);
                 config.offer.hold = Some(HoldLimit { seconds, until });

@@ -49,6 +49,7 @@ fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
         dsn: setting.binary,
         require_tls: setting.binary,
         priority: setting.binary,
+        deliver_by: setting.binary,
         hold: setting.binary.then_some(HoldLimit {
             seconds: 60,
             until: 60,
@@ -117,6 +118,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"MAIL FROM:<> REQUIRETLS\r\n",
         b"MAIL FROM:<> MT-PRIORITY=-3\r\n",
         b"MAIL FROM:<> HOLDFOR=10\r\n",
+        b"MAIL FROM:<> BY=-3;N\r\n",
         b"MAIL FROM:<> HOLDUNTIL=1970-01-01T00:00:61Z\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@c\r\n",
         b"RCPT TO:<b@example.org> NOTIFY=NEVER,DELAY\r\n",

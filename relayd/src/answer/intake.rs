@@ -253,7 +253,7 @@ impl Intake {
             parameters: incoming.envelope.parameters.clone(),
             particulars,
         };
-        self.desk.enqueue(id, draft, header).await?;
+        self.desk.enqueue(id, draft, header.versioned()).await?;
         Ok(id)
     }
 }

@@ -77,8 +77,21 @@ pub enum Standing {
     Expanded,
 }
 
-/// The only version there is.
+/// The version of a message of which nothing else is to be known.
 pub const VERSION: u32 = 1;
+/// The version of one with parameters or particulars: a relayd that passed over them would do what it must not, such as
+/// sending once more what somebody has.
+pub const PARTICULAR_VERSION: u32 = 2;
+
+impl Header {
+    /// The same in the version that fits it.
+    #[must_use]
+    pub fn versioned(self) -> Self {
+        let plain = self.parameters.is_empty() && self.particulars.is_empty();
+        let version = if plain { VERSION } else { PARTICULAR_VERSION };
+        Self { version, ..self }
+    }
+}
 
 /// An attempt for some recipients at one destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,10 +283,17 @@ mod tests {
             [Record::Message(header)] => {
                 assert_eq!(header.recipients, ["c@d"]);
                 assert!(header.parameters.is_empty() && header.particulars.is_empty());
-                // What has nothing new to say is written as it was.
+                // What has nothing new to say is written as it was; other things an older relayd would not take.
                 let mut bytes = Vec::new();
-                encode(&Record::Message(header.clone()), &mut bytes).unwrap();
+                let again = header.clone().versioned();
+                encode(&Record::Message(again), &mut bytes).unwrap();
                 assert_eq!(bytes, line.as_bytes());
+                let parameters = "REQUIRETLS".into();
+                let other = Header {
+                    parameters,
+                    ..header.clone()
+                };
+                assert_eq!(other.versioned().version, PARTICULAR_VERSION);
             }
             records => panic!("{records:?}"),
         }

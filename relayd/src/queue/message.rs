@@ -2,9 +2,12 @@
 
 use mail::address::{Address, Domain, ReversePath};
 
+use smtp::deliver_by::Late;
 use smtp::parameter::{MailParameters, Priority, RcptParameters};
 
-use super::journal::{Attempted, Fate, Header, Outcome, Particular, Record, Standing, VERSION};
+use super::journal::{
+    Attempted, Fate, Header, Outcome, PARTICULAR_VERSION, Particular, Record, Standing, VERSION,
+};
 
 /// The state of a message.
 #[derive(Debug, Clone)]
@@ -60,7 +63,8 @@ impl Message {
         let (Record::Message(header), rest) = records.split_first()? else {
             return None;
         };
-        if header.version != VERSION || header.recipients.is_empty() {
+        let is_known = matches!(header.version, VERSION | PARTICULAR_VERSION);
+        if !is_known || header.recipients.is_empty() {
             return None;
         }
         let parameters = MailParameters::parse(&header.parameters).ok()?;
@@ -172,11 +176,47 @@ impl Message {
         })
     }
 
-    /// When the sender is to be told that the message has to wait, who is told `after` so many seconds.
+    /// When the sender is to be told that the message has to wait, who is told `after` so many seconds, if ever, and when it
+    /// is late.
     #[must_use]
-    pub fn warning_due(&self, after: i64) -> Option<i64> {
-        let due = release(&self.parameters, self.header.queued).saturating_add(after);
-        self.unwarned().next().map(|_| due)
+    pub fn warning_due(&self, after: Option<i64>) -> Option<i64> {
+        let due = after.zip(self.released_unwarned());
+        let due = due.map(|(after, released)| released.saturating_add(after));
+        due.into_iter().chain(self.late_at()).min()
+    }
+
+    /// When the message was released, if its sender is to be told when it has to wait, and has not been.
+    #[must_use]
+    pub fn released_unwarned(&self) -> Option<i64> {
+        let released = release(&self.parameters, self.header.queued);
+        self.unwarned().next().map(|_| released)
+    }
+
+    /// When a message is late of which the sender then wants to be told (RFC 2852), and has not been.
+    #[must_use]
+    pub fn late_at(&self) -> Option<i64> {
+        let by = self.parameters.by.filter(|by| by.late == Late::Notify)?;
+        self.unwarned()
+            .next()
+            .map(|_| by.deadline(self.header.queued))
+    }
+
+    /// When a message that is late comes back (RFC 2852).
+    #[must_use]
+    pub fn deadline(&self) -> Option<i64> {
+        let by = self.parameters.by.filter(|by| by.late == Late::Return)?;
+        Some(by.deadline(self.header.queued))
+    }
+
+    /// What a server hears `now` of what the sender wants; `None` when the message is too late to go on.
+    #[must_use]
+    pub fn parameters_at(&self, now: i64) -> Option<MailParameters> {
+        let elapsed = now.saturating_sub(self.header.queued);
+        let mut parameters = self.parameters.clone();
+        if let Some(by) = parameters.by {
+            parameters.by = Some(by.after(elapsed)?);
+        }
+        Some(parameters)
     }
 
     /// When the first waiting recipient is due.

@@ -9,7 +9,7 @@ use smtp::parameter::Priority;
 use sys::file;
 use tracing::{error, info, warn};
 
-use super::{Queue, QueueId};
+use super::{Message, Queue, QueueId};
 
 /// Name of the lock file.
 pub(super) const LOCK: &str = ".lock";
@@ -84,8 +84,8 @@ impl Queue {
                 let message = opened.snapshot();
                 Some(Recovered {
                     id,
-                    due: message.next_due().unwrap_or(message.header.queued),
-                    unwarned: message.warning_due(0),
+                    due: due(&message),
+                    unwarned: message.released_unwarned(),
                     priority: message.priority(),
                 })
             }
@@ -125,4 +125,9 @@ impl Queue {
             error!(name = %name.display(), %error, "cannot remove a left-over");
         }
     }
+}
+
+fn due(message: &Message) -> i64 {
+    let next = message.next_due().unwrap_or(message.header.queued);
+    next.min(message.late_at().unwrap_or(i64::MAX))
 }

@@ -364,7 +364,7 @@ fn what_the_sender_wants_survives_a_restart_and_decides_what_there_is_to_tell() 
     let queue = reopen(&home, queue);
     let states = |id| {
         let message = queue.message(id).unwrap().snapshot();
-        assert_eq!(message.warning_due(60), None);
+        assert_eq!(message.warning_due(Some(60)), None);
         message
             .recipients
             .iter()

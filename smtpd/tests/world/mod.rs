@@ -553,6 +553,7 @@ impl World {
                 dsn: true,
                 require_tls: true,
                 priority: role == Role::Submission,
+                deliver_by: true,
                 hold: (role == Role::Submission).then_some(HoldLimit {
                     seconds: 600,
                     until: 0,

@@ -45,9 +45,9 @@ pub struct Smtp {
     pub max_message_size: AtLeast<65536>,
     /// Bytes per command line, CRLF included. RFC 5321 §4.5.3.1.4 wants at least 512, and the parameters of SIZE (RFC 1870,
     /// 26), 8BITMIME (RFC 6152, 17), SMTPUTF8 (RFC 6531, 10), AUTH (RFC 4954, 500), DSN (RFC 3461, 116), REQUIRETLS
-    /// (RFC 8689, 11) and MT-PRIORITY (RFC 6710, 15) and FUTURERELEASE (RFC 4865, 34)
-    /// come on top.
-    pub max_command_line: AtLeast<1241>,
+    /// (RFC 8689, 11) and MT-PRIORITY (RFC 6710, 15), FUTURERELEASE (RFC 4865, 34) and
+    /// DELIVERBY (RFC 2852, 17) come on top.
+    pub max_command_line: AtLeast<1258>,
     /// Bytes per line of a message, CRLF included; RFC 5321 §4.5.3.1.6 wants at least 1000.
     pub max_text_line: AtLeast<1000>,
     /// Bytes per header of a message; a message of the size that RFC 5321 §4.5.3.1.7 wants may be nothing else.

@@ -24,6 +24,10 @@ pub struct Extensions {
     pub require_tls: bool,
     /// RFC 6710: the server knows priorities.
     pub priority: bool,
+    /// RFC 2852: the server keeps to a time, …
+    pub deliver_by: bool,
+    /// … of at least so many seconds where late mail comes back, if it told.
+    pub shortest: Option<i64>,
     /// RFC 4954: how one may authenticate.
     pub auth: Mechanisms,
 }
@@ -57,6 +61,10 @@ impl Extensions {
             "8BITMIME" => self.eight_bit_mime = true,
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
+            "DELIVERBY" => {
+                self.deliver_by = true;
+                self.shortest = words.next().and_then(|n| n.parse().ok());
+            }
             "MT-PRIORITY" => self.priority = true,
             "REQUIRETLS" => self.require_tls = true,
             "SIZE" => {

@@ -9,6 +9,7 @@ use mail::address::Address;
 
 use super::{Envelope, Extensions, Outcome, Verdict};
 use crate::data::Sender;
+use crate::deliver_by::Late;
 use crate::parameter::{MailParameters, RcptParameters};
 use crate::reply::Reply;
 
@@ -276,6 +277,7 @@ fn known(parameters: &MailParameters, extensions: &Extensions) -> MailParameters
         priority: parameters.priority.filter(|_| extensions.priority),
         // We have held it.
         hold: None,
+        by: parameters.by.filter(|_| extensions.deliver_by),
     }
 }
 
@@ -286,6 +288,18 @@ fn mail_command(envelope: &Envelope, extensions: &Extensions) -> Result<String, 
     }
     if envelope.parameters.require_tls && !extensions.require_tls {
         return Err(Verdict::local_no_require_tls());
+    }
+    // RFC 2852 §4.1: what may be late must not go where nobody would bring it back.
+    if let Some(by) = envelope.parameters.by.filter(|by| by.late == Late::Return) {
+        if !extensions.deliver_by {
+            return Err(Verdict::local_no_deliver_by());
+        }
+        if extensions
+            .shortest
+            .is_some_and(|shortest| by.seconds < shortest)
+        {
+            return Err(Verdict::local_too_late());
+        }
     }
     let needs_utf8 = envelope.smtputf8 || !envelope.sender.is_ascii();
     if needs_utf8 && !extensions.smtputf8 {

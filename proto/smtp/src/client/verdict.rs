@@ -104,6 +104,18 @@ impl Verdict {
         Self::local(Outcome::Permanent, Reply::new(550, (5, 7, 30), text))
     }
 
+    // RFC 3463 §3.4: X.3.3 system not capable of selected features.
+    pub(crate) fn local_no_deliver_by() -> Self {
+        let text = "the sender wants late mail back (DELIVERBY), which the server does not offer";
+        Self::local(Outcome::Permanent, Reply::new(550, (5, 3, 3), text))
+    }
+
+    // RFC 3463 §3.5: X.4.7 delivery time expired.
+    pub(crate) fn local_too_late() -> Self {
+        let text = "the server needs more time than the sender gives it (DELIVERBY)";
+        Self::local(Outcome::Permanent, Reply::new(550, (5, 4, 7), text))
+    }
+
     // RFC 6531 §3.5, RFC 5248: X.6.7 non-ASCII addresses not permitted.
     pub(crate) fn local_no_smtputf8() -> Self {
         let text = "the message needs SMTPUTF8, which the server does not offer";

@@ -17,6 +17,8 @@ pub struct Offer {
     pub priority: bool,
     /// RFC 4865: mail may wait before it is released, but no longer.
     pub hold: Option<HoldLimit>,
+    /// RFC 2852: mail may be of use until a certain time only.
+    pub deliver_by: bool,
 }
 
 impl Server {
@@ -31,6 +33,9 @@ impl Server {
         if self.config.offer.priority {
             reply = reply.line("MT-PRIORITY");
         }
+        if self.config.offer.deliver_by {
+            reply = reply.line("DELIVERBY");
+        }
         if let Some(limit) = self.config.offer.hold {
             reply = reply.line(&alloc::format!("FUTURERELEASE {limit}"));
         }
@@ -42,6 +47,7 @@ impl Server {
         let strange = parameters.wants_dsn() && !self.config.offer.dsn
             || parameters.require_tls && !self.offers_require_tls()
             || parameters.priority.is_some() && !self.config.offer.priority
+            || parameters.by.is_some() && !self.config.offer.deliver_by
             || parameters.hold.is_some() && self.config.offer.hold.is_none();
         match strange {
             true => Err(words::not_offered()),
