@@ -2,7 +2,6 @@
 //! body of the open message to them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +19,7 @@ use smtp::server::{Answer, Author, Envelope, Question, Summary};
 use tracing::{debug, info, warn};
 
 use crate::ask::{Ask, Problem, Route};
+use crate::guard::{Kind, Pass};
 use crate::letter::Letter;
 use crate::outlet::Outlet;
 use crate::reservation::Reservation;
@@ -33,7 +33,7 @@ const MAX_TARGETS: usize = 10_000;
 #[derive(Debug)]
 pub struct Desk {
     ask: Arc<Ask>,
-    peer: IpAddr,
+    pass: Pass,
     /// Where a bare `<postmaster>` is.
     home: Domain,
     session: u64,
@@ -72,13 +72,13 @@ struct OpenMessage {
 }
 
 impl Desk {
-    /// A desk for the session `session` with a client at `peer`.
+    /// A desk for the session `session` of a client who has this pass.
     #[must_use]
-    pub fn new(ask: Arc<Ask>, peer: IpAddr, home: Domain, session: u64, max_remote: usize) -> Self {
+    pub fn new(ask: Arc<Ask>, pass: Pass, home: Domain, session: u64, max_remote: usize) -> Self {
         let (account, targets, open) = (None, Targets::default(), None);
         Self {
             ask,
-            peer,
+            pass,
             home,
             session,
             max_remote,
@@ -91,6 +91,7 @@ impl Desk {
     /// TLS was started: who logged in before did not do so behind TLS.
     pub fn forget(&mut self) {
         self.account = None;
+        self.pass.log_out();
         self.targets = Targets::default();
     }
 
@@ -99,7 +100,7 @@ impl Desk {
         match question {
             Question::Authenticate(credentials) => self.authenticate(credentials).await,
             Question::Sender(mail) => self.judge_sender(&mail).await,
-            Question::Recipient(rcpt) => self.judge_recipient(rcpt).await,
+            Question::Recipient(rcpt) => self.admit_recipient(rcpt).await,
             Question::Open(envelope) => self.open(&envelope).await,
             Question::Commit(summary) => self.commit(summary).await,
             Question::CommitEach(summary) => self.commit_each(summary).await,
@@ -134,10 +135,14 @@ impl Desk {
         let Credentials { user, password } = credentials;
         let answer = self
             .ask
-            .authenticate(self.context(0), &user, &password, self.peer)
+            .authenticate(self.context(0), &user, &password, self.pass.address())
             .await;
         match answer {
             Ok(account) => {
+                if let Err(exceeded) = self.pass.log_in(&account) {
+                    exceeded.tell();
+                    return Answer::Refused(words::account_busy());
+                }
                 info!(account, "logged in");
                 self.account = Some(account);
                 Answer::Granted
@@ -177,6 +182,48 @@ impl Desk {
                 words::sender_refused(&sender, account, refusal)
             }),
         }
+    }
+
+    // Who logged in is known by name, and their mail is counted by that.
+    async fn admit_recipient(&mut self, rcpt: Rcpt) -> Answer {
+        let kinds: &[Kind] = match self.account {
+            Some(_) => &[Kind::RefusedRecipient],
+            None => &[Kind::Recipient, Kind::RefusedRecipient],
+        };
+        for kind in kinds {
+            if let Err(reply) = self.check(*kind) {
+                return Answer::Refused(reply);
+            }
+        }
+        self.pass
+            .count(Kind::Recipient, u32::from(self.account.is_none()));
+        let answer = self.judge_recipient(rcpt).await;
+        if let Answer::Refused(reply) = &answer
+            && reply.code() >= 500
+        {
+            self.pass.count(Kind::RefusedRecipient, 1);
+        }
+        answer
+    }
+
+    /// Notes how many commands the client gave.
+    pub fn count_commands(&self, number: u32) {
+        self.pass.count(Kind::Command, number);
+    }
+
+    /// Whether the client may give another command.
+    ///
+    /// # Errors
+    /// What it is told if not.
+    pub fn check_commands(&self) -> Result<(), Reply> {
+        self.check(Kind::Command)
+    }
+
+    fn check(&self, kind: Kind) -> Result<(), Reply> {
+        self.pass.check(kind).map_err(|exceeded| {
+            exceeded.tell();
+            words::too_much(kind)
+        })
     }
 
     async fn judge_recipient(&mut self, Rcpt { path, parameters }: Rcpt) -> Answer {

@@ -14,6 +14,7 @@ use smtp::hold::HoldLimit;
 use smtp::server::{self, HeaderLimits, Offer, Role};
 
 use crate::ask::Ask;
+use crate::guard::{self, Guard};
 use crate::port::Port;
 
 /// A kind of port.
@@ -80,6 +81,8 @@ pub struct House {
     pub ask: Arc<Ask>,
     /// Who may come in.
     pub door: Arc<Door>,
+    /// How much each of them may do.
+    pub guard: Arc<Guard>,
     /// What TLS is done with.
     pub certificates: Arc<Certificates>,
 }
@@ -105,7 +108,8 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
     let socket = |answerer| config.ipc_socket(answerer, "smtpd");
     let limits = Limits {
         total: count(config.smtp.max_connections.value()),
-        per_address: count(u64::from(config.limits.connections_per_address)),
+        // The guard knows whom that does not apply to.
+        per_address: 0,
     };
     let certificates = Certificates::load(birth.credentials()?).map_err(StartError::config)?;
     Ok(House {
@@ -113,6 +117,7 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         home,
         ask: Arc::new(Ask::new(socket("deliverd"), socket("relayd"))),
         door: Door::new(limits),
+        guard: Guard::new(guard::Limits::new(config)),
         certificates: Arc::new(certificates),
     })
 }
@@ -173,6 +178,10 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         loopback: Arc::new(loopback),
         begins: kind.begins,
         is_local: kind.is_local,
+        greeting_delay: match kind.role {
+            Role::Exchange => Duration::from_millis(smtp.limits.greeting_delay_ms.value().into()),
+            Role::Submission | Role::Delivery => Duration::ZERO,
+        },
         clients: is_closed.then(|| smtp.lmtp_clients.clone()),
         proxies: (kind.proxies)(smtp).to_vec(),
         house: Arc::clone(house),

@@ -8,12 +8,13 @@
 //!   a message in memory that is larger than a frame, or says 250 before the message is on disk.
 //!
 //! [`house`] opens the ports. [`daemon::port`] counts each connection and gives it a task, which
-//! begins at [`port`]. The task drives the machine of the crate `smtp` ([`session`]); the questions
+//! begins at [`port`], where the [`guard`] says whether its client has not done too much. The task drives the machine of the crate `smtp` ([`session`]); the questions
 //! of the machine are answered at its [`desk`], which asks ([`ask`]) and carries the body to those
 //! who keep it ([`letter`], [`outlet`]).
 
 pub mod ask;
 pub mod desk;
+pub mod guard;
 pub mod house;
 mod letter;
 pub mod outlet;

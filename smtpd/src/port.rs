@@ -11,19 +11,25 @@ use daemon::limits::{Crowded, Door};
 use daemon::port::{self, Begins, Client, Protocol};
 use smtp::hold::HoldLimit;
 use smtp::reply::Reply;
-use smtp::server::{self, Server};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use smtp::server::{self, Role, Server};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use crate::desk::{self, Desk};
+use crate::guard::{Exceeded, Pass};
 use crate::house::House;
 use crate::session::{End, converse};
+use crate::words;
 
 /// How long a client that is sent away may take to hear it.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long one may take that talked before it was greeted.
+const LINGER: Duration = Duration::from_secs(1);
+/// Read at once of what is not listened to.
+const EARLY_READ: usize = 512;
 
 /// One kind of port.
 #[derive(Debug, Clone)]
@@ -36,6 +42,8 @@ pub struct Port {
     pub begins: Begins,
     /// Whether its listeners are Unix sockets.
     pub is_local: bool,
+    /// How long a client waits for its greeting, and must not talk meanwhile.
+    pub greeting_delay: Duration,
     /// Who may come; `None` for everybody.
     pub clients: Option<Vec<Network>>,
     /// Proxies that speak for its clients.
@@ -51,9 +59,18 @@ impl Protocol for Port {
 
     async fn receive(self: Arc<Self>, mut stream: TcpStream, client: Client, stop: Stop) {
         if !self.serves(client.address) {
-            return self.send_away(&mut stream).await;
+            warn!("not a client of this port, sent away");
+            let words = self.not_served();
+            return self.send_away(&mut stream, &words).await;
         }
-        self.visit(stream, client, stop).await;
+        match self.admit(client.address) {
+            Ok(pass) => self.visit(stream, client, pass, stop).await,
+            Err(exceeded) => {
+                exceeded.tell();
+                let words = words::too_many_connections(&self.house.hostname);
+                self.send_away(&mut stream, &words).await;
+            }
+        }
     }
 
     fn is_local(&self) -> bool {
@@ -61,7 +78,8 @@ impl Protocol for Port {
     }
 
     async fn receive_local(self: Arc<Self>, stream: UnixStream, client: Client, stop: Stop) {
-        self.visit(stream, client, stop).await;
+        let pass = self.house.guard.trust(client.address);
+        self.visit(stream, client, pass, stop).await;
     }
 
     fn is_proxy(&self, peer: IpAddr) -> bool {
@@ -82,7 +100,7 @@ impl Protocol for Port {
 }
 
 impl Port {
-    async fn visit<S>(self: Arc<Self>, stream: S, client: Client, stop: Stop)
+    async fn visit<S>(self: Arc<Self>, stream: S, client: Client, pass: Pass, stop: Stop)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -92,7 +110,7 @@ impl Port {
             client,
             stop,
         };
-        match visit.talk(stream).await {
+        match visit.talk(stream, pass).await {
             Ok(()) => info!("disconnected"),
             Err(error) => info!(%error, "connection lost"),
         }
@@ -103,16 +121,31 @@ impl Port {
         self.clients.as_ref().is_none_or(is_listed)
     }
 
-    async fn send_away(&self, stream: &mut TcpStream) {
-        warn!("not a client of this port, sent away");
+    // Those who bring mail by LMTP are known, and bring that of many.
+    fn admit(&self, client: IpAddr) -> Result<Pass, Exceeded> {
+        match self.config.role {
+            Role::Exchange | Role::Submission => self.house.guard.admit(client),
+            Role::Delivery => Ok(self.house.guard.trust(client)),
+        }
+    }
+
+    fn not_served(&self) -> Reply {
         let text = format!(
             "{} does not take mail from your address here",
             self.house.hostname
         );
-        let reply = Reply::new(554, (5, 7, 1), &text).to_bytes();
+        Reply::new(554, (5, 7, 1), &text)
+    }
+
+    async fn send_away<S: AsyncWrite + Unpin>(&self, stream: &mut S, words: &Reply) {
+        // Nothing can be said in clear text where TLS is due.
+        let words = match self.begins {
+            Begins::Clear => words.to_bytes(),
+            Begins::Tls => Vec::new(),
+        };
         // A client that is gone, or does not listen, need not hear it.
         let _ = timeout(FAREWELL, async {
-            stream.write_all(&reply).await?;
+            stream.write_all(&words).await?;
             stream.shutdown().await
         })
         .await;
@@ -127,15 +160,18 @@ struct Visit {
 }
 
 impl Visit {
-    async fn talk<S>(&self, stream: S) -> io::Result<()>
+    async fn talk<S>(&self, mut stream: S, pass: Pass) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        if !self.hears_nothing(&mut stream, &pass).await? {
+            return Ok(());
+        }
         let house = &self.port.house;
         let ask = Arc::clone(&house.ask);
         let mut desk = Desk::new(
             ask,
-            self.client.address,
+            pass,
             house.home.clone(),
             self.client.session,
             self.port.config.max_recipients,
@@ -148,6 +184,35 @@ impl Visit {
                 self.talk_secured(&mut stream, server, &mut desk).await
             }
         }
+    }
+
+    // RFC 5321 §3.1: the server speaks first. Programs that only send do not wait for that.
+    async fn hears_nothing<S>(&self, stream: &mut S, pass: &Pass) -> io::Result<bool>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let delay = self.port.greeting_delay;
+        if delay.is_zero() || pass.is_exempt() {
+            return Ok(true);
+        }
+        let mut heard = [0; EARLY_READ];
+        let read = tokio::select! {
+            read = stream.read(&mut heard) => read?,
+            () = sleep(delay) => return Ok(true),
+            () = self.stop.requested() => return Ok(true),
+        };
+        if read > 0 {
+            let key = "smtp.limits.greeting_delay_ms";
+            warn!(key, "the client talked before it was greeted, refused");
+            self.port.send_away(stream, &words::talked_first()).await;
+            // Closing with bytes unread would reset the connection and take the reply from the client, who may be gone already.
+            let _ = timeout(LINGER, async {
+                while stream.read(&mut heard).await? > 0 {}
+                io::Result::Ok(())
+            })
+            .await;
+        }
+        Ok(false)
     }
 
     async fn talk_clear<S>(&self, mut stream: S, desk: &mut Desk) -> io::Result<()>

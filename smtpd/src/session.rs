@@ -87,7 +87,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         let mut buffer = Vec::new();
         let mut told = false;
         loop {
-            match self.act().await? {
+            let acted = self.act().await;
+            self.desk.count_commands(self.server.take_line_count());
+            match acted? {
                 Flow::On => {}
                 Flow::Close => {
                     self.close(&mut buffer).await;
@@ -100,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             tokio::select! {
                 read = self.stream.read(&mut buffer) => match read? {
                     0 => self.server.feed(Input::End),
-                    n => self.server.feed(Input::Bytes(buffer.get(..n).unwrap_or_default())),
+                    n => self.take(buffer.get(..n).unwrap_or_default()),
                 },
                 () = &mut self.timer => self.server.feed(Input::Timeout),
                 () = stop.requested(), if !told => {
@@ -108,6 +110,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     self.server.feed(Input::Shutdown);
                 }
             }
+        }
+    }
+
+    // Who has sent too many commands gets no answer to the next one.
+    fn take(&mut self, bytes: &[u8]) {
+        let is_command = !self.server.is_receiving();
+        match self.desk.check_commands() {
+            Err(reply) if is_command => self.server.feed(Input::Dismissal(reply)),
+            _ => self.server.feed(Input::Bytes(bytes)),
         }
     }
 

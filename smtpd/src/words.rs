@@ -1,8 +1,10 @@
 //! What a refusal from behind means to the client: a code, an enhanced code, and what to do.
 
 use ipc::Refusal;
-use mail::address::ForwardPath;
+use mail::address::{Domain, ForwardPath};
 use smtp::reply::Reply;
+
+use crate::guard::Kind;
 
 /// Nobody behind us could be asked, or it broke while we spoke.
 pub(crate) fn unavailable() -> Reply {
@@ -11,6 +13,54 @@ pub(crate) fn unavailable() -> Reply {
         451,
         (4, 3, 0),
         "mail system temporarily unavailable, try again later",
+    )
+}
+
+/// A client has done too much of something.
+pub(crate) fn too_much(kind: Kind) -> Reply {
+    match kind {
+        Kind::Connection => Reply::new(421, (4, 7, 0), "too many connections, try again later"),
+        Kind::Command => Reply::new(
+            421,
+            (4, 7, 0),
+            "too many commands from your network, try again later",
+        ),
+        Kind::Recipient => Reply::new(
+            450,
+            (4, 7, 1),
+            "too many recipients from your network, try again later",
+        ),
+        Kind::RefusedRecipient => Reply::new(
+            450,
+            (4, 7, 1),
+            "too many recipients of yours do not exist here, try again later",
+        ),
+    }
+}
+
+/// A client has too many connections, or began too many.
+pub(crate) fn too_many_connections(hostname: &Domain) -> Reply {
+    let text = format!("{hostname} too many connections from your address, try again later");
+    Reply::new(421, (4, 7, 0), &text)
+}
+
+/// An account has too many connections.
+pub(crate) fn account_busy() -> Reply {
+    // RFC 4954 §6: 454 temporary authentication failure.
+    Reply::new(
+        454,
+        (4, 7, 0),
+        "too many connections of this account, close some",
+    )
+}
+
+/// The client talked before it was greeted.
+pub(crate) fn talked_first() -> Reply {
+    // RFC 7504 §3: 521 as a greeting, and the connection is closed.
+    Reply::new(
+        521,
+        (5, 5, 1),
+        "you spoke before you were greeted, wait for the 220",
     )
 }
 

@@ -10,7 +10,6 @@ mod world;
 
 use std::time::Duration;
 
-use daemon::limits::Limits;
 use daemon::port::Begins;
 use ipc::Refusal;
 use smtp::server::Role;
@@ -526,25 +525,6 @@ async fn clear_text_on_a_tls_port_ends_that_connection_only() {
     client.hear().await;
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     world.secure(stream).await.expect("220").await;
-}
-
-#[tokio::test]
-async fn one_address_has_only_so_many_connections() {
-    let mut world = World::with_limits(Limits {
-        total: 0,
-        per_address: 2,
-    });
-    let address = world.listen(Role::Exchange, Begins::Clear).await;
-    let first = world.connect(address).await;
-    let _second = world.connect(address).await;
-    let mut third = Client::new(tokio::net::TcpStream::connect(address).await.unwrap());
-    third
-        .expect("421 4.7.0 mx.example.org too many connections from your address")
-        .await;
-    assert_eq!(third.hear().await, "");
-    drop(first);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    world.connect(address).await;
 }
 
 #[tokio::test]

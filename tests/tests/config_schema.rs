@@ -41,17 +41,23 @@ fn resolve(schema: &Value, rule: &Value) -> Map<String, Value> {
 /// Every key of the schema that holds a value (not a section), as a JSON pointer, with its rule.
 fn keys(schema: &Value) -> Vec<(String, Map<String, Value>)> {
     let mut keys = Vec::new();
-    for (name, rule) in schema["properties"].as_object().unwrap() {
-        match rule["properties"].as_object() {
-            Some(section) => keys.extend(
-                section
-                    .iter()
-                    .map(|(key, rule)| (format!("/{name}/{key}"), resolve(schema, rule))),
-            ),
-            None => keys.push((format!("/{name}"), resolve(schema, rule))),
+    collect(schema, schema, "", &mut keys);
+    keys
+}
+
+fn collect(
+    schema: &Value,
+    section: &Value,
+    path: &str,
+    keys: &mut Vec<(String, Map<String, Value>)>,
+) {
+    for (name, rule) in section["properties"].as_object().unwrap() {
+        let path = format!("{path}/{name}");
+        match rule["properties"].is_object() {
+            true => collect(schema, rule, &path, keys),
+            false => keys.push((path, resolve(schema, rule))),
         }
     }
-    keys
 }
 
 /// The smallest configuration with one key set.
@@ -76,20 +82,22 @@ fn the_examples_are_read() {
 fn the_keys_are_those_the_code_reads() {
     let schema = schema();
     let written = serde_json::to_value(read(&smallest()).unwrap()).unwrap();
+    compare(&schema, &written, "");
+}
+
+fn compare(rule: &Value, section: &Value, path: &str) {
     let names = |value: &Value| -> Vec<String> {
         let keys = value.as_object().unwrap().keys();
         // Written only if there is one.
         keys.filter(|key| *key != "$schema").cloned().collect()
     };
-    assert_eq!(names(&schema["properties"]), names(&written));
-    for (name, section) in written.as_object().unwrap() {
-        if section.is_object() {
-            let rule = &schema["properties"][name];
-            assert_eq!(names(&rule["properties"]), names(section), "{name}");
-            assert_eq!(rule["additionalProperties"], json!(false), "{name}");
+    assert_eq!(names(&rule["properties"]), names(section), "{path}");
+    assert_eq!(rule["additionalProperties"], json!(false), "{path}");
+    for (name, inner) in section.as_object().unwrap() {
+        if inner.is_object() {
+            compare(&rule["properties"][name], inner, &format!("{path}/{name}"));
         }
     }
-    assert_eq!(schema["additionalProperties"], json!(false));
 }
 
 #[test]

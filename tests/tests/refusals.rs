@@ -237,9 +237,10 @@ assert "OVERQUOTA" in answer, answer
 
 #[test]
 fn a_connection_too_many_from_one_address_is_told_so() {
-    let system = System::start(
-        Options::without_users().config(&json!({"limits": {"connections_per_address": 2}})),
-    );
+    let system = System::start(Options::without_users().config(&json!({
+        "limits": {"connections_per_address": 2},
+        "smtp": {"limits": {"exempt": [], "greeting_delay_ms": 0}},
+    })));
     let open: Vec<Client> = (0..2)
         .map(|_| Client::hello(system.address("smtp")).unwrap())
         .collect();
@@ -250,4 +251,35 @@ fn a_connection_too_many_from_one_address_is_told_so() {
         Client::hello(system.address("smtp")).ok()
     });
     assert!(again.is_ok());
+}
+
+#[test]
+fn what_one_client_may_do_is_in_the_configuration() {
+    let limits =
+        json!({"exempt": [], "greeting_delay_ms": 300, "commands": 12, "refused_recipients": 1});
+    let config = json!({"smtp": {"limits": limits}});
+    let system = System::start(Options::alice().config(&config));
+    let address = system.address("smtp");
+    let mut hasty = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut hasty, b"EHLO client.example.net\r\n").unwrap();
+    let mut words = String::new();
+    std::io::Read::read_to_string(&mut hasty, &mut words).unwrap();
+    assert!(words.starts_with("521 5.5.1 "), "{words}");
+    let mut client = Client::hello(address).unwrap();
+    client.command("MAIL FROM:<a@example.net>").unwrap();
+    let mut told = |line: &str| client.command(line).unwrap().text();
+    let guess = told("RCPT TO:<guessed@example.test>");
+    assert!(guess.starts_with("550 "), "{guess}");
+    let next = told("RCPT TO:<alice@example.test>");
+    assert!(next.starts_with("450 4.7.1 "), "{next}");
+    let last = (0..9).map(|_| told("NOOP")).last().unwrap();
+    assert!(last.starts_with("421 4.7.0 "), "{last}");
+    let log = system.log();
+    for key in [
+        "smtp.limits.greeting_delay_ms",
+        "smtp.limits.refused_recipients",
+        "smtp.limits.commands",
+    ] {
+        assert!(log.contains(key), "{key} is not in the log: {log}");
+    }
 }

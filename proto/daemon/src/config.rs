@@ -4,6 +4,7 @@
 //! value is an error that names the path of the key, the line, and what is allowed.
 
 mod smtp;
+mod smtp_limits;
 mod value;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
+pub use smtp_limits::SmtpLimits;
 pub use value::{AtLeast, AtMost, HostName, LogLevel, Network, RetrySchedule, Socket, UserName};
 
 /// The only version of the format there is.
@@ -161,7 +163,7 @@ pub struct Relay {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections at once from one address, per daemon.
+    /// Connections at once from one address, per daemon; `smtp.limits` says whom smtpd exempts from it.
     pub connections_per_address: u32,
     /// Failed logins from one address, or for one user, within the window before more are refused unheard.
     pub auth_failures: u32,

@@ -29,6 +29,7 @@ use smtp::hold::HoldLimit;
 use smtp::server::{Config, Offer, Role, Server};
 use smtpd::ask::Ask;
 use smtpd::desk::Desk;
+use smtpd::guard::{self, Guard};
 use smtpd::house::House;
 use smtpd::port::Port;
 use smtpd::session::{End, converse};
@@ -433,6 +434,21 @@ pub(crate) struct World {
     pub(crate) proxies: Vec<Network>,
     /// Clients of the ports opened from now on.
     pub(crate) clients: Option<Vec<Network>>,
+    /// How long clients of the ports opened from now on wait for their greeting.
+    pub(crate) greeting_delay: Duration,
+}
+
+/// A guard by this section `smtp.limits` who lets an address have two connections at once, and nobody have more.
+fn guard(limits: &str) -> Arc<Guard> {
+    let text = format!(
+        r#"{{"version": 1, "hostname": "mx.example.org", "tls": {{"cert_file": "/c", "key_file": "/k"}},
+            "limits": {{"connections_per_address": 2}}, "smtp": {{"limits": {limits}}}}}"#
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Guard::new(guard::Limits::new(
+        &daemon::config::Config::read(file.path()).unwrap(),
+    ))
 }
 
 impl World {
@@ -458,6 +474,7 @@ impl World {
             home: Domain::parse("example.org").unwrap(),
             ask: Arc::new(ask.with_patience(Duration::from_millis(500))),
             door: Door::new(limits),
+            guard: guard("{}"),
             certificates: Arc::new(Certificates::load(home.path()).unwrap()),
         });
         let (smtpd, stop) = stop::channel();
@@ -475,9 +492,17 @@ impl World {
             transaction_timeout: Duration::from_secs(60),
             proxies: Vec::new(),
             clients: None,
+            greeting_delay: Duration::ZERO,
         };
         world.start_deliverd();
         world.start_relayd();
+        world
+    }
+
+    /// The same with this section `smtp.limits`; an address may have two connections at once.
+    pub(crate) fn guarded(limits: &str) -> Self {
+        let mut world = Self::new();
+        Arc::get_mut(&mut world.house).unwrap().guard = guard(limits);
         world
     }
 
@@ -530,10 +555,11 @@ impl World {
         let (ours, mut theirs) = tokio::io::duplex(octets);
         let address = Ipv4Addr::LOCALHOST.into();
         let (ask, home) = (Arc::clone(&self.house.ask), self.house.home.clone());
+        let pass = self.house.guard.trust(address);
         let server = Server::greet(self.offer(Role::Exchange), address, None);
         let stop = self.stop.clone();
         tokio::spawn(async move {
-            let mut desk = Desk::new(ask, address, home, 1, 100);
+            let mut desk = Desk::new(ask, pass, home, 1, 100);
             let end = converse(&mut theirs, server, &mut desk, &stop).await;
             assert!(matches!(end, Ok(End::Closed)), "{end:?}");
         });
@@ -575,6 +601,7 @@ impl World {
             loopback,
             begins,
             is_local: false,
+            greeting_delay: self.greeting_delay,
             clients: self.clients.clone(),
             proxies: self.proxies.clone(),
             house: Arc::clone(&self.house),

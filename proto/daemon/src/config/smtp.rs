@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::SmtpLimits;
 use super::value::{AtLeast, AtMost, Network, UserName};
 
 /// The `smtp` section.
@@ -74,6 +75,8 @@ pub struct Smtp {
     pub transaction_timeout_seconds: AtLeast<600>,
     /// Offer AUTH without TLS to clients on a loopback address.
     pub cleartext_auth_on_loopback: bool,
+    /// How much one client may do.
+    pub limits: SmtpLimits,
 }
 
 /// What becomes of a CR, LF or NUL that stands where none may.
@@ -122,6 +125,7 @@ impl Default for Smtp {
             min_data_rate: AtLeast::known(256),
             transaction_timeout_seconds: AtLeast::known(7200),
             cleartext_auth_on_loopback: false,
+            limits: SmtpLimits::default(),
         }
     }
 }

@@ -67,6 +67,8 @@ pub enum Input<'a> {
     Timeout,
     /// The daemon is about to stop: finish the transaction, begin no other.
     Shutdown,
+    /// The client is to be sent away with this reply, which has the code 421.
+    Dismissal(Reply),
     /// The client closed the connection.
     End,
 }
@@ -211,6 +213,8 @@ pub struct Server {
     /// How many messages were accepted.
     accepted: usize,
     patience: Patience,
+    /// Lines that came as commands, or within one.
+    lines: u32,
     stopping: bool,
 }
 
@@ -258,6 +262,7 @@ impl Server {
             between_chunks: None,
             message_id: String::new(),
             accepted: 0,
+            lines: 0,
             stopping: false,
         }
     }
@@ -269,6 +274,7 @@ impl Server {
             Input::Answer(answer) => self.hear(answer),
             Input::Timeout => self.time_out(),
             Input::Shutdown => self.stopping = true,
+            Input::Dismissal(reply) => self.dismiss(&reply),
             Input::End => self.end(),
         }
     }
@@ -288,6 +294,11 @@ impl Server {
                 return None;
             }
         }
+    }
+
+    /// How many commands, and responses of logins, came since this was last asked.
+    pub fn take_line_count(&mut self) -> u32 {
+        core::mem::take(&mut self.lines)
     }
 
     /// How long a transaction may take in all.
@@ -356,6 +367,7 @@ impl Server {
         match self.input.take_line() {
             Ok(None) => false,
             Ok(Some(line)) => {
+                self.lines = self.lines.saturating_add(1);
                 self.obey_line(&line);
                 true
             }
@@ -404,11 +416,15 @@ impl Server {
     }
 
     fn time_out(&mut self) {
+        self.dismiss(&words::timeout(&self.config.hostname));
+    }
+
+    fn dismiss(&mut self, reply: &Reply) {
         if matches!(self.state, State::Closed | State::ExpectAnswer(_)) {
             return;
         }
         self.abort_body();
-        self.say_goodbye(&words::timeout(&self.config.hostname));
+        self.say_goodbye(reply);
     }
 
     fn end(&mut self) {
