@@ -1,4 +1,4 @@
-//! Which hosts take mail for a domain, and their addresses (RFC 5321 §5.1).
+//! Which hosts take mail for a domain, and their addresses (RFC 5321 §5.1); for smtpd, whatever it asks.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,11 +8,14 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use ipc::dns::{Found, Kind, MAX_RECORDS_SIZE, Record};
 use mail::address::Domain;
 use tracing::{debug, warn};
 
 /// Hosts tried for a domain; RFC 5321 §5.1 wants at least two.
 const MAX_HOSTS: usize = 16;
+/// Mail exchangers of a domain that are looked at.
+const MAX_EXCHANGES: usize = 64;
 /// Addresses tried for a host.
 const MAX_ADDRESSES: usize = 4;
 
@@ -203,6 +206,37 @@ impl Dns {
         }
     }
 
+    /// The records of a name, for smtpd.
+    pub async fn find(&self, name: &str, kind: Kind) -> Found {
+        // RFC 7208 §7 makes names of parts of addresses, which may have any byte in them.
+        let labels = name.strip_suffix('.').unwrap_or(name).split('.');
+        let Ok(query) = Name::from_labels(labels.map(str::as_bytes)) else {
+            return Found::NoSuchName;
+        };
+        let kind = match kind {
+            Kind::A => RecordType::A,
+            Kind::Aaaa => RecordType::AAAA,
+            Kind::Mx => RecordType::MX,
+            Kind::Txt => RecordType::TXT,
+            Kind::Ptr => RecordType::PTR,
+        };
+        let records: Vec<Record> = match self.query(query, kind).await {
+            Ok(Answer::Records(records)) => records.iter().filter_map(record).collect(),
+            Ok(Answer::Empty) => return Found::NoData,
+            Ok(Answer::NoSuchName) => return Found::NoSuchName,
+            Err(reason) => {
+                debug!(%name, %kind, reason, "no answer from DNS");
+                return Found::Fault;
+            }
+        };
+        match records.iter().map(Record::size).sum::<usize>() {
+            // What is no host name was passed over.
+            0 => Found::NoData,
+            size if size > MAX_RECORDS_SIZE => Found::TooLarge,
+            _ => Found::Records(records),
+        }
+    }
+
     async fn look_up(&self, name: &str, kind: RecordType) -> Result<Answer, NoHost> {
         let temporary = |reason: String| NoHost::Temporary(name.into(), reason);
         // Fully qualified: the search list of resolv.conf is for people who type.
@@ -211,13 +245,15 @@ impl Dns {
             Err(_) => return Ok(Answer::NoSuchName),
         };
         query.set_fqdn(true);
+        self.query(query, kind).await.map_err(temporary)
+    }
+
+    // The error is a reason that may be gone the next time.
+    async fn query(&self, query: Name, kind: RecordType) -> Result<Answer, String> {
         match self.resolver.lookup(query, kind).await {
             Ok(lookup) => {
                 let records = lookup.answers().iter().map(|record| record.data.clone());
-                let records: Vec<_> = records
-                    .filter(|data| data.record_type() == kind)
-                    .take(64)
-                    .collect();
+                let records: Vec<_> = records.filter(|data| data.record_type() == kind).collect();
                 Ok(if records.is_empty() {
                     Answer::Empty
                 } else {
@@ -228,10 +264,10 @@ impl Dns {
                 match response_code {
                     ResponseCode::NXDomain => Ok(Answer::NoSuchName),
                     ResponseCode::NoError => Ok(Answer::Empty),
-                    other => Err(temporary(other.to_string())),
+                    other => Err(other.to_string()),
                 }
             }
-            Err(error) => Err(temporary(error.to_string())),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -255,6 +291,20 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     server
 }
 
+fn record(data: &RData) -> Option<Record> {
+    match data {
+        RData::A(a) => Some(Record::A(a.0)),
+        RData::AAAA(aaaa) => Some(Record::Aaaa(aaaa.0)),
+        RData::MX(mx) => host_name(&mx.exchange).map(|exchange| Record::Mx {
+            preference: mx.preference,
+            exchange,
+        }),
+        RData::TXT(txt) => Some(Record::Txt(txt.txt_data.concat())),
+        RData::PTR(name) => host_name(&name.0).map(Record::Ptr),
+        _ => None,
+    }
+}
+
 fn exchanges(records: &[RData]) -> Vec<Host> {
     let host = |record: &RData| match record {
         RData::MX(mx) => host_name(&mx.exchange).map(|name| Host {
@@ -263,7 +313,11 @@ fn exchanges(records: &[RData]) -> Vec<Host> {
         }),
         _ => None,
     };
-    records.iter().filter_map(host).collect()
+    records
+        .iter()
+        .take(MAX_EXCHANGES)
+        .filter_map(host)
+        .collect()
 }
 
 /// A name from DNS as text: host names only, so that nothing from there can surprise a log or a report.
@@ -273,7 +327,7 @@ fn host_name(name: &Name) -> Option<String> {
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     if !good {
-        debug!(name = %text.escape_debug(), "an MX that is no host name is passed over");
+        debug!(name = %text.escape_debug(), "what is no host name is passed over");
     }
     good.then_some(text)
 }

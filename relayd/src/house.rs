@@ -13,6 +13,7 @@ use smtp::client::{self, Timeouts};
 use tracing::{info, warn};
 
 use crate::answer::intake::Intake;
+use crate::answer::lookup::LookUps;
 use crate::answer::operator::Operator;
 use crate::ask::Ask;
 use crate::attempt::{Carrier, Smarthost};
@@ -40,6 +41,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         enabled: config.relay.enabled,
         max_size: config.smtp.max_kept_size(),
         max_recipients: count(config.smtp.max_recipients.value()),
+        look_ups: LookUps::new(carrier.dns.clone()),
     };
     let operator = Operator {
         desk: Arc::clone(&desk),

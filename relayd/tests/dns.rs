@@ -10,10 +10,20 @@ mod world;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use ipc::dns::{Found, Kind, Question, Record};
+use ipc::queue::{QueueAnswer, QueueRequest};
+use ipc::{Context, Refusal};
 use mail::address::Domain;
+use relayd::answer::lookup::LookUps;
 use relayd::dns::{Dns, NoHost};
 use smtp::client::Outcome;
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+use world::house::{House, PATIENCE};
 use world::*;
 
 const ZONE: &str = "\
@@ -42,6 +52,10 @@ ours IN MX 10 relay.example.test.
 odd IN MX 10 a\\010b.three
 odd IN MX 20 b.three
 alias IN CNAME three
+spf IN TXT \"v=spf1 \" \"-all\"
+user+x\\@y._spf IN A 127.0.0.2
+1.2.0.192.rev IN PTR Mail.three.test.
+1.2.0.192.rev IN PTR odd\\010name.test.
 ";
 
 struct Server {
@@ -55,7 +69,11 @@ struct Server {
 async fn server() -> Option<Server> {
     let home = tempfile::tempdir().unwrap();
     let (port, path) = (free_port(), home.path().display().to_string());
-    fs::write(home.path().join("test.zone"), ZONE).unwrap();
+    let large = format!("large IN TXT \"{}\"\n", "x".repeat(255));
+    let large: String = (0..60)
+        .map(|n| large.replacen("xx", &format!("{n:02}"), 1))
+        .collect();
+    fs::write(home.path().join("test.zone"), format!("{ZONE}{large}")).unwrap();
     let config = format!(
         "server:\n ip-address: 127.0.0.1@{port}\n server-count: 1\n username: \"\"\n zonesdir: \"{path}\"\n \
          database: \"\"\n pidfile: \"{path}/pid\"\n xfrdfile: \"{path}/xfrd\"\n zonelistfile: \"{path}/list\"\n \
@@ -232,4 +250,148 @@ async fn an_address_literal_needs_no_server() {
     let dns = Dns::new(&[NO_DNS.into()], "relay.example.test").unwrap();
     assert_eq!(hosts(&dns, "[127.0.0.1]").await.unwrap(), ["127.0.0.1"]);
     assert_eq!(hosts(&dns, "[IPv6:::1]").await.unwrap(), ["::1"]);
+}
+
+fn question(name: &str, kind: Kind) -> Question {
+    let name = name.to_owned();
+    Question { name, kind }
+}
+
+#[tokio::test]
+async fn smtpd_is_told_what_dns_says() {
+    let Some(server) = server().await else { return };
+    let relay = format!("\"dns\": [\"{}\"]", server.address);
+    let house = House::build(&relay);
+    let look_up = async |name: &str, kind| {
+        let request = QueueRequest::LookUp(question(name, kind));
+        let call = house.smtpd.ask(Context::default(), PATIENCE, request);
+        match call.await.unwrap().answer {
+            QueueAnswer::LookedUp(Found::Records(records)) => Ok(records),
+            QueueAnswer::LookedUp(found) => Err(found),
+            other => panic!("{other:?}"),
+        }
+    };
+    let one = |record| Ok(vec![record]);
+    let text = b"v=spf1 -all".to_vec();
+    assert_eq!(
+        look_up("SPF.test.", Kind::Txt).await,
+        one(Record::Txt(text))
+    );
+    let address = Record::A([127, 0, 0, 2].into());
+    let odd = "user+x@y._spf.test";
+    assert_eq!(look_up(odd, Kind::A).await, one(address.clone()));
+    assert_eq!(look_up("a.three.test", Kind::A).await, one(address));
+    let address = Record::Aaaa("::1".parse().unwrap());
+    assert_eq!(look_up("a.three.test", Kind::Aaaa).await, one(address));
+    let name = Record::Ptr("mail.three.test".into());
+    let reverse = "1.2.0.192.rev.test";
+    assert_eq!(look_up(reverse, Kind::Ptr).await, one(name));
+    let exchange = |preference, name: &str| Record::Mx {
+        preference,
+        exchange: name.into(),
+    };
+    let null = look_up("null.test", Kind::Mx).await;
+    assert_eq!(null, one(exchange(0, "")));
+    let mut three = look_up("alias.test", Kind::Mx).await.unwrap();
+    three.sort_by_key(|record| match record {
+        Record::Mx { preference, .. } => *preference,
+        _ => 0,
+    });
+    let names = ["a.three.test", "b.three.test", "c.three.test"];
+    let hosts = names.iter().zip([10, 20, 30]);
+    assert_eq!(
+        three,
+        hosts.map(|(name, n)| exchange(n, name)).collect::<Vec<_>>()
+    );
+    for (name, kind, found) in [
+        ("three.test", Kind::Txt, Found::NoData),
+        ("missing.test", Kind::A, Found::NoSuchName),
+        ("double..dot.test", Kind::A, Found::NoSuchName),
+        ("large.test", Kind::Txt, Found::TooLarge),
+        ("x.broken", Kind::Txt, Found::Fault),
+    ] {
+        assert_eq!(look_up(name, kind).await, Err(found), "{name}");
+    }
+    let long = format!("{}.test", "x".repeat(64));
+    assert_eq!(look_up(&long, Kind::A).await, Err(Found::NoSuchName));
+    let long = "x.".repeat(500);
+    assert_eq!(look_up(&long, Kind::A).await, Err(Found::NoSuchName));
+}
+
+/// A server that hears questions and says after a while that there is no such name; counts how often it heard each.
+async fn slow_server(wait: Duration) -> (Dns, Arc<AtomicUsize>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heard);
+    tokio::spawn(async move {
+        let mut packet = [0; 512];
+        while let Ok((size, peer)) = socket.recv_from(&mut packet).await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(wait).await;
+            // RFC 1035 §4.1.1: QR and RA are set, RCODE is 3.
+            let mut answer = packet[..size].to_vec();
+            answer[2] |= 0x80;
+            answer[3] = 0x83;
+            let _ = socket.send_to(&answer, peer).await;
+        }
+    });
+    (Dns::new(&[address], "relay.example.test").unwrap(), heard)
+}
+
+#[tokio::test]
+async fn what_many_ask_at_once_is_asked_once() {
+    let (dns, heard) = slow_server(Duration::from_millis(300)).await;
+    let look_ups = Arc::new(LookUps::new(dns));
+    let mut askers = JoinSet::new();
+    for _ in 0..50 {
+        let look_ups = Arc::clone(&look_ups);
+        askers.spawn(async move { look_ups.look_up(&question("a.test", Kind::A)).await });
+    }
+    for found in askers.join_all().await {
+        assert_eq!(found, Ok(Found::NoSuchName));
+    }
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+    // It is not remembered: there was no SOA to say for how long (RFC 2308 §5).
+    let again = look_ups.look_up(&question("a.test", Kind::A)).await;
+    assert_eq!(again, Ok(Found::NoSuchName));
+    assert_eq!(heard.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn who_asks_on_goes_on_when_the_first_is_cut_off() {
+    let (dns, _) = slow_server(Duration::from_millis(300)).await;
+    let look_ups = Arc::new(LookUps::new(dns));
+    let ask = || {
+        let look_ups = Arc::clone(&look_ups);
+        tokio::spawn(async move { look_ups.look_up(&question("a.test", Kind::A)).await })
+    };
+    let (first, second) = (ask(), ask());
+    tokio::task::yield_now().await;
+    first.abort();
+    assert_eq!(second.await.unwrap(), Ok(Found::NoSuchName));
+}
+
+#[tokio::test]
+async fn too_many_questions_at_once_are_too_many() {
+    let (dns, _) = slow_server(Duration::from_secs(60)).await;
+    let look_ups = Arc::new(LookUps::new(dns));
+    let mut askers = JoinSet::new();
+    for number in 0..300 {
+        let look_ups = Arc::clone(&look_ups);
+        let question = question(&format!("{number}.test"), Kind::A);
+        askers.spawn(async move { look_ups.look_up(&question).await });
+    }
+    let mut refused = 0;
+    while refused < 44 {
+        let answer = askers.join_next().await.unwrap().unwrap();
+        assert_eq!(answer, Err(Refusal::Busy));
+        refused += 1;
+    }
+    // Who is cut off leaves room behind.
+    askers.shutdown().await;
+    let question = question("a.test", Kind::A);
+    let silent = look_ups.look_up(&question);
+    let cut = tokio::time::timeout(Duration::from_millis(10), silent).await;
+    assert!(cut.is_err(), "{cut:?}");
 }

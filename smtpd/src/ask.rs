@@ -64,7 +64,7 @@ pub enum Route {
 #[derive(Debug)]
 pub struct Ask {
     deliverd: Client<SmtpEdge>,
-    relayd: Client<QueueEdge>,
+    pub(crate) relayd: Client<QueueEdge>,
     patience: Duration,
 }
 

@@ -14,6 +14,7 @@
 
 pub mod ask;
 pub mod desk;
+pub mod dns;
 pub mod guard;
 pub mod house;
 mod letter;

@@ -19,6 +19,7 @@ pub mod cache;
 pub mod call;
 pub mod control;
 pub mod delivery;
+pub mod dns;
 pub mod edge;
 pub mod frame;
 pub mod hello;

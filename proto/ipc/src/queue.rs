@@ -1,6 +1,7 @@
-//! smtpd → relayd: mail for foreign domains into the durable queue. The same dance as [`crate::delivery`].
+//! smtpd → relayd: mail for foreign domains into the durable queue, in the same dance as [`crate::delivery`]; and what DNS says.
 
 use crate::delivery::MessageHandle;
+use crate::dns::{Found, Question};
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 
@@ -71,6 +72,8 @@ pub enum QueueRequest {
         /// From [`QueueAnswer::MessageOpened`].
         message: MessageHandle,
     },
+    /// What does DNS say? Answered `Busy` while too many such questions are open.
+    LookUp(Question),
 }
 
 /// What relayd answers to a [`QueueRequest`].
@@ -87,6 +90,8 @@ pub enum QueueAnswer {
     },
     /// Forgotten.
     MessageAborted,
+    /// To [`QueueRequest::LookUp`].
+    LookedUp(Found),
 }
 
 /// smtpd asks relayd.

@@ -1,4 +1,4 @@
-//! What smtpd may ask: to take a message for other servers into the queue.
+//! What smtpd may ask: to take a message for other servers into the queue, and to look something up in DNS.
 //!
 //! smtpd talks to the world and may have been taken over by it, so everything it says is parsed and bounded again.
 
@@ -21,6 +21,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval};
 
+use crate::answer::lookup::LookUps;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, VERSION};
@@ -45,6 +46,8 @@ pub struct Intake {
     pub max_size: u64,
     /// Recipients a message may have, and as many again that have it already.
     pub max_recipients: usize,
+    /// Who asks DNS.
+    pub look_ups: LookUps,
 }
 
 /// The messages one channel has open.
@@ -137,6 +140,10 @@ impl Service<QueueEdge> for Intake {
                     .remove(&message)
                     .ok_or(Refusal::UnknownHandle)?;
                 Ok(Answered::plain(QueueAnswer::MessageAborted))
+            }
+            QueueRequest::LookUp(question) => {
+                let found = self.look_ups.look_up(&question).await?;
+                Ok(Answered::plain(QueueAnswer::LookedUp(found)))
             }
         }
     }

@@ -21,6 +21,7 @@ use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
 use daemon::tls::Certificates;
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
+use ipc::dns::{Found, Kind};
 use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Call, Refusal};
@@ -77,6 +78,8 @@ pub(crate) struct Store {
     pub(crate) open_refusal: Mutex<Option<Refusal>>,
     /// Transactions room is set aside for.
     pub(crate) held: Mutex<Vec<u64>>,
+    /// What there is in DNS.
+    pub(crate) zone: Mutex<HashMap<(String, Kind), Found>>,
 }
 
 /// The messages that are open on one channel.
@@ -410,6 +413,11 @@ impl Service<QueueEdge> for Relayd {
             QueueRequest::AbortMessage { message } => {
                 self.0.abort(&peer, message);
                 QueueAnswer::MessageAborted
+            }
+            QueueRequest::LookUp(question) => {
+                let zone = self.0.zone.lock().unwrap();
+                let found = zone.get(&(question.name, question.kind)).cloned();
+                QueueAnswer::LookedUp(found.unwrap_or(Found::NoSuchName))
             }
         };
         Ok(Answered::with(answer, fds))
