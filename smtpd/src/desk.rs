@@ -16,6 +16,7 @@ use smtp::parameter::RcptParameters;
 use smtp::received::return_path;
 use smtp::reply::Reply;
 use smtp::server::{Answer, Author, Envelope, Question, Summary};
+use smtp::xclient::Xclient;
 use tracing::{debug, info, warn};
 
 use crate::ask::{Ask, Problem, Route};
@@ -99,6 +100,7 @@ impl Desk {
     pub async fn answer(&mut self, question: Question) -> Answer {
         match question {
             Question::Authenticate(credentials) => self.authenticate(credentials).await,
+            Question::Client(said) => self.welcome(said).await,
             Question::Sender(mail) => self.judge_sender(&mail).await,
             Question::Recipient(rcpt) => self.admit_recipient(rcpt).await,
             Question::Open(envelope) => self.open(&envelope).await,
@@ -159,6 +161,40 @@ impl Desk {
                 })
             }
         }
+    }
+
+    // A proxy that may do so says for whom it speaks from now on.
+    async fn welcome(&mut self, said: Xclient) -> Answer {
+        self.forget();
+        let login = said.login.map(|login| login.to_lowercase());
+        // The proxy has seen the password. To deliverd its own address belongs to each account that there is.
+        if let Some(account) = &login
+            && let Err(problem) = self
+                .ask
+                .check_sender(self.context(0), account, account)
+                .await
+        {
+            return self.refuse(problem, |refusal| words::account_unknown(account, refusal));
+        }
+        if let Some(address) = said.address {
+            match self.pass.change(address) {
+                Ok(pass) => self.pass = pass,
+                Err(exceeded) => {
+                    exceeded.tell();
+                    return Answer::Refused(words::too_much(Kind::Connection));
+                }
+            }
+        }
+        if let Some(account) = &login
+            && let Err(exceeded) = self.pass.log_in(account)
+        {
+            exceeded.tell();
+            return Answer::Refused(words::too_much(Kind::Connection));
+        }
+        let client = self.pass.address();
+        info!(%client, port = said.port, login, "client of a proxy");
+        self.account = login;
+        Answer::Granted
     }
 
     async fn judge_sender(&mut self, mail: &Mail) -> Answer {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::config::{Config, Network, Smtp, StrayLineEnds};
+use daemon::config::{Config, Network, Smtp, StrayLineEnds, Xclient};
 use daemon::limits::{Door, Limits};
 use daemon::port::{self, Begins};
 use daemon::tls::Certificates;
@@ -11,7 +11,7 @@ use daemon::{Birth, StartError};
 use mail::address::Domain;
 use smtp::data::Stray;
 use smtp::hold::HoldLimit;
-use smtp::server::{self, HeaderLimits, Offer, Role};
+use smtp::server::{self, HeaderLimits, Offer, Proxying, Role};
 
 use crate::ask::Ask;
 use crate::guard::{self, Guard};
@@ -148,6 +148,7 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         // What does not leave the machine needs no encryption.
         starttls: !kind.is_local,
         cleartext_auth: false,
+        proxying: Proxying::Nothing,
         binary_mime: smtp.binary_mime,
         // Without relayd nobody would honour them.
         offer: Offer {
@@ -184,6 +185,10 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         },
         clients: is_closed.then(|| smtp.lmtp_clients.clone()),
         proxies: (kind.proxies)(smtp).to_vec(),
+        xclient: match kind.role {
+            Role::Exchange | Role::Submission => smtp.xclient.clone(),
+            Role::Delivery => Xclient::default(),
+        },
         house: Arc::clone(house),
     }
 }

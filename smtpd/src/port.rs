@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::Stop;
-use daemon::config::Network;
+use daemon::config::{Network, Xclient};
 use daemon::limits::{Crowded, Door};
 use daemon::port::{self, Begins, Client, Protocol};
 use smtp::hold::HoldLimit;
 use smtp::reply::Reply;
-use smtp::server::{self, Role, Server};
+use smtp::server::{self, Proxying, Role, Server};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
@@ -48,6 +48,8 @@ pub struct Port {
     pub clients: Option<Vec<Network>>,
     /// Proxies that speak for its clients.
     pub proxies: Vec<Network>,
+    /// Peers that say with XCLIENT for whom they speak.
+    pub xclient: Xclient,
     /// What it shares with the others.
     pub house: Arc<House>,
 }
@@ -121,11 +123,26 @@ impl Port {
         self.clients.as_ref().is_none_or(is_listed)
     }
 
-    // Those who bring mail by LMTP are known, and bring that of many.
+    // Those who bring mail by LMTP are known, and bring that of many; so do those who speak for others.
     fn admit(&self, client: IpAddr) -> Result<Pass, Exceeded> {
-        match self.config.role {
-            Role::Exchange | Role::Submission => self.house.guard.admit(client),
-            Role::Delivery => Ok(self.house.guard.trust(client)),
+        match (self.config.role, self.proxying(client)) {
+            (Role::Exchange | Role::Submission, Proxying::Nothing) => {
+                self.house.guard.admit(client)
+            }
+            (Role::Exchange | Role::Submission, Proxying::Client | Proxying::Login)
+            | (Role::Delivery, _) => Ok(self.house.guard.trust(client)),
+        }
+    }
+
+    fn proxying(&self, peer: IpAddr) -> Proxying {
+        let is_in = |list: &[Network]| list.iter().any(|network| network.contains(peer));
+        match (
+            is_in(&self.xclient.login_clients),
+            is_in(&self.xclient.clients),
+        ) {
+            (true, _) => Proxying::Login,
+            (false, true) => Proxying::Client,
+            (false, false) => Proxying::Nothing,
         }
     }
 
@@ -256,6 +273,10 @@ impl Visit {
         if let Some(limit) = config.offer.hold {
             let until = desk::now().saturating_add(limit.seconds.into());
             Arc::make_mut(&mut config).offer.hold = Some(HoldLimit { until, ..limit });
+        }
+        let proxying = self.port.proxying(self.client.address);
+        if proxying != Proxying::Nothing {
+            Arc::make_mut(&mut config).proxying = proxying;
         }
         Server::greet(config, self.client.address, tls)
     }

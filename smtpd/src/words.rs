@@ -54,6 +54,16 @@ pub(crate) fn account_busy() -> Reply {
     )
 }
 
+/// A proxy names an account that may not send, or is none.
+pub(crate) fn account_unknown(account: &str, refusal: &Refusal) -> Reply {
+    match refusal {
+        Refusal::SenderNotAllowed | Refusal::NoSuchUser | Refusal::NoSuchDomain => {
+            Reply::new(550, (5, 7, 1), &format!("{account} is no account here"))
+        }
+        other => refused(other),
+    }
+}
+
 /// The client talked before it was greeted.
 pub(crate) fn talked_first() -> Reply {
     // RFC 7504 §3: 521 as a greeting, and the connection is closed.

@@ -283,3 +283,27 @@ fn what_one_client_may_do_is_in_the_configuration() {
         assert!(log.contains(key), "{key} is not in the log: {log}");
     }
 }
+
+#[test]
+fn what_a_listed_proxy_says_of_its_client_counts() {
+    let config = json!({"smtp": {"xclient": {"login_clients": ["127.0.0.1"]}}});
+    let system = System::start(Options::alice().config(&config));
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    let mut told = |line: &str| client.command(line).unwrap().text();
+    let unknown = told("XCLIENT ADDR=192.0.2.7 LOGIN=nobody@example.test");
+    assert!(unknown.starts_with("550 5.7.1 "), "{unknown}");
+    let again = told("XCLIENT ADDR=192.0.2.7 LOGIN=alice@example.test");
+    assert!(again.starts_with("220 mail.example.test "), "{again}");
+    let offer = told("EHLO client.example.net");
+    assert!(
+        offer.contains(" XCLIENT ") && !offer.contains("AUTH"),
+        "{offer}"
+    );
+    let sender = told("MAIL FROM:<alice@example.test>");
+    assert!(sender.starts_with("250 "), "{sender}");
+    // Unless the configuration says otherwise, nobody is believed.
+    let system = System::start(Options::alice());
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    let refused = client.command("XCLIENT ADDR=192.0.2.7").unwrap().text();
+    assert!(refused.starts_with("550 5.7.0 "), "{refused}");
+}

@@ -6,6 +6,7 @@
 mod smtp;
 mod smtp_limits;
 mod value;
+mod xclient;
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
 pub use value::{AtLeast, AtMost, HostName, LogLevel, Network, RetrySchedule, Socket, UserName};
+pub use xclient::Xclient;
 
 /// The only version of the format there is.
 pub const VERSION: u32 = 1;

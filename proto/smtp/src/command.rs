@@ -7,6 +7,7 @@ use mail::address::{AddressError, Domain, ForwardPath, ReversePath};
 
 use crate::auth::Mechanism;
 use crate::parameter::{self, MailParameters, RcptParameters};
+use crate::xclient::Xclient;
 
 /// A command that is well-formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Command {
         /// The initial response, still in base64; `=` (empty) becomes the empty text.
         initial: Option<String>,
     },
+    /// `XCLIENT attribute=value …`.
+    Xclient(Xclient),
 }
 
 /// What `MAIL` says.
@@ -174,6 +177,7 @@ impl Command {
             "VRFY" => Ok(Self::Vrfy),
             "AUTH" => parse_auth(rest),
             "BDAT" => parse_bdat(rest).ok_or(CommandError::Bdat),
+            "XCLIENT" => Xclient::parse(rest).map(Self::Xclient),
             "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" => {
                 Err(CommandError::NotImplemented)
             }

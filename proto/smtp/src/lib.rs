@@ -22,4 +22,5 @@ pub mod parameter;
 pub mod received;
 pub mod reply;
 pub mod server;
+pub mod xclient;
 pub mod xtext;

@@ -5,7 +5,8 @@
 //! ```text
 //! # a comment
 //! port smtp                  or submission, submissions, lmtp; the first statement; behind it
-//!                            "normalize", "binary", "dsn", "requiretls", "priority", "hold" or "deliverby" changes what the port does
+//!                            "normalize", "binary", "dsn", "requiretls", "priority", "hold", "deliverby", "proxy", "login" or
+//!                            "clear" changes what the port does
 //! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> MAIL FR                 the same, but no CRLF is added
 //! S: 250 ok                  the server says this line; * stands for any text
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use smtp::data::Stray;
 use smtp::hold::HoldLimit;
-use smtp::server::{Input, Role};
+use smtp::server::{Input, Proxying, Role};
 use world::{World, config};
 
 fn dialog_files() -> Vec<PathBuf> {
@@ -160,6 +161,9 @@ fn open_port(port: &str) -> World {
             }
             "priority" => config.offer.priority = true,
             "requiretls" => config.offer.require_tls = true,
+            "proxy" => config.proxying = Proxying::Client,
+            "login" => config.proxying = Proxying::Login,
+            "clear" => config.cleartext_auth = true,
             other => panic!("no such word: {other}"),
         }
     }

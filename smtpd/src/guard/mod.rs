@@ -184,6 +184,14 @@ impl Guard {
 }
 
 impl Pass {
+    /// A pass for the client at `address`, for whom this one's connection speaks from now on.
+    ///
+    /// # Errors
+    /// [`Exceeded`] when that is one too many.
+    pub fn change(&self, address: IpAddr) -> Result<Self, Exceeded> {
+        self.guard.admit(address)
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn address(&self) -> IpAddr {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service, serve};
-use daemon::config::Network;
+use daemon::config::{Network, Xclient};
 use daemon::limits::{Door, Limits};
 use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
@@ -282,7 +282,9 @@ impl Service<SmtpEdge> for Deliverd {
                 }
                 SmtpAnswer::Authenticated { account: who.user }
             }
-            SmtpRequest::CheckSender { account, sender } if account == sender => {
+            SmtpRequest::CheckSender { account, sender }
+                if account == sender && account.ends_with("@example.org") =>
+            {
                 SmtpAnswer::SenderAllowed
             }
             SmtpRequest::CheckSender { .. } => return Err(Refusal::SenderNotAllowed),
@@ -444,6 +446,8 @@ pub(crate) struct World {
     pub(crate) clients: Option<Vec<Network>>,
     /// How long clients of the ports opened from now on wait for their greeting.
     pub(crate) greeting_delay: Duration,
+    /// Peers of the ports opened from now on that may say XCLIENT.
+    pub(crate) xclient: Xclient,
 }
 
 /// A guard by this section `smtp.limits` who lets an address have two connections at once, and nobody have more.
@@ -501,6 +505,7 @@ impl World {
             proxies: Vec::new(),
             clients: None,
             greeting_delay: Duration::ZERO,
+            xclient: Xclient::default(),
         };
         world.start_deliverd();
         world.start_relayd();
@@ -612,6 +617,7 @@ impl World {
             greeting_delay: self.greeting_delay,
             clients: self.clients.clone(),
             proxies: self.proxies.clone(),
+            xclient: self.xclient.clone(),
             house: Arc::clone(&self.house),
         }
     }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::SmtpLimits;
 use super::value::{AtLeast, AtMost, Network, UserName};
+use super::{SmtpLimits, Xclient};
 
 /// The `smtp` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -77,6 +77,8 @@ pub struct Smtp {
     pub cleartext_auth_on_loopback: bool,
     /// How much one client may do.
     pub limits: SmtpLimits,
+    /// Proxies that say with XCLIENT who their client is.
+    pub xclient: Xclient,
 }
 
 /// What becomes of a CR, LF or NUL that stands where none may.
@@ -126,6 +128,7 @@ impl Default for Smtp {
             transaction_timeout_seconds: AtLeast::known(7200),
             cleartext_auth_on_loopback: false,
             limits: SmtpLimits::default(),
+            xclient: Xclient::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use mail::address::Domain;
 
-use super::{HeaderLimits, Offer};
+use super::{HeaderLimits, Offer, Proxying};
 use crate::data::Stray;
 
 /// What the server offers; shared by all connections of one port.
@@ -38,6 +38,8 @@ pub struct Config {
     pub starttls: bool,
     /// Passwords are taken on connections without TLS.
     pub cleartext_auth: bool,
+    /// What the peer may say about a client of its own.
+    pub proxying: Proxying,
     /// Messages may be binary (RFC 3030 §3): whoever keeps and reads them can cope.
     pub binary_mime: bool,
     /// What travels with an envelope, and is offered.
@@ -86,6 +88,7 @@ impl Config {
             stray_line_ends: Stray::Reject,
             starttls: false,
             cleartext_auth: false,
+            proxying: Proxying::Nothing,
             binary_mime: false,
             offer: Offer::default(),
             command_timeout: Duration::from_mins(5),

@@ -12,6 +12,7 @@ use crate::command::{BodyType, Command, CommandError, HelloName, Mail, Rcpt};
 use crate::date::Timestamp;
 use crate::received::{Protocol, Trace};
 use crate::reply::Reply;
+use crate::xclient;
 
 impl Server {
     pub(super) fn obey_line(&mut self, line: &[u8]) {
@@ -44,6 +45,7 @@ impl Server {
             Command::Quit => self.say_goodbye(&words::goodbye(&self.config.hostname)),
             Command::StartTls => self.obey_starttls(),
             Command::Auth { mechanism, initial } => self.obey_auth(mechanism, initial),
+            Command::Xclient(said) => self.obey_xclient(said),
         }
     }
 
@@ -119,6 +121,9 @@ impl Server {
         }
         if self.offers_auth() && !self.authenticated {
             reply = reply.line("AUTH PLAIN LOGIN");
+        }
+        if let Some(more) = self.offered_attributes() {
+            reply = reply.line(&alloc::format!("XCLIENT {}{more}", xclient::ATTRIBUTES));
         }
         self.list_offer(reply)
     }

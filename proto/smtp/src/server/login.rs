@@ -21,7 +21,9 @@ pub(super) enum Login {
 impl Server {
     /// Whether `AUTH` may be used on this connection as it is now.
     pub(super) fn offers_auth(&self) -> bool {
-        self.config.role == Role::Submission && (self.tls.is_some() || self.config.cleartext_auth)
+        // What is offered for the sake of where the peer is does not hold for a client behind it.
+        let is_clear_enough = self.config.cleartext_auth && !self.is_proxied;
+        self.config.role == Role::Submission && (self.tls.is_some() || is_clear_enough)
     }
 
     pub(super) fn obey_auth(&mut self, mechanism: Mechanism, initial: Option<String>) {

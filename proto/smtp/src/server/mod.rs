@@ -31,6 +31,7 @@ mod header;
 mod login;
 mod offer;
 mod patience;
+mod proxied;
 mod words;
 
 use alloc::boxed::Box;
@@ -50,11 +51,13 @@ pub use self::header::HeaderLimits;
 use self::login::Login;
 pub use self::offer::Offer;
 use self::patience::Patience;
+pub use self::proxied::Proxying;
 use crate::auth::Credentials;
 use crate::command::{HelloName, Mail, Rcpt};
 use crate::date::Timestamp;
 use crate::line::{LineBuffer, MAX_AUTH};
 use crate::reply::Reply;
+use crate::xclient::Xclient;
 
 /// What happened.
 #[derive(Debug)]
@@ -97,6 +100,9 @@ pub enum Action {
 pub enum Question {
     /// Is this the user's password? `Granted`, `Denied` or `Refused`.
     Authenticate(Credentials),
+    /// May the client that the peer speaks for come in, and be logged in as the peer says? `Granted` or `Refused`; whoever was
+    /// logged in before is not any more.
+    Client(Xclient),
     /// May this client begin a transaction with this sender? `Granted` or `Refused`.
     /// An earlier transaction that was not opened is over.
     Sender(Mail),
@@ -177,6 +183,7 @@ enum State {
 #[derive(Debug)]
 enum Pending {
     Authenticate,
+    Client(Xclient),
     Sender(Mail),
     Recipient(ForwardPath),
     Open,
@@ -200,6 +207,8 @@ pub struct Server {
     config: Arc<Config>,
     peer: IpAddr,
     tls: Option<String>,
+    /// The peer has said that its client is elsewhere.
+    is_proxied: bool,
     input: LineBuffer,
     actions: VecDeque<Action>,
     state: State,
@@ -224,14 +233,21 @@ impl Server {
     #[must_use]
     pub fn greet(config: Arc<Config>, peer: IpAddr, tls: Option<String>) -> Self {
         let mut server = Self::new(config, peer, tls);
-        // RFC 5321 §4.2: the greeting begins with our name.
-        let protocol = match server.config.role {
+        let greeting = server.greeting();
+        server.say(&greeting);
+        server
+    }
+
+    // RFC 5321 §4.2: the greeting begins with our name.
+    fn greeting(&self) -> Reply {
+        let protocol = match self.config.role {
             Role::Exchange | Role::Submission => "ESMTP",
             Role::Delivery => "LMTP",
         };
-        let greeting = alloc::format!("{} {protocol} rmail", server.config.hostname);
-        server.say(&Reply::bare(220, &greeting));
-        server
+        Reply::bare(
+            220,
+            &alloc::format!("{} {protocol} rmail", self.config.hostname),
+        )
     }
 
     /// The server after a TLS handshake that [`Action::StartTls`] asked for.
@@ -243,6 +259,7 @@ impl Server {
         let mut server = Self::new(self.config, self.peer, Some(tls));
         server.stopping = self.stopping;
         server.accepted = self.accepted;
+        server.is_proxied = self.is_proxied;
         server.await_command();
         server
     }
@@ -254,6 +271,7 @@ impl Server {
             config,
             peer,
             tls,
+            is_proxied: false,
             actions: VecDeque::new(),
             state: State::ExpectCommand,
             hello: None,
@@ -406,6 +424,7 @@ impl Server {
         };
         match pending {
             Pending::Authenticate => self.hear_authentication(answer),
+            Pending::Client(said) => self.hear_client(said, answer),
             Pending::Sender(mail) => self.hear_sender(mail, answer),
             Pending::Recipient(path) => self.hear_recipient(path, answer),
             Pending::Open => self.hear_opening(answer),

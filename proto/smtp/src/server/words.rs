@@ -122,6 +122,14 @@ pub(super) fn needs_smtputf8() -> Reply {
     Reply::new(553, (5, 6, 7), text)
 }
 
+pub(super) fn no_proxy() -> Reply {
+    Reply::new(550, (5, 7, 0), "XCLIENT is not for you")
+}
+
+pub(super) fn no_logins_by_proxy() -> Reply {
+    Reply::new(550, (5, 7, 0), "LOGIN is not for you here")
+}
+
 pub(super) fn sender_ok() -> Reply {
     Reply::new(250, (2, 1, 0), "sender ok")
 }

@@ -126,6 +126,20 @@ impl World {
                 }
                 Answer::Denied
             }
+            Question::Client(said) => {
+                if said.address == "192.0.2.66".parse().ok() {
+                    return Answer::Refused(Reply::new(421, (4, 7, 0), "too many"));
+                }
+                if said
+                    .login
+                    .as_ref()
+                    .is_some_and(|login| login.starts_with("nobody@"))
+                {
+                    return Answer::Refused(Reply::new(550, (5, 7, 1), "no such account"));
+                }
+                self.user = said.login;
+                Answer::Granted
+            }
             Question::Sender(mail) => self.answer_sender(&mail),
             Question::Recipient(rcpt) => self.answer_recipient(&rcpt.path),
             Question::Open(envelope) => {
