@@ -2,6 +2,7 @@
 //! body of the open message to them.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use tracing::{debug, info, warn};
 use crate::ask::{Ask, Problem, Route};
 use crate::guard::{Kind, Pass};
 use crate::letter::Letter;
+use crate::lists::{Lists, Opinion, Subject};
 use crate::outlet::Outlet;
 use crate::reservation::Reservation;
 use crate::wishes::{Notice, Wishes};
@@ -42,8 +44,19 @@ pub struct Desk {
     max_remote: usize,
     /// Who logged in.
     account: Option<String>,
+    lists: Option<Listing>,
     targets: Targets,
     open: Option<OpenMessage>,
+}
+
+/// What the lists say, asked once for each client and each sender.
+#[derive(Debug)]
+struct Listing {
+    lists: Arc<Lists>,
+    of_client: Option<Opinion>,
+    /// The domain of the transaction's sender.
+    sender: Option<Domain>,
+    of_sender: Option<Opinion>,
 }
 
 /// Where the transaction's message goes; each address once, however many aliases lead to it.
@@ -84,9 +97,20 @@ impl Desk {
             session,
             max_remote,
             account,
+            lists: None,
             targets,
             open,
         }
+    }
+
+    /// From now on recipients are refused whose mail comes from those that the lists speak against.
+    pub fn consult(&mut self, lists: Arc<Lists>) {
+        self.lists = (!lists.is_empty()).then_some(Listing {
+            lists,
+            of_client: None,
+            sender: None,
+            of_sender: None,
+        });
     }
 
     /// TLS was started: who logged in before did not do so behind TLS.
@@ -178,7 +202,12 @@ impl Desk {
         }
         if let Some(address) = said.address {
             match self.pass.change(address) {
-                Ok(pass) => self.pass = pass,
+                Ok(pass) => {
+                    self.pass = pass;
+                    if let Some(listing) = &mut self.lists {
+                        listing.of_client = None;
+                    }
+                }
                 Err(exceeded) => {
                     exceeded.tell();
                     return Answer::Refused(words::too_much(Kind::Connection));
@@ -203,6 +232,10 @@ impl Desk {
             size: mail.size.unwrap_or(0),
             ..Targets::default()
         };
+        if let Some(listing) = &mut self.lists {
+            listing.sender = mail.sender.address().map(|sender| sender.domain().clone());
+            listing.of_sender = None;
+        }
         // RFC 8098 §3: clients send read receipts from the null path, which is nobody's identity.
         let (Some(account), Some(sender)) = (&self.account, mail.sender.address()) else {
             return Answer::Granted;
@@ -233,6 +266,9 @@ impl Desk {
         }
         self.pass
             .count(Kind::Recipient, u32::from(self.account.is_none()));
+        if let Err(reply) = self.check_lists(&rcpt.path).await {
+            return Answer::Refused(reply);
+        }
         let answer = self.judge_recipient(rcpt).await;
         if let Answer::Refused(reply) = &answer
             && reply.code() >= 500
@@ -240,6 +276,27 @@ impl Desk {
             self.pass.count(Kind::RefusedRecipient, 1);
         }
         answer
+    }
+
+    // RFC 5321 §4.5.1: postmaster can be reached, by those who want to know why they are listed above all.
+    async fn check_lists(&mut self, path: &ForwardPath) -> Result<(), Reply> {
+        let is_postmaster = match path {
+            ForwardPath::Postmaster => true,
+            ForwardPath::Address(address) => address.local().eq_ignore_ascii_case("postmaster"),
+        };
+        let (context, client) = (self.context(0), self.pass.address());
+        let is_asked = !is_postmaster && !self.pass.is_exempt();
+        let Some(listing) = self.lists.as_mut().filter(|_| is_asked) else {
+            return Ok(());
+        };
+        let opinion = listing.judge(&self.ask, context, client).await;
+        if !listing.lists.reject(opinion.score) {
+            return Ok(());
+        }
+        let (zone, reason) = opinion.reason(&self.ask, context).await;
+        let key = "smtp.dns_lists.reject_score";
+        info!(key, zone, score = opinion.score, recipient = %path, "refused because of lists");
+        Err(words::listed(path, &zone, &reason))
     }
 
     /// Notes how many commands the client gave.
@@ -514,6 +571,29 @@ impl Desk {
             session: self.session,
             message,
         }
+    }
+}
+
+impl Listing {
+    async fn judge(&mut self, ask: &Arc<Ask>, context: Context, client: IpAddr) -> Opinion {
+        let of_client = match self.of_client.take() {
+            Some(opinion) => opinion,
+            None => {
+                let subject = Subject::Address(client);
+                self.lists.judge(ask, context, &subject).await
+            }
+        };
+        let of_sender = match (self.of_sender.take(), &self.sender) {
+            (Some(opinion), _) => opinion,
+            (None, Some(domain)) => {
+                let subject = Subject::Domain(domain.clone());
+                self.lists.judge(ask, context, &subject).await
+            }
+            (None, None) => Opinion::default(),
+        };
+        let both = of_client.and(&of_sender);
+        (self.of_client, self.of_sender) = (Some(of_client), Some(of_sender));
+        both
     }
 }
 

@@ -15,6 +15,7 @@ use smtp::server::{self, HeaderLimits, Offer, Proxying, Role};
 
 use crate::ask::Ask;
 use crate::guard::{self, Guard};
+use crate::lists::Lists;
 use crate::port::Port;
 
 /// A kind of port.
@@ -83,6 +84,8 @@ pub struct House {
     pub door: Arc<Door>,
     /// How much each of them may do.
     pub guard: Arc<Guard>,
+    /// Lists of whose mail is wanted and whose is not.
+    pub lists: Arc<Lists>,
     /// What TLS is done with.
     pub certificates: Arc<Certificates>,
 }
@@ -93,6 +96,10 @@ pub struct House {
 /// [`StartError`] when it cannot start.
 pub async fn run(birth: Birth) -> Result<(), StartError> {
     let house = Arc::new(furnish(&birth)?);
+    if !house.lists.is_empty() {
+        let (lists, ask) = (Arc::clone(&house.lists), Arc::clone(&house.ask));
+        tokio::spawn(lists.keep_testing(ask, birth.stop.clone()));
+    }
     let open = |kind: Kind| (kind.name, Arc::new(open(&kind, &birth.config, &house)));
     let ports = PORTS.into_iter().map(open).collect();
     port::serve(birth, ports, &house.certificates).await
@@ -118,6 +125,7 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         ask: Arc::new(Ask::new(socket("deliverd"), socket("relayd"))),
         door: Door::new(limits),
         guard: Guard::new(guard::Limits::new(config)),
+        lists: Lists::new(&config.smtp.dns_lists),
         certificates: Arc::new(certificates),
     })
 }

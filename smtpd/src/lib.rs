@@ -18,6 +18,7 @@ pub mod dns;
 pub mod guard;
 pub mod house;
 mod letter;
+pub mod lists;
 pub mod outlet;
 pub mod port;
 mod reservation;

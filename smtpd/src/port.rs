@@ -193,6 +193,9 @@ impl Visit {
             self.client.session,
             self.port.config.max_recipients,
         );
+        if self.port.config.role == Role::Exchange {
+            desk.consult(Arc::clone(&house.lists));
+        }
         match self.port.begins {
             Begins::Clear => self.talk_clear(stream, &mut desk).await,
             Begins::Tls => {

@@ -54,6 +54,15 @@ pub(crate) fn account_busy() -> Reply {
     )
 }
 
+/// The client, or the sender's domain, is on lists of those whose mail is not wanted.
+pub(crate) fn listed(path: &ForwardPath, zone: &str, reason: &str) -> Reply {
+    let text = match reason {
+        "" => format!("<{path}>: refused because of {zone}"),
+        reason => format!("<{path}>: refused because of {zone}: {reason}"),
+    };
+    Reply::new(550, (5, 7, 1), &text)
+}
+
 /// A proxy names an account that may not send, or is none.
 pub(crate) fn account_unknown(account: &str, refusal: &Refusal) -> Reply {
     match refusal {

@@ -34,6 +34,11 @@ two         MX  5 dead.two
 dead.two    A   127.0.0.2
 example     MX  10 mail.example
 mail.example A  127.0.0.1
+; A list of addresses (RFC 5782), and one that was given up.
+2.0.0.127.bl A  127.0.0.2
+9.2.0.192.bl A  127.0.0.4
+9.2.0.192.bl TXT wrote-to-traps
+*.gone      A   127.0.0.2
 ";
 
 impl NameServer {

@@ -1,6 +1,7 @@
 //! Bad input is answered clearly, with what to do about it: senders and users first.
 
 use serde_json::json;
+use system_tests::dns::NameServer;
 use system_tests::smtp::Client;
 use system_tests::{Options, System, imap, skip_without};
 
@@ -306,4 +307,38 @@ fn what_a_listed_proxy_says_of_its_client_counts() {
     let mut client = Client::hello(system.address("submission")).unwrap();
     let refused = client.command("XCLIENT ADDR=192.0.2.7").unwrap().text();
     assert!(refused.starts_with("550 5.7.0 "), "{refused}");
+}
+
+#[test]
+fn mail_from_a_listed_address_is_refused_with_the_reason() {
+    skip_without!("nsd");
+    let names = NameServer::start();
+    let lists = json!([
+        {"zone": "bl.test", "replies": [{"reply": "127.0.0.4-7", "score": 10}]},
+        {"zone": "gone.test"},
+    ]);
+    let config = json!({
+        "relay": {"dns": [names.address()]},
+        "smtp": {"xclient": {"clients": ["127.0.0.1"]}, "dns_lists": {"lists": lists}},
+    });
+    let system = System::start(Options::alice().config(&config));
+    // The lists are tested soon after the start.
+    let tested = system_tests::patience::wait_for(std::time::Duration::from_secs(10), || {
+        system.log().contains("1.0.0.127.gone.test").then_some(())
+    });
+    assert!(tested.is_ok(), "{}", system.log());
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    let mut told = |line: &str| client.command(line).unwrap().text();
+    told("XCLIENT ADDR=192.0.2.9 HELO=client.example.net");
+    told("MAIL FROM:<carol@outside.test>");
+    let refused = told("RCPT TO:<alice@example.test>");
+    assert!(refused.starts_with("550 5.7.1 "), "{refused}");
+    assert!(refused.contains("bl.test: wrote-to-traps"), "{refused}");
+    let reached = told("RCPT TO:<postmaster>");
+    assert!(!reached.contains("bl.test"), "{reached}");
+    told("RSET");
+    told("XCLIENT ADDR=192.0.2.10 HELO=client.example.net");
+    told("MAIL FROM:<carol@outside.test>");
+    let taken = told("RCPT TO:<alice@example.test>");
+    assert!(taken.starts_with("250 "), "{taken}");
 }

@@ -3,6 +3,7 @@
 //! Every daemon reads the file itself at start, before its jail closes. An unknown key, a wrong type or an impossible
 //! value is an error that names the path of the key, the line, and what is allowed.
 
+mod dns_lists;
 mod smtp;
 mod smtp_limits;
 mod value;
@@ -13,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
 pub use value::{AtLeast, AtMost, HostName, LogLevel, Network, RetrySchedule, Socket, UserName};

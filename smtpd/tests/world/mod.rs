@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service, serve};
-use daemon::config::{Network, Xclient};
+use daemon::config::{DnsLists, Network, Xclient};
 use daemon::limits::{Door, Limits};
 use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
@@ -32,6 +32,7 @@ use smtpd::ask::Ask;
 use smtpd::desk::Desk;
 use smtpd::guard::{self, Guard};
 use smtpd::house::House;
+use smtpd::lists::Lists;
 use smtpd::port::Port;
 use smtpd::session::{End, converse};
 use sys::packet::{PacketListener, stream_pair};
@@ -487,6 +488,7 @@ impl World {
             ask: Arc::new(ask.with_patience(Duration::from_millis(500))),
             door: Door::new(limits),
             guard: guard("{}"),
+            lists: Lists::new(&DnsLists::default()),
             certificates: Arc::new(Certificates::load(home.path()).unwrap()),
         });
         let (smtpd, stop) = stop::channel();
@@ -516,6 +518,13 @@ impl World {
     pub(crate) fn guarded(limits: &str) -> Self {
         let mut world = Self::new();
         Arc::get_mut(&mut world.house).unwrap().guard = guard(limits);
+        world
+    }
+
+    /// The same with these lists, in a zone that `queue.zone` has.
+    pub(crate) fn with_lists(lists: &DnsLists) -> Self {
+        let mut world = Self::new();
+        Arc::get_mut(&mut world.house).unwrap().lists = Lists::new(lists);
         world
     }
 

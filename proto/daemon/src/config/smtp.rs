@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::value::{AtLeast, AtMost, Network, UserName};
-use super::{SmtpLimits, Xclient};
+use super::{DnsLists, SmtpLimits, Xclient};
 
 /// The `smtp` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -77,6 +77,8 @@ pub struct Smtp {
     pub cleartext_auth_on_loopback: bool,
     /// How much one client may do.
     pub limits: SmtpLimits,
+    /// Lists in DNS of whose mail is wanted and whose is not.
+    pub dns_lists: DnsLists,
     /// Proxies that say with XCLIENT who their client is.
     pub xclient: Xclient,
 }
@@ -128,6 +130,7 @@ impl Default for Smtp {
             transaction_timeout_seconds: AtLeast::known(7200),
             cleartext_auth_on_loopback: false,
             limits: SmtpLimits::default(),
+            dns_lists: DnsLists::default(),
             xclient: Xclient::default(),
         }
     }
