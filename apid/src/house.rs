@@ -52,7 +52,7 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
     let patience = Patience::default();
     let desk = Desk {
         ask: Ask::new(config.ipc_socket("deliverd", "apid")),
-        lockout: config.limits.auth_window_seconds,
+        lockout: config.limits.auth_lockout_seconds,
         body: patience.body,
     };
     let total = config.exchange_api.max_connections.value();

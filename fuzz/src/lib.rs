@@ -7,6 +7,7 @@ pub mod message;
 mod pieces;
 pub mod proxies;
 pub mod replies;
+pub mod sasl_messages;
 pub mod session;
 
 // The readers of messages outside of proto/, and the world that the tests of the server machine live in.

@@ -13,6 +13,7 @@ use imap::sequence::Ranges;
 use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
+use ipc::login::{Challenge, LoginRequest};
 use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent,
     SessionRequest, SpecialUse, UidRanges,
@@ -22,7 +23,7 @@ use ipc::{Context, Refusal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 /// A password is worth a quarter of a second of computing, and others may be before us; a restarted deliverd needs a moment.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -78,14 +79,50 @@ impl Ask {
             client: client.to_canonical().to_string(),
         });
         // A login has an effect (failures are counted), so it is asked once only.
+        match self.advance(context, request).await? {
+            Step::Admitted(account, mail) => Ok((account, mail)),
+            Step::Challenged(_) => Err(nonsense()),
+        }
+    }
+
+    /// Carries a message of a login in several messages.
+    ///
+    /// # Errors
+    /// [`Refusal::BadCredentials`], [`Refusal::Invalid`] for what is no such message; otherwise a [`CallError`].
+    pub async fn carry(&self, context: Context, request: LoginRequest) -> Result<Step, CallError> {
+        self.advance(context, ImapRequest::Login(request)).await
+    }
+
+    async fn advance(&self, context: Context, request: ImapRequest) -> Result<Step, CallError> {
         let answered = self.deliverd.call(context, self.patience, request).await?;
-        let ImapAnswer::SessionOpened { account } = answered.answer;
+        let account = match answered.answer {
+            ImapAnswer::SessionOpened { account } => account,
+            ImapAnswer::LoginChallenged(challenge) => return Ok(Step::Challenged(challenge)),
+            ImapAnswer::LoginAbandoned => return Err(nonsense()),
+        };
         let link = Link::over(single(answered.fds)?).map_err(|error| {
             error!(%error, "cannot use a mail session");
             CallError::Unavailable
         })?;
-        Ok((account, MailSession { link, context }))
+        Ok(Step::Admitted(account, MailSession { link, context }))
     }
+
+    /// Has a login forgotten that the client gave up. deliverd forgets it by itself after a while.
+    pub async fn abandon(&self, context: Context, exchange: u64) {
+        let request = ImapRequest::Login(LoginRequest::Abandon { exchange });
+        if let Err(error) = self.deliverd.call(context, self.patience, request).await {
+            debug!(%error, "the end of a login was not heard");
+        }
+    }
+}
+
+/// What comes of a message of a login.
+#[derive(Debug)]
+pub enum Step {
+    /// The login goes on.
+    Challenged(Challenge),
+    /// This account has logged in, and this is its mail session.
+    Admitted(String, MailSession),
 }
 
 /// One account's mail.

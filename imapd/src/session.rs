@@ -266,11 +266,20 @@ impl Session {
             || self.house.cleartext_on_loopback && self.client.address.is_loopback()
     }
 
+    /// What a login can be bound to.
+    pub(crate) fn proofs(&self) -> sasl::Proofs {
+        sasl::Proofs {
+            binding: self.wire.channel_binding().is_some(),
+            certificate: false,
+        }
+    }
+
     pub(crate) fn capabilities(&self) -> &'static str {
         if self.user.is_some() {
             return capability::after_login();
         }
         capability::before_login(match (self.wire.is_secure(), self.may_log_in()) {
+            (true, _) if self.proofs().binding => Login::NowAndBound,
             (true, _) => Login::Now,
             (false, true) => Login::NowOrAfterTls,
             (false, false) => Login::AfterTls,

@@ -4,9 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use daemon::tls;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use tracing::error;
 
 /// A connection.
 #[derive(Debug)]
@@ -22,6 +24,19 @@ impl Stream {
     #[must_use]
     pub const fn is_secure(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// What both sides derive from TLS (RFC 9266); `None` where they cannot.
+    #[must_use]
+    pub fn channel_binding(&self) -> Option<Vec<u8>> {
+        let Self::Tls(stream) = self else {
+            return None;
+        };
+        let derived = tls::channel_binding(stream.get_ref().1);
+        derived.unwrap_or_else(|error| {
+            error!(%error, "TLS cannot derive what a login is bound to");
+            None
+        })
     }
 
     /// Has the kernel acknowledge at once what comes next. A client that sends a message and then its line end waits for

@@ -70,6 +70,12 @@ impl Wire {
         self.stream.is_secure()
     }
 
+    /// What a login on it can be bound to (RFC 9266).
+    #[must_use]
+    pub fn channel_binding(&self) -> Option<Vec<u8>> {
+        self.stream.channel_binding()
+    }
+
     /// The bare connection. What was read and not executed is forgotten.
     #[must_use]
     pub fn into_stream(self) -> Stream {

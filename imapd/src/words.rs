@@ -64,7 +64,7 @@ impl Tagged {
 // RFC 5530 §3.
 const fn code(refusal: &Refusal) -> Option<Code<'static>> {
     Some(match refusal {
-        Refusal::BadCredentials => Code::AuthenticationFailed,
+        Refusal::BadCredentials { .. } => Code::AuthenticationFailed,
         Refusal::OverQuota => Code::OverQuota,
         Refusal::MessageTooLarge => Code::TooBig,
         Refusal::TooManyFailures | Refusal::TooManyRecipients | Refusal::TooManyKeywords => {

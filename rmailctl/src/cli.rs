@@ -36,6 +36,9 @@ pub enum Command {
     /// Aliases: exact ones, regular expressions, and the catch-all of a domain.
     #[command(subcommand)]
     Alias(AliasCommand),
+    /// Who is not let in for a while, because too many logins failed.
+    #[command(subcommand)]
+    Ban(BanCommand),
     /// Mail that waits to be sent out.
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -321,6 +324,23 @@ pub enum AliasCommand {
         form: AliasForm,
         /// The pattern; not for catch-all.
         pattern: Option<String>,
+    },
+}
+
+/// `rmailctl ban …`.
+#[derive(Debug, Subcommand)]
+pub enum BanCommand {
+    /// Show who: network, account (* for all), the reason, and when it ends, separated by tabs.
+    List {
+        /// A JSON array instead of text, with times in Unix seconds.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let an account in again from everywhere, or everybody from a network, and forget what failed there.
+    Lift {
+        /// The account, an IP address, or the network as `list` shows it.
+        #[arg(value_name = "ADDRESS|NETWORK")]
+        what: String,
     },
 }
 

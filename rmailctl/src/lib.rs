@@ -36,6 +36,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Tenant(command) => in_runtime(cmd::tenant::run(&cli.config, command)),
         Command::User(command) => in_runtime(cmd::user::run(&cli.config, command)),
         Command::Alias(command) => in_runtime(cmd::alias::run(&cli.config, command)),
+        Command::Ban(command) => in_runtime(cmd::ban::run(&cli.config, command)),
         Command::Queue(command) => in_runtime(cmd::queue::run(&cli.config, command)),
         Command::Store(command) => in_runtime(cmd::store::run(&cli.config, command)),
         Command::Status { json } => in_runtime(cmd::status::run(&cli.config, json)),

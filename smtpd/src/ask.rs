@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
+use ipc::login::{Challenge, LoginRequest};
 use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Context, Edge, Refusal};
@@ -45,6 +46,15 @@ impl From<CallError> for Problem {
 
 /// An answer to another question than was asked.
 pub(crate) const NONSENSE: Problem = Problem::Unavailable("bug: an answer to another question");
+
+/// What comes of a message of a login.
+#[derive(Debug)]
+pub enum Step {
+    /// The login goes on.
+    Challenged(Challenge),
+    /// This account has logged in.
+    Admitted(String),
+}
 
 /// Where mail for an address goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +121,38 @@ impl Ask {
             .answer
         {
             SmtpAnswer::Authenticated { account } => Ok(account),
-            SmtpAnswer::SenderAllowed | SmtpAnswer::Delivery(_) => Err(NONSENSE),
+            SmtpAnswer::LoginChallenged(_)
+            | SmtpAnswer::LoginAbandoned
+            | SmtpAnswer::SenderAllowed
+            | SmtpAnswer::Delivery(_) => Err(NONSENSE),
+        }
+    }
+
+    /// Carries a message of a login in several messages.
+    ///
+    /// # Errors
+    /// [`Refusal::BadCredentials`], [`Refusal::Invalid`] for what is no such message; otherwise a [`Problem`].
+    pub async fn log_in(&self, context: Context, request: LoginRequest) -> Result<Step, Problem> {
+        let request = SmtpRequest::Login(request);
+        match self
+            .deliverd
+            .call(context, LOGIN_PATIENCE, request)
+            .await?
+            .answer
+        {
+            SmtpAnswer::LoginChallenged(challenge) => Ok(Step::Challenged(challenge)),
+            SmtpAnswer::Authenticated { account } => Ok(Step::Admitted(account)),
+            SmtpAnswer::LoginAbandoned | SmtpAnswer::SenderAllowed | SmtpAnswer::Delivery(_) => {
+                Err(NONSENSE)
+            }
+        }
+    }
+
+    /// Has a login forgotten that the client gave up. deliverd forgets it by itself after a while.
+    pub async fn abandon_login(&self, context: Context, exchange: u64) {
+        let request = SmtpRequest::Login(LoginRequest::Abandon { exchange });
+        if let Err(error) = self.deliverd.call(context, self.patience, request).await {
+            debug!(%error, "the end of a login was not heard");
         }
     }
 
@@ -134,7 +175,10 @@ impl Ask {
             .answer
         {
             SmtpAnswer::SenderAllowed => Ok(()),
-            SmtpAnswer::Authenticated { .. } | SmtpAnswer::Delivery(_) => Err(NONSENSE),
+            SmtpAnswer::Authenticated { .. }
+            | SmtpAnswer::LoginChallenged(_)
+            | SmtpAnswer::LoginAbandoned
+            | SmtpAnswer::Delivery(_) => Err(NONSENSE),
         }
     }
 
@@ -168,6 +212,8 @@ impl Ask {
             SmtpAnswer::Delivery(DeliveryAnswer::RecipientForeign) => Ok(Route::Foreign),
             SmtpAnswer::Delivery(_)
             | SmtpAnswer::Authenticated { .. }
+            | SmtpAnswer::LoginChallenged(_)
+            | SmtpAnswer::LoginAbandoned
             | SmtpAnswer::SenderAllowed => Err(NONSENSE),
         }
     }

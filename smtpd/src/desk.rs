@@ -10,7 +10,6 @@ use daemon::session_id;
 use ipc::queue::Standing;
 use ipc::{Context, Refusal};
 use mail::address::{Domain, ForwardPath, ReversePath};
-use smtp::auth::Credentials;
 use smtp::command::{BodyType, Mail, Rcpt};
 use smtp::date::Timestamp;
 use smtp::parameter::RcptParameters;
@@ -24,6 +23,7 @@ use crate::ask::{Ask, Problem, Route};
 use crate::guard::{Kind, Pass};
 use crate::letter::Letter;
 use crate::lists::{Lists, Opinion, Subject};
+use crate::login::{Login, Proofs};
 use crate::outlet::Outlet;
 use crate::reservation::Reservation;
 use crate::wishes::{Notice, Wishes};
@@ -42,8 +42,7 @@ pub struct Desk {
     session: u64,
     /// How many recipients of one message relayd takes.
     max_remote: usize,
-    /// Who logged in.
-    account: Option<String>,
+    login: Login,
     lists: Option<Listing>,
     targets: Targets,
     open: Option<OpenMessage>,
@@ -89,14 +88,15 @@ impl Desk {
     /// A desk for the session `session` of a client who has this pass.
     #[must_use]
     pub fn new(ask: Arc<Ask>, pass: Pass, home: Domain, session: u64, max_remote: usize) -> Self {
-        let (account, targets, open) = (None, Targets::default(), None);
+        let login = Login::new(Arc::clone(&ask), pass.address(), session);
+        let (targets, open) = (Targets::default(), None);
         Self {
             ask,
             pass,
             home,
             session,
             max_remote,
-            account,
+            login,
             lists: None,
             targets,
             open,
@@ -113,9 +113,9 @@ impl Desk {
         });
     }
 
-    /// TLS was started: who logged in before did not do so behind TLS.
-    pub fn forget(&mut self) {
-        self.account = None;
+    /// TLS was started: who logged in before did not do so behind TLS. Logins may be bound to these.
+    pub fn start_over(&mut self, proofs: Proofs) {
+        self.login.start_over(proofs);
         self.pass.log_out();
         self.targets = Targets::default();
     }
@@ -123,7 +123,21 @@ impl Desk {
     /// Answers a question of the machine.
     pub async fn answer(&mut self, question: Question) -> Answer {
         match question {
-            Question::Authenticate(credentials) => self.authenticate(credentials).await,
+            Question::Authenticate(credentials) => {
+                let answer = self.login.check(credentials).await;
+                self.admit(answer)
+            }
+            Question::BeginLogin {
+                mechanism,
+                response,
+            } => {
+                let answer = self.login.begin(mechanism, &response).await;
+                self.admit(answer)
+            }
+            Question::ContinueLogin(response) => {
+                let answer = self.login.proceed(&response).await;
+                self.admit(answer)
+            }
             Question::Client(said) => self.welcome(said).await,
             Question::Sender(mail) => self.judge_sender(&mail).await,
             Question::Recipient(rcpt) => self.admit_recipient(rcpt).await,
@@ -157,39 +171,24 @@ impl Desk {
         }
     }
 
-    async fn authenticate(&mut self, credentials: Credentials) -> Answer {
-        let Credentials { user, password } = credentials;
-        let answer = self
-            .ask
-            .authenticate(self.context(0), &user, &password, self.pass.address())
-            .await;
-        match answer {
-            Ok(account) => {
-                if let Err(exceeded) = self.pass.log_in(&account) {
-                    exceeded.tell();
-                    return Answer::Refused(words::account_busy());
-                }
-                info!(account, "logged in");
-                self.account = Some(account);
-                Answer::Granted
-            }
-            Err(Problem::Refused(Refusal::BadCredentials)) => {
-                warn!(user, "wrong password");
-                Answer::Denied
-            }
-            Err(problem) => {
-                warn!(user, %problem, "login not possible");
-                Answer::Refused(match problem {
-                    Problem::Refused(refusal) => words::login_refused(&refusal),
-                    Problem::Unavailable(_) => words::login_refused(&Refusal::Busy),
-                })
+    // Whoever logged in takes one of the connections of the account.
+    fn admit(&mut self, answer: Answer) -> Answer {
+        let (Answer::Granted, Some(account)) = (&answer, self.login.account()) else {
+            return answer;
+        };
+        match self.pass.log_in(account) {
+            Ok(()) => answer,
+            Err(exceeded) => {
+                exceeded.tell();
+                self.login.admit(None);
+                Answer::Refused(words::account_busy())
             }
         }
     }
 
     // A proxy that may do so says for whom it speaks from now on.
     async fn welcome(&mut self, said: Xclient) -> Answer {
-        self.forget();
+        self.start_over(Proofs::default());
         let login = said.login.map(|login| login.to_lowercase());
         // The proxy has seen the password. To deliverd its own address belongs to each account that there is.
         if let Some(account) = &login
@@ -203,6 +202,7 @@ impl Desk {
         if let Some(address) = said.address {
             match self.pass.change(address) {
                 Ok(pass) => {
+                    self.login.speak_for(pass.address());
                     self.pass = pass;
                     if let Some(listing) = &mut self.lists {
                         listing.of_client = None;
@@ -222,7 +222,7 @@ impl Desk {
         }
         let client = self.pass.address();
         info!(%client, port = said.port, login, "client of a proxy");
-        self.account = login;
+        self.login.admit(login);
         Answer::Granted
     }
 
@@ -237,7 +237,7 @@ impl Desk {
             listing.of_sender = None;
         }
         // RFC 8098 §3: clients send read receipts from the null path, which is nobody's identity.
-        let (Some(account), Some(sender)) = (&self.account, mail.sender.address()) else {
+        let (Some(account), Some(sender)) = (self.login.account(), mail.sender.address()) else {
             return Answer::Granted;
         };
         let sender = sender.to_string();
@@ -255,17 +255,17 @@ impl Desk {
 
     // Who logged in is known by name, and their mail is counted by that.
     async fn admit_recipient(&mut self, rcpt: Rcpt) -> Answer {
-        let kinds: &[Kind] = match self.account {
-            Some(_) => &[Kind::RefusedRecipient],
-            None => &[Kind::Recipient, Kind::RefusedRecipient],
+        let is_known = self.login.account().is_some();
+        let kinds: &[Kind] = match is_known {
+            true => &[Kind::RefusedRecipient],
+            false => &[Kind::Recipient, Kind::RefusedRecipient],
         };
         for kind in kinds {
             if let Err(reply) = self.check(*kind) {
                 return Answer::Refused(reply);
             }
         }
-        self.pass
-            .count(Kind::Recipient, u32::from(self.account.is_none()));
+        self.pass.count(Kind::Recipient, u32::from(!is_known));
         if let Err(reply) = self.check_lists(&rcpt.path).await {
             return Answer::Refused(reply);
         }
@@ -336,7 +336,7 @@ impl Desk {
             Ok(Route::Ours { remote, .. }) if self.is_binary() && !remote.is_empty() => {
                 Answer::Refused(words::binary_not_relayed(&path))
             }
-            Ok(Route::Foreign) if self.is_binary() && self.account.is_some() => {
+            Ok(Route::Foreign) if self.is_binary() && self.login.account().is_some() => {
                 Answer::Refused(words::binary_not_relayed(&path))
             }
             Ok(Route::Ours { local, remote }) => {
@@ -345,7 +345,7 @@ impl Desk {
                 }
                 self.grant(&address, parameters, local, remote)
             }
-            Ok(Route::Foreign) if self.account.is_some() => {
+            Ok(Route::Foreign) if self.login.account().is_some() => {
                 let remote = vec![address.clone()];
                 self.grant(&address, parameters, Vec::new(), remote)
             }
@@ -451,7 +451,7 @@ impl Desk {
         }
         let envelope = ipc::queue::Envelope {
             reverse_path: message.sender.clone(),
-            account: self.account.clone(),
+            account: self.login.account().cloned(),
             smtp_utf8: mail.smtputf8,
             eight_bit: mail.body != BodyType::SevenBit,
             parameters: mail.parameters.to_string(),
@@ -470,7 +470,7 @@ impl Desk {
 
     // Who logged in writes in their own name, also where people look (RFC 6409 §6.1). Mail from elsewhere is not judged here.
     async fn judge_author(&self, author: &Author) -> Result<(), Answer> {
-        let Some(account) = &self.account else {
+        let Some(account) = self.login.account() else {
             return Ok(());
         };
         let author = match author {

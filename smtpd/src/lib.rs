@@ -19,6 +19,7 @@ pub mod guard;
 pub mod house;
 mod letter;
 pub mod lists;
+pub mod login;
 pub mod outlet;
 pub mod port;
 mod reservation;

@@ -212,7 +212,10 @@ pub(crate) async fn tell(
     let Answered { answer, .. } = link.call(context, patience, request).await?;
     match answer {
         SmtpAnswer::Delivery(answer) => Ok(answer),
-        SmtpAnswer::Authenticated { .. } | SmtpAnswer::SenderAllowed => Err(CallError::Unavailable),
+        SmtpAnswer::Authenticated { .. }
+        | SmtpAnswer::LoginChallenged(_)
+        | SmtpAnswer::LoginAbandoned
+        | SmtpAnswer::SenderAllowed => Err(CallError::Unavailable),
     }
 }
 

@@ -9,6 +9,7 @@ use daemon::Stop;
 use daemon::config::{Network, Xclient};
 use daemon::limits::{Crowded, Door};
 use daemon::port::{self, Begins, Client, Protocol};
+use daemon::tls;
 use smtp::hold::HoldLimit;
 use smtp::reply::Reply;
 use smtp::server::{self, Proxying, Role, Server};
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 use crate::desk::{self, Desk};
 use crate::guard::{Exceeded, Pass};
 use crate::house::House;
+use crate::login::Proofs;
 use crate::session::{End, converse};
 use crate::words;
 
@@ -200,7 +202,10 @@ impl Visit {
             Begins::Clear => self.talk_clear(stream, &mut desk).await,
             Begins::Tls => {
                 let mut stream = self.secure(stream).await?;
+                let proofs = prove(&stream)?;
                 let server = self.greet(Some(describe(&stream)));
+                let server = server.with_proofs(offer(&proofs));
+                desk.start_over(proofs);
                 self.talk_secured(&mut stream, server, &mut desk).await
             }
         }
@@ -243,9 +248,11 @@ impl Visit {
         match converse(&mut stream, server, desk, &self.stop).await? {
             End::Closed => Ok(()),
             End::StartTls(server) => {
-                desk.forget();
                 let mut stream = self.secure(stream).await?;
+                let proofs = prove(&stream)?;
                 let server = server.secured(describe(&stream));
+                let server = server.with_proofs(offer(&proofs));
+                desk.start_over(proofs);
                 self.talk_secured(&mut stream, server, desk).await
             }
         }
@@ -289,6 +296,21 @@ impl Visit {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         port::secure(&self.port.house.certificates, stream, port::HANDSHAKE).await
+    }
+}
+
+/// What a login on this connection can be bound to.
+fn prove<S>(stream: &TlsStream<S>) -> io::Result<Proofs> {
+    let (_, connection) = stream.get_ref();
+    Ok(Proofs {
+        binding: tls::channel_binding(connection).map_err(io::Error::other)?,
+    })
+}
+
+fn offer(proofs: &Proofs) -> sasl::Proofs {
+    sasl::Proofs {
+        binding: proofs.binding.is_some(),
+        certificate: false,
     }
 }
 

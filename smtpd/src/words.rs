@@ -147,6 +147,8 @@ pub(crate) fn login_refused(refusal: &Refusal) -> Reply {
         Refusal::TooManyFailures => {
             Reply::new(454, (4, 7, 0), "too many failed logins, try again later")
         }
+        // RFC 4954 §4: what the mechanism does not allow is a failed login.
+        Refusal::Invalid(text) => Reply::new(535, (5, 7, 8), text),
         _ => Reply::new(
             454,
             (4, 7, 0),

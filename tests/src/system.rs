@@ -279,7 +279,7 @@ impl Home {
             "smtp": {"host": "127.0.0.1"},
             "imap": {"host": "127.0.0.1", "cleartext_login_on_loopback": true},
             "exchange_api": {"host": "127.0.0.1"},
-            "limits": {"connections_per_address": 0, "auth_failures": 0},
+            "limits": {"connections_per_address": 0, "auth_failures": 0, "auth_failures_per_network": 0},
             // A name server that answers nothing: no test asks the machine's own.
             "relay": {"dns": ["127.0.0.1:9"]},
         });

@@ -50,6 +50,11 @@ fn replies_of_the_corpus_give_each_recipient_one_verdict() {
 }
 
 #[test]
+fn logins_of_the_corpus_are_read_whole_or_not_at_all() {
+    replay("sasl", fuzz::sasl_messages::check);
+}
+
+#[test]
 fn headers_of_the_corpus_are_the_same_however_they_are_cut() {
     replay("proxy", fuzz::proxies::check);
 }

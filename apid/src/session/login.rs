@@ -1,5 +1,7 @@
 //! `POST /auth/login`: a bearer token for a user name and a password.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::StatusCode;
@@ -9,7 +11,7 @@ use daemon::channel::CallError;
 use ipc::{Refusal, Secret};
 use mail::address::Address;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::trouble::Trouble;
@@ -63,6 +65,9 @@ pub(super) async fn log_in(
         Ok(token) => welcome(token, visitor),
         Err(problem) => {
             warn!(client = %visitor.address, %user, reason = %problem, "login refused");
+            if let CallError::Refused(Refusal::BadCredentials { wait }) = problem {
+                sleep(Duration::from_secs(wait.into())).await;
+            }
             Err(refuse(&problem, &desk))
         }
     }
@@ -168,7 +173,7 @@ fn welcome(token: Token, visitor: Visitor) -> Result<Json<Welcome>, Trouble> {
 fn refuse(problem: &CallError, desk: &Desk) -> Trouble {
     match problem {
         // Whoever fails does not learn whether the user exists.
-        CallError::Refused(Refusal::BadCredentials) => {
+        CallError::Refused(Refusal::BadCredentials { .. }) => {
             Trouble::new(StatusCode::UNAUTHORIZED, "wrong user name or password")
         }
         CallError::Refused(Refusal::TooManyFailures) => Trouble::new(

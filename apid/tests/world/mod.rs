@@ -72,7 +72,7 @@ impl Service<ApiEdge> for Deliverd {
                 if credentials.user != "alice@example.test"
                     || credentials.password.reveal() != b"p\"ass"
                 {
-                    return Err(Refusal::BadCredentials);
+                    return Err(Refusal::BadCredentials { wait: 0 });
                 }
                 ApiAnswer::TokenIssued {
                     token: Secret::new(TOKEN),

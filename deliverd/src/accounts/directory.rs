@@ -284,6 +284,14 @@ impl Accounts {
             .or_fault("read a password")
     }
 
+    /// What the salts of users that do not exist are made with.
+    pub(super) fn salt_key(&self) -> Result<Vec<u8>, Refusal> {
+        let key = self
+            .database()
+            .query_row("SELECT value FROM salt_key", [], |row| row.get(0));
+        key.or_fault("read the key of salts")
+    }
+
     /// Number of domains and of users.
     pub(crate) fn counts(&self) -> Result<(u64, u64), Refusal> {
         let count = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
@@ -415,6 +423,6 @@ mod tests {
             Err(Refusal::StorageFault)
         );
         let stored = accounts.stored_password(&alice).unwrap().unwrap();
-        assert!(stored.verify(b"password"));
+        assert_eq!(stored.verify(b"password"), password::Match::Yes);
     }
 }

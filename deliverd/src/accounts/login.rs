@@ -4,19 +4,20 @@
 //! right a moment ago is recognised without one. Unknown users cost as much as known ones.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipc::smtp::Credentials;
 use ipc::{Refusal, Secret};
 use tokio::sync::Semaphore;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-use super::failures::{Failures, Key};
-use super::password::{self, Stored};
+use super::failures::{Attempt, Ban, Failed, Failures, Key, MAX_BANS, Network, Patience};
+use super::password::{self, Match, Stored};
 use super::{Accounts, address};
+use crate::clock;
 use crate::store::Owner;
 
 /// How long a verified password is recognised without hashing it again.
@@ -28,31 +29,74 @@ const MAX_WAITING: usize = 1000;
 
 /// Decides about logins.
 pub(crate) struct Doorman {
-    accounts: Arc<Accounts>,
-    failures: Failures,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) failures: Failures,
     verified: Verified,
     cores: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     /// Stands in for the record of users that do not exist.
     nobody: Stored,
+    /// What their salts are made with.
+    pub(super) salt_key: Vec<u8>,
+}
+
+/// Who wants to come in.
+pub(super) struct Who {
+    /// A name that is no address cannot be a user's.
+    pub(super) owner: Option<Owner>,
+    /// What its failures are counted for.
+    pub(super) key: Key,
+    /// For the log: whatever the client said, but not all of it.
+    user: String,
+    client: String,
+}
+
+impl Who {
+    /// `client` is an IP address; whoever has none shares one network with all others who have none.
+    pub(super) fn new(user: &str, client: &str) -> Self {
+        let owner = address(user).ok().map(|address| Owner::of(&address));
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let network = Network::of(client.parse().unwrap_or(unknown));
+        let account = owner.as_ref().map(Owner::address);
+        Self {
+            owner,
+            key: Key { network, account },
+            user: user.chars().take(64).collect(),
+            client: client.to_owned(),
+        }
+    }
+
+    /// The name in its canonical form.
+    pub(super) fn name(&self) -> String {
+        let account = self.key.account.as_ref();
+        account.unwrap_or(&self.user).clone()
+    }
+
+    /// Logs how it went.
+    pub(super) fn report(&self, result: &Result<Owner, Refusal>) {
+        let client = &self.client;
+        match result {
+            Ok(owner) => info!(account = owner.address(), client, "login"),
+            Err(refusal) => info!(user = ?self.user, client, %refusal, "login refused"),
+        }
+    }
 }
 
 impl Doorman {
-    /// `failures` within `window` are heard per client and per user; 0 for no limit.
-    pub(crate) fn new(
-        accounts: Arc<Accounts>,
-        failures: u32,
-        window: Duration,
-    ) -> Result<Self, Refusal> {
+    /// Hears no more than the patience allows.
+    pub(crate) fn new(accounts: Arc<Accounts>, patience: Patience) -> Result<Self, Refusal> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let nobody = Stored::new(b"nobody has this password", accounts.iterations)?;
+        let bans = accounts.kept_bans(MAX_BANS)?;
+        let salt_key = accounts.salt_key()?;
         Ok(Self {
             accounts,
-            failures: Failures::new(failures, window),
+            failures: Failures::new(patience, bans),
             verified: Verified::new()?,
             cores: Arc::new(Semaphore::new(cores)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             nobody,
+            salt_key,
         })
     }
 
@@ -61,64 +105,82 @@ impl Doorman {
         self: &Arc<Self>,
         credentials: Credentials,
     ) -> Result<Owner, Refusal> {
-        let client = credentials.client.parse::<IpAddr>().map(Key::client).ok();
-        let now = Instant::now();
-        if client
-            .as_ref()
-            .is_some_and(|client| !self.failures.attempt(client, now))
-        {
-            info!(
-                client = credentials.client,
-                "login refused: too many failures from this client"
-            );
-            return Err(Refusal::TooManyFailures);
-        }
-        let result = self.admit_client(&credentials, now).await;
-        // Only a wrong user or password is the client's failure.
-        if let (Some(client), false) = (&client, matches!(result, Err(Refusal::BadCredentials))) {
-            self.failures.forgive(client);
-        }
-        match &result {
-            Ok(owner) => info!(
-                account = owner.address(),
-                client = credentials.client,
-                "login"
-            ),
-            Err(refusal) => {
-                info!(user = ?cut(&credentials.user), client = credentials.client, %refusal, "login refused")
-            }
-        }
+        let who = Who::new(&credentials.user, &credentials.client);
+        let result = self.admit_client(&who, &credentials.password).await;
+        who.report(&result);
         result
     }
 
     async fn admit_client(
         self: &Arc<Self>,
-        credentials: &Credentials,
-        now: Instant,
+        who: &Who,
+        password: &Secret,
     ) -> Result<Owner, Refusal> {
-        if !password::is_plausible(&credentials.password) {
-            return Err(Refusal::BadCredentials);
+        if !password::is_plausible(password) {
+            return Err(Refusal::BadCredentials { wait: 1 });
         }
-        // A name that is no address cannot be a user's; it is hashed for like any other.
-        let owner = address(&credentials.user)
-            .ok()
-            .map(|address| Owner::of(&address));
-        let Some(owner) = owner else {
-            return self.verify(None, credentials.password.clone()).await;
-        };
-        // Who knows the password is not locked out by somebody who guesses.
-        if self.verified.knows(&owner, &credentials.password, now) {
-            return Ok(owner);
+        // Who knows the password is not locked out by somebody beside him who guesses.
+        if let Some(owner) = &who.owner
+            && self.verified.knows(owner, password, Instant::now())
+        {
+            return Ok(owner.clone());
         }
-        let user = Key::User(owner.address());
-        if !self.failures.attempt(&user, now) {
-            return Err(Refusal::TooManyFailures);
+        let attempt = self.attempt(who, self.tag(who, password.reveal()))?;
+        let verified = self.verify(who.owner.clone(), password.clone()).await;
+        self.settle(&attempt, verified).await
+    }
+
+    /// The same number for the same secret of the same user, until the process ends.
+    pub(super) fn tag(&self, who: &Who, secret: &[u8]) -> u64 {
+        let tag = self.verified.tag(&who.name(), secret);
+        tag.first_chunk()
+            .map_or(0, |octets| u64::from_ne_bytes(*octets))
+    }
+
+    /// Counts an attempt, until [`Doorman::settle`] says what came of it.
+    pub(super) fn attempt(&self, who: &Who, tag: u64) -> Result<Attempt, Refusal> {
+        let attempt = self.failures.attempt(&who.key, tag, clock::seconds());
+        attempt.ok_or(Refusal::TooManyFailures)
+    }
+
+    /// Only a wrong user or password is the client's failure.
+    pub(super) async fn settle<T>(
+        &self,
+        attempt: &Attempt,
+        result: Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        if !matches!(result, Err(Refusal::BadCredentials { .. })) {
+            self.failures.forgive(attempt);
+            return result;
         }
-        let result = self.verify(Some(owner), credentials.password.clone()).await;
-        if !matches!(result, Err(Refusal::BadCredentials)) {
-            self.failures.forgive(&user);
+        let Failed { wait, bans } = self.failures.fail(attempt, clock::seconds());
+        for ban in bans {
+            let network = ban.key.network.to_string();
+            let account = ban.key.account.as_deref().unwrap_or("any");
+            let (failures, until) = (ban.failures, ban.until);
+            warn!(network, account, failures, until, "locked out");
+            let accounts = Arc::clone(&self.accounts);
+            // It counts all the same if it cannot be written down; the fault is logged.
+            let kept = tokio::task::spawn_blocking(move || accounts.keep_ban(&ban)).await;
+            if let Err(panic) = kept {
+                error!(%panic, "bug: writing a lock down panicked");
+            }
         }
-        result
+        Err(Refusal::BadCredentials { wait })
+    }
+
+    /// Who is not heard at the moment.
+    pub(crate) fn bans(&self) -> Vec<Ban> {
+        self.failures.bans(clock::seconds())
+    }
+
+    /// Hears an account or a network again, also after a restart.
+    pub(crate) fn lift(&self, is_meant: impl Fn(&Key) -> bool) -> Result<usize, Refusal> {
+        let lifted = self.failures.lift(is_meant);
+        for key in &lifted {
+            self.accounts.drop_ban(key)?;
+        }
+        Ok(lifted.len())
     }
 
     /// Hashes and compares on a blocking thread, when a core is free.
@@ -154,18 +216,16 @@ impl Doorman {
         };
         let (Some(owner), Some(stored)) = (owner, stored) else {
             self.nobody.verify(password.reveal());
-            return Err(Refusal::BadCredentials);
+            return Err(Refusal::BadCredentials { wait: 0 });
         };
-        if !stored.verify(password.reveal()) {
-            return Err(Refusal::BadCredentials);
+        let found = stored.verify(password.reveal());
+        if found == Match::No {
+            return Err(Refusal::BadCredentials { wait: 0 });
         }
-        if stored.iterations < self.accounts.iterations {
+        if stored.iterations < self.accounts.iterations || found == Match::Unprepared {
             let renewed = Stored::new(password.reveal(), self.accounts.iterations)?;
             if self.accounts.renew_password(&owner, &stored, &renewed)? {
-                info!(
-                    account = owner.address(),
-                    "password record renewed with more iterations"
-                );
+                info!(account = owner.address(), "password record renewed");
             }
         }
         self.verified.remember(&owner, password, epoch);
@@ -176,12 +236,6 @@ impl Doorman {
     pub(crate) fn forget(&self, owner: &Owner) {
         self.verified.forget(owner);
     }
-}
-
-/// A user name as it may stand in a log: whatever the client sent, but not all of it.
-fn cut(text: &str) -> &str {
-    let end = text.char_indices().nth(64).map_or(text.len(), |(at, _)| at);
-    &text[..end]
 }
 
 /// Passwords that were right, as HMACs under a key that dies with the process.
@@ -210,16 +264,16 @@ impl Verified {
         })
     }
 
-    fn tag(&self, owner: &Owner, password: &Secret) -> Vec<u8> {
-        let mut message = Zeroizing::new(owner.address().into_bytes());
-        // An address holds no NUL, so no two pairs give one message.
+    fn tag(&self, user: &str, password: &[u8]) -> Vec<u8> {
+        let mut message = Zeroizing::new(user.as_bytes().to_vec());
+        // An address holds no NUL, so no two pairs with one give one message.
         message.push(0);
-        message.extend_from_slice(password.reveal());
+        message.extend_from_slice(password);
         password::mac(&*self.key, &message)
     }
 
     fn knows(&self, owner: &Owner, password: &Secret, now: Instant) -> bool {
-        let tag = self.tag(owner, password);
+        let tag = self.tag(&owner.address(), password.reveal());
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((known, since)) = inner.known.get(owner) else {
             return false;
@@ -236,7 +290,7 @@ impl Verified {
     }
 
     fn remember(&self, owner: &Owner, password: &Secret, epoch: u64) {
-        let tag = self.tag(owner, password);
+        let tag = self.tag(&owner.address(), password.reveal());
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.changes != epoch {
             return;
@@ -276,7 +330,17 @@ mod tests {
         }
     }
 
+    /// What somebody hears who was wrong once.
+    const WRONG: Refusal = Refusal::BadCredentials { wait: 1 };
+
+    /// `limit` for an account in a network, ten times that for the network.
     fn world(limit: u32) -> World {
+        let patience = Patience {
+            account: limit,
+            network: 10 * limit,
+            window: 60,
+            lockout: 60,
+        };
         let temp = tempfile::tempdir().unwrap();
         let accounts = Arc::new(Accounts::cheap(temp.path()));
         accounts.add_domain("a.example", None).unwrap();
@@ -287,8 +351,7 @@ mod tests {
                 ipc::quota::Limits::default(),
             )
             .unwrap();
-        let doorman =
-            Arc::new(Doorman::new(Arc::clone(&accounts), limit, Duration::from_secs(60)).unwrap());
+        let doorman = Arc::new(Doorman::new(Arc::clone(&accounts), patience).unwrap());
         World {
             _temp: temp,
             accounts,
@@ -336,52 +399,76 @@ mod tests {
         ] {
             assert_eq!(
                 world.login(user, password, "192.0.2.1").await,
-                Err(Refusal::BadCredentials),
+                Err(WRONG),
                 "{user:?}"
             );
         }
     }
 
     #[tokio::test]
-    async fn too_many_failures_shut_out_the_client_even_on_loopback() {
+    async fn a_guesser_is_locked_out_with_the_account_and_nobody_else_is() {
         let world = world(3);
-        for number in 0..3 {
-            let user = format!("user{number}@a.example");
+        for (number, wait) in [(0, 1), (1, 2), (2, 4)] {
+            let guess = format!("guess {number}");
             assert_eq!(
-                world.login(&user, "wrong123", "127.0.0.1").await,
-                Err(Refusal::BadCredentials)
+                world.login("alice@a.example", &guess, "127.0.0.1").await,
+                Err(Refusal::BadCredentials { wait })
             );
+        }
+        let login = async |client| world.login("alice@a.example", "password", client).await;
+        assert_eq!(login("127.0.0.2").await, Err(Refusal::TooManyFailures));
+        assert_eq!(
+            world.login("bob@a.example", "guess 1", "127.0.0.1").await,
+            Err(WRONG)
+        );
+        assert_eq!(login("127.0.1.1").await, Ok(alice()));
+    }
+
+    #[tokio::test]
+    async fn the_same_wrong_password_locks_nobody_out() {
+        let world = world(3);
+        for _ in 0..9 {
+            let login = world.login("alice@a.example", "old password", "192.0.2.1");
+            assert_eq!(login.await, Err(WRONG));
         }
         assert_eq!(
             world
-                .login("alice@a.example", "password", "127.0.0.1")
-                .await,
-            Err(Refusal::TooManyFailures)
-        );
-        assert_eq!(
-            world
-                .login("alice@a.example", "password", "127.0.0.2")
+                .login("alice@a.example", "password", "192.0.2.1")
                 .await,
             Ok(alice())
         );
     }
 
     #[tokio::test]
-    async fn too_many_failures_shut_out_guesses_at_one_user_from_many_clients() {
-        let world = world(3);
-        for number in 0..3 {
-            let client = format!("192.0.2.{number}");
-            assert_eq!(
-                world.login("alice@a.example", "wrong123", &client).await,
-                Err(Refusal::BadCredentials)
-            );
-        }
-        assert_eq!(
-            world
-                .login("alice@a.example", "password", "192.0.2.9")
-                .await,
-            Err(Refusal::TooManyFailures)
+    async fn a_lock_outlives_the_process_and_can_be_lifted() {
+        let world = world(1);
+        let wrong = world.login("alice@a.example", "guess", "192.0.2.1").await;
+        assert_eq!(wrong, Err(WRONG));
+        let doorman = Doorman::new(
+            Arc::clone(&world.accounts),
+            Patience {
+                account: 1,
+                network: 10,
+                window: 60,
+                lockout: 60,
+            },
         );
+        let world = World {
+            doorman: Arc::new(doorman.unwrap()),
+            ..world
+        };
+        let login = async || {
+            world
+                .login("alice@a.example", "password", "192.0.2.1")
+                .await
+        };
+        assert_eq!(login().await, Err(Refusal::TooManyFailures));
+        assert_eq!(world.doorman.bans().len(), 1);
+        let network = Network::parse("192.0.2.0/24").unwrap();
+        let lifted = world.doorman.lift(|key| key.network == network);
+        assert_eq!(lifted, Ok(1));
+        assert_eq!(world.accounts.kept_bans(9), Ok(Vec::new()));
+        assert_eq!(login().await, Ok(alice()));
     }
 
     #[tokio::test]
@@ -393,7 +480,7 @@ mod tests {
             .unwrap();
         for number in 10..20 {
             let _ = world
-                .login("alice@a.example", "wrong123", &format!("192.0.2.{number}"))
+                .login("alice@a.example", &format!("wrong{number}"), "192.0.2.2")
                 .await;
         }
         assert_eq!(
@@ -422,7 +509,8 @@ mod tests {
         });
         let mut heard = 0;
         for guess in guesses.collect::<Vec<_>>() {
-            heard += usize::from(guess.await.unwrap() == Err(Refusal::BadCredentials));
+            let result = guess.await.unwrap();
+            heard += usize::from(matches!(result, Err(Refusal::BadCredentials { .. })));
         }
         assert_eq!(heard, 3);
     }
@@ -443,7 +531,7 @@ mod tests {
             world
                 .login("alice@a.example", "password", "192.0.2.1")
                 .await,
-            Err(Refusal::BadCredentials)
+            Err(WRONG)
         );
         assert_eq!(
             world

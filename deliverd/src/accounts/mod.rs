@@ -1,12 +1,15 @@
 //! Accounts: domains, users, aliases, tokens, and who may log in. Kept in an embedded database that only this process opens.
 
 mod alias;
+mod ban;
 mod directory;
+mod exchange;
 mod failures;
 mod known;
 mod login;
 mod password;
 mod schema;
+mod scram;
 mod tenant;
 mod token;
 mod usage;
@@ -25,6 +28,8 @@ use self::known::{Database, Known};
 
 pub(crate) use self::alias::Resolved;
 pub(crate) use self::directory::{Account, DomainEntry};
+pub(crate) use self::exchange::{Exchanges, Step};
+pub(crate) use self::failures::{Ban, Key, Network, Patience};
 pub(crate) use self::login::Doorman;
 pub(crate) use self::tenant::Tenant;
 pub(crate) use self::token::LIFETIME as TOKEN_LIFETIME;

@@ -1,4 +1,7 @@
 //! What is kept of a password: the SCRAM-SHA-256 form, which is PBKDF2-HMAC-SHA256 and serves PLAIN and SCRAM alike.
+//!
+//! A password is prepared before it is hashed, as the clients of SCRAM do, so that it is the same whoever hashes it and however
+//! a keyboard composes its letters.
 
 use hmac::{Hmac, KeyInit, Mac};
 use ipc::{Refusal, Secret};
@@ -23,6 +26,15 @@ pub(crate) struct Stored {
     pub(crate) server_key: Vec<u8>,
 }
 
+/// Whether a password is that of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Match {
+    No,
+    /// It is, but the record was made before passwords were prepared, so it does not serve SCRAM.
+    Unprepared,
+    Yes,
+}
+
 impl Stored {
     /// Makes the record of a password, with a fresh salt.
     pub(crate) fn new(password: &[u8], iterations: u32) -> Result<Self, Refusal> {
@@ -31,13 +43,12 @@ impl Stored {
             tracing::error!(%error, "cannot get random bytes");
             Refusal::StorageFault
         })?;
-        Ok(Self::with_salt(password, salt, iterations))
+        Ok(Self::with_salt(&prepared(password), salt, iterations))
     }
 
-    fn with_salt(password: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
+    pub(super) fn with_salt(password: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
         // RFC 5802 §3: SaltedPassword := Hi(password, salt, i); ClientKey := HMAC(SaltedPassword, "Client Key");
         // StoredKey := H(ClientKey); ServerKey := HMAC(SaltedPassword, "Server Key").
-        // (deviation) The password is taken as it came, without SASLprep: no client and no other server of ours prepares it.
         let salted = Zeroizing::new(pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(
             password,
             &salt,
@@ -53,11 +64,46 @@ impl Stored {
         }
     }
 
-    /// Whether this is the password. Takes the same time for every wrong one.
-    pub(crate) fn verify(&self, password: &[u8]) -> bool {
+    /// Whether this is the password. For a wrong one it takes as long as for any other that is written the same way.
+    pub(crate) fn verify(&self, password: &[u8]) -> Match {
+        let prepared = prepared(password);
+        if self.is_made_of(&prepared) {
+            return Match::Yes;
+        }
+        match *prepared != password && self.is_made_of(password) {
+            true => Match::Unprepared,
+            false => Match::No,
+        }
+    }
+
+    fn is_made_of(&self, password: &[u8]) -> bool {
         let given = Self::with_salt(password, self.salt.clone(), self.iterations);
         given.stored_key.ct_eq(&self.stored_key).into()
     }
+
+    /// Whether a client's proof over `message` shows that it knows the password. Returns the proof that we know it too.
+    // RFC 5802 §3: ClientSignature := HMAC(StoredKey, AuthMessage); ClientProof := ClientKey XOR ClientSignature;
+    // ServerSignature := HMAC(ServerKey, AuthMessage).
+    pub(crate) fn check_proof(&self, message: &[u8], proof: &[u8]) -> Option<Vec<u8>> {
+        let signature = mac(&self.stored_key, message);
+        let pairs = proof.iter().zip(&signature);
+        let client_key = Zeroizing::new(pairs.map(|(a, b)| a ^ b).collect::<Vec<u8>>());
+        let is_right: bool = Sha256::digest(&*client_key).ct_eq(&self.stored_key).into();
+        (is_right && proof.len() == signature.len()).then(|| mac(&self.server_key, message))
+    }
+}
+
+/// A password as it is hashed: prepared (RFC 4013), or as it came where that is not possible. Nobody can log in with SCRAM and
+/// such a password, everybody can with PLAIN.
+fn prepared(password: &[u8]) -> Zeroizing<Vec<u8>> {
+    let prepared = str::from_utf8(password)
+        .ok()
+        .and_then(|text| stringprep::saslprep(text).ok())
+        .filter(|text| !text.is_empty());
+    Zeroizing::new(match prepared {
+        Some(text) => text.into_owned().into_bytes(),
+        None => password.to_vec(),
+    })
 }
 
 /// Checks a password somebody wants to set.
@@ -128,9 +174,39 @@ mod tests {
     #[test]
     fn only_the_password_verifies() {
         let stored = Stored::new(b"correct horse", 1000).unwrap();
-        assert!(stored.verify(b"correct horse"));
-        assert!(!stored.verify(b"correct horsf"));
-        assert!(!stored.verify(b""));
+        assert_eq!(stored.verify(b"correct horse"), Match::Yes);
+        assert_eq!(stored.verify(b"correct horsf"), Match::No);
+        assert_eq!(stored.verify(b""), Match::No);
+    }
+
+    // RFC 4013 §3 has the first two.
+    #[test]
+    fn a_password_is_the_same_however_it_is_composed() {
+        for (one, other) in [
+            ("I\u{ad}X", "IX"),
+            ("\u{aa}", "a"),
+            ("cafe\u{301}", "caf\u{e9}"),
+            ("a\u{a0}b", "a b"),
+        ] {
+            let stored = Stored::new(one.as_bytes(), 1).unwrap();
+            assert_eq!(stored.verify(other.as_bytes()), Match::Yes, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_prepared_is_taken_as_it_came() {
+        for password in [&b"\xff\xfe"[..], b"a\x07b", "\u{ad}".as_bytes()] {
+            let stored = Stored::new(password, 1).unwrap();
+            assert_eq!(stored.verify(password), Match::Yes);
+        }
+    }
+
+    #[test]
+    fn a_record_of_an_unprepared_password_is_recognised() {
+        let password = "cafe\u{301}".as_bytes();
+        let stored = Stored::with_salt(password, vec![1; 16], 1);
+        assert_eq!(stored.verify(password), Match::Unprepared);
+        assert_eq!(stored.verify("caf\u{e9}".as_bytes()), Match::No);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -63,6 +63,20 @@ const MIGRATIONS: [&str; 3] = [
     INSERT INTO usage_state VALUES (0);
 ",
     "ALTER TABLE tenants ADD COLUMN search_text INTEGER NOT NULL DEFAULT 1;",
+    // Who is not heard for a while; no account means all. What the salts of users that do not exist are made with.
+    "
+    CREATE TABLE bans (
+        network TEXT NOT NULL,
+        account TEXT NOT NULL,
+        failures INTEGER NOT NULL,
+        times INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (network, account)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE salt_key (value BLOB NOT NULL) STRICT;
+    INSERT INTO salt_key VALUES (randomblob(32));
+",
 ];
 
 /// Opens the database at `path`, makes it if need be, and brings it up to date.

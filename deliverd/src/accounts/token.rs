@@ -1,7 +1,7 @@
 //! Bearer tokens of the API: 256 random bits, of which only the SHA-256 is kept.
 
 use ipc::{Refusal, Secret};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::Accounts;
@@ -42,22 +42,23 @@ impl Accounts {
             params![owner.domain, owner.local, hash(token.as_bytes()), now + i64::from(LIFETIME)],
         );
         match issued.or_fault("issue a token")? {
-            0 => Err(Refusal::BadCredentials),
+            0 => Err(Refusal::BadCredentials { wait: 0 }),
             _ => Ok(Secret::new(token)),
         }
     }
 
     /// Whose token this is, if it is one that has not ended.
-    #[cfg(test)]
-    fn token_owner(&self, token: &Secret) -> Option<Owner> {
-        self.database()
+    pub(super) fn token_owner(&self, token: &[u8]) -> Result<Option<Owner>, Refusal> {
+        let owner = self
+            .database()
             .query_row(
                 "SELECT local, name FROM tokens JOIN users ON users.id = tokens.user JOIN domains ON domains.id = users.domain
                  WHERE hash = ?1 AND expires > ?2",
-                params![hash(token.reveal()), clock::seconds()],
+                params![hash(token), clock::seconds()],
                 |row| Ok(Owner { local: row.get(0)?, domain: row.get(1)? }),
             )
-            .ok()
+            .optional();
+        owner.or_fault("read a token")
     }
 }
 
@@ -115,12 +116,15 @@ mod tests {
             )
             .unwrap();
         let token = accounts.issue_token(&alice).unwrap();
-        assert_eq!(accounts.token_owner(&token), Some(alice.clone()));
-        assert_eq!(accounts.token_owner(&Secret::new("x")), None);
+        assert_eq!(
+            accounts.token_owner(token.reveal()),
+            Ok(Some(alice.clone()))
+        );
+        assert_eq!(accounts.token_owner(b"x"), Ok(None));
         accounts
             .set_password(&alice, &Secret::new("another1"))
             .unwrap();
-        assert_eq!(accounts.token_owner(&token), None);
+        assert_eq!(accounts.token_owner(token.reveal()), Ok(None));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ipc::quota::{LimitChange, Limits};
 use ipc::{Call, Refusal, Secret};
 use tracing::{Instrument, info, info_span};
 
-use super::{House, hex, quota, tools};
+use super::{House, ban, hex, quota, tools};
 use crate::accounts::{address, domain};
 use crate::store::{Owner, Totals};
 
@@ -110,6 +110,8 @@ fn obey(
             house.accounts.remove_alias(&domain, kind, &pattern)?;
             info!(domain, ?kind, pattern, "alias removed");
         }
+        StoreControlRequest::ListBans { skip } => return Ok(ban::list(house, skip)),
+        StoreControlRequest::LiftBan { what } => ban::lift(house, &what)?,
         StoreControlRequest::ShowStatus => return show_status(house),
         StoreControlRequest::WalkStore { work, scope, after } => {
             return tools::walk(house, work, &scope, after.as_deref(), fds);

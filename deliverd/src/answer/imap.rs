@@ -5,33 +5,54 @@ use std::sync::Arc;
 
 use daemon::channel::{Answered, Events, Service, serve_link};
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
-use ipc::smtp::Credentials;
 use ipc::{Call, Refusal};
 use sys::packet::PacketSocket;
 use tracing::{Instrument, error, info_span};
 
 use super::{House, hex, session};
+use crate::accounts::{Exchanges, Step};
+use crate::store::Owner;
 
 /// The door of imapd.
 pub(super) struct Door(pub(super) Arc<House>);
 
 impl Service<ImapEdge> for Door {
-    type Peer = ();
+    type Peer = Exchanges;
 
-    fn open(&self, _events: Events<ImapEdge>) {}
+    fn open(&self, _events: Events<ImapEdge>) -> Exchanges {
+        Exchanges::default()
+    }
 
     async fn answer(
         &self,
-        _peer: Arc<()>,
+        logins: Arc<Exchanges>,
         call: Call<ImapRequest>,
     ) -> Result<Answered<ImapAnswer>, Refusal> {
         let span = info_span!("imapd", session = hex(call.context.session));
-        match call.request {
+        let id = call.context.session;
+        self.reply(&logins, call.request, id).instrument(span).await
+    }
+}
+
+impl Door {
+    async fn reply(
+        &self,
+        logins: &Exchanges,
+        request: ImapRequest,
+        id: u64,
+    ) -> Result<Answered<ImapAnswer>, Refusal> {
+        let step = match request {
             ImapRequest::Authenticate(credentials) => {
-                open_session(&self.0, credentials, call.context.session)
-                    .instrument(span)
-                    .await
+                Some(Step::Admitted(self.0.admit(credentials).await?))
             }
+            ImapRequest::Login(request) => self.0.doorman.log_in(logins, request).await?,
+        };
+        match step {
+            Some(Step::Admitted(owner)) => open_session(&self.0, owner, id).await,
+            Some(Step::Challenged(challenge)) => {
+                Ok(Answered::plain(ImapAnswer::LoginChallenged(challenge)))
+            }
+            None => Ok(Answered::plain(ImapAnswer::LoginAbandoned)),
         }
     }
 }
@@ -39,10 +60,9 @@ impl Service<ImapEdge> for Door {
 /// Mints the descriptor: whoever holds its other end is this account and no other.
 async fn open_session(
     house: &Arc<House>,
-    credentials: Credentials,
+    owner: Owner,
     id: u64,
 ) -> Result<Answered<ImapAnswer>, Refusal> {
-    let owner = house.admit(credentials).await?;
     let account = owner.address();
     let user = house
         .work(move |house| Ok((house.store.user(&owner)?, owner)))

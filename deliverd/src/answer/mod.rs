@@ -10,6 +10,7 @@
 //! | a mail session descriptor | one account's mailboxes | [`session`], [`cache`] |
 
 mod api;
+mod ban;
 mod cache;
 mod control;
 mod delivery;
@@ -40,7 +41,7 @@ use sys::packet::PacketListener;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use crate::accounts::{Accounts, Doorman};
+use crate::accounts::{Accounts, Doorman, Patience};
 use crate::store::{self, Owner, Retention, Store, Walker};
 
 /// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
@@ -165,8 +166,13 @@ impl House {
             .open_ledger(store.ledger())
             .map_err(|refusal| format!("cannot read what users may store: {refusal}"))?;
         let limits = &config.limits;
-        let window = Duration::from_secs(u64::from(limits.auth_window_seconds));
-        let doorman = Doorman::new(Arc::clone(&accounts), limits.auth_failures, window)
+        let patience = Patience {
+            account: limits.auth_failures,
+            network: limits.auth_failures_per_network,
+            window: limits.auth_window_seconds,
+            lockout: limits.auth_lockout_seconds,
+        };
+        let doorman = Doorman::new(Arc::clone(&accounts), patience)
             .map_err(|refusal| format!("cannot prepare logins: {refusal}"))?;
         let house = Self {
             store,

@@ -3,28 +3,38 @@
 use std::sync::Arc;
 
 use daemon::channel::{Answered, Events, Service};
+use ipc::login::LoginRequest;
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Call, Refusal};
 use tracing::{Instrument, info_span};
 
 use super::delivery::{self, Messages};
 use super::{House, hex};
-use crate::accounts::address;
+use crate::accounts::{Exchanges, Step, address};
 use crate::store::Owner;
+
+/// What is under way on a channel.
+pub(super) struct Peer {
+    messages: Messages,
+    logins: Exchanges,
+}
 
 /// The door of smtpd.
 pub(super) struct Door(pub(super) Arc<House>);
 
 impl Service<SmtpEdge> for Door {
-    type Peer = Messages;
+    type Peer = Peer;
 
-    fn open(&self, _events: Events<SmtpEdge>) -> Messages {
-        delivery::messages(&self.0)
+    fn open(&self, _events: Events<SmtpEdge>) -> Peer {
+        Peer {
+            messages: delivery::messages(&self.0),
+            logins: Exchanges::default(),
+        }
     }
 
     async fn answer(
         &self,
-        messages: Arc<Messages>,
+        peer: Arc<Peer>,
         call: Call<SmtpRequest>,
     ) -> Result<Answered<SmtpAnswer>, Refusal> {
         let span = info_span!(
@@ -32,19 +42,20 @@ impl Service<SmtpEdge> for Door {
             session = hex(call.context.session),
             message = hex(call.context.message)
         );
-        self.reply(&messages, call.request).instrument(span).await
+        self.reply(&peer, call.request).instrument(span).await
     }
 }
 
 impl Door {
     async fn reply(
         &self,
-        messages: &Messages,
+        peer: &Peer,
         request: SmtpRequest,
     ) -> Result<Answered<SmtpAnswer>, Refusal> {
         match request {
             SmtpRequest::Delivery(request) => {
-                let Answered { answer, fds } = delivery::answer(&self.0, messages, request).await?;
+                let Answered { answer, fds } =
+                    delivery::answer(&self.0, &peer.messages, request).await?;
                 Ok(Answered::with(SmtpAnswer::Delivery(answer), fds))
             }
             SmtpRequest::Authenticate(credentials) => {
@@ -53,6 +64,7 @@ impl Door {
                     account: owner.address(),
                 }))
             }
+            SmtpRequest::Login(request) => self.log_in(&peer.logins, request).await,
             SmtpRequest::CheckSender { account, sender } => {
                 self.0
                     .work(move |house| check_sender(house, &account, &sender))
@@ -60,6 +72,21 @@ impl Door {
                 Ok(Answered::plain(SmtpAnswer::SenderAllowed))
             }
         }
+    }
+
+    async fn log_in(
+        &self,
+        logins: &Exchanges,
+        request: LoginRequest,
+    ) -> Result<Answered<SmtpAnswer>, Refusal> {
+        let step = self.0.doorman.log_in(logins, request).await?;
+        Ok(Answered::plain(match step {
+            Some(Step::Challenged(challenge)) => SmtpAnswer::LoginChallenged(challenge),
+            Some(Step::Admitted(owner)) => SmtpAnswer::Authenticated {
+                account: owner.address(),
+            },
+            None => SmtpAnswer::LoginAbandoned,
+        }))
     }
 }
 

@@ -5,18 +5,19 @@ use std::time::Duration;
 use daemon::channel::CallError;
 use imap::fragment::LIMIT_AFTER_LOGIN;
 use imap::response::{self, Code};
-use imap::sasl::{self, Credentials, SaslError};
+use imap::sasl::{Credentials, SaslError, plain};
 use ipc::{Context, Refusal};
+use sasl::Mechanism;
 use tracing::{info, warn};
 
+use super::exchange::{self, Failure};
+use crate::ask::MailSession;
 use crate::session::{Session, User};
 use crate::wire::Close;
 use crate::words::Tagged;
 
 /// How long a client may take to answer a challenge.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How long the answer to a wrong password takes, so that guessing is slow.
-const PENALTY: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn login(
     session: &mut Session,
@@ -36,16 +37,21 @@ pub(super) async fn authenticate(
     mechanism: &str,
     initial: Option<Vec<u8>>,
 ) -> Result<Tagged, Close> {
-    if mechanism != "PLAIN" {
+    let exchange = Mechanism::parse(mechanism);
+    let exchange = exchange.filter(|mechanism| mechanism.is_offered(session.proofs()));
+    if mechanism != "PLAIN" && exchange.is_none() {
         session.count_mistake()?;
         return Ok(Tagged::no(
             tag,
             Some(&Code::Cannot),
-            "the only mechanism is PLAIN",
+            "this mechanism is not offered, see CAPABILITY",
         ));
     }
     if !session.may_log_in() {
         return refuse_in_clear(session, tag);
+    }
+    if let Some(mechanism) = exchange {
+        return log_in_with(session, tag, mechanism, initial).await;
     }
     let answer = match initial {
         Some(answer) => answer,
@@ -54,7 +60,7 @@ pub(super) async fn authenticate(
             session.wire.line(PATIENCE).await?
         }
     };
-    match sasl::plain(&answer) {
+    match plain(&answer) {
         Ok(credentials) => log_in(session, tag, &credentials).await,
         Err(SaslError::Cancelled) => {
             session.count_mistake()?;
@@ -70,6 +76,43 @@ pub(super) async fn authenticate(
             Ok(Tagged::no(tag, Some(&code), "nobody acts for others here"))
         }
     }
+}
+
+async fn log_in_with(
+    session: &mut Session,
+    tag: &str,
+    mechanism: Mechanism,
+    initial: Option<Vec<u8>>,
+) -> Result<Tagged, Close> {
+    let name = mechanism.name();
+    match exchange::carry(session, mechanism, initial).await? {
+        Ok((account, mail)) => Ok(welcome(session, tag, account, mail)),
+        Err(Failure::Cancelled) => {
+            session.count_mistake()?;
+            Ok(Tagged::bad(tag, "cancelled"))
+        }
+        Err(Failure::Malformed) => {
+            session.count_mistake()?;
+            Ok(Tagged::bad(tag, "that is not base64"))
+        }
+        Err(Failure::Refused(error)) => {
+            warn!(mechanism = name, %error, "login refused");
+            session.count_mistake()?;
+            // RFC 5530 §3: what the mechanism does not allow is a failed login, too.
+            if let CallError::Refused(Refusal::Invalid(text)) = &error {
+                return Ok(Tagged::no(tag, Some(&Code::AuthenticationFailed), text));
+            }
+            Ok(Tagged::refused(tag, &error))
+        }
+    }
+}
+
+fn welcome(session: &mut Session, tag: &str, account: String, mail: MailSession) -> Tagged {
+    info!(account, tls = session.wire.is_secure(), "logged in");
+    session.user = Some(User { account, mail });
+    session.wire.fragmenter.allow(LIMIT_AFTER_LOGIN);
+    let code = Code::Capability(session.capabilities());
+    Tagged::ok_with(tag, &code, "logged in")
 }
 
 // RFC 5530 §3, PRIVACYREQUIRED. The password was sent all the same; it is not looked at.
@@ -100,17 +143,11 @@ async fn log_in(
         .log_in(context, credentials, address)
         .await
     {
-        Ok((account, mail)) => {
-            info!(account, tls = session.wire.is_secure(), "logged in");
-            session.user = Some(User { account, mail });
-            session.wire.fragmenter.allow(LIMIT_AFTER_LOGIN);
-            let code = Code::Capability(session.capabilities());
-            Ok(Tagged::ok_with(tag, &code, "logged in"))
-        }
+        Ok((account, mail)) => Ok(welcome(session, tag, account, mail)),
         Err(error) => {
             warn!(user = credentials.user, %error, "login refused");
-            if matches!(error, CallError::Refused(Refusal::BadCredentials)) {
-                tokio::time::sleep(PENALTY).await;
+            if let CallError::Refused(Refusal::BadCredentials { wait }) = error {
+                tokio::time::sleep(Duration::from_secs(wait.into())).await;
             }
             session.count_mistake()?;
             Ok(Tagged::refused(tag, &error))

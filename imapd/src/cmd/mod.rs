@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 mod copy;
+mod exchange;
 mod expunge;
 mod fetch;
 mod idle;

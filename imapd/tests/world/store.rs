@@ -12,6 +12,7 @@ use imap::sequence::Ranges;
 use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
+use ipc::login::{Challenge, LoginRequest};
 use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, RANGES_PER_FRAME, SessionAnswer, SessionEdge,
     SessionEvent, SessionRequest, UidRanges,
@@ -106,10 +107,13 @@ impl Service<ImapEdge> for Front {
         _: Arc<()>,
         call: Call<ImapRequest>,
     ) -> Result<Answered<ImapAnswer>, Refusal> {
-        let ImapRequest::Authenticate(credentials) = call.request;
+        let credentials = match call.request {
+            ImapRequest::Authenticate(credentials) => credentials,
+            ImapRequest::Login(request) => return log_in(request),
+        };
         let is_alice = credentials.user == "alice@example.org";
         if !is_alice || credentials.password.reveal() != b"secret-alice" {
-            return Err(Refusal::BadCredentials);
+            return Err(Refusal::BadCredentials { wait: 0 });
         }
         let (ours, theirs) = PacketSocket::pair().unwrap();
         let service = Arc::new(Door(Arc::clone(&self.0)));
@@ -118,6 +122,21 @@ impl Service<ImapEdge> for Front {
         let account = credentials.user;
         let answer = ImapAnswer::SessionOpened { account };
         Ok(Answered::with(answer, vec![OwnedFd::from(theirs)]))
+    }
+}
+
+/// Says back what the client said first, and then that it was wrong.
+fn log_in(request: LoginRequest) -> Result<Answered<ImapAnswer>, Refusal> {
+    match request {
+        LoginRequest::Begin(start) if start.message.reveal() == b"garbled" => {
+            Err(Refusal::Invalid("garbled".into()))
+        }
+        LoginRequest::Begin(start) => Ok(Answered::plain(ImapAnswer::LoginChallenged(Challenge {
+            exchange: 1,
+            message: start.message,
+        }))),
+        LoginRequest::Continue { .. } => Err(Refusal::BadCredentials { wait: 0 }),
+        LoginRequest::Abandon { .. } => Ok(Answered::plain(ImapAnswer::LoginAbandoned)),
     }
 }
 

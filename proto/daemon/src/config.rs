@@ -169,10 +169,15 @@ pub struct Relay {
 pub struct Limits {
     /// Connections at once from one address, per daemon; `smtp.limits` says whom smtpd exempts from it.
     pub connections_per_address: u32,
-    /// Failed logins from one address, or for one user, within the window before more are refused unheard.
+    /// Failed logins for one account from one network (a /24 or /64) within the window before more are refused unheard. The
+    /// same wrong password counts once.
     pub auth_failures: u32,
+    /// The same from one network, whatever the account.
+    pub auth_failures_per_network: u32,
     /// Length of that sliding window in seconds.
     pub auth_window_seconds: u32,
+    /// Seconds for which they are refused. If it happens again within a day, twice as long each time, up to a day.
+    pub auth_lockout_seconds: u32,
     /// Quota in bytes for users made without one.
     pub default_quota: u64,
 }
@@ -261,7 +266,9 @@ impl Default for Limits {
         Self {
             connections_per_address: 50,
             auth_failures: 10,
+            auth_failures_per_network: 100,
             auth_window_seconds: 600,
+            auth_lockout_seconds: 900,
             default_quota: 0,
         }
     }

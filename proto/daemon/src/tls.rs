@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::ServerConfig;
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -60,6 +60,21 @@ impl Certificates {
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What both sides derive from their TLS session, for logins bound to it. `None` before TLS 1.3, where that would need an
+/// extension of which we are not told.
+///
+/// # Errors
+/// When TLS cannot derive it.
+// RFC 9266 §2: label "EXPORTER-Channel-Binding", an empty context, 32 octets; §4.2 about TLS 1.2.
+pub fn channel_binding(connection: &ServerConnection) -> Result<Option<Vec<u8>>, rustls::Error> {
+    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return Ok(None);
+    }
+    let derived =
+        connection.export_keying_material(vec![0; 32], b"EXPORTER-Channel-Binding", Some(&[]));
+    derived.map(Some)
 }
 
 fn read(directory: &Path) -> Result<Arc<ServerConfig>, TlsError> {

@@ -9,6 +9,8 @@ pub enum Login {
     NowOrAfterTls,
     /// Log in.
     Now,
+    /// The same, also with a login that is bound to the TLS session.
+    NowAndBound,
 }
 
 /// The capabilities before login.
@@ -17,8 +19,15 @@ pub enum Login {
 pub const fn before_login(login: Login) -> &'static str {
     match login {
         Login::AfterTls => "IMAP4rev1 LITERAL+ ID ENABLE STARTTLS LOGINDISABLED",
-        Login::NowOrAfterTls => "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=PLAIN",
-        Login::Now => "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN",
+        Login::NowOrAfterTls => {
+            "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
+        }
+        Login::Now => {
+            "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
+        }
+        Login::NowAndBound => {
+            "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
+        }
     }
 }
 

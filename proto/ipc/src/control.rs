@@ -6,6 +6,9 @@ use crate::quota::{LimitChange, Limits, Usage};
 use crate::secret::Secret;
 use crate::tools::{ExpungedRange, JournalState, Recovery, Scope, Seen, Work};
 
+/// How many locks one page holds at most: an address has no more than 320 octets or so.
+pub const BANS_PER_FRAME: usize = 32;
+
 /// How many entries one page of a listing holds at most.
 pub const ENTRIES_PER_FRAME: usize = 16;
 
@@ -70,6 +73,23 @@ pub struct TenantInfo {
     pub usage: Usage,
     /// Whether the text of its users' messages is kept for searching.
     pub search_text: bool,
+}
+
+/// Somebody whose logins are not heard, because too many failed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Ban {
+    /// The network they come from: a /24 or a /64.
+    pub network: String,
+    /// Logins as whom; `None` for anybody.
+    pub account: Option<String>,
+    /// Failures that led to it.
+    pub failures: u32,
+    /// The how manieth it is.
+    pub times: u32,
+    /// Unix seconds of its beginning.
+    pub since: i64,
+    /// Unix seconds of its end.
+    pub until: i64,
 }
 
 /// The operator's orders to deliverd.
@@ -191,6 +211,16 @@ pub enum StoreControlRequest {
         /// What is matched.
         pattern: String,
     },
+    /// One page of those whose logins are not heard.
+    ListBans {
+        /// How many entries were seen.
+        skip: u32,
+    },
+    /// Hear somebody again.
+    LiftBan {
+        /// An account, an IP address, or a network as listed.
+        what: String,
+    },
     /// How is deliverd?
     ShowStatus,
     /// A piece of a walk over the store, small enough to keep nobody waiting.
@@ -257,6 +287,13 @@ pub enum StoreControlAnswer {
     Aliases {
         /// In matching order.
         aliases: Vec<Alias>,
+        /// Ask again with a larger `skip`.
+        more: bool,
+    },
+    /// A page of locks.
+    Bans {
+        /// Ordered by network and account.
+        bans: Vec<Ban>,
         /// Ask again with a larger `skip`.
         more: bool,
     },

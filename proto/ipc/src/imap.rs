@@ -2,6 +2,7 @@
 
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
+use crate::login::{Challenge, LoginRequest};
 use crate::smtp::Credentials;
 
 /// Orders of imapd to deliverd.
@@ -9,6 +10,8 @@ use crate::smtp::Credentials;
 pub enum ImapRequest {
     /// Verify a login and open a mail session.
     Authenticate(Credentials),
+    /// The same with a login in several messages.
+    Login(LoginRequest),
 }
 
 /// What deliverd answers to an [`ImapRequest`].
@@ -19,6 +22,10 @@ pub enum ImapAnswer {
         /// Canonical address of the account.
         account: String,
     },
+    /// To [`ImapRequest::Login`]: it goes on.
+    LoginChallenged(Challenge),
+    /// To [`LoginRequest::Abandon`].
+    LoginAbandoned,
 }
 
 /// imapd asks deliverd.

@@ -24,6 +24,7 @@ pub mod edge;
 pub mod frame;
 pub mod hello;
 pub mod imap;
+pub mod login;
 pub mod queue;
 pub mod quota;
 pub mod refusal;

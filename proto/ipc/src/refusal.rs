@@ -13,8 +13,11 @@ pub enum Refusal {
     NoSuchDomain,
     /// Unknown user or wrong password; never says which.
     #[error("wrong user name or password")]
-    BadCredentials,
-    /// Too many failed logins from this address or for this user; try later.
+    BadCredentials {
+        /// Seconds after which the client is told, so that guessing is slow.
+        wait: u8,
+    },
+    /// Too many failed logins from this network; try later.
     #[error("too many failed logins, try again later")]
     TooManyFailures,
     /// The envelope sender is not the authenticated identity or one of its aliases.
@@ -101,7 +104,7 @@ impl Refusal {
             | Self::SizeMismatch => true,
             Self::NoSuchUser
             | Self::NoSuchDomain
-            | Self::BadCredentials
+            | Self::BadCredentials { .. }
             | Self::SenderNotAllowed
             | Self::MessageTooLarge
             | Self::TooManyRecipients

@@ -3,6 +3,7 @@
 use crate::delivery::{DeliveryAnswer, DeliveryRequest};
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
+use crate::login::{Challenge, LoginRequest};
 use crate::secret::Secret;
 
 /// A login attempt with a password, from any protocol.
@@ -23,6 +24,8 @@ pub enum SmtpRequest {
     Delivery(DeliveryRequest),
     /// Verify a submission login.
     Authenticate(Credentials),
+    /// A submission login in several messages.
+    Login(LoginRequest),
     /// May `account` send as `sender`?
     CheckSender {
         /// From [`SmtpAnswer::Authenticated`].
@@ -37,11 +40,15 @@ pub enum SmtpRequest {
 pub enum SmtpAnswer {
     /// To [`SmtpRequest::Delivery`].
     Delivery(DeliveryAnswer),
-    /// The password was right.
+    /// The login was right.
     Authenticated {
         /// Canonical address of the account.
         account: String,
     },
+    /// To [`SmtpRequest::Login`]: it goes on.
+    LoginChallenged(Challenge),
+    /// To [`LoginRequest::Abandon`].
+    LoginAbandoned,
     /// The sender is the account's own address or one of its aliases.
     SenderAllowed,
 }

@@ -1,4 +1,4 @@
-//! Who somebody claims to be: the SASL mechanisms PLAIN and LOGIN, and passwords that do not leak.
+//! Who somebody claims to be: the SASL mechanisms PLAIN and LOGIN, which are read here, and those that are carried on.
 
 use alloc::string::String;
 use core::fmt;
@@ -6,6 +6,7 @@ use core::fmt;
 use zeroize::Zeroizing;
 
 use mail::{decode, encode};
+use sasl::Message;
 
 /// A password. It prints as `***` and is wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum Mechanism {
     Plain,
     /// draft-murchison-sasl-login: user name and password on a line each.
     Login,
+    /// One whose messages are carried to those who can answer them.
+    Exchange(sasl::Mechanism),
 }
 
 impl Mechanism {
@@ -58,7 +61,7 @@ impl Mechanism {
         } else if name.eq_ignore_ascii_case("LOGIN") {
             Some(Self::Login)
         } else {
-            None
+            sasl::Mechanism::parse(name).map(Self::Exchange)
         }
     }
 }
@@ -101,6 +104,12 @@ pub(crate) fn parse_login(text: &str) -> Result<Zeroizing<String>, ResponseError
         return Err(ResponseError::Malformed);
     }
     Ok(response)
+}
+
+/// Decodes a response that is carried on.
+pub(crate) fn parse_message(text: &str) -> Result<Message, ResponseError> {
+    let octets = decode::base64_strict(text.as_bytes()).ok_or(ResponseError::Malformed)?;
+    Ok(Message::new(octets))
 }
 
 fn decode_text(text: &str) -> Result<Zeroizing<String>, ResponseError> {

@@ -1,6 +1,7 @@
 //! One file per command that orders the running system about.
 
 pub mod alias;
+pub mod ban;
 pub mod domain;
 pub mod expunged;
 pub mod queue;

@@ -137,6 +137,7 @@ fn config(
     if options.no_limits {
         config.limits.connections_per_address = 0;
         config.limits.auth_failures = 0;
+        config.limits.auth_failures_per_network = 0;
     }
     if let Some(smarthost) = &options.smarthost {
         let wrong = || Error::Usage(format!("\"{smarthost}\" is not HOST:PORT"));

@@ -91,7 +91,10 @@ fn answer(
     arrived: &mpsc::UnboundedSender<Vec<u8>>,
 ) -> Answer {
     match question {
-        Question::Authenticate(_) | Question::Client(_) => Answer::Denied,
+        Question::Authenticate(_)
+        | Question::BeginLogin { .. }
+        | Question::ContinueLogin(_)
+        | Question::Client(_) => Answer::Denied,
         Question::Sender(_) | Question::Recipient(_) => Answer::Granted,
         Question::Open(_) => {
             let now = SystemTime::now()

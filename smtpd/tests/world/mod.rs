@@ -22,9 +22,10 @@ use daemon::stop::{self, Stop, StopSender};
 use daemon::tls::Certificates;
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
 use ipc::dns::{Found, Kind};
+use ipc::login::{Challenge, LoginRequest};
 use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
-use ipc::{Call, Refusal};
+use ipc::{Call, Refusal, Secret};
 use mail::address::Domain;
 use smtp::hold::HoldLimit;
 use smtp::server::{Config, Offer, Role, Server};
@@ -77,6 +78,8 @@ pub(crate) struct Store {
     /// How long a commit takes.
     pub(crate) commit_time: Mutex<Duration>,
     pub(crate) open_refusal: Mutex<Option<Refusal>>,
+    /// Logins under way.
+    pub(crate) logins: Mutex<Vec<u64>>,
     /// Transactions room is set aside for.
     pub(crate) held: Mutex<Vec<u64>>,
     /// What there is in DNS.
@@ -205,6 +208,45 @@ impl Store {
         Ok(())
     }
 
+    /// Says back what a login is bound to, or what the client said, and lets it in when it then says "yes".
+    fn log_in(&self, request: LoginRequest) -> Result<SmtpAnswer, Refusal> {
+        let mut logins = self.logins.lock().unwrap();
+        match request {
+            LoginRequest::Begin(start) => {
+                assert_eq!(start.client, "127.0.0.1");
+                let exchange = logins.last().map_or(1, |last| last + 1);
+                logins.push(exchange);
+                let message = start.binding.map_or(start.message, Secret::new);
+                Ok(SmtpAnswer::LoginChallenged(Challenge { exchange, message }))
+            }
+            LoginRequest::Continue { exchange, message } => {
+                logins.retain(|one| *one != exchange);
+                match message.reveal() {
+                    b"yes" => Ok(SmtpAnswer::Authenticated {
+                        account: "alice@example.org".into(),
+                    }),
+                    b"garbled" => Err(Refusal::Invalid("garbled".into())),
+                    _ => Err(Refusal::BadCredentials { wait: 0 }),
+                }
+            }
+            LoginRequest::Abandon { exchange } => {
+                logins.retain(|one| *one != exchange);
+                Ok(SmtpAnswer::LoginAbandoned)
+            }
+        }
+    }
+
+    /// Waits until no login is under way.
+    pub(crate) async fn sees_no_login(&self) {
+        for _ in 0..500 {
+            if self.logins.lock().unwrap().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("under way: {:?}", self.logins.lock().unwrap());
+    }
+
     fn free(&self, transaction: u64) {
         self.held.lock().unwrap().retain(|one| *one != transaction);
     }
@@ -279,10 +321,11 @@ impl Service<SmtpEdge> for Deliverd {
             SmtpRequest::Authenticate(who) => {
                 assert_eq!(who.client, "127.0.0.1");
                 if who.user != "alice@example.org" || who.password.reveal() != b"wonderland" {
-                    return Err(Refusal::BadCredentials);
+                    return Err(Refusal::BadCredentials { wait: 0 });
                 }
                 SmtpAnswer::Authenticated { account: who.user }
             }
+            SmtpRequest::Login(request) => self.0.log_in(request)?,
             SmtpRequest::CheckSender { account, sender }
                 if account == sender && account.ends_with("@example.org") =>
             {

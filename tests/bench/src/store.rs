@@ -128,7 +128,10 @@ impl Store {
         let link = self.runtime.block_on(async {
             let answered = self.imapd.call(Context::default(), WITHIN, request).await;
             let Answered { answer, mut fds } = answered.expect("the password is right");
-            let ImapAnswer::SessionOpened { .. } = answer;
+            assert!(
+                matches!(answer, ImapAnswer::SessionOpened { .. }),
+                "{answer:?}"
+            );
             Link::over(fds.remove(0)).expect("a packet socket")
         });
         Session { store: self, link }

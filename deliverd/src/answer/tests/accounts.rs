@@ -40,11 +40,9 @@ async fn submission_logins_and_senders_are_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_is_stopped_after_the_configured_failures() {
     let world = world().await;
-    for _ in 0..3 {
-        assert_eq!(
-            refused(world.login("alice@example.test", "guess").await.map(|_| ())),
-            Refusal::BadCredentials
-        );
+    for (guess, wait) in [("guess 1", 1), ("guess 2", 2), ("guess 3", 4)] {
+        let login = world.login("alice@example.test", guess).await;
+        assert_eq!(refused(login.map(|_| ())), Refusal::BadCredentials { wait });
     }
     assert_eq!(
         refused(

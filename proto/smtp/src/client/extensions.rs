@@ -84,7 +84,8 @@ impl Mechanisms {
         match Mechanism::parse(name) {
             Some(Mechanism::Plain) => self.plain = true,
             Some(Mechanism::Login) => self.login = true,
-            None => {}
+            // What relayd has for a smarthost is a password.
+            Some(Mechanism::Exchange(_)) | None => {}
         }
     }
 }

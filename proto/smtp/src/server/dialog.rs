@@ -120,7 +120,7 @@ impl Server {
             reply = reply.line("STARTTLS");
         }
         if self.offers_auth() && !self.authenticated {
-            reply = reply.line("AUTH PLAIN LOGIN");
+            reply = reply.line(&self.mechanisms());
         }
         if let Some(more) = self.offered_attributes() {
             reply = reply.line(&alloc::format!("XCLIENT {}{more}", xclient::ATTRIBUTES));
@@ -432,7 +432,9 @@ pub(super) fn granted(answer: Answer) -> Result<(), Reply> {
     match answer {
         Answer::Granted => Ok(()),
         Answer::Refused(reply) => Err(reply),
-        Answer::Denied | Answer::Judged(_) | Answer::Opened { .. } => Err(words::local_fault()),
+        Answer::Denied | Answer::Challenged(_) | Answer::Judged(_) | Answer::Opened { .. } => {
+            Err(words::local_fault())
+        }
     }
 }
 
@@ -441,6 +443,8 @@ pub(super) fn opened(answer: Answer) -> Result<(String, Timestamp), Reply> {
     match answer {
         Answer::Opened { id, now } => Ok((id, now)),
         Answer::Refused(reply) => Err(reply),
-        Answer::Granted | Answer::Denied | Answer::Judged(_) => Err(words::local_fault()),
+        Answer::Granted | Answer::Denied | Answer::Challenged(_) | Answer::Judged(_) => {
+            Err(words::local_fault())
+        }
     }
 }

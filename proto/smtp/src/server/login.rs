@@ -1,9 +1,13 @@
-//! `AUTH`: which response is awaited, and what the responses make.
+//! `AUTH`: what is offered, which response is awaited, and what the responses make.
 
 use alloc::string::String;
 
+use sasl::Message;
+
 use super::{Action, Answer, Pending, Question, Role, Server, State, words};
-use crate::auth::{Credentials, Mechanism, ResponseError, Secret, parse_login, parse_plain};
+use crate::auth::{
+    Credentials, Mechanism, ResponseError, Secret, parse_login, parse_message, parse_plain,
+};
 use crate::reply::Reply;
 
 // draft-murchison-sasl-login §2.2: the challenges "Username:" and "Password:".
@@ -15,7 +19,13 @@ const ASK_PASSWORD: &str = "UGFzc3dvcmQ6";
 pub(super) enum Login {
     Plain,
     User,
-    Password { user: String },
+    Password {
+        user: String,
+    },
+    /// The client's first message in an exchange that is carried on.
+    First(sasl::Mechanism),
+    /// Each other one.
+    Next,
 }
 
 impl Server {
@@ -26,6 +36,26 @@ impl Server {
         self.config.role == Role::Submission && (self.tls.is_some() || is_clear_enough)
     }
 
+    /// The same server on a connection that has these proofs beside what a client says.
+    #[must_use]
+    pub fn with_proofs(mut self, proofs: sasl::Proofs) -> Self {
+        self.proofs = proofs;
+        self
+    }
+
+    /// The line of `EHLO` about `AUTH`.
+    pub(super) fn mechanisms(&self) -> String {
+        let mut line = String::from("AUTH");
+        for mechanism in sasl::Mechanism::ALL {
+            if mechanism.is_offered(self.proofs) {
+                line.push(' ');
+                line.push_str(mechanism.name());
+            }
+        }
+        line.push_str(" PLAIN LOGIN");
+        line
+    }
+
     pub(super) fn obey_auth(&mut self, mechanism: Mechanism, initial: Option<String>) {
         if let Err(refusal) = self.check_auth() {
             return self.say_idle(&refusal);
@@ -33,6 +63,12 @@ impl Server {
         let login = match mechanism {
             Mechanism::Plain => Login::Plain,
             Mechanism::Login => Login::User,
+            Mechanism::Exchange(mechanism) if mechanism.is_offered(self.proofs) => {
+                Login::First(mechanism)
+            }
+            Mechanism::Exchange(mechanism) => {
+                return self.say_bad(&words::mechanism_impossible(mechanism));
+            }
         };
         match initial {
             Some(text) => self.obey_response(login, &text),
@@ -62,7 +98,8 @@ impl Server {
 
     fn challenge(&mut self, login: Login) {
         let challenge = match login {
-            Login::Plain => "",
+            // RFC 4954 §4: an empty challenge where the client is to begin.
+            Login::Plain | Login::First(_) | Login::Next => "",
             Login::User => ASK_USER,
             Login::Password { .. } => ASK_PASSWORD,
         };
@@ -83,6 +120,13 @@ impl Server {
 
     fn obey_response(&mut self, login: Login, text: &str) {
         let credentials = match login {
+            Login::First(mechanism) => {
+                return self.carry(text, |response| Question::BeginLogin {
+                    mechanism,
+                    response,
+                });
+            }
+            Login::Next => return self.carry(text, Question::ContinueLogin),
             Login::Plain => parse_plain(text),
             Login::User => match parse_login(text) {
                 Ok(user) => {
@@ -105,11 +149,23 @@ impl Server {
         }
     }
 
+    fn carry(&mut self, text: &str, question: impl FnOnce(Message) -> Question) {
+        match parse_message(text) {
+            Ok(message) => self.ask(question(message), Pending::Authenticate),
+            Err(_) => self.say_bad(&words::bad_response()),
+        }
+    }
+
     pub(super) fn hear_authentication(&mut self, answer: Answer) {
         match answer {
             Answer::Granted => {
                 self.authenticated = true;
                 self.say(&words::authenticated());
+            }
+            Answer::Challenged(message) => {
+                let challenge = mail::encode::base64(message.octets());
+                self.say(&Reply::bare(334, &challenge));
+                self.state = State::ExpectResponse(Login::Next);
             }
             Answer::Denied => self.fail_login(&words::bad_credentials()),
             Answer::Refused(reply) => self.say_idle(&reply),

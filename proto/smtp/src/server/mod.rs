@@ -43,6 +43,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use mail::address::{Address, ForwardPath};
+use sasl::Message;
 
 use self::body::Body;
 use self::chunk::{Announced, Chunk};
@@ -103,6 +104,16 @@ pub enum Question {
     /// May the client that the peer speaks for come in, and be logged in as the peer says? `Granted` or `Refused`; whoever was
     /// logged in before is not any more.
     Client(Xclient),
+    /// What is answered to the first message of a login? `Challenged`, `Granted`, `Denied` or `Refused`. An earlier login that
+    /// was not granted is over.
+    BeginLogin {
+        /// How the client logs in; it was offered.
+        mechanism: sasl::Mechanism,
+        /// The message.
+        response: Message,
+    },
+    /// What is answered to the next message? As before.
+    ContinueLogin(Message),
     /// May this client begin a transaction with this sender? `Granted` or `Refused`.
     /// An earlier transaction that was not opened is over.
     Sender(Mail),
@@ -154,6 +165,8 @@ pub enum Answer {
     Granted,
     /// Wrong user or password.
     Denied,
+    /// The login goes on: this is said to the client.
+    Challenged(Message),
     /// No; the client is told this.
     Refused(Reply),
     /// Yes, or what the client is told, for each recipient of the envelope in order.
@@ -214,6 +227,7 @@ pub struct Server {
     state: State,
     hello: Option<Hello>,
     authenticated: bool,
+    proofs: sasl::Proofs,
     transaction: Option<Envelope>,
     /// The message, between two chunks of it.
     between_chunks: Option<Box<Body>>,
@@ -276,6 +290,7 @@ impl Server {
             state: State::ExpectCommand,
             hello: None,
             authenticated: false,
+            proofs: sasl::Proofs::default(),
             transaction: None,
             between_chunks: None,
             message_id: String::new(),

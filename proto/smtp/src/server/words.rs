@@ -32,7 +32,7 @@ pub(super) fn bad_command(error: &CommandError) -> Reply {
         CommandError::UnknownMechanism => Reply::new(
             504,
             (5, 5, 4),
-            "mechanism not supported, use PLAIN or LOGIN",
+            "mechanism not supported, use one that EHLO offers",
         ),
     }
 }
@@ -204,6 +204,16 @@ pub(super) fn bad_credentials() -> Reply {
 
 pub(super) fn other_identity() -> Reply {
     Reply::new(535, (5, 7, 8), "acting as another user is not permitted")
+}
+
+pub(super) fn mechanism_impossible(mechanism: sasl::Mechanism) -> Reply {
+    let text = match mechanism {
+        sasl::Mechanism::External => {
+            "EXTERNAL needs a client certificate that this server trusts, none was shown"
+        }
+        _ => "this mechanism is not possible on this connection, use one that EHLO offers",
+    };
+    Reply::new(504, (5, 5, 4), text)
 }
 
 pub(super) fn auth_cancelled() -> Reply {

@@ -41,6 +41,8 @@ pub(crate) struct World {
     recipients: Vec<ForwardPath>,
     opened: Option<Vec<u8>>,
     user: Option<String>,
+    /// A login in several messages has begun.
+    begun: bool,
 }
 
 impl World {
@@ -66,6 +68,7 @@ impl World {
             recipients: Vec::new(),
             opened: None,
             user: None,
+            begun: false,
         };
         world.run();
         world
@@ -139,6 +142,25 @@ impl World {
                 }
                 self.user = said.login;
                 Answer::Granted
+            }
+            Question::BeginLogin { response, .. } => {
+                self.begun = true;
+                Answer::Challenged(response)
+            }
+            // The dialogs log in with "yes", and fail with anything else.
+            Question::ContinueLogin(response) => {
+                assert!(std::mem::take(&mut self.begun), "continued before it began");
+                match response.octets() {
+                    b"more" => {
+                        self.begun = true;
+                        Answer::Challenged(response)
+                    }
+                    b"yes" => {
+                        self.user = Some("alice@example.org".into());
+                        Answer::Granted
+                    }
+                    _ => Answer::Denied,
+                }
             }
             Question::Sender(mail) => self.answer_sender(&mail),
             Question::Recipient(rcpt) => self.answer_recipient(&rcpt.path),

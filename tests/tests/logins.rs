@@ -1,0 +1,188 @@
+//! Logins with mechanisms beside a password in the clear, by clients we did not write, and what becomes of those who guess.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code outside of test functions too"
+)]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use system_tests::options::PASSWORD;
+use system_tests::program::{self, Outcome};
+use system_tests::{Options, System, skip_without};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const ALICE: &str = "alice@example.test";
+
+/// Sends a message to bob over submission with STARTTLS.
+fn msmtp(system: &System, mechanism: &str, secret: &str) -> Outcome {
+    let mut command = program::command("msmtp");
+    command
+        .args(["--file=/dev/null", "--host=localhost", "--tls=on"])
+        .arg(format!("--port={}", system.port("submission")))
+        .arg(format!("--tls-trust-file={}", system.ca_file().display()))
+        .args([format!("--auth={mechanism}"), format!("--user={ALICE}")])
+        .arg(format!("--passwordeval=echo {secret}"))
+        .args([&format!("--from={ALICE}"), "--", "bob@example.test"]);
+    let message = format!("From: {ALICE}\nSubject: {mechanism}\n\nhello\n");
+    program::run(&mut command, message.as_bytes(), LIMIT)
+}
+
+/// Logs in to a listener that begins in clear text, and out again.
+fn gsasl(system: &System, protocol: &str, mechanism: &str, password: &str) -> Outcome {
+    let listener = match protocol {
+        "--smtp" => "submission",
+        _ => "imap",
+    };
+    let mut command = program::command("gsasl");
+    command
+        .args(["--client", protocol, "--starttls", "--mechanism", mechanism])
+        .arg(format!("--connect=localhost:{}", system.port(listener)))
+        .arg(format!("--x509-ca-file={}", system.ca_file().display()))
+        .args(["--authentication-id", ALICE, "--password", password]);
+    // It refuses to log in without binding where it could.
+    if !mechanism.ends_with("-PLUS") {
+        command.arg("--no-cb");
+    }
+    program::run(&mut command, b"", LIMIT)
+}
+
+/// A token of the API.
+fn token(system: &System) -> String {
+    let script = r#"
+import http.client
+api = http.client.HTTPConnection("127.0.0.1", given["ports"]["api"], timeout=30)
+login = json.dumps({"username": ALICE, "password": password})
+api.request("POST", "/auth/login", login, {"Content-Type": "application/json"})
+open(f"{run_dir}/../token", "w").write(json.load(api.getresponse())["token"])
+"#;
+    system.python(script, &json!({}));
+    let file = system.home().run_dir().join("../token");
+    std::fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn msmtp_logs_in_with_scram_and_with_tokens() {
+    skip_without!("msmtp", "python3");
+    let system = System::start(Options::default());
+    msmtp(&system, "scram-sha-256", PASSWORD).succeeded();
+    let token = token(&system);
+    msmtp(&system, "oauthbearer", &token).succeeded();
+    msmtp(&system, "xoauth2", &token).succeeded();
+    let messages = system.account("bob@example.test").messages("INBOX");
+    assert_eq!(messages.len(), 3);
+    for (mechanism, secret) in [
+        ("scram-sha-256", "wrong"),
+        ("oauthbearer", "false"),
+        ("xoauth2", "false"),
+    ] {
+        let refused = msmtp(&system, mechanism, secret);
+        assert_ne!(refused.code(), 0, "{mechanism}");
+        let said = refused.text();
+        assert!(said.contains("5.7.8"), "{mechanism}: {said}");
+    }
+    assert!(!system.log().contains(&token), "a token is in the log");
+}
+
+#[test]
+fn gsasl_binds_its_login_to_tls() {
+    skip_without!("gsasl");
+    let system = System::start(Options::alice());
+    for mechanism in ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"] {
+        for protocol in ["--smtp", "--imap"] {
+            let trusted = gsasl(&system, protocol, mechanism, PASSWORD).succeeded();
+            let said = trusted.text();
+            assert!(said.contains("server trusted"), "{mechanism}: {said}");
+            let refused = gsasl(&system, protocol, mechanism, "wrong");
+            let said = refused.text();
+            assert!(!said.contains("server trusted"), "{mechanism}: {said}");
+            assert!(said.contains("wrong user name or password"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn python_logs_in_to_imap_with_a_token() {
+    skip_without!("python3");
+    let system = System::start(Options::alice());
+    let token = token(&system);
+    let script = r#"
+def client():
+    return imaplib.IMAP4_SSL("localhost", given["ports"]["imaps"], ssl_context=trust())
+good = f"n,a={ALICE},\x01auth=Bearer {given['token']}\x01\x01".encode()
+ok(client().authenticate("OAUTHBEARER", lambda _: good))
+said = []
+def bad(challenge):
+    said.append(challenge)
+    return f"user={ALICE}\x01auth=Bearer false\x01\x01".encode() if len(said) == 1 else b""
+try:
+    client().authenticate("XOAUTH2", bad)
+    raise AssertionError("a false token was taken")
+except imaplib.IMAP4.error as error:
+    assert "AUTHENTICATIONFAILED" in str(error), error
+assert json.loads(said[1])["status"] == "401", said
+"#;
+    system.python(script, &json!({"token": token}));
+}
+
+/// The locks, as `rmailctl ban list --json` shows them.
+fn bans(system: &System) -> Vec<Value> {
+    let shown = system.rmailctl(&["ban", "list", "--json"]).succeeded();
+    let Value::Array(bans) = serde_json::from_str(&shown.text()).unwrap() else {
+        panic!("no array: {}", shown.text());
+    };
+    bans
+}
+
+#[test]
+fn guesses_at_all_doors_together_lock_an_account_until_it_is_lifted() {
+    skip_without!("python3");
+    let limits = json!({"limits": {"auth_failures": 3, "auth_failures_per_network": 100, "connections_per_address": 0}});
+    let mut system = System::start(Options::default().config(&limits));
+    let script = r#"
+import http.client
+def attempt(how, user, secret):
+    try:
+        how(user, secret)
+        return True
+    except (imaplib.IMAP4.error, smtplib.SMTPAuthenticationError, PermissionError):
+        return False
+def api(user, secret):
+    connection = http.client.HTTPConnection("127.0.0.1", given["ports"]["api"], timeout=30)
+    login = json.dumps({"username": user, "password": secret})
+    connection.request("POST", "/auth/login", login, {"Content-Type": "application/json"})
+    if connection.getresponse().status != 200:
+        raise PermissionError
+if given["guess"]:
+    # The same wrong password counts once; each other one counts wherever it is tried.
+    for how in [imap, imap, submission, imap, api]:
+        assert not attempt(how, ALICE, "the old one")
+    assert not attempt(submission, ALICE, "wrong 1")
+    assert not attempt(api, ALICE, "wrong 2")
+for how in [imap, submission, api]:
+    assert attempt(how, ALICE, password) == given["open"], how
+    assert attempt(how, BOB, password), how
+"#;
+    let try_all = |system: &System, guess: bool, open: bool| {
+        system.python(script, &json!({"guess": guess, "open": open}));
+    };
+    try_all(&system, true, false);
+    let locked = bans(&system);
+    assert_eq!(locked.len(), 1, "{locked:?}");
+    assert_eq!(locked[0]["network"], "127.0.0.0/24");
+    assert_eq!(locked[0]["account"], ALICE);
+    assert_eq!(locked[0]["reason"], "3 failed logins as this account");
+    assert!(locked[0]["until"].as_i64() > locked[0]["since"].as_i64());
+    let before = system.kill("imapd");
+    system.wait_for_restart("imapd", before);
+    assert!(system.stop().success());
+    system.start_again();
+    try_all(&system, false, false);
+    system.rmailctl(&["ban", "lift", "127.0.0.1"]).succeeded();
+    assert_eq!(bans(&system), Vec::<Value>::new());
+    assert_ne!(system.rmailctl(&["ban", "lift", ALICE]).code(), 0);
+    try_all(&system, false, true);
+}
