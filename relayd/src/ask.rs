@@ -63,7 +63,10 @@ impl Ask {
             DeliveryAnswer::RecipientResolved { local, remote } => {
                 Ok(Route::Ours { local, remote })
             }
-            DeliveryAnswer::RecipientForeign => Ok(Route::Foreign),
+            // Where we are only a backup, the domain's own servers are asked.
+            DeliveryAnswer::RecipientForeign | DeliveryAnswer::RecipientRelayed => {
+                Ok(Route::Foreign)
+            }
             answer => Err(nonsense(&answer)),
         }
     }

@@ -112,6 +112,26 @@ pub enum DomainCommand {
         /// The tenant it belongs to.
         #[arg(long)]
         tenant: Option<String>,
+        /// Only take its mail to pass it on to its better mail servers: for anybody, or for those only whom an alias of the domain
+        /// names, like: rmailctl alias add DOMAIN exact info info@DOMAIN.
+        #[arg(long, value_name = "FOR")]
+        backup_mx: Option<Backup>,
+    },
+    /// Change how the addresses of a domain are read. In any case an address that is named as it stands comes first, and letter case
+    /// does not matter.
+    #[command(group = clap::ArgGroup::new("rule").required(true).multiple(true).args(["subaddress", "dots", "backup_mx"]))]
+    Set {
+        /// The domain.
+        domain: String,
+        /// What separates a tag that does not count, as in alice+news: one of + - _ = # ~, or "off".
+        #[arg(long, value_name = "SEPARATOR", allow_hyphen_values = true)]
+        subaddress: Option<String>,
+        /// Whether dots matter; without them a.lice is alice.
+        #[arg(long, value_name = "SWITCH")]
+        dots: Option<Switch>,
+        /// For whom its mail is only passed on to its better mail servers; "off" if it stays here.
+        #[arg(long, value_name = "FOR")]
+        backup_mx: Option<Backup>,
     },
     /// Show the domains with what their users store.
     List {
@@ -139,6 +159,17 @@ pub enum DomainCommand {
         /// The domain.
         domain: String,
     },
+}
+
+/// For whom a backup takes mail, if it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Backup {
+    /// For every address of the domain.
+    Anybody,
+    /// For those that an alias of the domain names, and its postmaster.
+    Listed,
+    /// Mail stays here.
+    Off,
 }
 
 /// `rmailctl tenant …`.
@@ -261,6 +292,28 @@ pub enum UserCommand {
         #[command(flatten)]
         options: ExpungedOptions,
     },
+    /// Let a user send as an address that is neither its own nor an alias of it.
+    Grant {
+        /// The user.
+        account: String,
+        /// The address; it may be another user's, or elsewhere.
+        sender: String,
+    },
+    /// Take that back.
+    Revoke {
+        /// The user.
+        account: String,
+        /// The address.
+        sender: String,
+    },
+    /// Show what was granted to a user.
+    Grants {
+        /// The user.
+        account: String,
+        /// A JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Give a user a new password.
     Passwd {
         /// The address.
@@ -314,6 +367,16 @@ pub enum AliasCommand {
     List {
         /// The domain.
         domain: String,
+    },
+    /// Show the way from an address to whoever gets its mail: a line for each step, with the rule that matched.
+    ///
+    /// The exit status is 0 if mail for the address is taken, 1 if not, and 64 or more if that could not be found out.
+    Test {
+        /// The address.
+        address: String,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
     },
     /// Remove an alias.
     Remove {

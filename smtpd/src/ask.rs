@@ -66,6 +66,8 @@ pub enum Route {
         /// Addresses elsewhere that an alias names.
         remote: Vec<String>,
     },
+    /// We are a backup for the domain: its mail goes out to its better servers.
+    Relayed,
     /// The domain is not one of ours.
     Foreign,
 }
@@ -124,6 +126,7 @@ impl Ask {
             SmtpAnswer::LoginChallenged(_)
             | SmtpAnswer::LoginAbandoned
             | SmtpAnswer::SenderAllowed
+            | SmtpAnswer::SenderRewritten { .. }
             | SmtpAnswer::Delivery(_) => Err(NONSENSE),
         }
     }
@@ -142,9 +145,10 @@ impl Ask {
         {
             SmtpAnswer::LoginChallenged(challenge) => Ok(Step::Challenged(challenge)),
             SmtpAnswer::Authenticated { account } => Ok(Step::Admitted(account)),
-            SmtpAnswer::LoginAbandoned | SmtpAnswer::SenderAllowed | SmtpAnswer::Delivery(_) => {
-                Err(NONSENSE)
-            }
+            SmtpAnswer::LoginAbandoned
+            | SmtpAnswer::SenderAllowed
+            | SmtpAnswer::SenderRewritten { .. }
+            | SmtpAnswer::Delivery(_) => Err(NONSENSE),
         }
     }
 
@@ -178,6 +182,30 @@ impl Ask {
             SmtpAnswer::Authenticated { .. }
             | SmtpAnswer::LoginChallenged(_)
             | SmtpAnswer::LoginAbandoned
+            | SmtpAnswer::SenderRewritten { .. }
+            | SmtpAnswer::Delivery(_) => Err(NONSENSE),
+        }
+    }
+
+    /// Under which address is a message of `sender` passed on?
+    ///
+    /// # Errors
+    /// A [`Problem`].
+    pub async fn rewrite_sender(&self, context: Context, sender: &str) -> Result<String, Problem> {
+        let request = SmtpRequest::RewriteSender {
+            sender: sender.to_owned(),
+        };
+        match self
+            .deliverd
+            .ask(context, self.patience, request)
+            .await?
+            .answer
+        {
+            SmtpAnswer::SenderRewritten { sender } => Ok(sender),
+            SmtpAnswer::Authenticated { .. }
+            | SmtpAnswer::LoginChallenged(_)
+            | SmtpAnswer::LoginAbandoned
+            | SmtpAnswer::SenderAllowed
             | SmtpAnswer::Delivery(_) => Err(NONSENSE),
         }
     }
@@ -209,11 +237,13 @@ impl Ask {
             SmtpAnswer::Delivery(DeliveryAnswer::RecipientResolved { local, remote }) => {
                 Ok(Route::Ours { local, remote })
             }
+            SmtpAnswer::Delivery(DeliveryAnswer::RecipientRelayed) => Ok(Route::Relayed),
             SmtpAnswer::Delivery(DeliveryAnswer::RecipientForeign) => Ok(Route::Foreign),
             SmtpAnswer::Delivery(_)
             | SmtpAnswer::Authenticated { .. }
             | SmtpAnswer::LoginChallenged(_)
             | SmtpAnswer::LoginAbandoned
+            | SmtpAnswer::SenderRewritten { .. }
             | SmtpAnswer::SenderAllowed => Err(NONSENSE),
         }
     }

@@ -25,6 +25,7 @@ use crate::letter::Letter;
 use crate::lists::{Lists, Opinion, Subject};
 use crate::login::{Login, Proofs};
 use crate::outlet::Outlet;
+use crate::passage::Passage;
 use crate::reservation::Reservation;
 use crate::wishes::{Notice, Wishes};
 use crate::words;
@@ -66,6 +67,10 @@ struct Targets {
     /// Of each recipient granted, in order: whether any of its addresses is elsewhere.
     reach: Vec<Reach>,
     wishes: Wishes,
+    /// How an alias passes it on.
+    by_alias: Option<Passage>,
+    /// How it goes out, once somebody elsewhere gets it.
+    passage: Option<Passage>,
     body: Option<BodyType>,
     size: u64,
     reservation: Option<Reservation>,
@@ -230,6 +235,10 @@ impl Desk {
         self.targets = Targets {
             body: Some(mail.body),
             size: mail.size.unwrap_or(0),
+            by_alias: Some(Passage::of_alias(
+                mail,
+                self.login.account().map(String::as_str),
+            )),
             ..Targets::default()
         };
         if let Some(listing) = &mut self.lists {
@@ -336,19 +345,29 @@ impl Desk {
             Ok(Route::Ours { remote, .. }) if self.is_binary() && !remote.is_empty() => {
                 Answer::Refused(words::binary_not_relayed(&path))
             }
+            Ok(Route::Relayed) if self.is_binary() => {
+                Answer::Refused(words::binary_not_relayed(&path))
+            }
             Ok(Route::Foreign) if self.is_binary() && self.login.account().is_some() => {
                 Answer::Refused(words::binary_not_relayed(&path))
+            }
+            Ok(Route::Ours { remote, .. })
+                if !remote.is_empty() && self.targets.goes_otherwise(self.targets.by_alias) =>
+            {
+                Answer::Refused(words::send_alone(&path))
+            }
+            Ok(Route::Relayed) if self.targets.goes_otherwise(Some(Passage::AsItIs)) => {
+                Answer::Refused(words::send_alone(&path))
             }
             Ok(Route::Ours { local, remote }) => {
                 if !local.is_empty() {
                     self.reservation().hold();
                 }
-                self.grant(&address, parameters, local, remote)
+                let passage = self.targets.by_alias;
+                self.grant(&address, parameters, local, remote, passage)
             }
-            Ok(Route::Foreign) if self.login.account().is_some() => {
-                let remote = vec![address.clone()];
-                self.grant(&address, parameters, Vec::new(), remote)
-            }
+            Ok(Route::Relayed) => self.relay(address, parameters),
+            Ok(Route::Foreign) if self.login.account().is_some() => self.relay(address, parameters),
             Ok(Route::Foreign) => {
                 warn!(recipient = address, "relay refused");
                 Answer::Refused(words::relay_not_permitted(&path))
@@ -359,15 +378,21 @@ impl Desk {
         }
     }
 
+    fn relay(&mut self, address: String, parameters: RcptParameters) -> Answer {
+        let (remote, passage) = (vec![address.clone()], Some(Passage::AsItIs));
+        self.grant(&address, parameters, Vec::new(), remote, passage)
+    }
+
     fn grant(
         &mut self,
         address: &str,
         parameters: RcptParameters,
         local: Vec<String>,
         remote: Vec<String>,
+        passage: Option<Passage>,
     ) -> Answer {
         let (here, elsewhere) = (local.clone(), remote.clone());
-        let answer = self.targets.add(local, remote, self.max_remote);
+        let answer = self.targets.add(local, remote, passage, self.max_remote);
         // What is refused is not reported as delivered.
         if answer == Answer::Granted {
             let wishes = &mut self.targets.wishes;
@@ -449,8 +474,14 @@ impl Desk {
         if mail.sender != ReversePath::Null {
             queued.extend(wishes.into_notices(mail.parameters.hold.is_some()));
         }
+        let reverse_path = match targets.passage {
+            Some(Passage::Rewritten) if is_sent => {
+                self.ask.rewrite_sender(context, &message.sender).await?
+            }
+            Some(_) | None => message.sender.clone(),
+        };
         let envelope = ipc::queue::Envelope {
-            reverse_path: message.sender.clone(),
+            reverse_path,
             account: self.login.account().cloned(),
             smtp_utf8: mail.smtputf8,
             eight_bit: mail.body != BodyType::SevenBit,
@@ -598,8 +629,19 @@ impl Listing {
 }
 
 impl Targets {
+    /// Whether the message goes out in another way than this.
+    fn goes_otherwise(&self, passage: Option<Passage>) -> bool {
+        self.passage.is_some() && self.passage != passage
+    }
+
     /// Notes what a recipient expands to: all of it, or nothing when that is too much.
-    fn add(&mut self, local: Vec<String>, remote: Vec<String>, max_remote: usize) -> Answer {
+    fn add(
+        &mut self,
+        local: Vec<String>,
+        remote: Vec<String>,
+        passage: Option<Passage>,
+        max_remote: usize,
+    ) -> Answer {
         let reach = match remote.is_empty() {
             true => Reach::Here,
             false => Reach::Elsewhere,
@@ -611,6 +653,9 @@ impl Targets {
         // send the same again.
         if all_local + all_remote > MAX_TARGETS || all_remote > max_remote {
             return Answer::Refused(words::refused(&Refusal::TooManyRecipients));
+        }
+        if reach == Reach::Elsewhere {
+            self.passage = passage;
         }
         self.local.extend(local);
         self.remote.extend(remote);
@@ -717,7 +762,7 @@ mod tests {
         let mut targets = Targets::default();
         let list = addresses(MAX_TARGETS - 1);
         assert_eq!(
-            targets.add(one("alice@example.org"), list, MAX_TARGETS),
+            targets.add(one("alice@example.org"), list, None, MAX_TARGETS),
             Answer::Granted
         );
         for (local, remote) in [
@@ -725,7 +770,7 @@ mod tests {
             (Vec::new(), one("dave@far.example")),
             (one("alice@example.org"), one("dave@far.example")),
         ] {
-            let Answer::Refused(reply) = targets.add(local, remote, MAX_TARGETS) else {
+            let Answer::Refused(reply) = targets.add(local, remote, None, MAX_TARGETS) else {
                 panic!("one too many was granted");
             };
             assert_eq!(reply.code(), 452);
@@ -739,7 +784,7 @@ mod tests {
     fn who_is_a_target_already_is_granted_at_the_limit_too() {
         let mut targets = Targets::default();
         for count in [100, 2] {
-            let answer = targets.add(Vec::new(), addresses(count), 100);
+            let answer = targets.add(Vec::new(), addresses(count), None, 100);
             assert_eq!(answer, Answer::Granted);
         }
         assert_eq!(targets.remote.len(), 100);

@@ -21,6 +21,7 @@ mod letter;
 pub mod lists;
 pub mod login;
 pub mod outlet;
+mod passage;
 pub mod port;
 mod reservation;
 pub mod session;

@@ -215,7 +215,8 @@ pub(crate) async fn tell(
         SmtpAnswer::Authenticated { .. }
         | SmtpAnswer::LoginChallenged(_)
         | SmtpAnswer::LoginAbandoned
-        | SmtpAnswer::SenderAllowed => Err(CallError::Unavailable),
+        | SmtpAnswer::SenderAllowed
+        | SmtpAnswer::SenderRewritten { .. } => Err(CallError::Unavailable),
     }
 }
 

@@ -119,6 +119,12 @@ pub(crate) fn not_alone(path: &ForwardPath) -> Reply {
     Reply::new(451, (4, 3, 0), &text)
 }
 
+/// A recipient whose copy goes out under another sender than those of the recipients before it.
+pub(crate) fn send_alone(path: &ForwardPath) -> Reply {
+    let text = format!("<{path}>: send this recipient's copy as another message");
+    Reply::new(452, (4, 5, 3), &text)
+}
+
 /// The sender is refused.
 pub(crate) fn sender_refused(sender: &str, account: &str, refusal: &Refusal) -> Reply {
     match refusal {

@@ -93,10 +93,7 @@ async fn an_alias_may_lead_here_and_elsewhere_and_each_address_gets_one_copy() {
     let (kept, queued) = (world.store.kept(), world.queue.kept());
     assert_eq!(kept[0].recipients, ["alice@example.org", "bob@example.org"]);
     assert_eq!(queued[0].recipients, ["carol@far.example"]);
-    assert_eq!(
-        queued[0].envelope.as_ref().unwrap().reverse_path,
-        "a@example.com"
-    );
+    assert_eq!(queued[0].reverse_path(), "SRS0=a=example.com@example.org");
     assert_eq!(queued[0].envelope.as_ref().unwrap().account, None);
     let local = kept[0].text();
     assert_eq!(

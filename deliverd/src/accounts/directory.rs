@@ -2,10 +2,12 @@
 
 use ipc::control::ENTRIES_PER_FRAME;
 use ipc::quota::Limits;
+use ipc::routing::{AddressRules, Duty};
 use ipc::{Refusal, Secret};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::password::{self, Stored};
+use super::rules::{number, rules};
 use super::{Accounts, domain};
 use crate::clock;
 use crate::fault::OrFault;
@@ -23,6 +25,7 @@ pub(crate) struct DomainEntry {
     /// The tenant it belongs to.
     pub(crate) tenant: Option<String>,
     pub(crate) limits: Limits,
+    pub(crate) rules: AddressRules,
 }
 
 /// A page of a listing.
@@ -45,11 +48,21 @@ pub(super) const PAGE: i64 = ENTRIES_PER_FRAME as i64 + 1;
 impl Accounts {
     /// Takes mail for a domain, which belongs to a tenant if one is named.
     pub(crate) fn add_domain(&self, name: &str, tenant: Option<&str>) -> Result<(), Refusal> {
+        self.add_domain_for(name, tenant, Duty::Final)
+    }
+
+    /// The same, for mail that stays here or is passed on.
+    pub(crate) fn add_domain_for(
+        &self,
+        name: &str,
+        tenant: Option<&str>,
+        duty: Duty,
+    ) -> Result<(), Refusal> {
         let name = domain(name)?;
         let tenant = self.tenant_id(tenant)?;
         let added = self.database().execute(
-            "INSERT INTO domains (name, tenant) VALUES (?1, ?2)",
-            params![name.as_str(), tenant],
+            "INSERT INTO domains (name, tenant, duty) VALUES (?1, ?2, ?3)",
+            params![name.as_str(), tenant, number(duty)],
         );
         unique(added)
     }
@@ -75,7 +88,7 @@ impl Accounts {
         let database = self.database();
         let mut select = database
             .prepare_cached(
-                "SELECT domains.name, tenants.name, domains.max_messages, domains.max_bytes
+                "SELECT domains.name, tenants.name, domains.max_messages, domains.max_bytes, separator, dots_matter, duty
                  FROM domains LEFT JOIN tenants ON tenants.id = domains.tenant
                  WHERE domains.name > ?1 ORDER BY domains.name LIMIT ?2",
             )
@@ -85,6 +98,7 @@ impl Accounts {
                 name: row.get(0)?,
                 tenant: row.get(1)?,
                 limits: limits(row, 2)?,
+                rules: rules(row, 4)?,
             })
         };
         let rows = select
@@ -112,6 +126,9 @@ impl Accounts {
         }
         removed.or_fault("remove a domain")?;
         self.forget_patterns(name.as_str());
+        self.database()
+            .execute("DELETE FROM grants WHERE domain = ?1", [name.as_str()])
+            .or_fault("take sender addresses back")?;
         Ok(())
     }
 
@@ -123,12 +140,20 @@ impl Accounts {
         limits: Limits,
     ) -> Result<(), Refusal> {
         password::check(password)?;
-        let Some(domain) = self.domain_id(&owner.domain)? else {
+        let Some(ours) = self.ours(&owner.domain)? else {
             return Err(Refusal::NoSuchDomain);
         };
+        if ours.is_backup() {
+            return Err(Refusal::Invalid(format!(
+                "mail for {} is only passed on; make its duty final before it has users",
+                owner.domain
+            )));
+        }
+        let domain = ours.id;
         if self.user(owner)?.is_some() || self.has_exact_alias(domain, &owner.local)? {
             return Err(Refusal::Exists);
         }
+        self.check_new_name(&ours, &owner.local)?;
         let stored = Stored::new(password.reveal(), self.iterations)?;
         unique(self.database().execute(
             "INSERT INTO users (domain, local, max_messages, max_bytes, salt, iterations, stored_key, server_key, created)
@@ -208,13 +233,20 @@ impl Accounts {
         rows.collect::<rusqlite::Result<_>>().or_fault("list users")
     }
 
-    /// Removes a user with its tokens.
+    /// Removes a user with its tokens, and with what others were granted of it.
     pub(crate) fn remove_user(&self, owner: &Owner) -> Result<(), Refusal> {
-        let removed = self.database().execute(
+        let mut database = self.database();
+        let change = database.transaction().or_fault("remove a user")?;
+        let whom = params![owner.domain, owner.local];
+        let removed = change.execute(
             "DELETE FROM users WHERE local = ?2 AND domain = (SELECT id FROM domains WHERE name = ?1)",
-            params![owner.domain, owner.local],
+            whom,
         );
-        found(removed, "remove a user")
+        found(removed, "remove a user")?;
+        change
+            .execute("DELETE FROM grants WHERE domain = ?1 AND local = ?2", whom)
+            .or_fault("remove a user")?;
+        change.commit().or_fault("remove a user")
     }
 
     /// Gives a user a new password; tokens issued before end.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mail::address::Address;
 use rusqlite::Connection;
 
-use super::alias::Resolved;
+use super::resolve::Resolved;
 
 /// Addresses that are remembered.
 const MOST: usize = 10_000;

@@ -8,15 +8,24 @@ mod failures;
 mod known;
 mod login;
 mod password;
+mod policy;
+mod resolve;
+mod rules;
 mod schema;
 mod scram;
+mod sender;
+mod srs;
 mod tenant;
 mod token;
 mod usage;
+mod walk;
+
+#[cfg(test)]
+mod world;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipc::Refusal;
 use mail::address::{Address, Domain};
@@ -26,11 +35,12 @@ use crate::store::Owner;
 
 use self::known::{Database, Known};
 
-pub(crate) use self::alias::Resolved;
 pub(crate) use self::directory::{Account, DomainEntry};
 pub(crate) use self::exchange::{Exchanges, Step};
 pub(crate) use self::failures::{Ban, Key, Network, Patience};
 pub(crate) use self::login::Doorman;
+pub(crate) use self::policy::Policy;
+pub(crate) use self::resolve::Resolved;
 pub(crate) use self::tenant::Tenant;
 pub(crate) use self::token::LIFETIME as TOKEN_LIFETIME;
 
@@ -40,6 +50,8 @@ pub(crate) struct Accounts {
     /// Compiled regular expressions per domain; dropped when its aliases change.
     patterns: Mutex<HashMap<String, Arc<Vec<alias::Pattern>>>>,
     known: Known,
+    policy: Policy,
+    srs_key: srs::Key,
     /// Iterations for new passwords; fewer in tests.
     iterations: u32,
 }
@@ -49,13 +61,15 @@ impl Accounts {
     ///
     /// # Errors
     /// A text for the admin.
-    pub(crate) fn open(directory: &Path) -> Result<Self, String> {
-        Self::with_iterations(directory, password::ITERATIONS)
+    pub(crate) fn open(directory: &Path, policy: Policy) -> Result<Self, String> {
+        Self::with_iterations(directory, policy, password::ITERATIONS)
     }
 
-    fn with_iterations(directory: &Path, iterations: u32) -> Result<Self, String> {
+    fn with_iterations(directory: &Path, policy: Policy, iterations: u32) -> Result<Self, String> {
         let database = schema::open(&directory.join("accounts.db"))?;
         Ok(Self {
+            policy,
+            srs_key: srs::Key::of(&database)?,
             database: Mutex::new(database),
             patterns: Mutex::new(HashMap::new()),
             known: Known::default(),
@@ -66,13 +80,23 @@ impl Accounts {
     /// For tests: as [`Accounts::open`], with passwords that cost nothing.
     #[cfg(test)]
     pub(crate) fn cheap(directory: &Path) -> Self {
-        Self::with_iterations(directory, 16).unwrap()
+        Self::cheap_with(directory, Policy::default())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cheap_with(directory: &Path, policy: Policy) -> Self {
+        Self::with_iterations(directory, policy, 16).unwrap()
     }
 
     fn database(&self) -> Database<'_> {
         // A transaction that was open when a call panicked was rolled back when it was dropped.
         let connection = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         Database::new(connection, &self.known)
+    }
+
+    /// The database, to change what has nothing to do with where mail goes: all that is known stays known.
+    fn database_of_senders(&self) -> MutexGuard<'_, Connection> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

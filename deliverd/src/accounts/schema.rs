@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -76,6 +76,28 @@ const MIGRATIONS: [&str; 4] = [
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE salt_key (value BLOB NOT NULL) STRICT;
     INSERT INTO salt_key VALUES (randomblob(32));
+",
+    // How addresses are read, who may send as whom, and senders that were rewritten.
+    "
+    ALTER TABLE domains ADD COLUMN separator TEXT NOT NULL DEFAULT '+';
+    ALTER TABLE domains ADD COLUMN dots_matter INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE domains ADD COLUMN duty INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX users_without_dots ON users (domain, replace(local, '.', ''));
+    CREATE INDEX aliases_without_dots ON aliases (domain, replace(pattern, '.', '')) WHERE kind = 0;
+    CREATE TABLE grants (
+        user INTEGER NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+        domain TEXT NOT NULL,
+        local TEXT NOT NULL,
+        PRIMARY KEY (user, domain, local)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX grants_by_address ON grants (domain, local);
+    CREATE TABLE srs_key (secret BLOB NOT NULL) STRICT;
+    CREATE TABLE srs_senders (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        address TEXT NOT NULL UNIQUE,
+        day INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX srs_senders_by_day ON srs_senders (day);
 ",
 ];
 

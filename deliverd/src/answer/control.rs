@@ -11,7 +11,7 @@ use ipc::quota::{LimitChange, Limits};
 use ipc::{Call, Refusal, Secret};
 use tracing::{Instrument, info, info_span};
 
-use super::{House, ban, hex, quota, tools};
+use super::{House, ban, hex, quota, routing, tools};
 use crate::accounts::{address, domain};
 use crate::store::{Owner, Totals};
 
@@ -49,8 +49,8 @@ fn obey(
     fds: &mut Vec<OwnedFd>,
 ) -> Result<StoreControlAnswer, Refusal> {
     match request {
-        StoreControlRequest::AddDomain { name, tenant } => {
-            quota::add_domain(house, &name, tenant.as_deref())?;
+        StoreControlRequest::AddDomain { name, tenant, duty } => {
+            quota::add_domain(house, &name, tenant.as_deref(), duty)?;
         }
         StoreControlRequest::ListDomains { after } => {
             return quota::list_domains(house, after.as_deref());
@@ -60,6 +60,9 @@ fn obey(
         }
         StoreControlRequest::LimitDomain { name, limits } => {
             quota::limit_domain(house, &name, limits)?;
+        }
+        StoreControlRequest::SetDomainRules { name, rules } => {
+            routing::set_rules(house, &name, &rules)?;
         }
         StoreControlRequest::RemoveDomain { name } => quota::remove_domain(house, &name)?,
         StoreControlRequest::AddTenant { name, limits } => {
@@ -112,6 +115,22 @@ fn obey(
         }
         StoreControlRequest::ListBans { skip } => return Ok(ban::list(house, skip)),
         StoreControlRequest::LiftBan { what } => ban::lift(house, &what)?,
+        StoreControlRequest::TraceAddress { address, skip } => {
+            return routing::trace(house, &address, skip);
+        }
+        StoreControlRequest::GrantSender { account, sender } => {
+            let owner = owner(&account)?;
+            house.accounts.grant_sender(&owner, &sender)?;
+            info!(account = owner.address(), sender, "sender address granted");
+        }
+        StoreControlRequest::RevokeSender { account, sender } => {
+            let owner = owner(&account)?;
+            house.accounts.revoke_sender(&owner, &sender)?;
+            info!(account = owner.address(), sender, "sender address revoked");
+        }
+        StoreControlRequest::ListGrants { account, skip } => {
+            return routing::list_grants(house, &owner(&account)?, skip);
+        }
         StoreControlRequest::ShowStatus => return show_status(house),
         StoreControlRequest::WalkStore { work, scope, after } => {
             return tools::walk(house, work, &scope, after.as_deref(), fds);

@@ -153,9 +153,16 @@ fn set_aside(
     house: &House,
     rooms: &Rooms,
     transaction: u64,
-    Resolved { local, remote }: &Resolved,
+    Resolved {
+        local,
+        remote,
+        is_relayed,
+    }: &Resolved,
     size: u64,
 ) -> Result<DeliveryAnswer, Refusal> {
+    if *is_relayed {
+        return Ok(DeliveryAnswer::RecipientRelayed);
+    }
     // There is one reply for all an alias leads to: it is as full as the fullest of them.
     let holds = house.hold(&rooms.missing(transaction, local), size)?;
     let answer = DeliveryAnswer::RecipientResolved {

@@ -6,7 +6,7 @@
 //! | `relayd` | deliveries (reports) | [`relay`] |
 //! | `imapd` | logins that open a mail session | [`imap`] |
 //! | `apid` | tokens, health | [`api`] |
-//! | `ctl` | the operator's orders | [`control`], [`tools`] |
+//! | `ctl` | the operator's orders | [`control`], [`routing`], [`tools`] |
 //! | a mail session descriptor | one account's mailboxes | [`session`], [`cache`] |
 
 mod api;
@@ -20,6 +20,7 @@ mod lane;
 mod quota;
 mod relay;
 mod room;
+mod routing;
 mod session;
 mod smtp;
 mod tools;
@@ -41,7 +42,7 @@ use sys::packet::PacketListener;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use crate::accounts::{Accounts, Doorman, Patience};
+use crate::accounts::{Accounts, Doorman, Patience, Policy};
 use crate::store::{self, Owner, Retention, Store, Walker};
 
 /// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
@@ -141,7 +142,9 @@ impl House {
             min_free_percent: config.store.expunged_min_free_percent.value().into(),
         };
         let store = Store::open_with(&directory, retention).map_err(StartError::Fault)?;
-        let accounts = Arc::new(Accounts::open(&directory).map_err(StartError::Fault)?);
+        let policy = Policy::of(config).map_err(StartError::Config)?;
+        let accounts = Accounts::open(&directory, policy).map_err(StartError::Fault)?;
+        let accounts = Arc::new(accounts);
         Self::furnish(config, stop, store, accounts).map_err(StartError::Fault)
     }
 

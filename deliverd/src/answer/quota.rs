@@ -5,6 +5,7 @@ use daemon::config::TRACE_SIZE;
 use ipc::Refusal;
 use ipc::control::{DomainInfo, StoreControlAnswer, TenantInfo};
 use ipc::quota::{LimitChange, Limits};
+use ipc::routing::Duty;
 use tracing::info;
 
 use super::House;
@@ -33,16 +34,21 @@ impl House {
     }
 }
 
-pub(super) fn add_domain(house: &House, name: &str, tenant: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn add_domain(
+    house: &House,
+    name: &str,
+    tenant: Option<&str>,
+    duty: Duty,
+) -> Result<(), Refusal> {
     let _alone = house.alone();
-    house.accounts.add_domain(name, tenant)?;
+    house.accounts.add_domain_for(name, tenant, duty)?;
     let domain = domain(name)?;
     house
         .store
         .ledger()
         .set_domain(domain.as_str(), Limits::default());
     house.store.ledger().assign_domain(domain.as_str(), tenant);
-    info!(%domain, tenant, "domain added");
+    info!(%domain, tenant, ?duty, "domain added");
     Ok(())
 }
 
@@ -87,6 +93,7 @@ pub(super) fn list_domains(
         name: entry.name,
         tenant: entry.tenant,
         limits: entry.limits,
+        rules: entry.rules,
     };
     Ok(StoreControlAnswer::Domains {
         domains: page.entries.into_iter().map(info).collect(),

@@ -71,6 +71,15 @@ impl Door {
                     .await?;
                 Ok(Answered::plain(SmtpAnswer::SenderAllowed))
             }
+            SmtpRequest::RewriteSender { sender } => {
+                let rewritten = self
+                    .0
+                    .work(move |house| rewrite_sender(house, &sender))
+                    .await?;
+                Ok(Answered::plain(SmtpAnswer::SenderRewritten {
+                    sender: rewritten,
+                }))
+            }
         }
     }
 
@@ -98,4 +107,9 @@ fn check_sender(house: &House, account: &str, sender: &str) -> Result<(), Refusa
     } else {
         Err(Refusal::SenderNotAllowed)
     }
+}
+
+fn rewrite_sender(house: &House, sender: &str) -> Result<String, Refusal> {
+    let sender = address(sender)?;
+    Ok(house.accounts.rewrite_sender(&sender)?.to_string())
 }

@@ -4,6 +4,7 @@
 //! value is an error that names the path of the key, the line, and what is allowed.
 
 mod dns_lists;
+mod routing;
 mod smtp;
 mod smtp_limits;
 mod value;
@@ -15,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
+pub use routing::{MailAddress, Routing};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
 pub use value::{AtLeast, AtMost, HostName, LogLevel, Network, RetrySchedule, Socket, UserName};
@@ -72,6 +74,9 @@ pub struct Config {
     /// deliverd's store.
     #[serde(default)]
     pub store: Store,
+    /// Where mail goes that nobody here is named for, and how mail is passed on.
+    #[serde(default)]
+    pub routing: Routing,
 }
 
 /// The number 1.

@@ -3,6 +3,8 @@
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::quota::{LimitChange, Limits, Usage};
+use crate::refusal::Refusal;
+use crate::routing::{AddressRules, Duty, RulesChange, TraceStep};
 use crate::secret::Secret;
 use crate::tools::{ExpungedRange, JournalState, Recovery, Scope, Seen, Work};
 
@@ -58,6 +60,8 @@ pub struct DomainInfo {
     pub limits: Limits,
     /// Stored now.
     pub usage: Usage,
+    /// How its addresses are read.
+    pub rules: AddressRules,
 }
 
 /// A tenant as listed.
@@ -101,6 +105,8 @@ pub enum StoreControlRequest {
         name: String,
         /// The tenant it shall belong to.
         tenant: Option<String>,
+        /// What we are for it.
+        duty: Duty,
     },
     /// Give a domain to a tenant, or to none.
     AssignDomain {
@@ -115,6 +121,13 @@ pub enum StoreControlRequest {
         name: String,
         /// What changes.
         limits: LimitChange,
+    },
+    /// Change how a domain's addresses are read.
+    SetDomainRules {
+        /// Domain name.
+        name: String,
+        /// What changes.
+        rules: RulesChange,
     },
     /// One page of the domains.
     ListDomains {
@@ -221,6 +234,34 @@ pub enum StoreControlRequest {
         /// An account, an IP address, or a network as listed.
         what: String,
     },
+    /// A page of the steps from an address to whoever gets its mail.
+    TraceAddress {
+        /// The address.
+        address: String,
+        /// How many steps were seen.
+        skip: u32,
+    },
+    /// Let a user send as an address that is neither its own nor an alias of it.
+    GrantSender {
+        /// Full address of the user.
+        account: String,
+        /// The address it may send as.
+        sender: String,
+    },
+    /// Take that back.
+    RevokeSender {
+        /// Full address of the user.
+        account: String,
+        /// The address.
+        sender: String,
+    },
+    /// A page of what was granted to a user.
+    ListGrants {
+        /// Full address of the user.
+        account: String,
+        /// How many entries were seen.
+        skip: u32,
+    },
     /// How is deliverd?
     ShowStatus,
     /// A piece of a walk over the store, small enough to keep nobody waiting.
@@ -294,6 +335,22 @@ pub enum StoreControlAnswer {
     Bans {
         /// Ordered by network and account.
         bans: Vec<Ban>,
+        /// Ask again with a larger `skip`.
+        more: bool,
+    },
+    /// A page of steps.
+    Trace {
+        /// In the order in which they are taken.
+        steps: Vec<TraceStep>,
+        /// Ask again with a larger `skip`.
+        more: bool,
+        /// Why mail for the address would be refused; `None` if it would be taken.
+        refusal: Option<Refusal>,
+    },
+    /// A page of addresses a user may send as.
+    Grants {
+        /// Ordered by domain and local part.
+        senders: Vec<String>,
         /// Ask again with a larger `skip`.
         more: bool,
     },

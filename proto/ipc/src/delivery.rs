@@ -99,6 +99,8 @@ pub enum DeliveryAnswer {
         /// Addresses in foreign domains an alias points to.
         remote: Vec<String>,
     },
+    /// We are a backup for the domain of the address: mail for it goes out under its own sender, whoever brings it.
+    RecipientRelayed,
     /// The domain of the address is not ours.
     RecipientForeign,
     /// Nothing is set aside for the transaction.

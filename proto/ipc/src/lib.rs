@@ -29,6 +29,7 @@ pub mod queue;
 pub mod quota;
 pub mod refusal;
 pub mod relay;
+pub mod routing;
 pub mod secret;
 pub mod session;
 pub mod smtp;

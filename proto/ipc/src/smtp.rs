@@ -30,6 +30,12 @@ pub enum SmtpRequest {
     CheckSender {
         /// From [`SmtpAnswer::Authenticated`].
         account: String,
+        /// Address of MAIL FROM, or one that the header names as author or sender.
+        sender: String,
+    },
+    /// An alias passes on a message of this sender: under which address does it go out? One of ours, unless the sender is: for
+    /// others we are no server that may send (SPF).
+    RewriteSender {
         /// Address of MAIL FROM.
         sender: String,
     },
@@ -49,8 +55,13 @@ pub enum SmtpAnswer {
     LoginChallenged(Challenge),
     /// To [`LoginRequest::Abandon`].
     LoginAbandoned,
-    /// The sender is the account's own address or one of its aliases.
+    /// The sender is the account's own address, one of its aliases, or granted to it.
     SenderAllowed,
+    /// To [`SmtpRequest::RewriteSender`].
+    SenderRewritten {
+        /// The address for MAIL FROM.
+        sender: String,
+    },
 }
 
 /// smtpd asks deliverd.

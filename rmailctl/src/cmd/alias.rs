@@ -7,6 +7,7 @@ use ipc::control::{Alias, AliasKind, StoreControlAnswer, StoreControlRequest};
 
 use crate::Error;
 use crate::cli::{AliasCommand, AliasForm};
+use crate::cmd::trace;
 use crate::operator::{Store, unexpected};
 
 /// Runs the command.
@@ -46,6 +47,7 @@ pub async fn run(config: &Path, command: AliasCommand) -> Result<(), Error> {
                 .await?;
         }
         AliasCommand::List { domain } => list(&store, domain).await?,
+        AliasCommand::Test { address, json } => trace::run(&store, &address, json).await?,
     }
     Ok(())
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use daemon::config::Config;
 use ipc::control::{DomainInfo, StoreControlAnswer, StoreControlRequest};
+use ipc::routing::{AddressRules, Duty, RulesChange};
 use serde_json::json;
 
 use crate::Error;
-use crate::cli::DomainCommand;
+use crate::cli::{Backup, DomainCommand, Switch};
 use crate::cmd::{alias, quota};
 use crate::operator::{Store, unexpected};
 
@@ -22,7 +23,9 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
             domain,
             postmaster,
             tenant,
+            backup_mx,
         } => {
+            let duty = backup_mx.map_or(Duty::Final, duty);
             let what = format!("cannot add the domain {domain}");
             store
                 .ask(
@@ -30,16 +33,35 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
                     StoreControlRequest::AddDomain {
                         name: domain.clone(),
                         tenant,
+                        duty,
                     },
                 )
                 .await?;
             match postmaster {
                 Some(address) => alias::add_postmaster(&store, &domain, &address).await?,
-                None => println!(
-                    "nobody gets mail for postmaster@{domain} yet, which every domain must take (RFC 5321 §4.5.1): \
-                     make that user, or: rmailctl alias add {domain} exact postmaster ADDRESS"
+                None if duty == Duty::Final => println!(
+                    "mail for postmaster@{domain}, which every domain must take (RFC 5321 §4.5.1), goes to whom the key \
+                     routing.postmaster names, or to the postmaster of the first domain; otherwise: \
+                     rmailctl alias add {domain} exact postmaster ADDRESS"
                 ),
+                None => {}
             }
+        }
+        DomainCommand::Set {
+            domain,
+            subaddress,
+            dots,
+            backup_mx,
+        } => {
+            let rules = RulesChange {
+                separator: subaddress.map(|text| match text.as_str() {
+                    "off" => String::new(),
+                    _ => text,
+                }),
+                dots_matter: dots.map(|switch| switch == Switch::On),
+                duty: backup_mx.map(duty),
+            };
+            set(&store, domain, rules).await?;
         }
         DomainCommand::Remove { domain } => {
             store
@@ -77,6 +99,42 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
     Ok(())
 }
 
+async fn set(store: &Store, name: String, rules: RulesChange) -> Result<(), Error> {
+    let what = format!("cannot change how the addresses of {name} are read");
+    let request = StoreControlRequest::SetDomainRules { name, rules };
+    store.ask(what, request).await.map(drop)
+}
+
+const fn duty(backup: Backup) -> Duty {
+    match backup {
+        Backup::Anybody => Duty::BackupForAnybody,
+        Backup::Listed => Duty::BackupForListed,
+        Backup::Off => Duty::Final,
+    }
+}
+
+/// How addresses are read, as `domain set` takes it.
+fn options(rules: &AddressRules) -> [(&'static str, &str); 3] {
+    let separator = match rules.separator.as_str() {
+        "" => "off",
+        separator => separator,
+    };
+    let dots = match rules.dots_matter {
+        true => "on",
+        false => "off",
+    };
+    let backup = match rules.duty {
+        Duty::BackupForAnybody => "anybody",
+        Duty::BackupForListed => "listed",
+        Duty::Final => "off",
+    };
+    [
+        ("subaddress", separator),
+        ("dots", dots),
+        ("backup_mx", backup),
+    ]
+}
+
 /// All domains.
 pub(super) async fn all(store: &Store) -> Result<Vec<DomainInfo>, Error> {
     let mut domains: Vec<DomainInfo> = Vec::new();
@@ -106,14 +164,18 @@ async fn list(store: &Store, json: bool) -> Result<(), Error> {
             let mut row = quota::row(domain.usage, domain.limits);
             row.insert("domain".into(), json!(domain.name));
             row.insert("tenant".into(), json!(domain.tenant));
+            for (name, value) in options(&domain.rules) {
+                row.insert(name.into(), json!(value));
+            }
             row
         };
         println!("{}", json!(domains.iter().map(row).collect::<Vec<_>>()));
     } else {
         for domain in domains {
             let usage = quota::text(domain.usage, domain.limits);
+            let rules = options(&domain.rules).map(|(name, value)| format!("{name}={value}"));
             let tenant = domain.tenant.unwrap_or_default();
-            println!("{}\t{usage}\t{tenant}", domain.name);
+            println!("{}\t{usage}\t{tenant}\t{}", domain.name, rules.join(" "));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use ipc::quota::LimitChange;
 use serde_json::json;
 
 use crate::cli::UserCommand;
-use crate::cmd::{expunged, quota};
+use crate::cmd::{expunged, grant, quota};
 use crate::operator::{Store, unexpected};
 use crate::{Error, secret};
 
@@ -64,6 +64,9 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
                 )
                 .await?;
         }
+        UserCommand::Grant { account, sender } => grant::grant(&store, account, sender).await?,
+        UserCommand::Revoke { account, sender } => grant::revoke(&store, account, sender).await?,
+        UserCommand::Grants { account, json } => grant::list(&store, &account, json).await?,
         UserCommand::List { domain, json } => list(&store, domain, json).await?,
         UserCommand::Expunged {
             address,

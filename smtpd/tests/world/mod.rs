@@ -58,6 +58,10 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    pub(crate) fn reverse_path(&self) -> &str {
+        &self.envelope.as_ref().unwrap().reverse_path
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.bytes.clone()).unwrap()
     }
@@ -327,11 +331,15 @@ impl Service<SmtpEdge> for Deliverd {
             }
             SmtpRequest::Login(request) => self.0.log_in(request)?,
             SmtpRequest::CheckSender { account, sender }
-                if account == sender && account.ends_with("@example.org") =>
+                if (account == sender && account.ends_with("@example.org"))
+                    || sender == "team@example.org" =>
             {
                 SmtpAnswer::SenderAllowed
             }
             SmtpRequest::CheckSender { .. } => return Err(Refusal::SenderNotAllowed),
+            SmtpRequest::RewriteSender { sender } => SmtpAnswer::SenderRewritten {
+                sender: format!("SRS0={}", sender.replace('@', "=") + "@example.org"),
+            },
             SmtpRequest::Delivery(request) => SmtpAnswer::Delivery(match request {
                 DeliveryRequest::ResolveRecipient {
                     address,
@@ -416,6 +424,7 @@ fn resolve(address: &str, size: u64) -> Result<DeliveryAnswer, Refusal> {
         "full@example.org" => Err(Refusal::OverQuota),
         "filling@example.org" if size > 0 => Err(Refusal::OverQuota),
         "filling@example.org" => here(&[address], &[]),
+        _ if address.ends_with("@backed.example") => Ok(DeliveryAnswer::RecipientRelayed),
         _ if address.ends_with("@example.org") => Err(Refusal::NoSuchUser),
         _ => Ok(DeliveryAnswer::RecipientForeign),
     }

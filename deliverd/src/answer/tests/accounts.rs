@@ -86,6 +86,7 @@ async fn the_operator_manages_domains_users_and_sees_usage() {
             .control(StoreControlRequest::AddDomain {
                 name: "Other.TEST".into(),
                 tenant: None,
+                duty: ipc::routing::Duty::Final,
             })
             .await,
         done

@@ -57,7 +57,10 @@ async fn world() -> World {
     std::fs::write(&path, text).unwrap();
     let config = Config::read(&path).unwrap();
     let store = Store::open(&config.store_dir()).unwrap();
-    let accounts = Arc::new(Accounts::cheap(&config.store_dir()));
+    let accounts = Arc::new(Accounts::cheap_with(
+        &config.store_dir(),
+        crate::accounts::Policy::of(&config).unwrap(),
+    ));
     let house = Arc::new(House::furnish(&config, stop.clone(), store, accounts).unwrap());
     let listener = |role: &str| PacketListener::bind(&config.ipc_socket("deliverd", role)).unwrap();
     tokio::spawn(door(

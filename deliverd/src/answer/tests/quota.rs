@@ -250,6 +250,7 @@ async fn a_domain_takes_what_it_stores_along_to_another_tenant() {
     let other = StoreControlRequest::AddDomain {
         name: "other.test".into(),
         tenant: Some("small".into()),
+        duty: ipc::routing::Duty::Final,
     };
     world.order(other).await;
     world.add_user("carol@other.test", 0).await;
