@@ -15,7 +15,7 @@ use smtp::date::Timestamp;
 use smtp::parameter::RcptParameters;
 use smtp::received::return_path;
 use smtp::reply::Reply;
-use smtp::server::{Answer, Author, Envelope, Question, Summary};
+use smtp::server::{Answer, Envelope, Question, Summary};
 use smtp::xclient::Xclient;
 use tracing::{debug, info, warn};
 
@@ -28,7 +28,7 @@ use crate::outlet::Outlet;
 use crate::passage::Passage;
 use crate::reservation::Reservation;
 use crate::wishes::{Notice, Wishes};
-use crate::words;
+use crate::{words, writers};
 
 /// Addresses one message may go to once all aliases are expanded.
 const MAX_TARGETS: usize = 10_000;
@@ -500,24 +500,23 @@ impl Desk {
     }
 
     // Who logged in writes in their own name, also where people look (RFC 6409 §6.1). Mail from elsewhere is not judged here.
-    async fn judge_author(&self, author: &Author) -> Result<(), Answer> {
+    async fn judge_writers(&self, summary: &Summary) -> Result<(), Answer> {
         let Some(account) = self.login.account() else {
             return Ok(());
         };
-        let author = match author {
-            Author::Absent => return Ok(()),
-            Author::Unclear => return Err(Answer::Refused(words::author_unclear())),
-            Author::One(address) => address.to_string(),
-        };
-        let checked = self
-            .ask
-            .check_sender(self.context(0), account, &author)
-            .await;
-        checked.map_err(|problem| {
-            self.refuse(problem, |refusal| {
-                words::sender_refused(&author, account, refusal)
-            })
-        })
+        for (field, address) in writers::named(summary).map_err(Answer::Refused)? {
+            let address = address.to_string();
+            let checked = self
+                .ask
+                .check_sender(self.context(0), account, &address)
+                .await;
+            checked.map_err(|problem| {
+                self.refuse(problem, |refusal| {
+                    words::writer_refused(field, &address, account, refusal)
+                })
+            })?;
+        }
+        Ok(())
     }
 
     async fn commit(&mut self, summary: Summary) -> Answer {
@@ -584,9 +583,9 @@ impl Desk {
     }
 
     async fn accept_author(&self, message: &OpenMessage, summary: &Summary) -> Result<(), Answer> {
-        let judged = self.judge_author(&summary.author).await;
+        let judged = self.judge_writers(summary).await;
         if judged.is_err() {
-            warn!(message = hex(message.id), author = ?summary.author, "not accepted");
+            warn!(message = hex(message.id), author = ?summary.author, agents = ?summary.agents, "not accepted");
         }
         judged
     }

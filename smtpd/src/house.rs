@@ -171,6 +171,7 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
                 until: 0,
             }),
         },
+        redact_received: config.submission.redact_received,
         command_timeout: Duration::from_secs(smtp.command_timeout_seconds.value()),
         min_data_rate: smtp.min_data_rate.value(),
         data_window: DATA_WINDOW,

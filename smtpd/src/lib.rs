@@ -27,3 +27,4 @@ mod reservation;
 pub mod session;
 mod wishes;
 mod words;
+mod writers;

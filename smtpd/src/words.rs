@@ -138,12 +138,39 @@ pub(crate) fn sender_refused(sender: &str, account: &str, refusal: &Refusal) -> 
 
 /// The header does not say clearly who wrote the message.
 pub(crate) fn author_unclear() -> Reply {
-    // RFC 3463 §3.7: X.6.0 other or undefined media error.
-    Reply::new(
-        550,
-        (5, 6, 0),
-        "the header must have one From field with one address",
-    )
+    let text = "the header must have exactly one From field, with addresses and no groups in it";
+    Reply::new(550, (5, 7, 1), text)
+}
+
+/// Several wrote it, and nobody says who sends it.
+pub(crate) fn sender_missing() -> Reply {
+    // RFC 5322 §3.6.2: with more than one author there must be a Sender field.
+    let text = "a From field with several addresses needs a Sender field with one of your own";
+    Reply::new(550, (5, 7, 1), text)
+}
+
+/// The header does not say clearly who sends the message.
+pub(crate) fn agent_unclear() -> Reply {
+    let text = "the header may have one Sender field with one address, and Resent-From and Resent-Sender fields with addresses only";
+    Reply::new(550, (5, 7, 1), text)
+}
+
+/// Somebody is named in the header as author or sender who is somebody else.
+pub(crate) fn writer_refused(
+    field: &str,
+    address: &str,
+    account: &str,
+    refusal: &Refusal,
+) -> Reply {
+    match refusal {
+        Refusal::SenderNotAllowed | Refusal::NoSuchUser | Refusal::NoSuchDomain => {
+            let text = format!(
+                "<{address}> in the {field} field is not an address of {account}, use one of your own or ask your admin for it"
+            );
+            Reply::new(550, (5, 7, 1), &text)
+        }
+        other => refused(other),
+    }
 }
 
 /// The login is refused for another reason than the password.

@@ -16,6 +16,7 @@ use smtp::server::Role;
 use world::{Client, World};
 
 const MESSAGE: &str = "Subject: x\r\n\r\n..text\r\n.";
+const LETTER: &str = "From: alice@example.org\r\nSubject: x\r\n\r\ntext\r\n.";
 const LOGIN: &str = "AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdvbmRlcmxhbmQ=";
 
 /// A message that does not fit into a frame, without its end.
@@ -461,7 +462,7 @@ async fn submission_wants_tls_then_a_login_then_ones_own_address() {
             &["dave@far.example", "bob@example.org"],
         )
         .await;
-    client.ask("Subject: no date\r\n\r\ntext\r\n.", "250").await;
+    client.ask(LETTER, "250").await;
     let queued = world.queue.kept();
     assert_eq!(queued[0].recipients, ["dave@far.example"]);
     assert_eq!(
@@ -491,8 +492,59 @@ async fn submissions_begins_with_tls() {
     client
         .begin("alice@example.org", &["bob@example.org"])
         .await;
-    client.ask(MESSAGE, "250").await;
+    client.ask(LETTER, "250").await;
     assert_eq!(world.store.kept().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_logged_in_writes_in_their_own_name() {
+    let mut world = World::new();
+    let address = world.listen(Role::Submission, Begins::Tls).await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut client = world.secure(stream).await;
+    client.expect("220").await;
+    client.ask("EHLO x", "250").await;
+    client.ask(LOGIN, "235").await;
+    let unclear = "550 5.7.1 the header must have exactly one From field";
+    let foreign =
+        "550 5.7.1 <bob@example.org> in the From field is not an address of alice@example.org";
+    let other = "550 5.7.1 <bob@example.org> in the Sender or Resent field is not an address of alice@example.org";
+    let (own, group) = ("From: alice@example.org", "From: x: alice@example.org;");
+    let both = "From: alice@example.org, team@example.org";
+    for (header, reply) in [
+        ("Subject: x".to_owned(), unclear),
+        (format!("{own}\r\n{own}"), unclear),
+        (group.to_owned(), unclear),
+        ("From: bob@example.org".to_owned(), foreign),
+        (
+            format!("{own}, bob@example.org\r\nSender: alice@example.org"),
+            foreign,
+        ),
+        (
+            both.to_owned(),
+            "550 5.7.1 a From field with several addresses needs a Sender",
+        ),
+        (format!("{own}\r\nSender: bob@example.org"), other),
+        (format!("{own}\r\nResent-Sender: bob@example.org"), other),
+        (
+            format!("{own}\r\nResent-From: alice@example.org, bob@example.org"),
+            other,
+        ),
+        (
+            format!("{own}\r\nSender: x"),
+            "550 5.7.1 the header may have one Sender",
+        ),
+        (format!("{both}\r\nSender: team@example.org"), "250"),
+        (format!("{own}\r\nResent-From: team@example.org"), "250"),
+    ] {
+        client
+            .begin("alice@example.org", &["bob@example.org"])
+            .await;
+        client
+            .ask(&format!("{header}\r\n\r\ntext\r\n."), reply)
+            .await;
+    }
+    assert_eq!(world.store.kept().len(), 2);
 }
 
 #[tokio::test]

@@ -134,7 +134,10 @@ async fn curl_submits_over_tls_from_the_start() {
     let mut world = World::new();
     let server = world.listen(Role::Submission, Begins::Tls).await;
     let url = format!("smtps://{server}/client.example");
-    let file = world.write_file("message.eml", b"Subject: dots\n\n.\n..\nend\n");
+    let file = world.write_file(
+        "message.eml",
+        b"From: alice@example.org\nSubject: dots\n\n.\n..\nend\n",
+    );
     let arguments = [
         "--silent",
         "--show-error",

@@ -7,6 +7,7 @@ mod dns_lists;
 mod routing;
 mod smtp;
 mod smtp_limits;
+mod submission;
 mod value;
 mod xclient;
 
@@ -19,6 +20,7 @@ pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use routing::{MailAddress, Routing};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
+pub use submission::Submission;
 pub use value::{AtLeast, AtMost, HostName, LogLevel, Network, RetrySchedule, Socket, UserName};
 pub use xclient::Xclient;
 
@@ -77,6 +79,9 @@ pub struct Config {
     /// Where mail goes that nobody here is named for, and how mail is passed on.
     #[serde(default)]
     pub routing: Routing,
+    /// Mail that our own users send.
+    #[serde(default)]
+    pub submission: Submission,
 }
 
 /// The number 1.

@@ -16,6 +16,8 @@ pub struct Trace<'a> {
     pub hello: &'a HelloName,
     /// Where the connection came from.
     pub peer: IpAddr,
+    /// Neither of both is told.
+    pub is_redacted: bool,
     /// Our name.
     pub by: &'a Domain,
     /// How it was spoken.
@@ -96,9 +98,13 @@ impl Trace<'_> {
 
     // RFC 5321 §4.4: "from" name and TCP-info, "by", "with", "id", "for", ";" date.
     fn write(&self, out: &mut String) -> core::fmt::Result {
-        let peer = Domain::from_ip(self.peer.to_canonical());
-        write!(out, "Received: from {} ({peer})\r\n", self.hello)?;
-        write!(out, "\tby {} with {}", self.by, self.protocol.name())?;
+        out.write_str("Received: ")?;
+        // (deviation) The "from" is left out where it would tell strangers where one of our users is.
+        if !self.is_redacted {
+            let peer = Domain::from_ip(self.peer.to_canonical());
+            write!(out, "from {} ({peer})\r\n\t", self.hello)?;
+        }
+        write!(out, "by {} with {}", self.by, self.protocol.name())?;
         if let Some(tls) = self.tls {
             write!(out, "\r\n\t({tls})")?;
         }
@@ -126,6 +132,7 @@ mod tests {
         Trace {
             hello,
             peer: "::ffff:192.0.2.7".parse().unwrap(),
+            is_redacted: false,
             by,
             protocol: Protocol {
                 local: false,
@@ -149,6 +156,20 @@ mod tests {
             trace(&hello, &by).field(),
             "Received: from client.example ([192.0.2.7])\r\n\tby mx.example.org with ESMTP id 4f3a;\
              \r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn a_redacted_field_tells_nothing_of_the_client() {
+        let hello = HelloName::parse("client.example").unwrap();
+        let by = Domain::parse("mx.example.org").unwrap();
+        let trace = Trace {
+            is_redacted: true,
+            ..trace(&hello, &by)
+        };
+        assert_eq!(
+            trace.field(),
+            "Received: by mx.example.org with ESMTP id 4f3a;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
     }
 

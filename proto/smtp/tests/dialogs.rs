@@ -5,8 +5,8 @@
 //! ```text
 //! # a comment
 //! port smtp                  or submission, submissions, lmtp; the first statement; behind it
-//!                            "normalize", "binary", "dsn", "requiretls", "priority", "hold", "deliverby", "proxy", "login" or
-//!                            "clear" changes what the port does
+//!                            "normalize", "binary", "dsn", "requiretls", "priority", "hold", "deliverby", "proxy", "login",
+//!                            "clear" or "redact" changes what the port does
 //! C: EHLO client.example     the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> MAIL FR                 the same, but no CRLF is added
 //! S: 250 ok                  the server says this line; * stands for any text
@@ -15,6 +15,7 @@
 //! CLOSED                     the server has hung up
 //! MESSAGES 1                 so many messages were accepted since the beginning
 //! B: Subject: x              the last accepted message has this line
+//! N: Bcc:*                   the last accepted message has no such line
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -91,13 +92,11 @@ impl Player {
             "END" => self.world.feed(Input::End),
             "CLOSED" => assert!(self.world.closed, "the server has not hung up"),
             "MESSAGES" => assert_eq!(self.world.messages.len().to_string(), rest),
-            "B:" => {
+            "B:" | "N:" => {
                 let message = String::from_utf8_lossy(self.world.messages.last().unwrap());
                 let pattern = String::from_utf8(octets(rest)).unwrap();
-                assert!(
-                    message.split("\r\n").any(|line| matches(&pattern, line)),
-                    "{message}"
-                );
+                let is_there = message.split("\r\n").any(|line| matches(&pattern, line));
+                assert_eq!(is_there, word == "B:", "{message}");
             }
             other => panic!("no such statement: {other}"),
         }
@@ -164,6 +163,7 @@ fn open_port(port: &str) -> World {
             "proxy" => config.proxying = Proxying::Client,
             "login" => config.proxying = Proxying::Login,
             "clear" => config.cleartext_auth = true,
+            "redact" => config.redact_received = true,
             other => panic!("no such word: {other}"),
         }
     }

@@ -11,7 +11,7 @@ mod world;
 use proptest::prelude::*;
 use smtp::data::Stray;
 use smtp::hold::HoldLimit;
-use smtp::server::{Offer, Role};
+use smtp::server::{Offer, Role, Summary};
 use world::{World, config};
 
 const SESSION: &[u8] = b"EHLO client.example\r\nVRFY x\r\nMAIL FROM:<a@example.com> SIZE=100\r\n\
@@ -27,6 +27,14 @@ RCPT TO:<nobody@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nx\r\n.\r\n\
 MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nRCPT TO:<a@example.org>\r\nBDAT 2 LAST\r\n\n.\
 MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nBDAT 3 LAST\r\nhi\rQUIT\r\n";
 
+const SUBMITTED: &[u8] = b"EHLO x\r\nAUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdvbmRlcmxhbmQ=\r\n\
+MAIL FROM:<alice@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n\
+bcc : b@example.org,\r\n\tc@example.org\r\nFrom: A\r\n <alice@example.org>\r\nB: c\r\nResent-Bcc: d\r\nResent-To: e\r\n\
+Sender: alice@example.org\r\nBcc\t:\r\n\r\nBcc: stays\r\n.\r\n\
+MAIL FROM:<alice@example.org>\r\nRCPT TO:<b@example.org>\r\nBDAT 42\r\nFrom: alice@example.org\r\nBcc: b\r\nResent-BcBDAT 10 LAST\r\nc: c\r\n d\r\n\
+MAIL FROM:<alice@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nFrom: alice@example.org\r\nFrom: alice@example.org\r\n\r\n.\r\n\
+QUIT\r\n";
+
 /// How a port is set up.
 #[derive(Debug, Clone, Copy)]
 struct Setting {
@@ -41,7 +49,7 @@ const EXCHANGE: Setting = Setting {
     binary: true,
 };
 
-fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
+fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, Vec<Summary>, bool) {
     let mut config = config(setting.role);
     config.stray_line_ends = setting.stray;
     config.binary_mime = setting.binary;
@@ -57,10 +65,10 @@ fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, bool) {
     };
     let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
-    (world.heard(), world.messages, world.closed)
+    (world.heard(), world.messages, world.summaries, world.closed)
 }
 
-fn sessions() -> [(Setting, &'static [u8], usize); 4] {
+fn sessions() -> [(Setting, &'static [u8], usize); 5] {
     let normalizing = Setting {
         stray: Stray::Normalize,
         ..EXCHANGE
@@ -69,7 +77,12 @@ fn sessions() -> [(Setting, &'static [u8], usize); 4] {
         role: Role::Delivery,
         ..EXCHANGE
     };
+    let submission = Setting {
+        role: Role::Submission,
+        ..EXCHANGE
+    };
     [
+        (submission, SUBMITTED, 2),
         (EXCHANGE, SESSION, 3),
         (normalizing, SESSION, 3),
         (delivery, LOCAL, 1),
@@ -149,6 +162,10 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"STARTTLS\r\n",
         b"NOOP\r\n",
         b"Received: y\r\n",
+        b"From: alice@example.org\r\n",
+        b"Bcc: b\r\n",
+        b"resent-bcc\t: b,\r\n c\r\n",
+        b"Sender: x: y;\r\n",
     ];
     prop_oneof![
         20 => prop::sample::select(words).prop_map(<[u8]>::to_vec),

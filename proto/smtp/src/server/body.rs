@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::blind::BlindCopies;
 use super::header::HeaderWatch;
 use super::{Config, Role, Summary, words};
 use crate::command::BodyType;
@@ -54,6 +55,8 @@ impl Pace {
 pub(super) struct Body {
     receiver: Receiver,
     header: HeaderWatch,
+    /// Takes blind copies out where a client may leave them in.
+    blind: Option<BlindCopies>,
     /// Added before the end of the header where the client left it out.
     date: Option<String>,
     message_id: Option<String>,
@@ -100,6 +103,7 @@ impl Body {
                 }
             },
             header: HeaderWatch::new(config.header),
+            blind: completes.then(BlindCopies::new),
             date: completes.then(|| alloc::format!("Date: {now}\r\n")),
             message_id: completes.then_some(message_id),
             size: 0,
@@ -124,6 +128,12 @@ impl Body {
             // What does not fit is not looked at, so the first of several faults is always the
             // same, however the bytes were split.
             out.truncate(usize::try_from(fits).unwrap_or(usize::MAX));
+            if let Some(blind) = &mut self.blind {
+                out = blind.feed(&out);
+                if ended {
+                    blind.finish(&mut out);
+                }
+            }
             let end = self.header.feed(&out);
             self.complete(&mut out, end, ended);
             self.refusal = self.judge();
@@ -186,11 +196,15 @@ impl Body {
     pub(super) fn finish(self) -> Result<Summary, Reply> {
         match self.refusal {
             Some(reply) => Err(reply),
-            None => Ok(Summary {
-                author: self.header.author(),
-                size: self.size,
-                eight_bit: self.receiver.is_eight_bit(),
-            }),
+            None => {
+                let (author, agents) = self.header.writers();
+                Ok(Summary {
+                    author,
+                    agents,
+                    size: self.size,
+                    eight_bit: self.receiver.is_eight_bit(),
+                })
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub binary_mime: bool,
     /// What travels with an envelope, and is offered.
     pub offer: Offer,
+    /// The `Received:` field of a message that was submitted does not tell where its author is.
+    pub redact_received: bool,
     /// Time for a command to arrive. RFC 5321 §4.5.3.2.7 wants at least five minutes.
     pub command_timeout: Duration,
     /// Octets a second a message has to come with on average …
@@ -91,6 +93,7 @@ impl Config {
             proxying: Proxying::Nothing,
             binary_mime: false,
             offer: Offer::default(),
+            redact_received: false,
             command_timeout: Duration::from_mins(5),
             min_data_rate: 256,
             data_window: Duration::from_mins(5),

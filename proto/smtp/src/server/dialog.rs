@@ -291,6 +291,7 @@ impl Server {
         let trace = Trace {
             hello: &hello.name,
             peer: self.peer,
+            is_redacted: self.config.redact_received && self.config.role == Role::Submission,
             by: &self.config.hostname,
             protocol: Protocol {
                 local: self.config.role == Role::Delivery,

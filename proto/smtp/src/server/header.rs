@@ -1,16 +1,10 @@
 //! Watches the header of a message go by: how long it is, how many hops it tells, what it lacks.
 
-use alloc::vec::Vec;
-
-use mail::address::{Address, Domain};
-use mail::mailbox_list::{self, Entry, Mailbox};
-
-use super::Author;
+use super::writers::{Field, WriterWatch};
+use super::{Agents, Author};
 
 // Long enough for every name we look for.
 const NAME: usize = 16;
-// Longest From field read; an address with a name needs a tenth of it.
-const MAX_AUTHOR: usize = 8 * 1024;
 
 /// What a header may have; one that has more is no honest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,17 +47,7 @@ pub(super) struct HeaderWatch {
     has_date: bool,
     has_message_id: bool,
     fault: Option<HeaderFault>,
-    author: AuthorWatch,
-}
-
-/// What the From fields say (RFC 5322 §3.6.2).
-#[derive(Debug, Default)]
-struct AuthorWatch {
-    fields: usize,
-    value: Vec<u8>,
-    is_reading: bool,
-    /// The header ended at a line that is no field, behind which others may still see fields.
-    is_cut: bool,
+    writers: WriterWatch,
 }
 
 impl HeaderWatch {
@@ -79,7 +63,7 @@ impl HeaderWatch {
             has_date: false,
             has_message_id: false,
             fault: None,
-            author: AuthorWatch::default(),
+            writers: WriterWatch::default(),
         }
     }
 
@@ -103,11 +87,11 @@ impl HeaderWatch {
                     return Some(n);
                 }
                 (At::LineStart, b' ' | b'\t') => {
-                    self.author.note(b' ');
+                    self.writers.note(b' ');
                     self.at = At::Value;
                 }
                 (At::LineStart, b) => {
-                    self.author.is_reading = false;
+                    self.writers.end();
                     self.name_len = 0;
                     self.at = At::Name;
                     self.note(*b);
@@ -117,14 +101,14 @@ impl HeaderWatch {
                     self.at = At::Value;
                 }
                 (At::Name, b'\n') => {
-                    self.author.is_cut = true;
+                    self.writers.cut();
                     self.at = At::Body;
                     return None;
                 }
                 (At::Name, b) => self.note(*b),
                 (At::Value, b'\n') => self.at = At::LineStart,
                 (At::Value, b'\r') => {}
-                (At::Value, b) => self.author.note(*b),
+                (At::Value, b) => self.writers.note(*b),
                 (At::Body, _) => return None,
             }
         }
@@ -159,15 +143,14 @@ impl HeaderWatch {
             self.has_date = true;
         } else if name.eq_ignore_ascii_case(b"Message-ID") {
             self.has_message_id = true;
-        } else if name.eq_ignore_ascii_case(b"From") {
-            self.author.fields += 1;
-            self.author.is_reading = true;
+        } else if let Some(field) = Field::named(name) {
+            self.writers.begin(field);
         }
     }
 
-    /// Whom the header names as author.
-    pub(super) fn author(&self) -> Author {
-        self.author.judge()
+    /// Whom the header names as authors and senders.
+    pub(super) fn writers(self) -> (Author, Agents) {
+        self.writers.judge()
     }
 
     /// The first thing wrong with the header.
@@ -187,36 +170,6 @@ impl HeaderWatch {
     pub(super) fn has_message_id(&self) -> bool {
         self.has_message_id
     }
-}
-
-impl AuthorWatch {
-    fn note(&mut self, b: u8) {
-        // One byte too many is kept, so that a value that is too long shows.
-        if self.is_reading && self.value.len() <= MAX_AUTHOR {
-            self.value.push(b);
-        }
-    }
-
-    fn judge(&self) -> Author {
-        if self.is_cut || self.fields > 1 || self.value.len() > MAX_AUTHOR {
-            return Author::Unclear;
-        }
-        if self.fields == 0 {
-            return Author::Absent;
-        }
-        match mailbox_list::parse(&self.value).as_slice() {
-            [Entry::Mailbox(only)] if only.route.is_none() => {
-                address(only).map_or(Author::Unclear, Author::One)
-            }
-            _ => Author::Unclear,
-        }
-    }
-}
-
-fn address(mailbox: &Mailbox) -> Option<Address> {
-    let local = core::str::from_utf8(&mailbox.local).ok()?;
-    let domain = Domain::parse(core::str::from_utf8(&mailbox.domain).ok()?).ok()?;
-    Address::new(local, domain).ok()
 }
 
 #[cfg(test)]
@@ -277,43 +230,5 @@ mod tests {
         );
         let body = [b"A: b\r\n\r\n".to_vec(), b"x".repeat(600_000)].concat();
         assert_eq!(fault(&body), None);
-    }
-
-    fn author(header: &[u8]) -> Author {
-        watch(header).0.author()
-    }
-
-    #[test]
-    fn one_from_field_with_one_address_names_the_author() {
-        let alice = Author::One(Address::parse("alice@example.org").unwrap());
-        for from in [
-            "From: alice@example.org\r\n\r\n",
-            "Subject: x\r\nfrom : \"A, B\" <alice@example.org>\r\nTo: bob@example.org\r\n\r\n",
-            "From: Alice\r\n <alice@example.org> (me)\r\n\r\nFrom: bob@example.org\r\n",
-        ] {
-            assert_eq!(author(from.as_bytes()), alice, "{from}");
-        }
-        assert_eq!(
-            author(b"Subject: x\r\n\r\nFrom: bob@example.org\r\n"),
-            Author::Absent
-        );
-    }
-
-    #[test]
-    fn whoever_hides_the_author_is_unclear() {
-        for from in [
-            "From: a@example.org\r\nFrom: b@example.org\r\n\r\n",
-            "From: a@example.org, b@example.org\r\n\r\n",
-            "From: friends: a@example.org;\r\n\r\n",
-            "From: <a@example.org b@example.org>\r\n\r\n",
-            "From: <@example.com:a@example.org>\r\n\r\n",
-            "From: nobody\r\n\r\n",
-            "From:\r\n\r\n",
-            "hello\r\nFrom: a@example.org\r\n\r\n",
-        ] {
-            assert_eq!(author(from.as_bytes()), Author::Unclear, "{from}");
-        }
-        let long = alloc::format!("From: {}<a@example.org>\r\n\r\n", "x".repeat(9000));
-        assert_eq!(author(long.as_bytes()), Author::Unclear);
     }
 }

@@ -22,6 +22,7 @@
 //! The machine decides on order, syntax, limits and line ends. Whom to believe and where mail goes
 //! are questions; a refusal comes back as the [`Reply`] the client is to see.
 
+mod blind;
 mod body;
 mod chunk;
 mod config;
@@ -33,6 +34,7 @@ mod offer;
 mod patience;
 mod proxied;
 mod words;
+mod writers;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -143,7 +145,23 @@ pub enum Author {
     Absent,
     /// There is one From field with one address.
     One(Address),
-    /// There are several fields or addresses, or none that can be read; clients may show any of them.
+    /// There is one From field with these addresses.
+    Several(Vec<Address>),
+    /// There are several fields, or there is something else than addresses in it; clients may show any of them.
+    Unclear,
+}
+
+/// Whom a message's header names as having sent it for its authors, or again: `Sender`, `Resent-From` and `Resent-Sender`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agents {
+    /// These, nobody perhaps.
+    Named {
+        /// Of all fields together.
+        addresses: Vec<Address>,
+        /// There is a Sender field.
+        has_sender: bool,
+    },
+    /// A field has something else than its addresses in it, or comes too often.
     Unclear,
 }
 
@@ -152,6 +170,8 @@ pub enum Author {
 pub struct Summary {
     /// The author.
     pub author: Author,
+    /// Who sent it for the author.
+    pub agents: Agents,
     /// Octets the client sent, dots unstuffed; less than what was given out as [`Action::Body`].
     pub size: u64,
     /// There is an octet above 127 in it.

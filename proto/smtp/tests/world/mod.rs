@@ -8,7 +8,9 @@ use mail::address::{Domain, ForwardPath};
 use smtp::command::Mail;
 use smtp::date::Timestamp;
 use smtp::reply::Reply;
-use smtp::server::{Action, Answer, Config, HeaderLimits, Input, Question, Role, Server};
+use smtp::server::{
+    Action, Agents, Answer, Author, Config, HeaderLimits, Input, Question, Role, Server, Summary,
+};
 
 pub(crate) fn config(role: Role) -> Config {
     let hostname = Domain::parse("mx.example.org").unwrap();
@@ -35,6 +37,8 @@ pub(crate) struct World {
     pub(crate) server: Option<Server>,
     pub(crate) sent: Vec<u8>,
     pub(crate) messages: Vec<Vec<u8>>,
+    /// Of all messages that came to their end, taken or not.
+    pub(crate) summaries: Vec<Summary>,
     pub(crate) closed: bool,
     pub(crate) tls_wanted: bool,
     pub(crate) deadlines: Vec<Duration>,
@@ -62,6 +66,7 @@ impl World {
             server: Some(server),
             sent: Vec::new(),
             messages: Vec::new(),
+            summaries: Vec::new(),
             closed: false,
             tls_wanted: false,
             deadlines: Vec::new(),
@@ -174,8 +179,13 @@ impl World {
                 let now = Timestamp(0);
                 Answer::Opened { id, now }
             }
-            Question::Commit(_) => {
+            Question::Commit(summary) => {
                 let message = self.opened.take().unwrap();
+                let is_written = self.is_written_by_user(&summary);
+                self.summaries.push(summary);
+                if !is_written {
+                    return Answer::Refused(Reply::new(550, (5, 7, 1), "written by somebody else"));
+                }
                 if message.ends_with(b"fail the commit\r\n") {
                     return Answer::Refused(Reply::new(452, (4, 3, 1), "disk full"));
                 }
@@ -194,6 +204,21 @@ impl World {
                 Answer::Judged(verdicts)
             }
         }
+    }
+
+    fn is_written_by_user(&self, summary: &Summary) -> bool {
+        let Some(user) = &self.user else { return true };
+        let agents = match &summary.agents {
+            Agents::Named { addresses, .. } => addresses,
+            Agents::Unclear => return false,
+        };
+        let authors = match &summary.author {
+            Author::One(only) => std::slice::from_ref(only),
+            Author::Several(all) => all,
+            Author::Absent | Author::Unclear => return false,
+        };
+        let mut all = authors.iter().chain(agents);
+        all.all(|one| one.to_string() == *user)
     }
 
     fn answer_sender(&self, mail: &Mail) -> Answer {
