@@ -302,6 +302,9 @@ fn credentials(config: &Config, role: &Role) -> Vec<Credential> {
         all.push(one("tls.crt", &config.tls.cert_file));
         all.push(one("tls.key", &config.tls.key_file));
     }
+    if let ("smtpd", Some(file)) = (role.name, &config.tls.client_ca_file) {
+        all.push(one("client-ca.crt", file));
+    }
     if let (true, Some(file)) = (role.network, &config.relay.smarthost_password_file) {
         all.push(one("smarthost.password", file));
     }

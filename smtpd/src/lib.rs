@@ -13,6 +13,7 @@
 //! who keep it ([`letter`], [`outlet`]).
 
 pub mod ask;
+mod certificate;
 pub mod desk;
 pub mod dns;
 pub mod guard;

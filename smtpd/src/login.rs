@@ -20,6 +20,8 @@ use crate::words;
 pub struct Proofs {
     /// What both sides derive from TLS (RFC 9266).
     pub binding: Option<Vec<u8>>,
+    /// Addresses that the client's certificate names, if it has shown one that was verified.
+    pub identities: Vec<String>,
 }
 
 /// The logins of one session.
@@ -84,6 +86,7 @@ impl Login {
             message: Secret::new(message.octets()),
             client: self.peer.to_canonical().to_string(),
             binding: self.proofs.binding.clone(),
+            identities: self.proofs.identities.clone(),
         };
         self.carry(LoginRequest::Begin(start)).await
     }

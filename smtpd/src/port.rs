@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
+use crate::certificate;
 use crate::desk::{self, Desk};
 use crate::guard::{Exceeded, Pass};
 use crate::house::House;
@@ -295,7 +296,13 @@ impl Visit {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        port::secure(&self.port.house.certificates, stream, port::HANDSHAKE).await
+        let certificates = &self.port.house.certificates;
+        match self.port.config.role {
+            Role::Submission => port::secure_asking(certificates, stream, port::HANDSHAKE).await,
+            Role::Exchange | Role::Delivery => {
+                port::secure(certificates, stream, port::HANDSHAKE).await
+            }
+        }
     }
 }
 
@@ -304,13 +311,17 @@ fn prove<S>(stream: &TlsStream<S>) -> io::Result<Proofs> {
     let (_, connection) = stream.get_ref();
     Ok(Proofs {
         binding: tls::channel_binding(connection).map_err(io::Error::other)?,
+        identities: connection
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .map_or_else(Vec::new, certificate::addresses),
     })
 }
 
 fn offer(proofs: &Proofs) -> sasl::Proofs {
     sasl::Proofs {
         binding: proofs.binding.is_some(),
-        certificate: false,
+        certificate: !proofs.identities.is_empty(),
     }
 }
 

@@ -186,3 +186,86 @@ for how in [imap, submission, api]:
     assert_ne!(system.rmailctl(&["ban", "lift", ALICE]).code(), 0);
     try_all(&system, false, true);
 }
+
+/// Runs openssl in the system's directory.
+fn openssl(system: &System, arguments: &str) {
+    let mut command = program::command("openssl");
+    command.current_dir(system.dir()).args(arguments.split(' '));
+    program::run(&mut command, b"", LIMIT).succeeded();
+}
+
+/// Makes an authority `NAME.pem` in the system's directory.
+fn make_authority(system: &System, name: &str) {
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    openssl(
+        system,
+        &format!("{new} -subj /CN={name} -keyout {name}.key -out {name}.pem"),
+    );
+}
+
+/// Makes a client's certificate `NAME.pem` for these names.
+fn make_client(system: &System, name: &str, authority: &str, names: &str) {
+    let extensions = format!("subjectAltName={names}\nextendedKeyUsage=clientAuth\n");
+    std::fs::write(system.dir().join("extensions"), extensions).unwrap();
+    let new = "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(
+        system,
+        &format!("{new} -subj /CN={name} -keyout {name}.key -out {name}.csr"),
+    );
+    openssl(
+        system,
+        &format!(
+            "x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -set_serial 1 -days 2 \
+             -extfile extensions -out {name}.pem"
+        ),
+    );
+}
+
+#[test]
+fn msmtp_logs_in_with_a_certificate_that_names_its_account() {
+    skip_without!("msmtp", "openssl");
+    let mut system = System::start(Options::default());
+    for authority in ["ours", "theirs"] {
+        make_authority(&system, authority);
+    }
+    make_client(
+        &system,
+        "good",
+        "ours",
+        "DNS:x.test,email:alice@example.test",
+    );
+    make_client(&system, "nameless", "ours", "DNS:alice.example.test");
+    make_client(&system, "bob", "ours", "email:bob@example.test");
+    make_client(&system, "forged", "theirs", "email:alice@example.test");
+    let submit = |system: &System, client: &str| {
+        let file = |end: &str| system.dir().join(format!("{client}.{end}"));
+        let mut command = program::command("msmtp");
+        command
+            .args(["--file=/dev/null", "--host=localhost", "--tls=on"])
+            .arg(format!("--port={}", system.port("submission")))
+            .arg(format!("--tls-trust-file={}", system.ca_file().display()))
+            .arg(format!("--tls-cert-file={}", file("pem").display()))
+            .arg(format!("--tls-key-file={}", file("key").display()))
+            .arg(format!("--user={ALICE}"))
+            .args(["--auth=external", &format!("--from={ALICE}"), "--"])
+            .arg("bob@example.test");
+        let message = format!("From: {ALICE}\nSubject: {client}\n\nhello\n");
+        program::run(&mut command, message.as_bytes(), LIMIT)
+    };
+    assert_ne!(submit(&system, "good").code(), 0, "not configured");
+    assert!(system.stop().success());
+    let authority = system.dir().join("ours.pem");
+    system
+        .home()
+        .configure(&json!({"tls": {"client_ca_file": authority}}));
+    system.start_again();
+    submit(&system, "good").succeeded();
+    for client in ["nameless", "bob", "forged"] {
+        let refused = submit(&system, client);
+        assert_ne!(refused.code(), 0, "{client}");
+    }
+    // Without a certificate a password is as good as ever.
+    msmtp(&system, "scram-sha-256", PASSWORD).succeeded();
+    let messages = system.account("bob@example.test").messages("INBOX");
+    assert_eq!(messages.len(), 2);
+}

@@ -1,4 +1,4 @@
-//! Logins in several messages: SCRAM, and tokens of the API.
+//! Logins in several messages: SCRAM, tokens of the API, and certificates.
 //!
 //! Each is kept for the channel it came over, for a minute, and forgotten with its last message. Nothing of what is known of a
 //! password leaves here.
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use ipc::login::{Challenge, LoginRequest, LoginStart};
 use ipc::{Refusal, Secret};
-use sasl::Mechanism;
 use sasl::bearer::{self, Bearer};
 use sasl::scram::ClientFirst;
+use sasl::{Malformed, Mechanism};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
@@ -132,9 +132,14 @@ impl Doorman {
                 let denial = r#"{"status":"401","schemes":"bearer","scope":"mail"}"#;
                 self.take_token(exchanges, bearer, client, denial).await
             }
-            Some(Mechanism::External) | None => {
-                Err(Refusal::Invalid("there is no such mechanism".into()))
+            Some(Mechanism::External) => {
+                let named = str::from_utf8(message).map_err(|_| malformed(Malformed))?;
+                let who = Who::new(named, client);
+                let admitted = self.admit_certificate(named, &start.identities).await;
+                who.report(&admitted);
+                admitted.map(Step::Admitted)
             }
+            None => Err(Refusal::Invalid("there is no such mechanism".into())),
         }
     }
 
@@ -283,6 +288,31 @@ impl Doorman {
         self.settle(&attempt, judged).await
     }
 
+    /// The account that a verified certificate names. The client says which, or leaves it to a certificate that names one.
+    // RFC 4422 appendix A.3.
+    async fn admit_certificate(
+        &self,
+        named: &str,
+        identities: &[String],
+    ) -> Result<Owner, Refusal> {
+        let owner = |name: &str| address(name).ok().map(|address| Owner::of(&address));
+        let mut owners: Vec<Owner> = identities.iter().filter_map(|name| owner(name)).collect();
+        if !named.is_empty() {
+            let wanted = owner(named);
+            owners.retain(|one| Some(one) == wanted.as_ref());
+        }
+        owners.dedup();
+        let [only] = owners.as_slice() else {
+            return Err(Refusal::Invalid(match named {
+                "" => "the certificate does not name one account, say which".into(),
+                _ => "the certificate does not name this account".into(),
+            }));
+        };
+        let only = only.clone();
+        let found = self.look_up(move |accounts| Ok(accounts.user(&only)?.map(|_| only)));
+        found.await?.ok_or(Refusal::BadCredentials { wait: 1 })
+    }
+
     /// Asks the database on a thread that may wait for it.
     async fn look_up<T: Send + 'static>(
         &self,
@@ -349,6 +379,7 @@ mod tests {
                 message: Secret::new(message),
                 client: "192.0.2.1".into(),
                 binding: Some(b"channel".to_vec()),
+                identities: Vec::new(),
             };
             match self.doorman.begin(&self.exchanges, start).await? {
                 Step::Challenged(challenge) => Ok(challenge),
@@ -511,6 +542,7 @@ mod tests {
                 message: Secret::new(message),
                 client: "192.0.2.1".into(),
                 binding: None,
+                identities: Vec::new(),
             };
             world.doorman.begin(&world.exchanges, start).await
         };
@@ -542,6 +574,37 @@ mod tests {
             let end = world.proceed(challenge.exchange, "\x01").await;
             assert!(matches!(end, Err(Refusal::BadCredentials { wait: 1 })));
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_opens_for_the_account_it_names() {
+        let world = world();
+        let present = async |named: &str, identities: &[&str]| {
+            let identities: Vec<String> = identities.iter().map(ToString::to_string).collect();
+            world.doorman.admit_certificate(named, &identities).await
+        };
+        let (own, other) = ("Alice@a.example", "nobody@a.example");
+        assert_eq!(present("", &[own]).await, Ok(alice()));
+        assert_eq!(present("alice@a.example", &[own]).await, Ok(alice()));
+        assert_eq!(present("alice@a.example", &[other, own]).await, Ok(alice()));
+        for (named, identities) in [
+            ("", &[][..]),
+            ("", &[own, other]),
+            ("alice@a.example", &[]),
+            ("alice@a.example", &[other]),
+            ("alice@a.example", &["alice@b.example"]),
+            ("", &["alice@a.example\0@b.example"]),
+        ] {
+            let refused = present(named, identities).await;
+            assert!(
+                matches!(refused, Err(Refusal::Invalid(_))),
+                "{named} {identities:?}"
+            );
+        }
+        assert_eq!(
+            present("", &[other]).await,
+            Err(Refusal::BadCredentials { wait: 1 })
+        );
     }
 
     #[tokio::test]

@@ -56,6 +56,7 @@ pub(super) async fn carry(
                 message,
                 client: client.clone(),
                 binding: session.wire.channel_binding(),
+                identities: Vec::new(),
             }),
             Some(exchange) => LoginRequest::Continue {
                 exchange: exchange.hand_over(),

@@ -113,6 +113,10 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// PEM file with the private key.
     pub key_file: PathBuf,
+    /// PEM file with the authorities whose client certificates are logins on the submission ports (EXTERNAL), as the accounts
+    /// whose addresses they name. Nobody can log in so without it.
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// The `imap` section.
@@ -410,6 +414,8 @@ impl Config {
             ("tls.cert_file", &self.tls.cert_file),
             ("tls.key_file", &self.tls.key_file),
         ];
+        let client_ca_file = self.tls.client_ca_file.as_ref();
+        paths.extend(client_ca_file.map(|file| ("tls.client_ca_file", file)));
         paths.extend(
             relay
                 .smarthost_password_file

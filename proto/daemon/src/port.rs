@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -143,7 +144,27 @@ pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     within: Duration,
 ) -> io::Result<Box<TlsStream<S>>> {
-    let acceptor = TlsAcceptor::from(certificates.server_config());
+    shake_hands(certificates.server_config(), stream, within).await
+}
+
+/// The same for a client that may show a certificate, see [`Certificates::asking_config`].
+///
+/// # Errors
+/// As [`secure`].
+pub async fn secure_asking<S: AsyncRead + AsyncWrite + Unpin>(
+    certificates: &Certificates,
+    stream: S,
+    within: Duration,
+) -> io::Result<Box<TlsStream<S>>> {
+    shake_hands(certificates.asking_config(), stream, within).await
+}
+
+async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ServerConfig>,
+    stream: S,
+    within: Duration,
+) -> io::Result<Box<TlsStream<S>>> {
+    let acceptor = TlsAcceptor::from(config);
     // Boxed, so that a session does not carry the handshake's state for all its life.
     let handshake = Box::pin(timeout(within, acceptor.accept(stream)));
     let stream = handshake

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -11,14 +12,23 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 #[derive(Debug)]
 pub struct Certificates {
     directory: PathBuf,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug, Clone)]
+struct Current {
+    plain: Arc<ServerConfig>,
+    /// Asks clients for certificates; the same as `plain` where no authority for them is configured.
+    asking: Arc<ServerConfig>,
 }
 
 /// Why certificates cannot be used, in words for the admin.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file is missing, unreadable or not PEM.
-    #[error("{file}: {reason}; check tls.cert_file and tls.key_file in the configuration")]
+    #[error(
+        "{file}: {reason}; check tls.cert_file, tls.key_file and tls.client_ca_file in the configuration"
+    )]
     File {
         /// Which file.
         file: PathBuf,
@@ -30,10 +40,18 @@ pub enum TlsError {
         "certificate and key cannot be used: {0}; check that tls.key_file belongs to tls.cert_file"
     )]
     Unusable(#[from] rustls::Error),
+    /// A certificate in the client CA file is none of an authority.
+    #[error("{file}: {reason}; check tls.client_ca_file in the configuration")]
+    Authority {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl Certificates {
-    /// Reads `tls.crt` and `tls.key` in `directory` (`$CREDENTIALS_DIRECTORY`).
+    /// Reads `tls.crt` and `tls.key`, and `client-ca.crt` if it is there, in `directory` (`$CREDENTIALS_DIRECTORY`).
     ///
     /// # Errors
     /// [`TlsError`].
@@ -45,20 +63,32 @@ impl Certificates {
         })
     }
 
-    /// Reads both files again. Sessions that run keep what they have; on an error everything stays as it was.
+    /// Reads the files again. Sessions that run keep what they have; on an error everything stays as it was.
     ///
     /// # Errors
     /// [`TlsError`].
     pub fn reload(&self) -> Result<(), TlsError> {
-        let config = read(&self.directory)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let current = read(&self.directory)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(())
     }
 
     /// What new sessions use.
     #[must_use]
     pub fn server_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current().plain)
+    }
+
+    /// What new sessions use where a client may show a certificate. Whoever shows one that is not of our authorities does not
+    /// get in; whoever shows none does.
+    #[must_use]
+    pub fn asking_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current().asking)
+    }
+
+    fn current(&self) -> Current {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -77,27 +107,55 @@ pub fn channel_binding(connection: &ServerConnection) -> Result<Option<Vec<u8>>,
     derived.map(Some)
 }
 
-fn read(directory: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn read(directory: &Path) -> Result<Current, TlsError> {
     let (cert_file, key_file) = (directory.join("tls.crt"), directory.join("tls.key"));
-    let broken = |file: &Path| {
-        let file = file.to_owned();
-        move |error: rustls_pki_types::pem::Error| TlsError::File {
-            file,
-            reason: error.to_string(),
-        }
-    };
-    let chain = CertificateDer::pem_file_iter(&cert_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(broken(&cert_file))?;
-    if chain.is_empty() {
-        return Err(TlsError::File {
-            file: cert_file,
-            reason: "holds no certificate".into(),
-        });
-    }
-    let key = PrivateKeyDer::from_pem_file(&key_file).map_err(broken(&key_file))?;
-    let config = ServerConfig::builder()
+    let chain = read_certificates(&cert_file)?;
+    let key = PrivateKeyDer::from_pem_file(&key_file).map_err(|error| broken(&key_file, &error))?;
+    let plain = ServerConfig::builder()
         .with_no_client_auth()
+        .with_single_cert(chain.clone(), key.clone_key())?;
+    let plain = Arc::new(plain);
+    let authorities = directory.join("client-ca.crt");
+    if !authorities.exists() {
+        let asking = Arc::clone(&plain);
+        return Ok(Current { plain, asking });
+    }
+    let refused = |reason: String| TlsError::Authority {
+        file: authorities.clone(),
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in read_certificates(&authorities)? {
+        let added = roots.add(authority);
+        added.map_err(|error| refused(error.to_string()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| refused(error.to_string()))?;
+    let asking = ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
-    Ok(Arc::new(config))
+    let asking = Arc::new(asking);
+    Ok(Current { plain, asking })
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| broken(file, &error))?;
+    match all.is_empty() {
+        true => Err(TlsError::File {
+            file: file.to_owned(),
+            reason: "holds no certificate".into(),
+        }),
+        false => Ok(all),
+    }
+}
+
+fn broken(file: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
+    TlsError::File {
+        file: file.to_owned(),
+        reason: error.to_string(),
+    }
 }

@@ -14,6 +14,8 @@ pub struct LoginStart {
     pub client: String,
     /// What both sides derive from the TLS session (RFC 9266); `None` where the client was not offered to bind to it.
     pub binding: Option<Vec<u8>>,
+    /// Addresses that the client's certificate names, if it has shown one that was verified.
+    pub identities: Vec<String>,
 }
 
 /// Orders about such a login, the same for every protocol.
