@@ -3,6 +3,7 @@
 //! The fuzzers look for bytes for which one does not, and the test `corpus` of the workspace tries those in `corpus/`.
 
 pub mod commands;
+pub mod filters;
 pub mod message;
 mod pieces;
 pub mod proxies;

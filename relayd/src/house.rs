@@ -12,6 +12,7 @@ use smtp::auth::{Credentials, Secret};
 use smtp::client::{self, Timeouts};
 use tracing::{info, warn};
 
+use crate::answer::filters::Filters;
 use crate::answer::intake::Intake;
 use crate::answer::lookup::LookUps;
 use crate::answer::operator::Operator;
@@ -42,6 +43,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         max_size: config.smtp.max_kept_size(),
         max_recipients: count(config.smtp.max_recipients.value()),
         look_ups: LookUps::new(carrier.dns.clone()),
+        filters: Filters::new(config.smtp.filters.clone(), resolver(&config)?),
     };
     let operator = Operator {
         desk: Arc::clone(&desk),
@@ -109,7 +111,6 @@ fn open_queue(config: &Config) -> Result<Desk, StartError> {
 
 fn carrier(birth: &Birth, hostname: &Domain) -> Result<Carrier, StartError> {
     let relay = &birth.config.relay;
-    let servers: Vec<SocketAddr> = relay.dns.iter().map(|socket| socket.0).collect();
     let smarthost = smarthost(birth, relay)?;
     let phone = Phone {
         config: client::Config {
@@ -119,11 +120,16 @@ fn carrier(birth: &Birth, hostname: &Domain) -> Result<Carrier, StartError> {
         tls: Tls::new(tls::native_roots()).map_err(StartError::fault)?,
     };
     Ok(Carrier {
-        dns: Dns::new(&servers, birth.config.hostname.as_str()).map_err(StartError::config)?,
+        dns: resolver(&birth.config)?,
         phone: Arc::new(phone),
         port: relay.port,
         smarthost,
     })
+}
+
+fn resolver(config: &Config) -> Result<Dns, StartError> {
+    let servers: Vec<SocketAddr> = config.relay.dns.iter().map(|socket| socket.0).collect();
+    Dns::new(&servers, config.hostname.as_str()).map_err(StartError::config)
 }
 
 fn smarthost(birth: &Birth, relay: &Relay) -> Result<Option<Smarthost>, StartError> {

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use daemon::config::{Config, UserName};
+use daemon::config::{Config, FilterAddress, UserName};
 use sys::plan::{Address, Bind, Credential, Daemon, Plan, Socket, SocketFile};
 use sys::user::{self, Identity};
 
@@ -279,17 +279,40 @@ fn binds(config: &Config, daemon: &str) -> Vec<Bind> {
     };
     match daemon {
         "deliverd" => vec![own(config.store_dir())],
-        "relayd" => vec![
-            own(config.queue_dir()),
-            seen("/etc/resolv.conf"),
-            seen("/etc/hosts"),
-            seen("/etc/ssl/certs"),
-            seen("/etc/pki/tls/certs"),
-            seen("/usr/share/ca-certificates"),
-            seen("/usr/local/share/ca-certificates"),
-        ],
+        "relayd" => {
+            let mut binds = vec![
+                own(config.queue_dir()),
+                seen("/etc/resolv.conf"),
+                seen("/etc/hosts"),
+                seen("/etc/ssl/certs"),
+                seen("/etc/pki/tls/certs"),
+                seen("/usr/share/ca-certificates"),
+                seen("/usr/local/share/ca-certificates"),
+            ];
+            binds.extend(filter_directories(config));
+            binds
+        }
         _ => Vec::new(),
     }
+}
+
+/// Where the sockets of filters are: the directories, because a filter makes its socket anew each time it starts.
+fn filter_directories(config: &Config) -> Vec<Bind> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for filter in &config.smtp.filters {
+        let FilterAddress::Unix(socket) = &filter.address else {
+            continue;
+        };
+        let directory = socket.parent().unwrap_or(socket);
+        if !paths.iter().any(|path| path == directory) {
+            paths.push(directory.to_owned());
+        }
+    }
+    let bind = |path| Bind {
+        path,
+        writable: false,
+    };
+    paths.into_iter().map(bind).collect()
 }
 
 fn credentials(config: &Config, role: &Role) -> Vec<Credential> {

@@ -2,6 +2,7 @@
 //! for other servers.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -311,6 +312,25 @@ impl Ask {
             return Err(NONSENSE);
         };
         Outlet::new(Target::Relayd(link), handle, fds, context)
+    }
+
+    /// A connection to the filter of that name, which relayd makes.
+    ///
+    /// # Errors
+    /// A [`Problem`].
+    pub async fn connect_filter(
+        &self,
+        context: Context,
+        within: Duration,
+        filter: &str,
+    ) -> Result<OwnedFd, Problem> {
+        let filter = filter.to_owned();
+        let request = QueueRequest::ConnectFilter { filter };
+        let Answered { answer, mut fds } = self.relayd.ask(context, within, request).await?;
+        match (answer, fds.pop(), fds.as_slice()) {
+            (QueueAnswer::FilterConnected, Some(fd), []) => Ok(fd),
+            _ => Err(NONSENSE),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Answers the questions of one session's machine by asking deliverd and relayd, and carries the
 //! body of the open message to them.
 
+mod filtered;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use smtp::xclient::Xclient;
 use tracing::{debug, info, warn};
 
 use crate::ask::{Ask, Problem, Route};
+use crate::filter::{Filters, Panel};
 use crate::guard::{Kind, Pass};
 use crate::letter::Letter;
 use crate::lists::{Lists, Opinion, Subject};
@@ -47,6 +50,13 @@ pub struct Desk {
     lists: Option<Listing>,
     targets: Targets,
     open: Option<OpenMessage>,
+    /// What the client called itself.
+    hello: String,
+    /// Protocol version and cipher suite.
+    tls: Option<String>,
+    filters: Arc<Filters>,
+    /// The filters of the transaction, while it has not come to its end.
+    panel: Option<Panel>,
 }
 
 /// What the lists say, asked once for each client and each sender.
@@ -74,6 +84,8 @@ struct Targets {
     body: Option<BodyType>,
     size: u64,
     reservation: Option<Reservation>,
+    /// What the last recipient added.
+    last: (BTreeSet<String>, BTreeSet<String>),
 }
 
 /// A message on its way to those who keep it.
@@ -87,12 +99,23 @@ struct OpenMessage {
     local: Option<Letter>,
     remote: Option<Outlet>,
     notice: Option<Notice>,
+    /// What waits until filters have judged it; the outlets are opened then.
+    waiting: Option<filtered::Waiting>,
+    /// What the client is to be told at the end.
+    refusal: Option<Reply>,
 }
 
 impl Desk {
     /// A desk for the session `session` of a client who has this pass.
     #[must_use]
-    pub fn new(ask: Arc<Ask>, pass: Pass, home: Domain, session: u64, max_remote: usize) -> Self {
+    pub fn new(
+        ask: Arc<Ask>,
+        pass: Pass,
+        home: Domain,
+        session: u64,
+        max_remote: usize,
+        filters: Arc<Filters>,
+    ) -> Self {
         let login = Login::new(Arc::clone(&ask), pass.address(), session);
         let (targets, open) = (Targets::default(), None);
         Self {
@@ -105,6 +128,10 @@ impl Desk {
             lists: None,
             targets,
             open,
+            hello: String::new(),
+            tls: None,
+            filters,
+            panel: None,
         }
     }
 
@@ -123,6 +150,7 @@ impl Desk {
         self.login.start_over(proofs);
         self.pass.log_out();
         self.targets = Targets::default();
+        self.panel = None;
     }
 
     /// Answers a question of the machine.
@@ -144,8 +172,15 @@ impl Desk {
                 self.admit(answer)
             }
             Question::Client(said) => self.welcome(said).await,
-            Question::Sender(mail) => self.judge_sender(&mail).await,
-            Question::Recipient(rcpt) => self.admit_recipient(rcpt).await,
+            Question::Sender(mail) => {
+                let answer = self.judge_sender(&mail).await;
+                self.filter_sender(&mail, answer).await
+            }
+            Question::Recipient(rcpt) => {
+                let path = rcpt.path.clone();
+                let answer = self.admit_recipient(rcpt).await;
+                self.filter_recipient(&path, answer).await
+            }
             Question::Open(envelope) => self.open(&envelope).await,
             Question::Commit(summary) => self.commit(summary).await,
             Question::CommitEach(summary) => self.commit_each(summary).await,
@@ -155,17 +190,11 @@ impl Desk {
     /// Carries a piece of the body. A failure shows at the commit: the client has to send the
     /// rest before it can be told.
     pub async fn write(&mut self, bytes: &[u8]) {
+        if self.hold(bytes).await {
+            return;
+        }
         if let Some(message) = &mut self.open {
-            message.size += bytes.len() as u64;
-            if let Some(letter) = &mut message.local {
-                letter.write(bytes).await;
-            }
-            if let Some(outlet) = &mut message.remote {
-                outlet.write(bytes).await;
-            }
-            if let Some(notice) = &mut message.notice {
-                notice.write(bytes);
-            }
+            message.write(bytes).await;
         }
     }
 
@@ -173,6 +202,7 @@ impl Desk {
     pub fn abort(&mut self) {
         if let Some(message) = self.open.take() {
             info!(message = hex(message.id), "aborted");
+            self.panel = None;
         }
     }
 
@@ -413,6 +443,20 @@ impl Desk {
             local: None,
             remote: None,
             notice: None,
+            waiting: None,
+            refusal: None,
+        };
+        let waits = self.wait_for_filters(&mut message, targets, &envelope.mail);
+        let targets = match waits.await {
+            Ok(Some(targets)) => targets,
+            Ok(None) => {
+                self.open = Some(message);
+                return Answer::Opened {
+                    id: hex(id),
+                    now: timestamp(),
+                };
+            }
+            Err(reply) => return Answer::Refused(reply),
         };
         let opened = self
             .open_outlets(&mut message, targets, &envelope.mail)
@@ -421,7 +465,7 @@ impl Desk {
         match opened {
             Ok(()) => Answer::Opened {
                 id: hex(id),
-                now: Timestamp(now().unsigned_abs()),
+                now: timestamp(),
             },
             Err(problem) => {
                 self.abort();
@@ -526,6 +570,9 @@ impl Desk {
         if let Err(answer) = self.accept_author(&message, &summary).await {
             return answer;
         }
+        if let Some(answer) = self.filter_text(&mut message).await {
+            return answer;
+        }
         // Dropping the message aborts what was not committed.
         match message.commit().await {
             Ok(()) => {
@@ -542,6 +589,9 @@ impl Desk {
             return Answer::Refused(words::unavailable());
         };
         if let Err(answer) = self.accept_author(&message, &summary).await {
+            return answer;
+        }
+        if let Some(answer) = self.filter_text(&mut message).await {
             return answer;
         }
         let verdicts = match message.commit().await {
@@ -656,8 +706,9 @@ impl Targets {
         if reach == Reach::Elsewhere {
             self.passage = passage;
         }
-        self.local.extend(local);
-        self.remote.extend(remote);
+        self.local.extend(local.iter().cloned());
+        self.remote.extend(remote.iter().cloned());
+        self.last = (local, remote);
         self.reach.push(reach);
         Answer::Granted
     }
@@ -699,6 +750,19 @@ fn is_personal(refusal: &Refusal) -> bool {
 }
 
 impl OpenMessage {
+    async fn write(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        if let Some(letter) = &mut self.local {
+            letter.write(bytes).await;
+        }
+        if let Some(outlet) = &mut self.remote {
+            outlet.write(bytes).await;
+        }
+        if let Some(notice) = &mut self.notice {
+            notice.write(bytes);
+        }
+    }
+
     /// Has it kept by all who shall keep it; tells who could not.
     async fn commit(&mut self) -> Result<(), (Place, Problem)> {
         // Local first: should the second commit fail, the client tries again, and a message that
@@ -736,6 +800,10 @@ impl OpenMessage {
 /// How ids are written in logs, `Received` fields and replies.
 fn hex(id: u64) -> String {
     format!("{id:016x}")
+}
+
+fn timestamp() -> Timestamp {
+    Timestamp(now().unsigned_abs())
 }
 
 /// Unix seconds now.

@@ -35,6 +35,7 @@ impl Ask {
                 QueueAnswer::MessageOpened(_)
                 | QueueAnswer::RecipientsAdded
                 | QueueAnswer::MessageQueued { .. }
+                | QueueAnswer::FilterConnected
                 | QueueAnswer::MessageAborted => {
                     debug!(name, ?kind, "bug: an answer to another question");
                     Found::Fault

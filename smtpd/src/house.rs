@@ -14,6 +14,7 @@ use smtp::hold::HoldLimit;
 use smtp::server::{self, HeaderLimits, Offer, Proxying, Role};
 
 use crate::ask::Ask;
+use crate::filter::{Filters, Means};
 use crate::guard::{self, Guard};
 use crate::lists::Lists;
 use crate::port::Port;
@@ -88,6 +89,8 @@ pub struct House {
     pub lists: Arc<Lists>,
     /// What TLS is done with.
     pub certificates: Arc<Certificates>,
+    /// What filters may use.
+    pub filter_means: Means,
 }
 
 /// Runs the daemon until it is told to stop.
@@ -127,6 +130,7 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         guard: Guard::new(guard::Limits::new(config)),
         lists: Lists::new(&config.smtp.dns_lists),
         certificates: Arc::new(certificates),
+        filter_means: Means::new(config.smtp.filter_memory.value()),
     })
 }
 
@@ -182,6 +186,12 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         ..offer.clone()
     };
     // Nobody logs in to LMTP; whoever may connect to its socket file may bring mail.
+    let filters = Filters::of(
+        smtp,
+        kind.role,
+        house.hostname.to_string(),
+        house.filter_means.clone(),
+    );
     let is_closed = kind.role == Role::Delivery && !kind.is_local;
     Port {
         config: Arc::new(offer),
@@ -198,6 +208,7 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
             Role::Exchange | Role::Submission => smtp.xclient.clone(),
             Role::Delivery => Xclient::default(),
         },
+        filters: Arc::new(filters),
         house: Arc::clone(house),
     }
 }

@@ -5,7 +5,8 @@
 //! * Trusts: what deliverd says about users, passwords and addresses; what deliverd and relayd say
 //!   about a message being safe. No client, not even one that logged in.
 //! * Never: opens a file but its certificate's, makes a network connection, looks up a name, keeps
-//!   a message in memory that is larger than a frame, or says 250 before the message is on disk.
+//!   a message in memory that is larger than a frame and goes through no [`mod@filter`], or says 250
+//!   before the message is on disk.
 //!
 //! [`house`] opens the ports. [`daemon::port`] counts each connection and gives it a task, which
 //! begins at [`port`], where the [`guard`] says whether its client has not done too much. The task drives the machine of the crate `smtp` ([`session`]); the questions
@@ -16,6 +17,7 @@ pub mod ask;
 mod certificate;
 pub mod desk;
 pub mod dns;
+pub mod filter;
 pub mod guard;
 pub mod house;
 mod letter;

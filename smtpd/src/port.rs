@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::certificate;
 use crate::desk::{self, Desk};
+use crate::filter::Filters;
 use crate::guard::{Exceeded, Pass};
 use crate::house::House;
 use crate::login::Proofs;
@@ -53,6 +54,8 @@ pub struct Port {
     pub proxies: Vec<Network>,
     /// Peers that say with XCLIENT for whom they speak.
     pub xclient: Xclient,
+    /// Filters that its mail goes through.
+    pub filters: Arc<Filters>,
     /// What it shares with the others.
     pub house: Arc<House>,
 }
@@ -195,6 +198,7 @@ impl Visit {
             house.home.clone(),
             self.client.session,
             self.port.config.max_recipients,
+            Arc::clone(&self.port.filters),
         );
         if self.port.config.role == Role::Exchange {
             desk.consult(Arc::clone(&house.lists));

@@ -161,6 +161,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
 
     // Replies to a group of commands go out together, unless an answer is long in coming.
     async fn answer(&mut self, question: Question) -> io::Result<Answer> {
+        if matches!(question, Question::Sender(_)) {
+            let (hello, tls) = (self.server.hello(), self.server.tls());
+            self.desk.introduce(hello, tls.map(str::to_owned));
+        }
         // Boxed, because a session spends its life waiting for the client, and a future takes the
         // room of its largest part all the time.
         let mut answer = Box::pin(self.desk.answer(question));

@@ -65,6 +65,14 @@ impl Wishes {
         }
     }
 
+    /// Forgets what was noted of a recipient that was the last and is refused after all; it had added these.
+    pub(crate) fn take_back<'a>(&mut self, address: &str, added: impl Iterator<Item = &'a String>) {
+        for one in added {
+            self.parameters.remove(one);
+        }
+        self.notices.pop_if(|last| last.address == address);
+    }
+
     /// What relayd is told of one who is to have the message.
     pub(crate) fn of(&mut self, address: String, standing: Standing) -> Recipient {
         Recipient {

@@ -1,7 +1,7 @@
 //! Whole-system tests: the real binaries against programs we did not write.
 //!
 //! A test starts a [`System`] (its own directory, its own ports, its own `rmaild`), talks to it with foreign programs
-//! ([`program`], [`python`], [`postfix`], [`dns`]) or with the two small clients here ([`smtp`], [`imap`]), and looks at
+//! ([`program`], [`python`], [`postfix`], [`dns`], [`filter`]) or with the two small clients here ([`smtp`], [`imap`]), and looks at
 //! the files it left ([`maildir`]). Everything runs on loopback addresses and stops with the test.
 
 #![allow(
@@ -13,6 +13,7 @@
 
 pub mod certificate;
 pub mod dns;
+pub mod filter;
 pub mod imap;
 pub mod load;
 pub mod maildir;

@@ -58,3 +58,8 @@ fn logins_of_the_corpus_are_read_whole_or_not_at_all() {
 fn headers_of_the_corpus_are_the_same_however_they_are_cut() {
     replay("proxy", fuzz::proxies::check);
 }
+
+#[test]
+fn answers_of_filters_in_the_corpus_are_the_same_however_they_are_cut() {
+    replay("milter", fuzz::filters::check);
+}

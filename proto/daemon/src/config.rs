@@ -4,6 +4,7 @@
 //! value is an error that names the path of the key, the line, and what is allowed.
 
 mod dns_lists;
+mod filter;
 mod routing;
 mod smtp;
 mod smtp_limits;
@@ -17,6 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
+pub use filter::{Filter, FilterAddress, FilterListener, OnFailure};
 pub use routing::{MailAddress, Routing};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
@@ -399,6 +401,14 @@ impl Config {
                 "relay.smarthost_password_file"
             };
             return Err((key, "smarthost_username and smarthost_password_file are only of use together: give both or neither".into()));
+        }
+        if let Some(name) = filter::nameless(&self.smtp.filters) {
+            return Err((
+                "smtp.filters",
+                format!(
+                    "a filter is named \"{name}\": give each its own name of up to 64 letters, digits, \".\", \"_\" and \"-\""
+                ),
+            ));
         }
         for (key, port) in [
             ("relay.smarthost_port", relay.smarthost_port),

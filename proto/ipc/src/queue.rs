@@ -1,4 +1,5 @@
-//! smtpd → relayd: mail for foreign domains into the durable queue, in the same dance as [`crate::delivery`]; and what DNS says.
+//! smtpd → relayd: mail for foreign domains into the durable queue, in the same dance as [`crate::delivery`]; what DNS says; and
+//! connections to filters.
 
 use crate::delivery::MessageHandle;
 use crate::dns::{Found, Question};
@@ -74,6 +75,11 @@ pub enum QueueRequest {
     },
     /// What does DNS say? Answered `Busy` while too many such questions are open.
     LookUp(Question),
+    /// Connect to a filter that the configuration lists. Where it is, relayd reads there itself.
+    ConnectFilter {
+        /// Its name.
+        filter: String,
+    },
 }
 
 /// What relayd answers to a [`QueueRequest`].
@@ -92,6 +98,8 @@ pub enum QueueAnswer {
     MessageAborted,
     /// To [`QueueRequest::LookUp`].
     LookedUp(Found),
+    /// Comes with one descriptor, a connected stream socket.
+    FilterConnected,
 }
 
 /// smtpd asks relayd.

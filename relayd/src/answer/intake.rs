@@ -21,7 +21,8 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval};
 
-use crate::answer::lookup::LookUps;
+use super::filters::Filters;
+use super::lookup::LookUps;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, VERSION};
@@ -48,6 +49,8 @@ pub struct Intake {
     pub max_recipients: usize,
     /// Who asks DNS.
     pub look_ups: LookUps,
+    /// The filters smtpd may be connected to.
+    pub filters: Filters,
 }
 
 /// The messages one channel has open.
@@ -144,6 +147,10 @@ impl Service<QueueEdge> for Intake {
             QueueRequest::LookUp(question) => {
                 let found = self.look_ups.look_up(&question).await?;
                 Ok(Answered::plain(QueueAnswer::LookedUp(found)))
+            }
+            QueueRequest::ConnectFilter { filter } => {
+                let stream = self.filters.connect(&filter).await?;
+                Ok(Answered::with(QueueAnswer::FilterConnected, vec![stream]))
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service, serve};
-use daemon::config::{DnsLists, Network, Xclient};
+use daemon::config::{DnsLists, Filter, Network, Smtp, Xclient};
 use daemon::limits::{Door, Limits};
 use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
@@ -31,6 +31,7 @@ use smtp::hold::HoldLimit;
 use smtp::server::{Config, Offer, Role, Server};
 use smtpd::ask::Ask;
 use smtpd::desk::Desk;
+use smtpd::filter::{Filters, Means};
 use smtpd::guard::{self, Guard};
 use smtpd::house::House;
 use smtpd::lists::Lists;
@@ -347,7 +348,10 @@ impl Service<SmtpEdge> for Deliverd {
                     transaction,
                 } => {
                     let answer = resolve(&address, size)?;
-                    self.0.held.lock().unwrap().push(transaction);
+                    // 0 stands for none.
+                    if transaction != 0 {
+                        self.0.held.lock().unwrap().push(transaction);
+                    }
                     answer
                 }
                 DeliveryRequest::OpenMessage { transaction } => {
@@ -431,7 +435,11 @@ fn resolve(address: &str, size: u64) -> Result<DeliveryAnswer, Refusal> {
 }
 
 /// relayd.
-pub(crate) struct Relayd(pub(crate) Arc<Store>);
+pub(crate) struct Relayd {
+    pub(crate) store: Arc<Store>,
+    /// Where the sockets of filters are, by their names.
+    pub(crate) filters: PathBuf,
+}
 
 impl Service<QueueEdge> for Relayd {
     type Peer = Opened;
@@ -448,7 +456,7 @@ impl Service<QueueEdge> for Relayd {
         let mut fds = Vec::new();
         let answer = match call.request {
             QueueRequest::OpenMessage(envelope) => {
-                let (handle, stream) = self.0.open(&peer, Some(envelope))?;
+                let (handle, stream) = self.store.open(&peer, Some(envelope))?;
                 fds.push(stream.into());
                 QueueAnswer::MessageOpened(handle)
             }
@@ -456,23 +464,29 @@ impl Service<QueueEdge> for Relayd {
                 message,
                 recipients,
             } => {
-                self.0.add_queued(&peer, message, recipients)?;
+                self.store.add_queued(&peer, message, recipients)?;
                 QueueAnswer::RecipientsAdded
             }
             QueueRequest::CommitMessage { message, size } => {
-                self.0.commit(&peer, message, size).await?;
+                self.store.commit(&peer, message, size).await?;
                 QueueAnswer::MessageQueued {
                     queue_id: "q1".into(),
                 }
             }
             QueueRequest::AbortMessage { message } => {
-                self.0.abort(&peer, message);
+                self.store.abort(&peer, message);
                 QueueAnswer::MessageAborted
             }
             QueueRequest::LookUp(question) => {
-                let zone = self.0.zone.lock().unwrap();
+                let zone = self.store.zone.lock().unwrap();
                 let found = zone.get(&(question.name, question.kind)).cloned();
                 QueueAnswer::LookedUp(found.unwrap_or(Found::NoSuchName))
+            }
+            QueueRequest::ConnectFilter { filter } => {
+                let stream = StdUnixStream::connect(self.filters.join(filter));
+                let unreachable = |error: std::io::Error| Refusal::Invalid(error.to_string());
+                fds.push(stream.map_err(unreachable)?.into());
+                QueueAnswer::FilterConnected
             }
         };
         Ok(Answered::with(answer, fds))
@@ -501,6 +515,8 @@ pub(crate) struct World {
     pub(crate) greeting_delay: Duration,
     /// Peers of the ports opened from now on that may say XCLIENT.
     pub(crate) xclient: Xclient,
+    /// Filters of the ports opened from now on; their sockets are files of these names in the world's directory.
+    pub(crate) filters: Vec<Filter>,
 }
 
 /// A guard by this section `smtp.limits` who lets an address have two connections at once, and nobody have more.
@@ -542,6 +558,7 @@ impl World {
             guard: guard("{}"),
             lists: Lists::new(&DnsLists::default()),
             certificates: Arc::new(Certificates::load(home.path()).unwrap()),
+            filter_means: Means::new(4 << 20),
         });
         let (smtpd, stop) = stop::channel();
         let mut world = Self {
@@ -560,6 +577,7 @@ impl World {
             clients: None,
             greeting_delay: Duration::ZERO,
             xclient: Xclient::default(),
+            filters: Vec::new(),
         };
         world.start_deliverd();
         world.start_relayd();
@@ -580,7 +598,7 @@ impl World {
         world
     }
 
-    fn socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
@@ -607,7 +625,10 @@ impl World {
         let (sender, stop) = stop::channel();
         tokio::spawn(serve(
             listener,
-            Arc::new(Relayd(Arc::clone(&self.queue))),
+            Arc::new(Relayd {
+                store: Arc::clone(&self.queue),
+                filters: self.home.path().to_owned(),
+            }),
             stop,
         ));
         self.relayd = Some(sender);
@@ -632,8 +653,9 @@ impl World {
         let pass = self.house.guard.trust(address);
         let server = Server::greet(self.offer(Role::Exchange), address, None);
         let stop = self.stop.clone();
+        let filters = self.filters_of(Role::Exchange);
         tokio::spawn(async move {
-            let mut desk = Desk::new(ask, pass, home, 1, 100);
+            let mut desk = Desk::new(ask, pass, home, 1, 100, filters);
             let end = converse(&mut theirs, server, &mut desk, &stop).await;
             assert!(matches!(end, Ok(End::Closed)), "{end:?}");
         });
@@ -667,6 +689,15 @@ impl World {
         })
     }
 
+    fn filters_of(&self, role: Role) -> Arc<Filters> {
+        let smtp = Smtp {
+            filters: self.filters.clone(),
+            ..Smtp::default()
+        };
+        let means = self.house.filter_means.clone();
+        Arc::new(Filters::of(&smtp, role, "mx.example.org".into(), means))
+    }
+
     fn port(&self, role: Role, begins: Begins) -> Port {
         let config = self.offer(role);
         let loopback = Arc::clone(&config);
@@ -679,6 +710,7 @@ impl World {
             clients: self.clients.clone(),
             proxies: self.proxies.clone(),
             xclient: self.xclient.clone(),
+            filters: self.filters_of(role),
             house: Arc::clone(&self.house),
         }
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::filter::Filter;
 use super::value::{AtLeast, AtMost, Network, UserName};
 use super::{DnsLists, SmtpLimits, Xclient};
 
@@ -81,6 +82,10 @@ pub struct Smtp {
     pub dns_lists: DnsLists,
     /// Proxies that say with XCLIENT who their client is.
     pub xclient: Xclient,
+    /// Programs that look at mail and may change or refuse it (milter protocol), in the order in which they do.
+    pub filters: Vec<Filter>,
+    /// Bytes of memory for messages on their way through filters, all connections together.
+    pub filter_memory: AtLeast<1048576>,
 }
 
 /// What becomes of a CR, LF or NUL that stands where none may.
@@ -132,6 +137,8 @@ impl Default for Smtp {
             limits: SmtpLimits::default(),
             dns_lists: DnsLists::default(),
             xclient: Xclient::default(),
+            filters: Vec::new(),
+            filter_memory: AtLeast::known(268_435_456),
         }
     }
 }

@@ -38,7 +38,7 @@ mod writers;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -352,6 +352,19 @@ impl Server {
     /// How many commands, and responses of logins, came since this was last asked.
     pub fn take_line_count(&mut self) -> u32 {
         core::mem::take(&mut self.lines)
+    }
+
+    /// What the client called itself; empty before it did.
+    #[must_use]
+    pub fn hello(&self) -> String {
+        let name = self.hello.as_ref().map(|hello| &hello.name);
+        name.map_or_else(String::new, ToString::to_string)
+    }
+
+    /// Protocol version and cipher suite, behind TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&str> {
+        self.tls.as_deref()
     }
 
     /// How long a transaction may take in all.

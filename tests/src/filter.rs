@@ -1,0 +1,168 @@
+//! Private filters: OpenDKIM (Debian package `opendkim`), and filters written in Python (`python3-milter`).
+
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::patience::wait_for;
+use crate::port::Port;
+use crate::program::{self, Service};
+use crate::python;
+
+/// A filter, until it is dropped.
+#[derive(Debug)]
+pub struct Filter {
+    service: Service,
+    address: String,
+    // What it needs as long as it runs.
+    _port: Option<Port>,
+}
+
+/// A directory for the sockets, keys and logs of filters, which every user may search.
+#[must_use]
+pub fn directory() -> tempfile::TempDir {
+    let dir = tempfile::Builder::new()
+        .prefix("rmail-filters-")
+        .tempdir_in("/tmp")
+        .expect("/tmp is writable");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("our own directory");
+    dir
+}
+
+impl Filter {
+    /// OpenDKIM that signs as `domain`, on a Unix socket in `dir`. A key is made there if there is none.
+    #[must_use]
+    pub fn signer(dir: &Path, domain: &str) -> Self {
+        let key = dir.join("key.pem");
+        if !key.exists() {
+            let mut openssl = program::command("openssl");
+            openssl.args(["genrsa", "-out"]).arg(&key).arg("2048");
+            program::run(&mut openssl, b"", Duration::from_secs(60)).succeeded();
+        }
+        let more = format!(
+            "Mode s\nDomain {domain}\nSelector s1\nKeyFile {}\n",
+            key.display()
+        );
+        let socket = dir.join("signer.sock");
+        let address = format!("unix:{}", socket.display());
+        let place = format!("local:{}", socket.display());
+        Self::opendkim(dir, "signer", &place, &more, address, None)
+    }
+
+    /// OpenDKIM that verifies what the signer in `dir` signed, on a TCP port. It asks no name server.
+    #[must_use]
+    pub fn verifier(dir: &Path, domain: &str) -> Self {
+        let mut openssl = program::command("openssl");
+        openssl
+            .args(["rsa", "-pubout", "-in"])
+            .arg(dir.join("key.pem"));
+        let public = program::run(&mut openssl, b"", Duration::from_secs(60)).succeeded();
+        let lines = public.stdout.lines().filter(|line| !line.starts_with('-'));
+        let record = format!(
+            "s1._domainkey.{domain} v=DKIM1; k=rsa; p={}\n",
+            lines.collect::<String>()
+        );
+        let keys = dir.join("public-keys");
+        std::fs::write(&keys, record).expect("our own directory");
+        let port = Port::reserve();
+        let place = format!("inet:{}@127.0.0.1", port.number());
+        let address = format!("inet:127.0.0.1:{}", port.number());
+        let more = format!(
+            "Mode v\nTestPublicKeys {}\nAlwaysAddARHeader yes\n",
+            keys.display()
+        );
+        Self::opendkim(dir, "verifier", &place, &more, address, Some(port))
+    }
+
+    fn opendkim(
+        dir: &Path,
+        name: &str,
+        place: &str,
+        more: &str,
+        address: String,
+        port: Option<Port>,
+    ) -> Self {
+        let file = dir.join(format!("{name}.conf"));
+        let config = format!(
+            "Socket {place}\nUMask 0000\nBackground no\nSyslog no\nRequireSafeKeys no\nAutoRestart no\nPidFile {}\n{more}",
+            dir.join(format!("{name}.pid")).display()
+        );
+        std::fs::write(&file, config).expect("our own directory");
+        let mut command = program::command("opendkim");
+        command.arg("-f").arg("-x").arg(&file);
+        Self::start(
+            &mut command,
+            &dir.join(format!("{name}.log")),
+            address,
+            port,
+        )
+    }
+
+    /// Whether filters in Python can run here.
+    #[must_use]
+    pub fn has_python() -> bool {
+        python::has("Milter")
+    }
+
+    /// A filter in Python: `script` defines the class `Filter`, and finds the module `Milter` imported.
+    #[must_use]
+    pub fn python(dir: &Path, script: &str) -> Self {
+        let port = Port::reserve();
+        let whole = format!(
+            "import Milter\n{script}\nMilter.factory = Filter\n\
+             Milter.set_flags(Milter.ADDHDRS | Milter.CHGHDRS | Milter.CHGBODY | Milter.ADDRCPT | Milter.DELRCPT | Milter.CHGFROM)\n\
+             Milter.runmilter('rmail-test', f'inet:{{port}}@127.0.0.1', 60)\n"
+        );
+        let mut command = python::command(&whole, &json!({"port": port.number()}));
+        let address = format!("inet:127.0.0.1:{}", port.number());
+        Self::start(&mut command, &dir.join("python.log"), address, Some(port))
+    }
+
+    fn start(command: &mut Command, log: &Path, address: String, port: Option<Port>) -> Self {
+        if let Some(socket) = address.strip_prefix("unix:") {
+            // The socket of an earlier start may be left; anything else in the way shows below.
+            drop(std::fs::remove_file(socket));
+        }
+        let service = Service::start(command, log);
+        let filter = Self {
+            service,
+            address,
+            _port: port,
+        };
+        wait_for(Duration::from_secs(20), || filter.is_there().then_some(()))
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}", filter.address, filter.log()));
+        filter
+    }
+
+    fn is_there(&self) -> bool {
+        match self.address.split_once(':') {
+            Some(("unix", path)) => UnixStream::connect(path).is_ok(),
+            Some((_, place)) => TcpStream::connect(place).is_ok(),
+            None => false,
+        }
+    }
+
+    /// What it said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// An entry for `smtp.filters`.
+    #[must_use]
+    pub fn entry(&self, name: &str, listeners: &[&str]) -> Value {
+        json!({"name": name, "address": self.address, "listeners": listeners})
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        self.service.stop(Duration::from_secs(10));
+    }
+}

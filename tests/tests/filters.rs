@@ -1,0 +1,219 @@
+//! Mail goes through filters that we did not write, and through some that are broken.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde_json::json;
+use system_tests::filter::{self, Filter};
+use system_tests::options::PASSWORD;
+use system_tests::patience::wait_for;
+use system_tests::smtp::Client;
+use system_tests::{Options, System, skip_unless, skip_without};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn start(filters: &[serde_json::Value]) -> System {
+    let config = json!({"smtp": {"filters": filters, "cleartext_auth_on_loopback": true}});
+    System::start(Options::default().config(&config))
+}
+
+/// All messages of an INBOX.
+fn all(system: &System, address: &str) -> Vec<String> {
+    let files = system.account(address).messages("INBOX");
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    files.iter().map(|file| text(file.bytes())).collect()
+}
+
+/// The first message of an INBOX.
+fn only(system: &System, address: &str) -> String {
+    wait_for(LIMIT, || all(system, address).into_iter().next())
+        .unwrap_or_else(|error| panic!("{address}: {error}\n{}", system.log()))
+}
+
+#[test]
+fn opendkim_signs_what_is_submitted_and_verifies_what_comes_in() {
+    skip_without!("opendkim", "openssl");
+    let dir = filter::directory();
+    let signer = Filter::signer(dir.path(), "example.test");
+    let verifier = Filter::verifier(dir.path(), "example.test");
+    let system = start(&[
+        signer.entry("signer", &["submission"]),
+        verifier.entry("verifier", &["mx"]),
+    ]);
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    client.login("alice@example.test", PASSWORD).unwrap();
+    let text = b"From: alice@example.test\r\nTo: bob@example.test\r\nSubject: folded\r\n\tsubject\r\n\r\n.dots\r\n \r\n";
+    client
+        .deliver("alice@example.test", "bob@example.test", text)
+        .unwrap();
+    let signed = only(&system, "bob@example.test");
+    assert!(
+        signed.contains("DKIM-Signature: v=1;"),
+        "{signed}\n{}",
+        signer.log()
+    );
+
+    // As another server would bring it: without what was put on top here.
+    let start = signed.find("DKIM-Signature:").unwrap();
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    let broken = signed.replace(".dots", ".spots");
+    for (text, result) in [(&signed, "dkim=pass"), (&broken, "dkim=fail")] {
+        let before = all(&system, "alice@example.test");
+        client
+            .deliver(
+                "x@example.test",
+                "alice@example.test",
+                &text.as_bytes()[start..],
+            )
+            .unwrap();
+        let after = all(&system, "alice@example.test");
+        let new = after.into_iter().find(|one| !before.contains(one)).unwrap();
+        let verdict = new.find("Authentication-Results:").map(|at| &new[at..]);
+        let verdict = verdict.unwrap_or_else(|| panic!("{new}\n{}", verifier.log()));
+        assert!(
+            verdict.starts_with("Authentication-Results: mail.example.test;"),
+            "{new}"
+        );
+        let verdict = &verdict[..verdict.find("DKIM-Signature:").unwrap()];
+        assert!(verdict.contains(result), "{new}");
+    }
+}
+
+#[test]
+fn a_filter_that_is_gone_holds_mail_up_only_until_it_is_back() {
+    skip_without!("opendkim", "openssl");
+    let dir = filter::directory();
+    let signer = Filter::signer(dir.path(), "example.test");
+    let system = start(&[signer.entry("signer", &["mx"])]);
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    drop(signer);
+    let refused = client.command("MAIL FROM:<x@outside.test>").unwrap();
+    assert!(
+        refused.text().starts_with("451 4.7.1 a filter"),
+        "{}",
+        refused.text()
+    );
+    assert!(
+        system.log().contains("start the filter"),
+        "{}",
+        system.log()
+    );
+    let _again = Filter::signer(dir.path(), "example.test");
+    client
+        .deliver(
+            "x@outside.test",
+            "bob@example.test",
+            b"From: x@outside.test\r\n\r\nhi\r\n",
+        )
+        .unwrap();
+    only(&system, "bob@example.test");
+}
+
+/// Looks at everything, refuses some, and changes the rest.
+const OPINIONATED: &str = r#"
+class Filter(Milter.Base):
+    def envfrom(self, sender, *params):
+        if 'spammer' in sender:
+            self.setreply('554', '5.7.1', 'we know you', 'go away')
+            return Milter.REJECT
+        return Milter.CONTINUE
+
+    def envrcpt(self, to, *params):
+        return Milter.TEMPFAIL if to == '<alice@example.test>' else Milter.CONTINUE
+
+    def header(self, name, value):
+        if name == 'Subject':
+            self.subject = value
+        return Milter.CONTINUE
+
+    def body(self, piece):
+        return Milter.REJECT if b'virus' in piece else Milter.CONTINUE
+
+    def eom(self):
+        self.addheader('X-Filter', 'seen\n\tand liked')
+        self.chgheader('Subject', 1, '[list] ' + self.subject)
+        self.replacebody(b'replaced\r\n.\r\n')
+        self.addrcpt('<alice@example.test>')
+        self.chgfrom('<list@example.test>')
+        return Milter.ACCEPT
+"#;
+
+#[test]
+fn a_filter_on_libmilter_refuses_at_each_stage_and_changes_the_rest() {
+    skip_unless!(Filter::has_python(), "python3-milter is not installed");
+    let dir = filter::directory();
+    let filter = Filter::python(dir.path(), OPINIONATED);
+    let system = start(&[filter.entry("opinionated", &["mx"])]);
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    let refused = client.command("MAIL FROM:<spammer@outside.test>").unwrap();
+    assert_eq!(refused.text(), "554 5.7.1 we know you | 5.7.1 go away");
+    let text = b"From: x@outside.test\r\nSubject: hello\r\n\r\nno virus\r\n";
+    let refused = client.deliver("x@outside.test", "alice@example.test", text);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.starts_with("451 4.7.1 "), "{refused}");
+    client.command("RSET").unwrap();
+    let refused = client.deliver("x@outside.test", "bob@example.test", text);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.starts_with("550 5.7.1 "), "{refused}");
+    let text = b"From: x@outside.test\r\nSubject: hello\r\n\r\nharmless\r\n";
+    client
+        .deliver("x@outside.test", "bob@example.test", text)
+        .unwrap();
+    for address in ["bob@example.test", "alice@example.test"] {
+        let kept = only(&system, address);
+        assert!(
+            kept.starts_with("Return-Path: <list@example.test>\r\n"),
+            "{kept}"
+        );
+        let end = "From: x@outside.test\r\nSubject: [list] hello\r\nX-Filter: seen\r\n\tand liked\r\n\r\nreplaced\r\n.\r\n";
+        assert!(kept.ends_with(end), "{kept}\n{}", filter.log());
+    }
+}
+
+#[test]
+fn a_hostile_filter_costs_its_own_mail_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let Ok(mut stream) = stream else { return };
+            let mut offer = [0; 17];
+            // Whether it still listens is what the test looks at.
+            let _ = stream.read_exact(&mut offer);
+            let answer: &[u8] = match number % 3 {
+                0 => &[0xff, 0xff, 0xff, 0xff, b'O'],
+                1 => b"HTTP/1.1 400 Bad Request\r\n\r\n",
+                _ => &[],
+            };
+            let _ = stream.write_all(answer);
+        }
+    });
+    let entry = |listener: &str, policy: &str| json!({"name": format!("bad-{listener}"), "address": format!("inet:{place}"), "listeners": [listener], "on_failure": policy});
+    let system = start(&[entry("mx", "accept"), entry("submission", "reject")]);
+    let before = system.pid("smtpd");
+    for _ in 0..3 {
+        let mut client = Client::hello(system.address("smtp")).unwrap();
+        client
+            .deliver(
+                "x@outside.test",
+                "bob@example.test",
+                b"From: x@outside.test\r\n\r\nhi\r\n",
+            )
+            .unwrap();
+    }
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    client.login("alice@example.test", PASSWORD).unwrap();
+    for _ in 0..3 {
+        let refused = client.command("MAIL FROM:<alice@example.test>").unwrap();
+        assert_eq!(refused.code, 550, "{}", refused.text());
+    }
+    assert_eq!(all(&system, "bob@example.test").len(), 3);
+    assert_eq!(system.pid("smtpd"), before);
+}
