@@ -17,7 +17,7 @@ use serde_json::Value;
 /// Which of our crates each of our crates is built on.
 ///
 /// mail ← sasl, smtp, imap, ipc ← daemon ← processes, with `sys` (the system calls) and `proxy` below `daemon`.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("mail", &[]),
     // Messages of logins: carried by smtp and imap, read by deliverd; below all three, and fuzzed without them.
     ("sasl", &["mail"]),
@@ -28,6 +28,8 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("proxy", &[]),
     // A protocol of its own, with hostile answers of its own.
     ("milter", &[]),
+    // Not no_std as the other protocols: aws-lc needs std.
+    ("dkim", &["mail"]),
     // A crate of its own, so that the root process gets the system calls without a runtime.
     ("sys", &[]),
     ("daemon", &["ipc", "proxy", "sys"]),
@@ -252,6 +254,23 @@ fn the_protocols_are_no_std_and_touch_nothing_outside_themselves() {
             assert!(!linked.contains(other), "{name} links {other}");
         }
     }
+}
+
+#[test]
+fn signatures_are_judged_without_network_files_or_a_clock() {
+    let linked = linked_into("dkim");
+    for other in ["tokio", "nix", "rustix", "hickory-resolver", "serde"] {
+        assert!(!linked.contains(other), "dkim links {other}");
+    }
+    let forbidden = [
+        "std::net",
+        "std::fs",
+        "std::io",
+        "std::process",
+        "std::time",
+    ];
+    let mentions = mentions(&members()["dkim"], &forbidden, &[]);
+    assert!(mentions.is_empty(), "{mentions:?}");
 }
 
 #[test]
