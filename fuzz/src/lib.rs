@@ -10,6 +10,7 @@ pub mod proxies;
 pub mod replies;
 pub mod sasl_messages;
 pub mod session;
+pub mod signatures;
 
 // The readers of messages outside of proto/, and the world that the tests of the server machine live in.
 #[allow(dead_code, reason = "its other functions are tested where they belong")]

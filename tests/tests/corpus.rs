@@ -63,3 +63,8 @@ fn headers_of_the_corpus_are_the_same_however_they_are_cut() {
 fn answers_of_filters_in_the_corpus_are_the_same_however_they_are_cut() {
     replay("milter", fuzz::filters::check);
 }
+
+#[test]
+fn signatures_of_the_corpus_are_judged_the_same_however_they_are_cut() {
+    replay("dkim", fuzz::signatures::check);
+}

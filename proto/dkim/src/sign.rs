@@ -55,6 +55,8 @@ impl std::error::Error for BadKey {}
 /// Why a message cannot be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CannotSign {
+    /// It does not begin with a field of its header, so that no field can be put above it.
+    NoHeader,
     /// It has no From, or several.
     NotOneFrom,
     /// Its header is larger than 1 MiB or has more than 10,000 fields.
@@ -68,6 +70,7 @@ pub enum CannotSign {
 impl fmt::Display for CannotSign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NoHeader => "the message does not begin with a header field",
             Self::NotOneFrom => "the message does not have exactly one From",
             Self::HeaderTooLarge => "the header is too large",
             Self::BadSelector => "the selector is not a name in the DNS",
@@ -189,6 +192,9 @@ impl<'a> Signer<'a> {
         let bytes = self.splitter.into_header();
         let bytes = bytes.ok_or(CannotSign::HeaderTooLarge)?;
         let header = Header::parse(&bytes).ok_or(CannotSign::HeaderTooLarge)?;
+        if header.field(0).is_none_or(|field| field.start > 0) {
+            return Err(CannotSign::NoHeader);
+        }
         if header.named(b"from").len() != 1 {
             return Err(CannotSign::NotOneFrom);
         }
