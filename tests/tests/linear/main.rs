@@ -9,6 +9,7 @@
 )]
 
 mod shapes;
+mod signatures;
 
 // The one reader of messages outside of proto/; a process may be no dependency, so its file is read.
 #[allow(

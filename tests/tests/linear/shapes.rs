@@ -12,6 +12,7 @@ use smtp::line::LineBuffer;
 use smtp::server::Role;
 
 use crate::search_text;
+use crate::signatures;
 use crate::world::{self, World};
 
 /// One kind of hostile input.
@@ -27,7 +28,7 @@ const fn shape(name: &'static str, make: fn(usize) -> Vec<u8>, work: fn(&[u8])) 
     Shape { name, make, work }
 }
 
-pub(crate) const SHAPES: [Shape; 53] = [
+pub(crate) const SHAPES: [Shape; 59] = [
     shape("nested message/rfc822", nested_messages, show),
     shape("nested multiparts", nested_multiparts, show),
     shape("one boundary at all levels", same_boundary, show),
@@ -177,6 +178,16 @@ pub(crate) const SHAPES: [Shape; 53] = [
         |n| b"..\r\n.\r".repeat(n / 6),
         smtp_data,
     ),
+    shape("signatures", signatures::signatures, signatures::judge),
+    shape("names in a signature", signatures::names, signatures::judge),
+    shape("tags of a signature", signatures::tags, signatures::judge),
+    shape("sets of a chain", signatures::seals, signatures::judge),
+    shape(
+        "signed blank lines",
+        signatures::blank_lines,
+        signatures::judge,
+    ),
+    shape("tags of a key", |n| filled(b"", b"p=;", n), signatures::key),
 ];
 
 const TRANSACTION: &[u8] = b"EHLO x\r\nMAIL FROM:<>\r\n";
