@@ -413,7 +413,7 @@ mod tests {
     // RFC 5802 §3, from the client's side: its last message, and the server's.
     fn respond(bare: &str, said: &str, password: &[u8], binding: &[u8]) -> (String, String) {
         let parts: Vec<&str> = said.split(',').collect();
-        let salt = mail::decode::base64_strict(parts[1][2..].as_bytes()).unwrap();
+        let salt = mail::decode::base64_strict(&parts[1].as_bytes()[2..]).unwrap();
         let iterations = parts[2][2..].parse().unwrap();
         let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password, &salt, iterations);
         let without = format!("c={},{}", base64(binding), parts[0]);

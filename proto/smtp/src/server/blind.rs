@@ -107,7 +107,7 @@ impl BlindCopies {
                     .get(name.len())
                     .is_some_and(|next| next.eq_ignore_ascii_case(&b))
         };
-        if (is_blank && is_whole(name)) || (blanks == 0 && NAMES.iter().any(|one| goes_on(&one))) {
+        if (is_blank && is_whole(name)) || (blanks == 0 && NAMES.iter().any(goes_on)) {
             self.held.push(b);
             self.at = At::Name;
             return;
