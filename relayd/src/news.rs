@@ -1,7 +1,7 @@
 //! What there is to tell the sender of a message about its recipients.
 
 use mail::address::Address;
-use smtp::parameter::OriginalRecipient;
+use smtp::original::OriginalRecipient;
 
 use crate::queue::journal::Standing;
 use crate::queue::{Message, Recipient, State};

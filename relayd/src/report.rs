@@ -4,7 +4,7 @@ use mail::address::{Address, Domain, ReversePath};
 use mail::date::{DateTime, format_rfc5322};
 use mail::encode;
 use mail::header;
-use smtp::parameter;
+use smtp::original;
 
 use crate::news::{Action, News};
 use crate::queue::{Message, QueueId};
@@ -231,7 +231,7 @@ fn typed_address(address: &Address) -> String {
     if text.is_ascii() {
         return format!("rfc822; {text}");
     }
-    format!("utf-8; {}", parameter::escape(&text))
+    format!("utf-8; {}", original::escape(&text))
 }
 
 /// A field of ASCII text on folded lines; what is not printable becomes `?`.
@@ -389,7 +389,7 @@ mod tests {
         ]
         .map(|action| News {
             action,
-            original: parameter::OriginalRecipient::of("jörg@example.test"),
+            original: original::OriginalRecipient::of("jörg@example.test"),
             ..failure("bob@example.org", "250 ok")
         });
         for one in &news {

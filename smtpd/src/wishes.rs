@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ipc::Context;
 use ipc::queue::{Envelope, Recipient, Standing};
-use smtp::parameter::{Notify, OriginalRecipient, RcptParameters};
+use smtp::original::OriginalRecipient;
+use smtp::parameter::{Notify, RcptParameters};
 use tracing::warn;
 
 use crate::ask::{Ask, Problem};

@@ -18,6 +18,7 @@ pub mod date;
 pub mod deliver_by;
 pub mod hold;
 pub mod line;
+pub mod original;
 pub mod parameter;
 pub mod received;
 pub mod reply;
