@@ -110,6 +110,10 @@ impl Desk {
         let priority = parameters.priority.unwrap_or_default();
         let due = release(&parameters, header.queued);
         let work = tokio::spawn(async move {
+            let due = match &header.hold {
+                Some(_) => i64::MAX,
+                None => due,
+            };
             let (size, recipients, from) = (
                 header.size,
                 header.recipients.len(),

@@ -16,6 +16,7 @@ use crate::answer::filters::Filters;
 use crate::answer::intake::Intake;
 use crate::answer::lookup::LookUps;
 use crate::answer::operator::Operator;
+use crate::answer::till::Till;
 use crate::ask::Ask;
 use crate::attempt::{Carrier, Smarthost};
 use crate::desk::Desk;
@@ -37,8 +38,10 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let hostname = domain(config.hostname.as_str())?;
     let carrier = carrier(&birth, &hostname)?;
     let desk = Arc::new(open_queue(&config)?);
+    let till = Till::open(Arc::clone(&desk), &config.relay.budgets);
     let intake = Intake {
         desk: Arc::clone(&desk),
+        till: till.await.map_err(StartError::fault)?,
         enabled: config.relay.enabled,
         max_size: config.smtp.max_kept_size(),
         max_recipients: count(config.smtp.max_recipients.value()),

@@ -13,6 +13,7 @@
 pub mod answer;
 pub mod ask;
 pub mod attempt;
+pub mod budget;
 pub mod clock;
 pub mod desk;
 pub mod dial;

@@ -176,6 +176,7 @@ impl Reporter {
             account: None,
             smtp_utf8: !is_ascii,
             eight_bit: !text.is_ascii(),
+            hold: None,
             recipients,
             parameters: String::new(),
             particulars: Vec::new(),

@@ -89,6 +89,18 @@ impl Schedule {
         }
     }
 
+    /// Changes when a message is due, unless it is being worked on.
+    pub fn postpone(&mut self, id: QueueId, due: i64) {
+        let entry = self.messages.get(&id).copied();
+        if let Some(Entry {
+            priority,
+            turn: Turn::Waiting { .. },
+        }) = entry
+        {
+            self.insert(id, due, priority);
+        }
+    }
+
     /// Forgets a message. Tells whether it was there.
     pub fn remove(&mut self, id: QueueId) -> bool {
         let entry = self.messages.remove(&id);

@@ -159,6 +159,7 @@ fn leave_behind(house: &House, hours: i64, particulars: Vec<Particular>) {
         account: None,
         smtp_utf8: false,
         eight_bit: false,
+        hold: None,
         recipients: vec![BOB.into()],
         parameters: String::new(),
         particulars,

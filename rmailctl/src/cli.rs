@@ -421,6 +421,20 @@ pub enum QueueCommand {
         /// The queue id; all if not given.
         queue_id: Option<String>,
     },
+    /// Keep a message in the queue until it is released.
+    Hold {
+        /// The queue id.
+        queue_id: String,
+    },
+    /// Let a message go that is held, or all that an account has sent; what was beyond a budget does not count for it.
+    Release {
+        /// The queue id.
+        #[arg(required_unless_present = "account", conflicts_with = "account")]
+        queue_id: Option<String>,
+        /// The account.
+        #[arg(long)]
+        account: Option<String>,
+    },
     /// Take a message out of the queue without a report to its sender.
     Remove {
         /// The queue id.

@@ -1,10 +1,10 @@
 //! Answers the questions of one session's machine by asking deliverd and relayd, and carries the
 //! body of the open message to them.
 
+mod admission;
 mod filtered;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,14 +18,13 @@ use smtp::parameter::RcptParameters;
 use smtp::received::return_path;
 use smtp::reply::Reply;
 use smtp::server::{Answer, Envelope, Question, Summary};
-use smtp::xclient::Xclient;
 use tracing::{debug, info, warn};
 
+use self::admission::Listing;
 use crate::ask::{Ask, Problem, Route};
 use crate::filter::{Filters, Panel};
-use crate::guard::{Kind, Pass};
+use crate::guard::Pass;
 use crate::letter::Letter;
-use crate::lists::{Lists, Opinion, Subject};
 use crate::login::{Login, Proofs};
 use crate::outlet::Outlet;
 use crate::passage::Passage;
@@ -57,16 +56,6 @@ pub struct Desk {
     filters: Arc<Filters>,
     /// The filters of the transaction, while it has not come to its end.
     panel: Option<Panel>,
-}
-
-/// What the lists say, asked once for each client and each sender.
-#[derive(Debug)]
-struct Listing {
-    lists: Arc<Lists>,
-    of_client: Option<Opinion>,
-    /// The domain of the transaction's sender.
-    sender: Option<Domain>,
-    of_sender: Option<Opinion>,
 }
 
 /// Where the transaction's message goes; each address once, however many aliases lead to it.
@@ -133,16 +122,6 @@ impl Desk {
             filters,
             panel: None,
         }
-    }
-
-    /// From now on recipients are refused whose mail comes from those that the lists speak against.
-    pub fn consult(&mut self, lists: Arc<Lists>) {
-        self.lists = (!lists.is_empty()).then_some(Listing {
-            lists,
-            of_client: None,
-            sender: None,
-            of_sender: None,
-        });
     }
 
     /// TLS was started: who logged in before did not do so behind TLS. Logins may be bound to these.
@@ -221,46 +200,6 @@ impl Desk {
         }
     }
 
-    // A proxy that may do so says for whom it speaks from now on.
-    async fn welcome(&mut self, said: Xclient) -> Answer {
-        self.start_over(Proofs::default());
-        let login = said.login.map(|login| login.to_lowercase());
-        // The proxy has seen the password. To deliverd its own address belongs to each account that there is.
-        if let Some(account) = &login
-            && let Err(problem) = self
-                .ask
-                .check_sender(self.context(0), account, account)
-                .await
-        {
-            return self.refuse(problem, |refusal| words::account_unknown(account, refusal));
-        }
-        if let Some(address) = said.address {
-            match self.pass.change(address) {
-                Ok(pass) => {
-                    self.login.speak_for(pass.address());
-                    self.pass = pass;
-                    if let Some(listing) = &mut self.lists {
-                        listing.of_client = None;
-                    }
-                }
-                Err(exceeded) => {
-                    exceeded.tell();
-                    return Answer::Refused(words::too_much(Kind::Connection));
-                }
-            }
-        }
-        if let Some(account) = &login
-            && let Err(exceeded) = self.pass.log_in(account)
-        {
-            exceeded.tell();
-            return Answer::Refused(words::too_much(Kind::Connection));
-        }
-        let client = self.pass.address();
-        info!(%client, port = said.port, login, "client of a proxy");
-        self.login.admit(login);
-        Answer::Granted
-    }
-
     async fn judge_sender(&mut self, mail: &Mail) -> Answer {
         self.targets = Targets {
             body: Some(mail.body),
@@ -271,10 +210,7 @@ impl Desk {
             )),
             ..Targets::default()
         };
-        if let Some(listing) = &mut self.lists {
-            listing.sender = mail.sender.address().map(|sender| sender.domain().clone());
-            listing.of_sender = None;
-        }
+        self.note_sender(mail);
         // RFC 8098 §3: clients send read receipts from the null path, which is nobody's identity.
         let (Some(account), Some(sender)) = (self.login.account(), mail.sender.address()) else {
             return Answer::Granted;
@@ -290,72 +226,6 @@ impl Desk {
                 words::sender_refused(&sender, account, refusal)
             }),
         }
-    }
-
-    // Who logged in is known by name, and their mail is counted by that.
-    async fn admit_recipient(&mut self, rcpt: Rcpt) -> Answer {
-        let is_known = self.login.account().is_some();
-        let kinds: &[Kind] = match is_known {
-            true => &[Kind::RefusedRecipient],
-            false => &[Kind::Recipient, Kind::RefusedRecipient],
-        };
-        for kind in kinds {
-            if let Err(reply) = self.check(*kind) {
-                return Answer::Refused(reply);
-            }
-        }
-        self.pass.count(Kind::Recipient, u32::from(!is_known));
-        if let Err(reply) = self.check_lists(&rcpt.path).await {
-            return Answer::Refused(reply);
-        }
-        let answer = self.judge_recipient(rcpt).await;
-        if let Answer::Refused(reply) = &answer
-            && reply.code() >= 500
-        {
-            self.pass.count(Kind::RefusedRecipient, 1);
-        }
-        answer
-    }
-
-    // RFC 5321 §4.5.1: postmaster can be reached, by those who want to know why they are listed above all.
-    async fn check_lists(&mut self, path: &ForwardPath) -> Result<(), Reply> {
-        let is_postmaster = match path {
-            ForwardPath::Postmaster => true,
-            ForwardPath::Address(address) => address.local().eq_ignore_ascii_case("postmaster"),
-        };
-        let (context, client) = (self.context(0), self.pass.address());
-        let is_asked = !is_postmaster && !self.pass.is_exempt();
-        let Some(listing) = self.lists.as_mut().filter(|_| is_asked) else {
-            return Ok(());
-        };
-        let opinion = listing.judge(&self.ask, context, client).await;
-        if !listing.lists.reject(opinion.score) {
-            return Ok(());
-        }
-        let (zone, reason) = opinion.reason(&self.ask, context).await;
-        let key = "smtp.dns_lists.reject_score";
-        info!(key, zone, score = opinion.score, recipient = %path, "refused because of lists");
-        Err(words::listed(path, &zone, &reason))
-    }
-
-    /// Notes how many commands the client gave.
-    pub fn count_commands(&self, number: u32) {
-        self.pass.count(Kind::Command, number);
-    }
-
-    /// Whether the client may give another command.
-    ///
-    /// # Errors
-    /// What it is told if not.
-    pub fn check_commands(&self) -> Result<(), Reply> {
-        self.check(Kind::Command)
-    }
-
-    fn check(&self, kind: Kind) -> Result<(), Reply> {
-        self.pass.check(kind).map_err(|exceeded| {
-            exceeded.tell();
-            words::too_much(kind)
-        })
     }
 
     async fn judge_recipient(&mut self, Rcpt { path, parameters }: Rcpt) -> Answer {
@@ -651,29 +521,6 @@ impl Desk {
             session: self.session,
             message,
         }
-    }
-}
-
-impl Listing {
-    async fn judge(&mut self, ask: &Arc<Ask>, context: Context, client: IpAddr) -> Opinion {
-        let of_client = match self.of_client.take() {
-            Some(opinion) => opinion,
-            None => {
-                let subject = Subject::Address(client);
-                self.lists.judge(ask, context, &subject).await
-            }
-        };
-        let of_sender = match (self.of_sender.take(), &self.sender) {
-            (Some(opinion), _) => opinion,
-            (None, Some(domain)) => {
-                let subject = Subject::Domain(domain.clone());
-                self.lists.judge(ask, context, &subject).await
-            }
-            (None, None) => Opinion::default(),
-        };
-        let both = of_client.and(&of_sender);
-        (self.of_client, self.of_sender) = (Some(of_client), Some(of_sender));
-        both
     }
 }
 

@@ -342,3 +342,54 @@ fn mail_from_a_listed_address_is_refused_with_the_reason() {
     let taken = told("RCPT TO:<alice@example.test>");
     assert!(taken.starts_with("250 "), "{taken}");
 }
+
+#[test]
+fn mail_beyond_a_budget_is_accepted_and_held() {
+    // Budgets are new at midnight (UTC).
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let left = 86_400 - now.unwrap().as_secs() % 86_400;
+    if left < 30 {
+        std::thread::sleep(std::time::Duration::from_secs(left + 1));
+    }
+    let config = json!({
+        "relay": {"budgets": {"account": {"messages": 1}}},
+        "smtp": {"xclient": {"login_clients": ["127.0.0.1"]}},
+    });
+    let system = System::start(Options::alice().config(&config));
+    let alice = "alice@example.test";
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    let login = client.command("XCLIENT LOGIN=alice@example.test").unwrap();
+    assert_eq!(login.code, 220, "{login:?}");
+    client.command("EHLO client.example.net").unwrap();
+    for subject in ["first", "second"] {
+        let text = format!("From: {alice}\r\nSubject: {subject}\r\n\r\nx\r\n");
+        client
+            .deliver(alice, "dave@elsewhere.test", text.as_bytes())
+            .unwrap();
+    }
+    let list = || system.rmailctl(&["queue", "list"]).succeeded().stdout;
+    let listed = list();
+    let reason =
+        "held: relay.budgets.account.messages allows alice@example.test no more than 1 a day";
+    assert_eq!(listed.matches("held: ").count(), 1, "{listed}");
+    assert!(listed.contains(reason), "{listed}");
+    let released = system
+        .rmailctl(&["queue", "release", "--account", alice])
+        .succeeded();
+    assert!(released.stdout.starts_with("1 messages "), "{released:?}");
+    let listed = list();
+    assert!(!listed.contains("held: "), "{listed}");
+    let id = listed.split('\t').next().unwrap().to_owned();
+    system.rmailctl(&["queue", "hold", &id]).succeeded();
+    let listed = list();
+    assert!(listed.contains("held: held by the operator"), "{listed}");
+    system.rmailctl(&["queue", "release", &id]).succeeded();
+    assert!(!list().contains("held: "));
+    // Nothing or both makes no sense.
+    for arguments in [
+        &["queue", "release"][..],
+        &["queue", "release", &id, "--account", alice],
+    ] {
+        assert!(!system.rmailctl(arguments).status.success());
+    }
+}

@@ -3,6 +3,7 @@
 //! Every daemon reads the file itself at start, before its jail closes. An unknown key, a wrong type or an impossible
 //! value is an error that names the path of the key, the line, and what is allowed.
 
+mod budgets;
 mod dns_lists;
 mod filter;
 mod routing;
@@ -17,6 +18,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use budgets::{Budget, Budgets};
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure};
 pub use routing::{MailAddress, Routing};
@@ -177,6 +179,8 @@ pub struct Relay {
     pub max_connections: value::AtLeast<1>,
     /// Outgoing connections at once to one domain.
     pub max_connections_per_domain: value::AtLeast<1>,
+    /// How much mail accounts may send in a day.
+    pub budgets: Budgets,
 }
 
 /// The `limits` section. 0 means no limit.
@@ -273,6 +277,7 @@ impl Default for Relay {
             delay_warning_hours: value::AtMost::known(4),
             max_connections: value::AtLeast::known(50),
             max_connections_per_domain: value::AtLeast::known(5),
+            budgets: Budgets::default(),
         }
     }
 }

@@ -446,6 +446,8 @@ pub struct QueuedMessage {
     pub recipients: Vec<QueuedRecipient>,
     /// How many recipients are not done.
     pub waiting: u32,
+    /// Why it is held, cut to 200 bytes; empty if it is not.
+    pub hold: String,
 }
 
 /// The operator's orders to relayd.
@@ -465,6 +467,21 @@ pub enum QueueControlRequest {
     RemoveMessage {
         /// Queue id.
         queue_id: String,
+    },
+    /// Keep a message where it is until it is released.
+    HoldMessage {
+        /// Queue id.
+        queue_id: String,
+    },
+    /// Let a message go that is held.
+    ReleaseMessage {
+        /// Queue id.
+        queue_id: String,
+    },
+    /// The same for all messages of an account.
+    ReleaseAccount {
+        /// Who submitted them.
+        account: String,
     },
     /// How is relayd?
     ShowStatus,
@@ -487,6 +504,13 @@ pub enum QueueControlAnswer {
     },
     /// Done and on disk.
     Removed,
+    /// It waits.
+    Held,
+    /// Messages that were held and are not any more.
+    Released {
+        /// How many.
+        messages: u64,
+    },
     /// State of relayd.
     Status {
         /// Package version.

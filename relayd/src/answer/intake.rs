@@ -20,9 +20,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval};
+use tracing::warn;
 
 use super::filters::Filters;
 use super::lookup::LookUps;
+use super::till::Till;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, VERSION};
@@ -47,6 +49,8 @@ pub struct Intake {
     pub max_size: u64,
     /// Recipients a message may have, and as many again that have it already.
     pub max_recipients: usize,
+    /// Where accounts pay.
+    pub till: Till,
     /// Who asks DNS.
     pub look_ups: LookUps,
     /// The filters smtpd may be connected to.
@@ -253,6 +257,15 @@ impl Intake {
         if written != size {
             return Err(Refusal::SizeMismatch);
         }
+        let hold = match &incoming.envelope.account {
+            Some(account) => {
+                let sent = incoming.recipients.iter();
+                let sent = sent.filter(|one| one.standing == Standing::Waiting);
+                let addresses: Vec<String> = sent.map(|one| one.address.clone()).collect();
+                self.till.charge(account, &addresses).await
+            }
+            None => None,
+        };
         let id = QueueId::generate().map_err(|error| desk::fault(&error, "make a queue id"))?;
         let (recipients, particulars) = split(std::mem::take(&mut incoming.recipients));
         let header = Header {
@@ -263,10 +276,14 @@ impl Intake {
             account: incoming.envelope.account.clone(),
             smtp_utf8: incoming.envelope.smtp_utf8,
             eight_bit: incoming.envelope.eight_bit,
+            hold,
             recipients,
             parameters: incoming.envelope.parameters.clone(),
             particulars,
         };
+        if let Some(reason) = &header.hold {
+            warn!(%id, account = header.account, reason, "held; rmailctl queue release lets it go");
+        }
         self.desk.enqueue(id, draft, header.versioned()).await?;
         Ok(id)
     }
@@ -369,7 +386,7 @@ async fn sweep(drawer: Weak<Mutex<Drawer>>) {
         drawer.open.retain(|handle, incoming| {
             let keep = !incoming.touched.is_idle();
             if !keep {
-                tracing::warn!(
+                warn!(
                     handle = handle.0,
                     "an open message nobody committed is forgotten"
                 );

@@ -5,3 +5,4 @@ pub mod filters;
 pub mod intake;
 pub mod lookup;
 pub mod operator;
+pub mod till;

@@ -15,13 +15,16 @@ use tracing::info;
 
 use crate::clock;
 use crate::desk::{self, Desk};
+use crate::queue::journal::Record;
 use crate::queue::{Message, QueueId, Recipient, State};
 
 /// Messages on a page; three of the longest fit into a frame.
 const PAGE: usize = 3;
 /// Recipients shown of a message.
 const RECIPIENTS: usize = 8;
-/// Octets shown of an error.
+/// Messages looked at in one go when an account's are released.
+const RELEASED_AT_ONCE: usize = 256;
+/// Octets shown of an error, or of why a message is held.
 const MAX_ERROR: usize = 200;
 
 /// Answers the operator.
@@ -47,6 +50,15 @@ impl Service<QueueControlEdge> for Operator {
             QueueControlRequest::ListQueue { after } => self.list(after.as_deref()).await?,
             QueueControlRequest::RetryMessage { queue_id } => self.retry(queue_id.as_deref())?,
             QueueControlRequest::RemoveMessage { queue_id } => self.remove(&queue_id).await?,
+            QueueControlRequest::HoldMessage { queue_id } => self.hold(&queue_id).await?,
+            QueueControlRequest::ReleaseMessage { queue_id } => {
+                let messages = u64::from(self.release(parse(&queue_id)?, None).await?);
+                QueueControlAnswer::Released { messages }
+            }
+            QueueControlRequest::ReleaseAccount { account } => {
+                let messages = self.release_all(&account.to_lowercase()).await?;
+                QueueControlAnswer::Released { messages }
+            }
             QueueControlRequest::ShowStatus => self.status(),
         };
         Ok(Answered::plain(answer))
@@ -118,6 +130,58 @@ impl Operator {
         }
     }
 
+    async fn hold(&self, queue_id: &str) -> Result<QueueControlAnswer, Refusal> {
+        let id = parse(queue_id)?;
+        self.append(id, Record::Held("held by the operator".into()))
+            .await?;
+        self.desk.schedule().postpone(id, i64::MAX);
+        info!(%id, "held by the operator");
+        Ok(QueueControlAnswer::Held)
+    }
+
+    /// Lets a message go, if it is held, and if it is of that account. Tells whether it was.
+    async fn release(&self, id: QueueId, account: Option<&str>) -> Result<bool, Refusal> {
+        let read = self.desk.with_queue(move |queue| queue.message(id)).await;
+        let message = read
+            .map_err(|error| gone(&error, "read a message"))?
+            .snapshot();
+        let owner = message.header.account.map(|owner| owner.to_lowercase());
+        let is_meant = account.is_none_or(|account| owner.as_deref() == Some(account));
+        if message.hold.is_none() || !is_meant {
+            return Ok(false);
+        }
+        self.append(id, Record::Released).await?;
+        self.desk.schedule().postpone(id, clock::now());
+        self.desk.bell.notify_one();
+        info!(%id, "released by the operator");
+        Ok(true)
+    }
+
+    async fn release_all(&self, account: &str) -> Result<u64, Refusal> {
+        let (mut released, mut after) = (0, None);
+        loop {
+            let ids = self.desk.schedule().page(after, RELEASED_AT_ONCE);
+            let Some(last) = ids.last() else {
+                return Ok(released);
+            };
+            after = Some(*last);
+            for id in ids {
+                match self.release(id, Some(account)).await {
+                    Ok(was_held) => released += u64::from(was_held),
+                    // It was delivered or removed meanwhile.
+                    Err(Refusal::NotFound) => {}
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+        }
+    }
+
+    async fn append(&self, id: QueueId, record: Record) -> Result<(), Refusal> {
+        let append = move |queue: &crate::queue::Queue| queue.message(id)?.append(&record);
+        let appended = self.desk.with_queue(append).await;
+        appended.map_err(|error| gone(&error, "change a message"))
+    }
+
     fn status(&self) -> QueueControlAnswer {
         QueueControlAnswer::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -126,6 +190,13 @@ impl Operator {
             delivered: self.desk.delivered.load(Ordering::Relaxed),
             failed: self.desk.failed.load(Ordering::Relaxed),
         }
+    }
+}
+
+fn gone(error: &io::Error, what: &'static str) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::NotFound => Refusal::NotFound,
+        _ => desk::fault(error, what),
     }
 }
 
@@ -145,6 +216,7 @@ fn show(id: QueueId, message: &Message) -> QueuedMessage {
             .map(|(_, recipient)| show_recipient(recipient))
             .collect(),
         waiting: u32::try_from(message.waiting().count()).unwrap_or(u32::MAX),
+        hold: cut(message.hold.as_deref().unwrap_or_default()),
     }
 }
 
@@ -160,6 +232,10 @@ fn show_recipient(recipient: &Recipient) -> QueuedRecipient {
             State::Waiting(next) => next,
             State::Delivered | State::Succeeded | State::Failed | State::Reported => 0,
         },
-        last_error: last_error[..last_error.floor_char_boundary(MAX_ERROR)].to_owned(),
+        last_error: cut(last_error),
     }
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_ERROR)].to_owned()
 }

@@ -16,6 +16,10 @@ pub enum Record {
     Message(Header),
     /// What one attempt brought.
     Attempted(Attempted),
+    /// It waits until it is released, for this reason.
+    Held(String),
+    /// It need not wait any more.
+    Released,
     /// The sender was told about these recipients (indexes), or cannot be.
     Reported(Vec<u32>),
     /// The sender was told that these recipients (indexes) have to wait.
@@ -39,6 +43,9 @@ pub struct Header {
     pub smtp_utf8: bool,
     /// Octets above 127 (RFC 6152).
     pub eight_bit: bool,
+    /// It is held from the beginning, for this reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
     /// `local@domain` each; other records name them by their place in this list.
     pub recipients: Vec<String>,
     /// What else `MAIL` had, as the command has it: `RET=HDRS`. Journals of rmail 0.1 have none.
@@ -221,6 +228,7 @@ mod tests {
             account: Some("x\n00000000 {\"reported\":[0]}\n".into()),
             smtp_utf8: false,
             eight_bit: true,
+            hold: None,
             recipients: vec!["bob@example.org".into(), "\"a\\\"b\"@example.org".into()],
             parameters: "RET=HDRS".into(),
             particulars: vec![Particular {
@@ -246,6 +254,8 @@ mod tests {
                 results: vec![outcome],
             }),
             Record::Reported(vec![0, 1]),
+            Record::Held("a reason\n".into()),
+            Record::Released,
         ]
     }
 
@@ -265,7 +275,8 @@ mod tests {
     #[test]
     fn records_are_read_back_and_no_field_forges_one() {
         let bytes = encoded();
-        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 3);
+        let ends = bytes.iter().filter(|byte| **byte == b'\n');
+        assert_eq!(ends.count(), records().len());
         assert_eq!(
             decode(&bytes),
             Decoded {
@@ -322,7 +333,7 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[place] ^= 0x20;
             let decoded = decode(&damaged);
-            assert!(decoded.records.len() < 3, "at {place}");
+            assert!(decoded.records.len() < records().len(), "at {place}");
             assert_eq!(decoded.records, records()[..decoded.records.len()]);
             assert_eq!(place < first_end, decoded.records.is_empty());
         }

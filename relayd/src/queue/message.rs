@@ -20,6 +20,8 @@ pub struct Message {
     pub parameters: MailParameters,
     /// In the order of [`Header::recipients`].
     pub recipients: Vec<Recipient>,
+    /// Why it is held, if it is: nothing is due then.
+    pub hold: Option<String>,
 }
 
 /// One recipient.
@@ -89,6 +91,7 @@ impl Message {
                 .iter()
                 .map(recipient)
                 .collect::<Option<_>>()?,
+            hold: header.hold.clone(),
         };
         for particular in &header.particulars {
             message.specify(particular)?;
@@ -114,6 +117,8 @@ impl Message {
         match record {
             Record::Message(_) => {}
             Record::Attempted(attempted) => self.apply_attempt(attempted),
+            Record::Held(reason) => self.hold = Some(reason.clone()),
+            Record::Released => self.hold = None,
             Record::Reported(recipients) => {
                 for index in recipients {
                     if let Some(recipient) = self.recipients.get_mut(*index as usize) {
@@ -219,9 +224,12 @@ impl Message {
         Some(parameters)
     }
 
-    /// When the first waiting recipient is due.
+    /// When the first waiting recipient is due; of what is held, none ever is.
     #[must_use]
     pub fn next_due(&self) -> Option<i64> {
+        if self.hold.is_some() {
+            return Some(i64::MAX);
+        }
         let due = |(_, recipient): (usize, &Recipient)| match recipient.state {
             State::Waiting(next) => Some(next),
             State::Delivered | State::Succeeded | State::Failed | State::Reported => None,
@@ -229,14 +237,15 @@ impl Message {
         self.waiting().filter_map(due).min()
     }
 
-    /// Those who are due at `now`; if the operator is `hurried` all who wait, but none before the message is released.
+    /// Those who are due at `now`; if the operator is `hurried` all who wait, but none before the message is released, and none
+    /// while it is held.
     fn due(&self, now: i64, hurried: bool) -> impl Iterator<Item = &Recipient> {
         let released = release(&self.parameters, self.header.queued) <= now;
         self.waiting()
             .map(|(_, recipient)| recipient)
             .filter(move |recipient| {
                 let due = matches!(recipient.state, State::Waiting(next) if next <= now);
-                released && (due || hurried)
+                released && self.hold.is_none() && (due || hurried)
             })
     }
 

@@ -8,6 +8,7 @@ mod id;
 pub mod journal;
 mod message;
 mod recover;
+mod sent;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

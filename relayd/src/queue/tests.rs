@@ -23,6 +23,7 @@ fn header() -> Header {
         account: None,
         smtp_utf8: false,
         eight_bit: false,
+        hold: None,
         recipients: vec!["bob@example.org".into(), "carol@example.net".into()],
         parameters: String::new(),
         particulars: Vec::new(),

@@ -138,7 +138,21 @@ impl House {
         to: &[&str],
         body: &[u8],
     ) -> Result<String, CallError> {
-        let envelope = envelope(from, "");
+        self.submit_for(None, from, to, body).await
+    }
+
+    /// The same for an account.
+    pub(crate) async fn submit_for(
+        &self,
+        account: Option<&str>,
+        from: &str,
+        to: &[&str],
+        body: &[u8],
+    ) -> Result<String, CallError> {
+        let envelope = Envelope {
+            account: account.map(str::to_owned),
+            ..envelope(from, "")
+        };
         self.submit_as(envelope, to.iter().map(|one| waiting(one)).collect(), body)
             .await
     }

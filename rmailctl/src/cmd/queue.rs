@@ -31,6 +31,14 @@ pub async fn run(config: &Path, command: QueueCommand) -> Result<(), Error> {
             }
             Ok(())
         }
+        QueueCommand::Hold { queue_id } => {
+            let what = format!("cannot hold {queue_id}");
+            queue
+                .ask(what, QueueControlRequest::HoldMessage { queue_id })
+                .await
+                .map(drop)
+        }
+        QueueCommand::Release { queue_id, account } => release(&queue, queue_id, account).await,
         QueueCommand::Remove { queue_id } => {
             let what = format!("cannot remove {queue_id}");
             queue
@@ -39,6 +47,24 @@ pub async fn run(config: &Path, command: QueueCommand) -> Result<(), Error> {
                 .map(drop)
         }
     }
+}
+
+async fn release(
+    queue: &Queue,
+    queue_id: Option<String>,
+    account: Option<String>,
+) -> Result<(), Error> {
+    let request = match (queue_id, account) {
+        (_, Some(account)) => QueueControlRequest::ReleaseAccount { account },
+        (queue_id, None) => QueueControlRequest::ReleaseMessage {
+            queue_id: queue_id.unwrap_or_default(),
+        },
+    };
+    match queue.ask("cannot release", request).await? {
+        QueueControlAnswer::Released { messages } => println!("{messages} messages are released"),
+        answer => return Err(unexpected(&answer)),
+    }
+    Ok(())
 }
 
 async fn list(queue: &Queue, json: bool) -> Result<(), Error> {
@@ -76,7 +102,7 @@ fn row(message: &QueuedMessage) -> serde_json::Value {
         .collect();
     json!({
         "queue_id": message.queue_id, "reverse_path": message.reverse_path, "size": message.size, "queued": message.queued,
-        "waiting": message.waiting, "recipients": recipients,
+        "waiting": message.waiting, "hold": message.hold, "recipients": recipients,
     })
 }
 
@@ -85,6 +111,9 @@ fn show(message: &QueuedMessage) {
         "{}\t{} bytes\tfrom <{}>\t{} waiting",
         message.queue_id, message.size, message.reverse_path, message.waiting
     );
+    if !message.hold.is_empty() {
+        println!("\theld: {}", message.hold);
+    }
     for one in &message.recipients {
         println!(
             "\t<{}>\t{} attempts\t{}",

@@ -1,0 +1,87 @@
+//! Where accounts pay for what they send: counts it, and writes it down.
+
+use std::io;
+use std::sync::Arc;
+
+use daemon::config::Budgets;
+use tokio::sync::Mutex;
+use tracing::{error, info};
+
+use crate::budget::{self, Charge, Ledger, Sent};
+use crate::clock;
+use crate::desk::Desk;
+
+/// The ledger and the queue whose file it is in.
+#[derive(Debug)]
+pub struct Till {
+    desk: Arc<Desk>,
+    /// Held while a line is written, so that lines are in the order in which they were counted.
+    ledger: Mutex<Ledger>,
+}
+
+impl Till {
+    /// With what was written down before.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub async fn open(desk: Arc<Desk>, budgets: &Budgets) -> io::Result<Self> {
+        let bytes = desk.with_queue(|queue| queue.read_sent()).await?;
+        let mut ledger = Ledger::new(budgets);
+        ledger.turn(clock::now());
+        let mut lines = 0_u64;
+        for sent in budget::decode(&bytes) {
+            ledger.note(&sent);
+            lines += 1;
+        }
+        info!(lines, "read what accounts have sent");
+        let till = Self {
+            desk,
+            ledger: Mutex::new(ledger),
+        };
+        if bytes.last().is_some_and(|last| *last != b'\n') {
+            till.write(b"\n".to_vec()).await;
+        }
+        Ok(till)
+    }
+
+    /// Counts a message. `Some` says why it is to be held; then it is not counted.
+    pub async fn charge(&self, account: &str, recipients: &[String]) -> Option<String> {
+        let mut ledger = self.ledger.lock().await;
+        if ledger.turn(clock::now()) {
+            self.write_anew(&ledger.summary()).await;
+        }
+        match ledger.charge(account, recipients) {
+            Charge::Charged(sent) => {
+                match budget::encode(&[sent]) {
+                    Ok(line) => self.write(line).await,
+                    Err(error) => error!(%error, "bug: what an account has sent cannot be written"),
+                }
+                None
+            }
+            Charge::Over(reason) => Some(reason),
+        }
+    }
+
+    // The mail goes out all the same: who fills the disk must not stop everybody's.
+    async fn write(&self, lines: Vec<u8>) {
+        let written = self.desk.with_queue(move |queue| queue.append_sent(&lines));
+        if let Err(error) = written.await {
+            error!(%error, "what an account has sent cannot be written down: after a restart it counts no more");
+        }
+    }
+
+    async fn write_anew(&self, lines: &[Sent]) {
+        let lines = budget::encode(lines).map_err(io::Error::from);
+        let written = match lines {
+            Ok(lines) => {
+                self.desk
+                    .with_queue(move |queue| queue.replace_sent(&lines))
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            error!(%error, "the file of what accounts have sent cannot be written anew: it grows until it can");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! How much mail an account, and all accounts of a domain together, may send to other servers in a day (UTC).
+//!
+//! A message beyond that is held, not lost. What was sent is written down as [`Sent`], a line of JSON each; reading those lines
+//! again makes the same counters.
+
+use std::collections::HashMap;
+
+use daemon::config::Budgets;
+use serde::{Deserialize, Serialize};
+
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+/// Days for which it is remembered whom an account has written to.
+const REMEMBERED: i64 = 60;
+/// So many of them per account; the ones written to longest ago are forgotten.
+const MAX_KNOWN: usize = 10_000;
+/// Recipients on a line that is written anew.
+const PER_LINE: usize = 100;
+
+/// A message that was sent, less its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Days since 1970.
+    day: i64,
+    account: String,
+    recipients: Vec<String>,
+}
+
+/// What everybody has sent today, and whom they have ever written to.
+#[derive(Debug)]
+pub struct Ledger {
+    budgets: Budgets,
+    day: i64,
+    /// By account, and by domain as `@domain`.
+    spent: HashMap<String, Spent>,
+    /// By account: each recipient, with the day of the last message.
+    known: HashMap<String, HashMap<String, i64>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    messages: u64,
+    recipients: u64,
+    first_time: u64,
+}
+
+/// What comes of a message that is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It may go; this is to be written down.
+    Charged(Sent),
+    /// It is to be held, for this reason.
+    Over(String),
+}
+
+impl Ledger {
+    /// Nothing was sent yet.
+    #[must_use]
+    pub fn new(budgets: &Budgets) -> Self {
+        Self {
+            budgets: budgets.clone(),
+            day: 0,
+            spent: HashMap::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// A new day begins: the counters do, too, and what is long past is forgotten. Tells whether it does.
+    pub fn turn(&mut self, now: i64) -> bool {
+        let day = now.div_euclid(DAY);
+        if day <= self.day {
+            return false;
+        }
+        self.day = day;
+        self.spent.clear();
+        for known in self.known.values_mut() {
+            known.retain(|_, last| day - *last <= REMEMBERED);
+            forget_oldest(known);
+        }
+        self.known.retain(|_, known| !known.is_empty());
+        true
+    }
+
+    /// Counts a message, if there is budget for it.
+    pub fn charge(&mut self, account: &str, recipients: &[String]) -> Charge {
+        let account = account.to_lowercase();
+        let sent = Sent {
+            day: self.day,
+            account,
+            recipients: recipients.to_vec(),
+        };
+        match self.check(&sent) {
+            Ok(()) => {
+                self.note(&sent);
+                Charge::Charged(sent)
+            }
+            Err(reason) => Charge::Over(reason),
+        }
+    }
+
+    /// Takes in what was sent before.
+    pub fn note(&mut self, sent: &Sent) {
+        if sent.day == self.day {
+            let message = self.cost(sent);
+            for payer in payers(&sent.account) {
+                self.spent.entry(payer).or_default().add(message);
+            }
+        }
+        let known = self.known.entry(sent.account.clone()).or_default();
+        for recipient in &sent.recipients {
+            let last = known.entry(recipient.clone()).or_insert(sent.day);
+            *last = sent.day.max(*last);
+        }
+        // Not each time: the oldest are looked for among all.
+        if known.len() > 2 * MAX_KNOWN {
+            forget_oldest(known);
+        }
+    }
+
+    fn check(&self, sent: &Sent) -> Result<(), String> {
+        let message = self.cost(sent);
+        let budgets = [
+            ("account", &self.budgets.account),
+            ("domain", &self.budgets.domain),
+        ];
+        for (payer, (whose, budget)) in payers(&sent.account).into_iter().zip(budgets) {
+            let mut spent = self.spent.get(&payer).copied().unwrap_or_default();
+            spent.add(message);
+            for (what, spent, limit) in [
+                ("messages", spent.messages, budget.messages),
+                ("recipients", spent.recipients, budget.recipients),
+                (
+                    "first_time_recipients",
+                    spent.first_time,
+                    budget.first_time_recipients,
+                ),
+            ] {
+                if limit != 0 && spent > u64::from(limit) {
+                    return Err(format!(
+                        "relay.budgets.{whose}.{what} allows {payer} no more than {limit} a day"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cost(&self, sent: &Sent) -> Spent {
+        let known = self.known.get(&sent.account);
+        let is_new = |one: &&String| known.is_none_or(|known| !known.contains_key(*one));
+        Spent {
+            messages: 1,
+            recipients: sent.recipients.len() as u64,
+            first_time: sent.recipients.iter().filter(is_new).count() as u64,
+        }
+    }
+
+    /// All that must be remembered at the beginning of a day, as it is to be written down.
+    #[must_use]
+    pub fn summary(&self) -> Vec<Sent> {
+        let mut lines = Vec::new();
+        for (account, known) in &self.known {
+            let mut by_day: HashMap<i64, Vec<String>> = HashMap::new();
+            for (recipient, day) in known {
+                by_day.entry(*day).or_default().push(recipient.clone());
+            }
+            for (day, recipients) in by_day {
+                lines.extend(recipients.chunks(PER_LINE).map(|some| Sent {
+                    day,
+                    account: account.clone(),
+                    recipients: some.to_vec(),
+                }));
+            }
+        }
+        lines
+    }
+}
+
+impl Spent {
+    const fn add(&mut self, other: Self) {
+        self.messages = self.messages.saturating_add(other.messages);
+        self.recipients = self.recipients.saturating_add(other.recipients);
+        self.first_time = self.first_time.saturating_add(other.first_time);
+    }
+}
+
+/// Whose budgets a message of the account is paid from.
+fn payers(account: &str) -> [String; 2] {
+    let domain = account.rsplit_once('@').map_or("", |(_, domain)| domain);
+    [account.to_owned(), format!("@{domain}")]
+}
+
+fn forget_oldest(known: &mut HashMap<String, i64>) {
+    if known.len() <= MAX_KNOWN {
+        return;
+    }
+    let mut days: Vec<i64> = known.values().copied().collect();
+    let surplus = days.len() - MAX_KNOWN;
+    let (_, newest_to_go, _) = days.select_nth_unstable(surplus - 1);
+    let newest_to_go = *newest_to_go;
+    let mut left = surplus;
+    known.retain(|_, day| {
+        let goes = left > 0 && *day <= newest_to_go;
+        left -= usize::from(goes);
+        !goes
+    });
+}
+
+/// The lines of what was sent.
+///
+/// # Errors
+/// Never for these; serde's interface allows for it.
+pub fn encode(sent: &[Sent]) -> serde_json::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for one in sent {
+        serde_json::to_writer(&mut out, one)?;
+        out.push(b'\n');
+    }
+    Ok(out)
+}
+
+/// What was written down, as far as it is whole; a crash tears at most one line.
+pub fn decode(bytes: &[u8]) -> impl Iterator<Item = Sent> {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| serde_json::from_slice(line).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::Budget;
+
+    use super::*;
+
+    const ALICE: &str = "alice@example.test";
+
+    fn budget(messages: u32, recipients: u32, first_time_recipients: u32) -> Budget {
+        Budget {
+            messages,
+            recipients,
+            first_time_recipients,
+        }
+    }
+
+    fn ledger(account: Budget, domain: Budget) -> Ledger {
+        let mut ledger = Ledger::new(&Budgets { account, domain });
+        ledger.turn(100 * DAY);
+        ledger
+    }
+
+    fn addresses(numbers: std::ops::Range<usize>) -> Vec<String> {
+        numbers.map(|n| format!("r{n}@far.test")).collect()
+    }
+
+    fn goes(ledger: &mut Ledger, account: &str, numbers: std::ops::Range<usize>) -> bool {
+        matches!(
+            ledger.charge(account, &addresses(numbers)),
+            Charge::Charged(_)
+        )
+    }
+
+    #[test]
+    fn each_budget_is_used_up_to_its_end_and_is_new_the_next_day() {
+        for (budget, last, beyond) in [
+            (budget(2, 0, 0), 1..2, 2..3),
+            (budget(0, 3, 0), 1..3, 1..2),
+            (budget(0, 0, 3), 1..3, 3..4),
+        ] {
+            let mut ledger = ledger(budget, Budget::default());
+            assert!(goes(&mut ledger, ALICE, 0..1));
+            assert!(goes(&mut ledger, "Alice@example.test", last));
+            assert!(!goes(&mut ledger, ALICE, beyond.clone()));
+            // What is held costs nothing, and is nobody else's concern.
+            assert!(!goes(&mut ledger, ALICE, beyond.clone()));
+            assert!(goes(&mut ledger, "bob@example.test", 0..2));
+            assert!(!ledger.turn(101 * DAY - 1) && ledger.turn(101 * DAY));
+            assert!(goes(&mut ledger, ALICE, beyond));
+        }
+    }
+
+    #[test]
+    fn whom_one_has_written_to_is_no_first_time_recipient() {
+        let mut ledger = ledger(budget(0, 0, 2), Budget::default());
+        assert!(goes(&mut ledger, ALICE, 0..2));
+        assert!(goes(&mut ledger, ALICE, 0..2));
+        assert!(!goes(&mut ledger, ALICE, 1..3));
+        ledger.turn(160 * DAY);
+        assert!(goes(&mut ledger, ALICE, 0..2) && goes(&mut ledger, ALICE, 2..4));
+        // Sixty days of silence are enough to be forgotten.
+        ledger.turn(221 * DAY);
+        assert!(goes(&mut ledger, ALICE, 0..2) && !goes(&mut ledger, ALICE, 2..3));
+    }
+
+    #[test]
+    fn the_accounts_of_a_domain_share_its_budget() {
+        let mut ledger = ledger(Budget::default(), budget(2, 0, 0));
+        assert!(goes(&mut ledger, ALICE, 0..1));
+        assert!(goes(&mut ledger, "bob@example.test", 0..1));
+        let over = ledger.charge("carol@example.test", &addresses(0..1));
+        let reason = "relay.budgets.domain.messages allows @example.test no more than 2 a day";
+        assert_eq!(over, Charge::Over(reason.into()));
+        assert!(goes(&mut ledger, "alice@other.test", 0..1));
+    }
+
+    #[test]
+    fn what_was_written_down_makes_the_same_counters() {
+        let new = || ledger(budget(0, 5, 3), Budget::default());
+        let mut first = new();
+        let mut written = Vec::new();
+        for numbers in [0..2, 0..2] {
+            let Charge::Charged(sent) = first.charge(ALICE, &addresses(numbers)) else {
+                panic!("over budget");
+            };
+            written.extend(encode(&[sent]).unwrap());
+        }
+        // A line that a crash tore.
+        written.extend(b"{\"day\":100,\"acc");
+        let mut second = new();
+        decode(&written).for_each(|sent| second.note(&sent));
+        assert!(!goes(&mut second, ALICE, 0..2) && goes(&mut second, ALICE, 2..3));
+        second.turn(101 * DAY);
+        let mut third = ledger(budget(0, 5, 3), Budget::default());
+        third.turn(101 * DAY);
+        let summary = encode(&second.summary()).unwrap();
+        decode(&summary).for_each(|sent| third.note(&sent));
+        assert!(goes(&mut third, ALICE, 0..3));
+        assert!(!goes(&mut third, ALICE, 3..6));
+    }
+
+    #[test]
+    fn what_is_remembered_of_an_account_is_bounded() {
+        let mut ledger = ledger(Budget::default(), Budget::default());
+        assert!(goes(&mut ledger, ALICE, 0..MAX_KNOWN));
+        ledger.turn(101 * DAY);
+        assert!(goes(&mut ledger, ALICE, MAX_KNOWN..MAX_KNOWN + 10));
+        ledger.turn(102 * DAY);
+        let known = &ledger.known[ALICE];
+        assert_eq!(known.len(), MAX_KNOWN);
+        assert_eq!(known.values().filter(|day| **day == 101).count(), 10);
+    }
+}
