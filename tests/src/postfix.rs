@@ -32,6 +32,13 @@ impl Postfix {
     /// Starts it. Mail for `example.test` goes to `inside`, over TLS or not at all.
     #[must_use]
     pub fn start(inside: SocketAddr) -> Self {
+        let transport = format!("smtp:[{}]:{}", inside.ip(), inside.port());
+        Self::with_transport(&transport)
+    }
+
+    /// Starts it. Mail for `example.test` goes that way, as transport(5) has it: `lmtp:unix:/run/rmail/lmtp.sock`.
+    #[must_use]
+    pub fn with_transport(transport: &str) -> Self {
         let home = tempfile::Builder::new()
             .prefix("rmail-postfix-")
             .tempdir_in("/tmp")
@@ -40,7 +47,7 @@ impl Postfix {
             .expect("our own directory");
         let dir = home.path();
         let port = Port::reserve();
-        write_files(dir, port.number(), inside);
+        write_files(dir, port.number(), transport);
         program::run(
             program::command("postfix")
                 .arg("-c")
@@ -118,7 +125,7 @@ impl Drop for Postfix {
     }
 }
 
-fn write_files(dir: &Path, port: u16, inside: SocketAddr) {
+fn write_files(dir: &Path, port: u16, transport: &str) {
     let (etc, mail) = (dir.join("etc"), dir.join("mail"));
     for path in [&etc, &mail, &dir.join("spool"), &dir.join("data")] {
         std::fs::create_dir_all(path).expect("the test's own directory");
@@ -129,7 +136,8 @@ fn write_files(dir: &Path, port: u16, inside: SocketAddr) {
     std::os::unix::fs::chown(dir.join("data"), Some(owner), None).expect("root may");
     std::fs::set_permissions(&mail, std::fs::Permissions::from_mode(0o700))
         .expect("our own directory");
-    std::fs::write(etc.join("main.cf"), main_cf(dir, &certificate, inside)).expect("our own file");
+    std::fs::write(etc.join("main.cf"), main_cf(dir, &certificate, transport))
+        .expect("our own file");
     std::fs::write(etc.join("master.cf"), master_cf(port)).expect("our own file");
 }
 
@@ -147,7 +155,7 @@ fn owner_of_postfix() -> (u32, u32) {
     (fields.next().expect("a uid"), fields.next().expect("a gid"))
 }
 
-fn main_cf(dir: &Path, certificate: &Certificate, inside: SocketAddr) -> String {
+fn main_cf(dir: &Path, certificate: &Certificate, transport: &str) -> String {
     let dir = dir.display();
     let (cert, key) = (certificate.cert.display(), certificate.key.display());
     format!(
@@ -181,13 +189,11 @@ smtpd_tls_received_header = yes
 smtpd_tls_loglevel = 1
 smtp_tls_security_level = encrypt
 smtp_tls_loglevel = 1
-transport_maps = inline:{{ example.test=smtp:[{ip}]:{port} }}
+transport_maps = inline:{{ {{ example.test = {transport} }} }}
 minimal_backoff_time = 1s
 maximal_backoff_time = 2s
 queue_run_delay = 1s
-",
-        ip = inside.ip(),
-        port = inside.port(),
+"
     )
 }
 
@@ -220,6 +226,7 @@ fn master_cf(port: u16) -> String {
         ("defer", "0"),
         ("trace", "0"),
         ("smtp", "-"),
+        ("lmtp", "-"),
         ("error", "-"),
         ("retry", "-"),
     ] {
