@@ -82,7 +82,8 @@ async fn a_proxy_for_logins_needs_no_password() {
     client
         .begin("alice@example.org", &["carol@far.example"])
         .await;
-    client.ask("Subject: x\r\n\r\nx\r\n.", "250").await;
+    let message = "From: alice@example.org\r\n\r\nx\r\n.";
+    client.ask(message, "250").await;
     let envelope = world.queue.kept()[0].envelope.clone().unwrap();
     assert_eq!(envelope.account.as_deref(), Some("alice@example.org"));
     let mut other = world.connect(address).await;
