@@ -10,6 +10,7 @@ mod login;
 mod password;
 mod policy;
 mod resolve;
+mod role;
 mod rules;
 mod schema;
 mod scram;

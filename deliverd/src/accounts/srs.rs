@@ -377,6 +377,12 @@ mod tests {
             "{local}"
         );
         assert_eq!(back(&world, &further), Ok(vec![first.to_owned()]));
+        // As postsrsd 1.10 writes it.
+        let theirs = "SRS0=+F/p=JQ=far.example=user@post.example";
+        assert_eq!(
+            back(&world, &rewrite(&world, theirs)),
+            Ok(vec![theirs.to_owned()])
+        );
         // A chain does not grow: the host between the first and us is left out.
         let between = "SRS1=hash=one.example==abc=xy=home.example=user@two.example";
         let further = rewrite(&world, between);
