@@ -17,7 +17,7 @@ use serde_json::Value;
 /// Which of our crates each of our crates is built on.
 ///
 /// mail ← sasl, smtp, imap, ipc ← daemon ← processes, with `sys` (the system calls) and `proxy` below `daemon`.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("mail", &[]),
     // Messages of logins: carried by smtp and imap, read by deliverd; below all three, and fuzzed without them.
     ("sasl", &["mail"]),
@@ -30,12 +30,14 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("milter", &[]),
     // Not no_std as the other protocols: aws-lc needs std.
     ("dkim", &["mail"]),
+    // Verdicts about senders: names and addresses go in as text, so that it needs no other.
+    ("sender", &[]),
     // A crate of its own, so that the root process gets the system calls without a runtime.
     ("sys", &[]),
     ("daemon", &["ipc", "proxy", "sys"]),
     (
         "smtpd",
-        &["daemon", "ipc", "mail", "milter", "sasl", "smtp", "sys"],
+        &["daemon", "ipc", "mail", "milter", "sasl", "sender", "smtp", "sys"],
     ),
     ("imapd", &["daemon", "imap", "ipc", "mail", "sasl", "sys"]),
     ("relayd", &["daemon", "ipc", "mail", "smtp", "sys"]),
@@ -245,7 +247,7 @@ fn the_words_between_processes_need_no_runtime_and_no_system_calls() {
 #[test]
 fn the_protocols_are_no_std_and_touch_nothing_outside_themselves() {
     let members = members();
-    for name in ["mail", "sasl", "smtp", "imap", "proxy", "milter"] {
+    for name in ["mail", "sasl", "smtp", "imap", "proxy", "milter", "sender"] {
         let main = members[name].directory().join("src/lib.rs");
         let text = std::fs::read_to_string(&main).unwrap();
         assert!(text.contains("no_std"), "{name} is not no_std");
