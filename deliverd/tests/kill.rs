@@ -228,6 +228,7 @@ async fn deliver(client: &Client<SmtpEdge>, body: &str) -> Result<(), CallError>
     ask(DeliveryRequest::CommitMessage {
         message,
         size: body.len() as u64,
+        head: Vec::new(),
     })
     .await
     .map(|_| ())

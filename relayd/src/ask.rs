@@ -100,6 +100,7 @@ impl Ask {
         let request = DeliveryRequest::CommitMessage {
             message: handle,
             size,
+            head: Vec::new(),
         };
         match call(request).await?.answer {
             DeliveryAnswer::MessageDelivered => Ok(()),

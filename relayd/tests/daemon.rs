@@ -518,6 +518,52 @@ async fn a_size_that_is_not_true_and_an_abort_leave_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_known_only_at_the_end_goes_out_in_front() {
+    let mx = Mx::start("250 ok").await;
+    let house = House::build(&mx.relay(""));
+    let link = house.smtpd.pinned(PATIENCE).await.unwrap();
+    let call = |request| link.call(Context::default(), PATIENCE, request);
+    let head = b"Authentication-Results: relay.example.test; none\r\n".to_vec();
+    for (head, wanted) in [
+        (
+            vec![b'x'; 4097],
+            Err(CallError::Refused(Refusal::MessageTooLarge)),
+        ),
+        (head.clone(), Ok(())),
+    ] {
+        let opened = call(QueueRequest::OpenMessage(envelope(ALICE, "")));
+        let opened = opened.await.unwrap();
+        let QueueAnswer::MessageOpened(message) = opened.answer else {
+            panic!()
+        };
+        let recipients = vec![waiting(BOB)];
+        call(QueueRequest::AddRecipients {
+            message,
+            recipients,
+        })
+        .await
+        .unwrap();
+        let stream = std::os::unix::net::UnixStream::from(opened.fds.into_iter().next().unwrap());
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = tokio::net::UnixStream::from_std(stream).unwrap();
+        stream.write_all(BODY).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let size = BODY.len() as u64;
+        let queued = house.commit_behind(&link, message, size, head).await;
+        assert_eq!(queued.map(drop), wanted);
+    }
+    while mx.taken() == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let taken = mx.taken.lock().unwrap().remove(0);
+    let whole = [head, BODY.to_vec()].concat();
+    assert!(
+        taken.contains(std::str::from_utf8(&whole).unwrap()),
+        "{taken}"
+    );
+}
+
+#[tokio::test]
 async fn garbage_on_its_sockets_does_not_stop_it() {
     let mx = Mx::start("250 ok").await;
     let house = House::build(&mx.relay(""));

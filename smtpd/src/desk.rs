@@ -24,6 +24,7 @@ use self::admission::Listing;
 use crate::ask::{Ask, Problem, Route};
 use crate::filter::{Filters, Panel};
 use crate::guard::Pass;
+use crate::judge::{Head, Inquiry, Inspection, Judge};
 use crate::letter::Letter;
 use crate::login::{Login, Proofs};
 use crate::outlet::Outlet;
@@ -47,6 +48,10 @@ pub struct Desk {
     max_remote: usize,
     login: Login,
     lists: Option<Listing>,
+    /// Who judges the mail of this client, if somebody does.
+    judge: Option<Arc<Judge>>,
+    /// What is being found out about the sender of the transaction.
+    inquiry: Option<Inquiry>,
     targets: Targets,
     open: Option<OpenMessage>,
     /// What the client called itself.
@@ -83,6 +88,9 @@ struct OpenMessage {
     id: u64,
     sender: String,
     recipients: Vec<(ForwardPath, Reach)>,
+    inspection: Option<Inspection>,
+    /// What says whom it is from goes in front of it at the end.
+    is_judged: bool,
     /// Octets given out.
     size: u64,
     local: Option<Letter>,
@@ -115,6 +123,8 @@ impl Desk {
             max_remote,
             login,
             lists: None,
+            judge: None,
+            inquiry: None,
             targets,
             open,
             hello: String::new(),
@@ -122,6 +132,13 @@ impl Desk {
             filters,
             panel: None,
         }
+    }
+
+    /// The same, with mail that is judged.
+    #[must_use]
+    pub fn judged_by(self, judge: Arc<Judge>) -> Self {
+        let judge = Some(judge);
+        Self { judge, ..self }
     }
 
     /// TLS was started: who logged in before did not do so behind TLS. Logins may be bound to these.
@@ -169,6 +186,18 @@ impl Desk {
     /// Carries a piece of the body. A failure shows at the commit: the client has to send the
     /// rest before it can be told.
     pub async fn write(&mut self, bytes: &[u8]) {
+        let inspection = self.open.as_mut().and_then(|open| open.inspection.as_mut());
+        match inspection {
+            None => self.carry(bytes).await,
+            Some(inspection) => {
+                let passed = inspection.pass(bytes);
+                self.carry(&passed).await;
+            }
+        }
+    }
+
+    // To the filters if there are any, else to those who keep the message.
+    async fn carry(&mut self, bytes: &[u8]) {
         if self.hold(bytes).await {
             return;
         }
@@ -211,6 +240,18 @@ impl Desk {
             ..Targets::default()
         };
         self.note_sender(mail);
+        let judge = self.judge.as_ref();
+        let judge = judge.filter(|_| self.login.account().is_none());
+        self.inquiry = judge.map(|judge| {
+            let (context, client) = (self.context(0), self.pass.address());
+            Inquiry::begin(
+                Arc::clone(judge),
+                context,
+                client,
+                &self.hello,
+                &mail.sender,
+            )
+        });
         // RFC 8098 §3: clients send read receipts from the null path, which is nobody's identity.
         let (Some(account), Some(sender)) = (self.login.account(), mail.sender.address()) else {
             return Answer::Granted;
@@ -309,6 +350,8 @@ impl Desk {
             id,
             sender: envelope.mail.sender.to_string(),
             recipients: recipients.zip(targets.reach.iter().copied()).collect(),
+            is_judged: self.inquiry.is_some(),
+            inspection: self.inquiry.take().map(Inspection::begin),
             size: 0,
             local: None,
             remote: None,
@@ -374,8 +417,10 @@ impl Desk {
             let (ask, reservation) = (Arc::clone(&self.ask), targets.reservation.take());
             let begun = Letter::begin(ask, context, recipients, reservation, targets.size).await?;
             let letter = message.local.insert(begun);
-            // RFC 5321 §4.4: final delivery puts the reverse-path on top, and nobody else does.
-            letter.write(return_path(&mail.sender).as_bytes()).await;
+            // RFC 5321 §4.4: final delivery puts the reverse-path on top, and nobody else does. What is judged gets it at the end.
+            if !message.is_judged {
+                letter.write(return_path(&mail.sender).as_bytes()).await;
+            }
         }
         let (mut wishes, remote) = (targets.wishes, targets.remote.into_iter());
         let mut queued: Vec<_> = remote
@@ -434,17 +479,23 @@ impl Desk {
     }
 
     async fn commit(&mut self, summary: Summary) -> Answer {
+        self.end_text().await;
         let Some(mut message) = self.open.take() else {
             return Answer::Refused(words::unavailable());
         };
         if let Err(answer) = self.accept_author(&message, &summary).await {
             return answer;
         }
+        let verdict = match self.judge_message(&mut message, &summary).await {
+            Ok(verdict) => verdict,
+            Err(reply) => return Answer::Refused(reply),
+        };
         if let Some(answer) = self.filter_text(&mut message).await {
             return answer;
         }
+        let head = message.head(verdict);
         // Dropping the message aborts what was not committed.
-        match message.commit().await {
+        match message.commit(head).await {
             Ok(()) => {
                 message.report_accepted(&summary);
                 Answer::Granted
@@ -464,7 +515,8 @@ impl Desk {
         if let Some(answer) = self.filter_text(&mut message).await {
             return answer;
         }
-        let verdicts = match message.commit().await {
+        // LMTP is not judged: whoever may use it is one of us.
+        let verdicts = match message.commit(Head::default()).await {
             Ok(()) => {
                 message.report_accepted(&summary);
                 vec![Ok(()); message.recipients.len()]
@@ -508,6 +560,32 @@ impl Desk {
             warn!(message = hex(message.id), author = ?summary.author, agents = ?summary.agents, "not accepted");
         }
         judged
+    }
+
+    // What was found goes on top of the message, unless it is not to be taken because of that.
+    // What was held back as long as it could have become a forged field.
+    async fn end_text(&mut self) {
+        let inspection = self.open.as_mut().and_then(|open| open.inspection.as_mut());
+        if let Some(rest) = inspection.map(Inspection::rest) {
+            self.carry(&rest).await;
+        }
+    }
+
+    async fn judge_message(
+        &self,
+        message: &mut OpenMessage,
+        summary: &Summary,
+    ) -> Result<Option<String>, Reply> {
+        let Some(inspection) = message.inspection.take() else {
+            return Ok(None);
+        };
+        let recipients = message.recipients.iter().map(|(path, _)| path);
+        let domains: Vec<Domain> = recipients
+            .map(|path| path.clone().at(&self.home).domain().clone())
+            .collect();
+        let context = self.context(message.id);
+        let judged = inspection.end(context, &summary.author, &domains);
+        judged.await.map(Some)
     }
 
     fn refuse(&self, problem: Problem, words: impl FnOnce(&Refusal) -> Reply) -> Answer {
@@ -610,8 +688,16 @@ impl OpenMessage {
         }
     }
 
+    /// What goes in front of it when this is the verdict on it.
+    fn head(&self, verdict: Option<String>) -> Head {
+        verdict.map_or_else(Head::default, |field| Head {
+            here: (return_path(&self.sender) + &field).into_bytes(),
+            elsewhere: field.into_bytes(),
+        })
+    }
+
     /// Has it kept by all who shall keep it; tells who could not.
-    async fn commit(&mut self) -> Result<(), (Place, Problem)> {
+    async fn commit(&mut self, head: Head) -> Result<(), (Place, Problem)> {
         // Local first: should the second commit fail, the client tries again, and a message that
         // comes twice to our own user does less harm than one that went out twice.
         let id = hex(self.id);
@@ -620,11 +706,11 @@ impl OpenMessage {
             (place, problem)
         };
         if let Some(letter) = self.local.take() {
-            let kept = letter.commit().await;
+            let kept = letter.commit(head.here).await;
             kept.map_err(|problem| failed(Place::Local, problem))?;
         }
         if let Some(outlet) = self.remote.take() {
-            let kept = outlet.commit().await;
+            let kept = outlet.commit(head.elsewhere).await;
             kept.map_err(|problem| failed(Place::Remote, problem))?;
         }
         if let Some(notice) = self.notice.take() {

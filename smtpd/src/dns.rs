@@ -3,16 +3,20 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ipc::Context;
+use daemon::channel::CallError;
 use ipc::dns::{Found, Kind, Question, Record};
 use ipc::queue::{QueueAnswer, QueueRequest};
-use tokio::time::timeout;
+use ipc::{Context, Refusal};
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::ask::Ask;
 
 /// How long the answer to one question may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time between two tries while relayd has too much to look up.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// There is no answer now; later there may be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,28 +30,35 @@ impl Ask {
             name: name.to_owned(),
             kind,
         };
-        let request = QueueRequest::LookUp(question);
-        // Asked again while relayd restarts.
-        let asked = self.relayd.ask(context, PATIENCE, request);
-        match timeout(PATIENCE, asked).await {
-            Ok(Ok(answered)) => match answered.answer {
-                QueueAnswer::LookedUp(found) => found,
-                QueueAnswer::MessageOpened(_)
-                | QueueAnswer::RecipientsAdded
-                | QueueAnswer::MessageQueued { .. }
-                | QueueAnswer::FilterConnected
-                | QueueAnswer::MessageAborted => {
-                    debug!(name, ?kind, "bug: an answer to another question");
-                    Found::Fault
+        let found = timeout(PATIENCE, self.find(context, &question)).await;
+        found.unwrap_or_else(|_| {
+            debug!(name, ?kind, "no answer in time");
+            Found::Fault
+        })
+    }
+
+    async fn find(&self, context: Context, question: &Question) -> Found {
+        loop {
+            let request = QueueRequest::LookUp(question.clone());
+            // Asked again while relayd restarts.
+            match self.relayd.ask(context, PATIENCE, request).await {
+                Ok(answered) => match answered.answer {
+                    QueueAnswer::LookedUp(found) => return found,
+                    QueueAnswer::MessageOpened(_)
+                    | QueueAnswer::RecipientsAdded
+                    | QueueAnswer::MessageQueued { .. }
+                    | QueueAnswer::FilterConnected
+                    | QueueAnswer::MessageAborted => {
+                        debug!(?question, "bug: an answer to another question");
+                        return Found::Fault;
+                    }
+                },
+                // Who asks much must not be able to make others unheard.
+                Err(CallError::Refused(Refusal::Busy)) => sleep(BUSY_PAUSE).await,
+                Err(error) => {
+                    debug!(?question, %error, "relayd could not be asked");
+                    return Found::Fault;
                 }
-            },
-            Ok(Err(error)) => {
-                debug!(name, ?kind, %error, "relayd could not be asked");
-                Found::Fault
-            }
-            Err(_) => {
-                debug!(name, ?kind, "no answer in time");
-                Found::Fault
             }
         }
     }

@@ -16,6 +16,7 @@ use smtp::server::{self, HeaderLimits, Offer, Proxying, Role};
 use crate::ask::Ask;
 use crate::filter::{Filters, Means};
 use crate::guard::{self, Guard};
+use crate::judge::Judge;
 use crate::lists::Lists;
 use crate::port::Port;
 
@@ -81,6 +82,8 @@ pub struct House {
     pub home: Domain,
     /// Whom to ask.
     pub ask: Arc<Ask>,
+    /// Who looks into whether mail from other servers is from whom it says.
+    pub judge: Arc<Judge>,
     /// Who may come in.
     pub door: Arc<Door>,
     /// How much each of them may do.
@@ -122,10 +125,14 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         per_address: 0,
     };
     let certificates = Certificates::load(birth.credentials()?).map_err(StartError::config)?;
+    let ask = Arc::new(Ask::new(socket("deliverd"), socket("relayd")));
+    let rules = config.authentication.clone();
+    let judge = Judge::new(Arc::clone(&ask), config.hostname.as_str(), rules);
     Ok(House {
         hostname,
         home,
-        ask: Arc::new(Ask::new(socket("deliverd"), socket("relayd"))),
+        ask,
+        judge: Arc::new(judge),
         door: Door::new(limits),
         guard: Guard::new(guard::Limits::new(config)),
         lists: Lists::new(&config.smtp.dns_lists),

@@ -78,22 +78,30 @@ impl Letter {
         }
     }
 
-    /// Returns when the message is durable.
+    /// Returns when the message is durable, with `head` in front of it.
     ///
     /// # Errors
     /// A [`Problem`]; the message is not there then, unless deliverd died while it answered.
-    pub(crate) async fn commit(mut self) -> Result<(), Problem> {
-        match self.way {
-            Way::Small(bytes) => {
-                let transaction = Reservation::hand_over(&mut self.reservation);
-                let recipients = self.recipients;
-                self.ask
-                    .deliver(self.context, transaction, recipients, bytes)
-                    .await
-            }
-            Way::Large(outlet) => outlet.commit().await,
+    pub(crate) async fn commit(mut self, head: Vec<u8>) -> Result<(), Problem> {
+        match std::mem::replace(&mut self.way, Way::Small(Vec::new())) {
+            Way::Small(bytes) => self.commit_small([head, bytes].concat()).await,
+            Way::Large(outlet) => outlet.commit(head).await,
             Way::Lost(problem) => Err(problem),
         }
+    }
+
+    async fn commit_small(mut self, bytes: Vec<u8>) -> Result<(), Problem> {
+        // The head may be what is too much for a frame.
+        if !fits_in_frame(&self.recipients, bytes.len()) {
+            let mut outlet = self.open().await?;
+            outlet.write(&bytes).await;
+            return outlet.commit(Vec::new()).await;
+        }
+        let transaction = Reservation::hand_over(&mut self.reservation);
+        let recipients = self.recipients;
+        self.ask
+            .deliver(self.context, transaction, recipients, bytes)
+            .await
     }
 
     async fn open(&mut self) -> Result<Outlet, Problem> {

@@ -11,7 +11,8 @@
 //! [`house`] opens the ports. [`daemon::port`] counts each connection and gives it a task, which
 //! begins at [`port`], where the [`guard`] says whether its client has not done too much. The task drives the machine of the crate `smtp` ([`session`]); the questions
 //! of the machine are answered at its [`desk`], which asks ([`ask`]) and carries the body to those
-//! who keep it ([`letter`], [`outlet`]).
+//! who keep it ([`letter`], [`outlet`]). Whether mail from other servers is from whom it says is looked into beside that
+//! ([`judge`]); what has to be known for it is asked of relayd ([`dns`]).
 
 pub mod ask;
 mod certificate;
@@ -20,6 +21,7 @@ pub mod dns;
 pub mod filter;
 pub mod guard;
 pub mod house;
+pub mod judge;
 mod letter;
 pub mod lists;
 pub mod login;
@@ -27,6 +29,7 @@ pub mod outlet;
 mod passage;
 pub mod port;
 mod reservation;
+mod results;
 pub mod session;
 mod wishes;
 mod words;

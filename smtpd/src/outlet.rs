@@ -139,11 +139,11 @@ impl Outlet {
         self.broken = true;
     }
 
-    /// Returns when the message is durable.
+    /// Returns when the message is durable, with `head` in front of it.
     ///
     /// # Errors
     /// A [`Problem`]; the message is not there then, unless the other daemon died while it answered.
-    pub async fn commit(mut self) -> Result<(), Problem> {
+    pub async fn commit(mut self, head: Vec<u8>) -> Result<(), Problem> {
         if let Err(error) = self.stream.shutdown().await {
             self.break_down(&error);
         }
@@ -153,14 +153,22 @@ impl Outlet {
         let (context, message, size) = (self.context, self.handle, self.size);
         match &self.target {
             Target::Deliverd(link) => {
-                let request = DeliveryRequest::CommitMessage { message, size };
+                let request = DeliveryRequest::CommitMessage {
+                    message,
+                    size,
+                    head,
+                };
                 match tell(link, context, COMMIT_PATIENCE, request).await? {
                     DeliveryAnswer::MessageDelivered => Ok(()),
                     _ => Err(NONSENSE),
                 }
             }
             Target::Relayd(link) => {
-                let request = QueueRequest::CommitMessage { message, size };
+                let request = QueueRequest::CommitMessage {
+                    message,
+                    size,
+                    head,
+                };
                 match link.call(context, COMMIT_PATIENCE, request).await?.answer {
                     QueueAnswer::MessageQueued { queue_id } => {
                         debug!(queue_id, "queued");

@@ -202,6 +202,10 @@ impl Visit {
         );
         if self.port.config.role == Role::Exchange {
             desk.consult(Arc::clone(&house.lists));
+            // Mail of our own users and of our own programs is not judged.
+            if house.judge.judges(self.client.address) {
+                desk = desk.judged_by(Arc::clone(&house.judge));
+            }
         }
         match self.port.begins {
             Begins::Clear => self.talk_clear(stream, &mut desk).await,

@@ -163,7 +163,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     async fn answer(&mut self, question: Question) -> io::Result<Answer> {
         if matches!(question, Question::Sender(_)) {
             let (hello, tls) = (self.server.hello(), self.server.tls());
-            self.desk.introduce(hello, tls.map(str::to_owned));
+            self.desk
+                .introduce(hello.to_owned(), tls.map(str::to_owned));
         }
         // Boxed, because a session spends its life waiting for the client, and a future takes the
         // room of its largest part all the time.

@@ -138,7 +138,7 @@ impl Notice {
         let mut outlet = self.ask.open_queue(self.context, self.envelope).await?;
         outlet.add_queue_recipients(&self.recipients).await?;
         outlet.write(&self.kept).await;
-        outlet.commit().await
+        outlet.commit(Vec::new()).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a refusal from behind means to the client: a code, an enhanced code, and what to do.
 
+use std::net::IpAddr;
+
 use ipc::Refusal;
 use mail::address::{Domain, ForwardPath};
 use smtp::reply::Reply;
@@ -171,6 +173,41 @@ pub(crate) fn writer_refused(
         }
         other => refused(other),
     }
+}
+
+/// The author's domain wants what is not its own refused or put aside.
+pub(crate) fn dmarc_failed(author: &str, policy: &str) -> Reply {
+    // RFC 7372 §3.3: X.7.26 multiple authentication checks failed.
+    let text = format!("neither SPF nor DKIM speaks for {author}, whose DMARC policy is {policy}");
+    Reply::new(550, (5, 7, 26), &text)
+}
+
+/// The client may not send in the name of that domain.
+pub(crate) fn spf_failed(client: IpAddr, domain: &str, explanation: Option<&str>) -> Reply {
+    // RFC 7372 §3.2: X.7.23 SPF validation failed; RFC 7208 §6.2 wants it said whose words these are.
+    let text = match explanation {
+        Some(words) => {
+            format!("{client} may not send mail of {domain} (SPF); {domain} explains: {words}")
+        }
+        None => format!("{client} may not send mail of {domain} (SPF)"),
+    };
+    Reply::new(550, (5, 7, 23), &text)
+}
+
+/// No signature is good, and some are bad.
+pub(crate) fn dkim_failed() -> Reply {
+    // RFC 7372 §3.1: X.7.20 no passing DKIM signature found.
+    Reply::new(550, (5, 7, 20), "no DKIM signature of this message is good")
+}
+
+/// DNS does not say what has to be known.
+pub(crate) fn unanswered() -> Reply {
+    // RFC 3463 §3.5: X.4.3 directory server failure.
+    Reply::new(
+        451,
+        (4, 4, 3),
+        "DNS does not answer for the sender's domain, try again later",
+    )
 }
 
 /// The login is refused for another reason than the password.

@@ -33,7 +33,7 @@ async fn the_trace_names_the_client_and_not_its_proxy() {
     client.expect("220 mx.example.org ESMTP").await;
     client.ask("EHLO client.example", "250").await;
     client.begin("a@example.com", &["bob@example.org"]).await;
-    client.ask("x\r\n.", "250").await;
+    client.ask("From: a@example.com\r\n\r\n.", "250").await;
     let text = world.store.kept()[0].text();
     assert!(
         text.contains("Received: from client.example ([192.0.2.7])\r\n"),

@@ -39,6 +39,9 @@ mail.example A  127.0.0.1
 9.2.0.192.bl A  127.0.0.4
 9.2.0.192.bl TXT wrote-to-traps
 *.gone      A   127.0.0.2
+; Its mail comes from here only.
+honest      TXT \"v=spf1 ip4:127.0.0.1 -all\"
+_dmarc.honest TXT \"v=DMARC1; p=reject\"
 ";
 
 impl NameServer {

@@ -37,7 +37,9 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("daemon", &["ipc", "proxy", "sys"]),
     (
         "smtpd",
-        &["daemon", "ipc", "mail", "milter", "sasl", "sender", "smtp", "sys"],
+        &[
+            "daemon", "dkim", "ipc", "mail", "milter", "sasl", "sender", "smtp", "sys",
+        ],
     ),
     ("imapd", &["daemon", "imap", "ipc", "mail", "sasl", "sys"]),
     ("relayd", &["daemon", "ipc", "mail", "smtp", "sys"]),

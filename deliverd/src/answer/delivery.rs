@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use daemon::channel::Answered;
 use ipc::Refusal;
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME};
+use ipc::delivery::{
+    DeliveryAnswer, DeliveryRequest, MAX_HEAD, MessageHandle, RECIPIENTS_PER_FRAME,
+};
 use ipc::frame::MAX_FRAME;
 use tracing::{Instrument, info};
 
@@ -100,8 +102,12 @@ pub(super) async fn answer(
             add_recipients(house, messages, message, recipients).await?;
             Ok(Answered::plain(DeliveryAnswer::RecipientsAdded))
         }
-        DeliveryRequest::CommitMessage { message, size } => {
-            commit(house, messages, message, size).await?;
+        DeliveryRequest::CommitMessage {
+            message,
+            size,
+            head,
+        } => {
+            commit(house, messages, message, size, head).await?;
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
         DeliveryRequest::AbortMessage { message } => {
@@ -231,9 +237,20 @@ async fn commit(
     messages: &Messages,
     message: MessageHandle,
     size: u64,
+    head: Vec<u8>,
 ) -> Result<(), Refusal> {
     let (mut incoming, Envelope { owners, room }) = messages.desk.close(message, size).await?;
     incoming.room = room;
+    if head.len() > MAX_HEAD || incoming.size() + head.len() as u64 > house.max_kept_size {
+        return Err(Refusal::MessageTooLarge);
+    }
+    if !head.is_empty() {
+        let put = house.work(move |_| {
+            incoming.put_in_front(&head)?;
+            Ok(incoming)
+        });
+        incoming = put.await?;
+    }
     deliver(house, incoming, owners).await
 }
 

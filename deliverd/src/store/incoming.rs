@@ -168,6 +168,29 @@ impl Incoming {
         Ok(())
     }
 
+    /// Puts bytes in front of it. What is in a file already is copied behind them, by the file system alone where it can do that
+    /// (copy_file_range(2)). Blocks.
+    pub(crate) fn put_in_front(&mut self, head: &[u8]) -> Result<(), Refusal> {
+        if self.file.is_none() && head.len() + self.buffer.len() < BUFFER {
+            self.buffer.splice(..0, head.iter().copied());
+            return Ok(());
+        }
+        let old = self.file.take();
+        let copied = || -> io::Result<Temporary> {
+            let mut made = self.nursery.create()?;
+            made.file.write_all(head)?;
+            if let Some(old) = &old {
+                let mut source = &old.file;
+                source.rewind()?;
+                io::copy(&mut source, &mut made.file)?;
+            }
+            Ok(made)
+        };
+        self.file = Some(copied().or_fault("copy a message")?);
+        self.written += head.len() as u64;
+        Ok(())
+    }
+
     /// Whether it is larger than what the journal carries.
     pub(crate) fn is_large(&self) -> bool {
         self.file.is_some()

@@ -252,6 +252,43 @@ fn a_large_message_goes_through_a_bounded_buffer_and_comes_back_whole() {
 }
 
 #[test]
+fn what_is_put_in_front_of_a_message_stands_there_whatever_its_size() {
+    let world = world();
+    let head = b"A: b\r\n";
+    // In memory; in memory until the head comes; in a file alone; in a file and in memory.
+    for size in [
+        0,
+        20,
+        BUFFER - 7,
+        BUFFER - 6,
+        BUFFER - 1,
+        BUFFER,
+        3 * BUFFER + 17,
+    ] {
+        let bytes: Vec<u8> = (0..size)
+            .map(|at| u8::try_from(at % 251).unwrap())
+            .collect();
+        let mut incoming = world.incoming(&bytes);
+        incoming.put_in_front(head).unwrap();
+        assert_eq!(incoming.size() as usize, head.len() + size);
+        assert!(incoming.buffer().len() < BUFFER);
+        let message = NewMessage {
+            flags: 0,
+            keywords: Vec::new(),
+            size: 0,
+            internal_date: 1_000_000_000,
+        };
+        let inbox = world.inbox();
+        let (_, uid) = world.store().append(incoming, &inbox, message).unwrap();
+        assert!(
+            read(&inbox, uid) == [head.as_slice(), &bytes].concat(),
+            "{size}"
+        );
+    }
+    assert_eq!(files(&world.root().join(".incoming")), [""; 0]);
+}
+
+#[test]
 fn a_message_that_is_dropped_leaves_nothing() {
     let world = world();
     drop(world.incoming(&vec![b'x'; 2 * BUFFER]));

@@ -3,6 +3,7 @@
 //! Every daemon reads the file itself at start, before its jail closes. An unknown key, a wrong type or an impossible
 //! value is an error that names the path of the key, the line, and what is allowed.
 
+mod authentication;
 mod budgets;
 mod dns_lists;
 mod filter;
@@ -18,6 +19,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use authentication::{Authentication, Measure, Unanswered};
 pub use budgets::{Budget, Budgets};
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure};
@@ -65,6 +67,9 @@ pub struct Config {
     /// smtpd.
     #[serde(default)]
     pub smtp: Smtp,
+    /// Whether mail from other servers is from whom it says.
+    #[serde(default)]
+    pub authentication: Authentication,
     /// imapd.
     #[serde(default)]
     pub imap: Imap,

@@ -17,6 +17,9 @@ use crate::frame::{Decode, Encode, MAX_FRAME};
 /// How many recipients one `AddRecipients` may carry, so that the longest addresses fit into a frame.
 pub const RECIPIENTS_PER_FRAME: usize = 32;
 
+/// Bytes that a `CommitMessage` puts in front of a message, at most.
+pub const MAX_HEAD: usize = 4096;
+
 /// What stands around recipients and bytes in the frame of a `DeliverMessage`, generously.
 const AROUND: usize = 128;
 /// What stands before each text in a frame.
@@ -72,6 +75,8 @@ pub enum DeliveryRequest {
         message: MessageHandle,
         /// Bytes written into the stream.
         size: u64,
+        /// What stands in front of them, at most [`MAX_HEAD`] bytes: what is known only when the message has ended.
+        head: Vec<u8>,
     },
     /// Forget the message.
     AbortMessage {

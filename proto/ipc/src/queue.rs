@@ -67,6 +67,8 @@ pub enum QueueRequest {
         message: MessageHandle,
         /// Bytes written into the stream.
         size: u64,
+        /// What stands in front of them, at most [`crate::delivery::MAX_HEAD`] bytes: what is known only when the message has ended.
+        head: Vec<u8>,
     },
     /// Forget the message.
     AbortMessage {

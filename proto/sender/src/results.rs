@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 /// Bytes of a field; what would be more is left out.
-pub const MAX_SIZE: usize = 3072;
+pub const MAX_SIZE: usize = 2048;
 /// Bytes of a value in it.
 const MAX_VALUE: usize = 320;
 

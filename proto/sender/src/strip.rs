@@ -72,6 +72,12 @@ impl Strip {
         self.state = State::Body;
     }
 
+    /// Whether the header is over: what comes from now on stays as it is.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state == State::Body
+    }
+
     /// How many fields were taken out.
     #[must_use]
     pub const fn removed(&self) -> usize {

@@ -118,7 +118,7 @@ impl Trace<'_> {
 
 /// The `Return-Path:` field that final delivery puts on top of a message (RFC 5321 §4.4).
 #[must_use]
-pub fn return_path(sender: &mail::address::ReversePath) -> String {
+pub fn return_path(sender: impl core::fmt::Display) -> String {
     alloc::format!("Return-Path: <{sender}>\r\n")
 }
 

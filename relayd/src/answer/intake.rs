@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service};
-use ipc::delivery::MessageHandle;
+use ipc::delivery::{MAX_HEAD, MessageHandle};
 use ipc::queue::{
     Envelope, QueueAnswer, QueueEdge, QueueRequest, RECIPIENTS_PER_FRAME, Recipient, Standing,
 };
@@ -28,7 +28,7 @@ use super::till::Till;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, VERSION};
-use crate::queue::{Draft, QueueId};
+use crate::queue::{Draft, Queue, QueueId};
 
 /// Messages one channel may have open at once.
 const MAX_OPEN: usize = 1024;
@@ -137,8 +137,12 @@ impl Service<QueueEdge> for Intake {
                 self.add_recipients(&peer, message, &recipients)?;
                 Ok(Answered::plain(QueueAnswer::RecipientsAdded))
             }
-            QueueRequest::CommitMessage { message, size } => {
-                let queue_id = self.commit(&peer, message, size).await?.to_string();
+            QueueRequest::CommitMessage {
+                message,
+                size,
+                head,
+            } => {
+                let queue_id = self.commit(&peer, message, size, head).await?.to_string();
                 Ok(Answered::plain(QueueAnswer::MessageQueued { queue_id }))
             }
             QueueRequest::AbortMessage { message } => {
@@ -234,13 +238,15 @@ impl Intake {
         peer: &Counter,
         handle: MessageHandle,
         size: u64,
+        head: Vec<u8>,
     ) -> Result<QueueId, Refusal> {
         let mut incoming = peer
             .lock()
             .open
             .remove(&handle)
             .ok_or(Refusal::UnknownHandle)?;
-        if size > self.max_size {
+        let whole = size.saturating_add(head.len() as u64);
+        if whole > self.max_size || head.len() > MAX_HEAD {
             return Err(Refusal::MessageTooLarge);
         }
         if incoming.recipients.is_empty() {
@@ -250,12 +256,17 @@ impl Intake {
         let read = (&mut incoming.reader.0)
             .await
             .unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        let (draft, written) = read.map_err(|error| match error.kind() {
+        let (mut draft, written) = read.map_err(|error| match error.kind() {
             io::ErrorKind::FileTooLarge => Refusal::MessageTooLarge,
             _ => desk::fault(&error, "write a message"),
         })?;
         if written != size {
             return Err(Refusal::SizeMismatch);
+        }
+        if !head.is_empty() {
+            let put = move |queue: &Queue| queue.put_in_front(&draft, &head);
+            let put = self.desk.with_queue(put).await;
+            draft = put.map_err(|error| desk::fault(&error, "write a message"))?;
         }
         let hold = match &incoming.envelope.account {
             Some(account) => {
@@ -271,7 +282,7 @@ impl Intake {
         let header = Header {
             version: VERSION,
             queued: clock::now(),
-            size,
+            size: whole,
             reverse_path: incoming.envelope.reverse_path.clone(),
             account: incoming.envelope.account.clone(),
             smtp_utf8: incoming.envelope.smtp_utf8,

@@ -13,7 +13,7 @@ mod sent;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -104,6 +104,19 @@ impl Queue {
     /// What the system says.
     pub fn draft(&self) -> io::Result<Draft> {
         file::temporary_file(self.directory.as_fd()).map(Draft::new)
+    }
+
+    /// A body with `head` before that of `draft`, which the file system copies alone where it can (copy_file_range(2)).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn put_in_front(&self, draft: &Draft, head: &[u8]) -> io::Result<Draft> {
+        let made = self.draft()?;
+        let (mut from, mut to) = (draft.file(), made.file());
+        to.write_all(head)?;
+        from.rewind()?;
+        io::copy(&mut from, &mut to)?;
+        Ok(made)
     }
 
     /// Makes a message durable: when this returns `Ok`, relayd owns its delivery.

@@ -111,7 +111,11 @@ impl Service<DeliveryEdge> for Postman {
                     .extend(recipients);
                 DeliveryAnswer::RecipientsAdded
             }
-            DeliveryRequest::CommitMessage { message, size } => {
+            DeliveryRequest::CommitMessage {
+                message,
+                size,
+                head: _,
+            } => {
                 let (stream, recipients) = peer.lock().unwrap().open.remove(&message.0).unwrap();
                 stream.set_nonblocking(true).unwrap();
                 let mut text = String::new();

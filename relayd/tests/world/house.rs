@@ -184,13 +184,19 @@ impl House {
         self.commit(&link, message, body.len() as u64).await
     }
 
-    pub(crate) async fn commit(
+    /// The same, with a head in front.
+    pub(crate) async fn commit_behind(
         &self,
         link: &daemon::channel::Link<QueueEdge>,
         message: MessageHandle,
         size: u64,
+        head: Vec<u8>,
     ) -> Result<String, CallError> {
-        let request = QueueRequest::CommitMessage { message, size };
+        let request = QueueRequest::CommitMessage {
+            message,
+            size,
+            head,
+        };
         match link
             .call(Context::default(), PATIENCE, request)
             .await?
@@ -199,6 +205,15 @@ impl House {
             QueueAnswer::MessageQueued { queue_id } => Ok(queue_id),
             answer => panic!("{answer:?}"),
         }
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        link: &daemon::channel::Link<QueueEdge>,
+        message: MessageHandle,
+        size: u64,
+    ) -> Result<String, CallError> {
+        self.commit_behind(link, message, size, Vec::new()).await
     }
 
     pub(crate) async fn order(

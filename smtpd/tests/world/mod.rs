@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service, serve};
-use daemon::config::{DnsLists, Filter, Network, Smtp, Xclient};
+use daemon::config::{Authentication, DnsLists, Filter, Network, Smtp, Xclient};
 use daemon::limits::{Door, Limits};
 use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
@@ -34,6 +34,7 @@ use smtpd::desk::Desk;
 use smtpd::filter::{Filters, Means};
 use smtpd::guard::{self, Guard};
 use smtpd::house::House;
+use smtpd::judge::Judge;
 use smtpd::lists::Lists;
 use smtpd::port::Port;
 use smtpd::session::{End, converse};
@@ -89,6 +90,8 @@ pub(crate) struct Store {
     pub(crate) held: Mutex<Vec<u64>>,
     /// What there is in DNS.
     pub(crate) zone: Mutex<HashMap<(String, Kind), Found>>,
+    /// How many questions are answered Busy before others are heard.
+    pub(crate) busy: Mutex<usize>,
 }
 
 /// The messages that are open on one channel.
@@ -178,6 +181,7 @@ impl Store {
         opened: &Opened,
         message: MessageHandle,
         size: u64,
+        head: Vec<u8>,
     ) -> Result<(), Refusal> {
         let open = opened.messages.lock().unwrap().remove(&message.0);
         let open = open.ok_or(Refusal::UnknownHandle)?;
@@ -195,7 +199,7 @@ impl Store {
             recipients,
             queued,
             envelope,
-            bytes,
+            bytes: [head, bytes].concat(),
         })
         .await
     }
@@ -371,8 +375,12 @@ impl Service<SmtpEdge> for Deliverd {
                     self.0.add(&peer, message, recipients)?;
                     DeliveryAnswer::RecipientsAdded
                 }
-                DeliveryRequest::CommitMessage { message, size } => {
-                    self.0.commit(&peer, message, size).await?;
+                DeliveryRequest::CommitMessage {
+                    message,
+                    size,
+                    head,
+                } => {
+                    self.0.commit(&peer, message, size, head).await?;
                     DeliveryAnswer::MessageDelivered
                 }
                 DeliveryRequest::AbortMessage { message } => {
@@ -467,8 +475,12 @@ impl Service<QueueEdge> for Relayd {
                 self.store.add_queued(&peer, message, recipients)?;
                 QueueAnswer::RecipientsAdded
             }
-            QueueRequest::CommitMessage { message, size } => {
-                self.store.commit(&peer, message, size).await?;
+            QueueRequest::CommitMessage {
+                message,
+                size,
+                head,
+            } => {
+                self.store.commit(&peer, message, size, head).await?;
                 QueueAnswer::MessageQueued {
                     queue_id: "q1".into(),
                 }
@@ -478,6 +490,13 @@ impl Service<QueueEdge> for Relayd {
                 QueueAnswer::MessageAborted
             }
             QueueRequest::LookUp(question) => {
+                {
+                    let mut busy = self.store.busy.lock().unwrap();
+                    if *busy > 0 {
+                        *busy -= 1;
+                        return Err(Refusal::Busy);
+                    }
+                }
                 let zone = self.store.zone.lock().unwrap();
                 let found = zone.get(&(question.name, question.kind)).cloned();
                 QueueAnswer::LookedUp(found.unwrap_or(Found::NoSuchName))
@@ -541,6 +560,10 @@ impl World {
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::with_rules(limits, Authentication::default())
+    }
+
+    pub(crate) fn with_rules(limits: Limits, rules: Authentication) -> Self {
         let home = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["mx.example.org".to_string()]).unwrap();
         std::fs::write(home.path().join("tls.crt"), made.cert.pem()).unwrap();
@@ -550,10 +573,13 @@ impl World {
         )
         .unwrap();
         let ask = Ask::new(home.path().join("deliverd"), home.path().join("relayd"));
+        let ask = Arc::new(ask.with_patience(Duration::from_millis(500)));
+        let judge = Judge::new(Arc::clone(&ask), "mx.example.org", rules);
         let house = Arc::new(House {
             hostname: Domain::parse("mx.example.org").unwrap(),
             home: Domain::parse("example.org").unwrap(),
-            ask: Arc::new(ask.with_patience(Duration::from_millis(500))),
+            ask,
+            judge: Arc::new(judge),
             door: Door::new(limits),
             guard: guard("{}"),
             lists: Lists::new(&DnsLists::default()),

@@ -154,7 +154,15 @@ async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
     }
     let (link, message) = bring(client, users, letter).await;
     let size = letter.len() as u64;
-    let (answer, _) = ask(&link, DeliveryRequest::CommitMessage { message, size }).await;
+    let (answer, _) = ask(
+        &link,
+        DeliveryRequest::CommitMessage {
+            message,
+            size,
+            head: Vec::new(),
+        },
+    )
+    .await;
     assert_eq!(answer, DeliveryAnswer::MessageDelivered);
 }
 

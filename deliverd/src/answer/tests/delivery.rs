@@ -1,5 +1,7 @@
 //! Deliveries: recipients, sizes, and what comes of the message.
 
+use ipc::delivery::MAX_HEAD;
+
 use super::*;
 
 const LETTER: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
@@ -89,8 +91,12 @@ async fn a_commit_of_another_size_and_an_unknown_handle_are_refused() {
     for message in [message, MessageHandle(99)] {
         assert_eq!(
             refused(
-                smtp.ask(DeliveryRequest::CommitMessage { message, size: 0 })
-                    .await
+                smtp.ask(DeliveryRequest::CommitMessage {
+                    message,
+                    size: 0,
+                    head: Vec::new()
+                })
+                .await
             ),
             Refusal::UnknownHandle
         );
@@ -226,4 +232,58 @@ async fn recipients_are_resolved_local_foreign_or_refused() {
             "{address}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_only_at_the_end_stands_in_front() {
+    let world = world().await;
+    let smtp = Smtp(world.client("smtpd"));
+    let users = ["alice@example.test"];
+    let head = b"A: b\r\n";
+    let sizes = [0, 20, 90_000];
+    for (place, size) in sizes.into_iter().enumerate() {
+        let bytes: Vec<u8> = b"0123456789abcdefghi\n"
+            .iter()
+            .copied()
+            .cycle()
+            .take(size)
+            .collect();
+        smtp.deliver_behind(&users, head, &bytes, size as u64)
+            .await
+            .unwrap();
+        let session = world.login(users[0], "password").await.unwrap();
+        let (_, records) = session.select("INBOX").await;
+        assert_eq!(records[place].size as usize, size + head.len());
+        let uids = vec![records[place].uid];
+        let opened = session
+            .ask(SessionRequest::OpenMessages { uids })
+            .await
+            .unwrap();
+        let mut read = Vec::new();
+        let mut file = std::fs::File::from(opened.fds.into_iter().next().unwrap());
+        file.read_to_end(&mut read).unwrap();
+        assert!(read == [head.as_slice(), &bytes].concat(), "{size}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_no_way_around_the_limits() {
+    let world = world().await;
+    let smtp = Smtp(world.client("smtpd"));
+    let users = ["alice@example.test"];
+    let head = vec![b'x'; MAX_HEAD + 1];
+    for (head, size) in [
+        (&head[..], 10),
+        (b"x", MAX_SIZE),
+        (&head[1..], MAX_SIZE - 100),
+    ] {
+        let sent = smtp
+            .deliver_behind(&users, head, &vec![b'x'; size], size as u64)
+            .await;
+        assert_eq!(refused(sent), Refusal::MessageTooLarge, "{size}");
+    }
+    let (head, size) = (&head[1..], MAX_SIZE - MAX_HEAD);
+    smtp.deliver_behind(&users, head, &vec![b'x'; size], size as u64)
+        .await
+        .unwrap();
 }

@@ -197,6 +197,16 @@ impl Smtp {
     }
 
     async fn deliver(&self, recipients: &[&str], bytes: &[u8], size: u64) -> Result<(), CallError> {
+        self.deliver_behind(recipients, b"", bytes, size).await
+    }
+
+    async fn deliver_behind(
+        &self,
+        recipients: &[&str],
+        head: &[u8],
+        bytes: &[u8],
+        size: u64,
+    ) -> Result<(), CallError> {
         let (message, stream) = self.open().await;
         let recipients = recipients.iter().map(|text| (*text).to_owned()).collect();
         self.ask(DeliveryRequest::AddRecipients {
@@ -206,7 +216,11 @@ impl Smtp {
         .await?;
         write(stream, bytes).await;
         let (answer, _) = self
-            .ask(DeliveryRequest::CommitMessage { message, size })
+            .ask(DeliveryRequest::CommitMessage {
+                message,
+                size,
+                head: head.to_vec(),
+            })
             .await?;
         assert_eq!(answer, DeliveryAnswer::MessageDelivered);
         Ok(())

@@ -332,6 +332,7 @@ async fn room_set_aside_at_rcpt_makes_the_commit_fit() {
     smtp.ask(DeliveryRequest::CommitMessage {
         message,
         size: 5400,
+        head: Vec::new(),
     })
     .await
     .unwrap();

@@ -143,7 +143,8 @@ impl Default for Smtp {
     }
 }
 
-/// What smtpd puts in front of a message at most: Return-Path, Received, Date and Message-ID, with the longest names there are.
+/// What smtpd puts in front of a message at most: Return-Path and Received, with Authentication-Results or with Date and Message-ID,
+/// and the longest names there are.
 pub const TRACE_SIZE: u64 = 4096;
 
 impl Smtp {

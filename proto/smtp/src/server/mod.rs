@@ -38,7 +38,7 @@ mod writers;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -354,13 +354,6 @@ impl Server {
         core::mem::take(&mut self.lines)
     }
 
-    /// What the client called itself; empty before it did.
-    #[must_use]
-    pub fn hello(&self) -> String {
-        let name = self.hello.as_ref().map(|hello| &hello.name);
-        name.map_or_else(String::new, ToString::to_string)
-    }
-
     /// Protocol version and cipher suite, behind TLS.
     #[must_use]
     pub fn tls(&self) -> Option<&str> {
@@ -377,6 +370,12 @@ impl Server {
     #[must_use]
     pub fn is_receiving(&self) -> bool {
         matches!(self.state, State::ExpectBody(_) | State::ExpectChunk(_))
+    }
+
+    /// What the client called itself, empty before it did.
+    #[must_use]
+    pub fn hello(&self) -> &str {
+        self.hello.as_ref().map_or("", |hello| hello.name.as_str())
     }
 
     /// Whether no transaction has begun, so that closing now loses nothing.
