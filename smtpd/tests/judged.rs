@@ -125,7 +125,7 @@ async fn a_spoof_is_refused_where_the_domain_asks_for_it() {
     );
     let two = "From: a@good.example\r\nFrom: info@bank.example\r\n\r\n";
     let reply = send(&mut client, "a@good.example", BOB, two).await;
-    assert!(reply.starts_with("550 5.6.0"), "{reply}");
+    assert!(reply.starts_with("550 5.7.1"), "{reply}");
     assert_eq!(world.store.kept().len(), 0);
     let shop = "From: info@shop.example\r\n\r\n";
     let reply = send(&mut client, "a@good.example", BOB, shop).await;

@@ -61,7 +61,7 @@ async fn sends_mail(world: &World, address: SocketAddr, client: &str) {
     connection
         .begin("a@example.com", &["bob@example.org"])
         .await;
-    connection.ask("x\r\n.", "250").await;
+    connection.ask("From: a@example.com\r\n\r\nx\r\n.", "250").await;
     connection.ask("QUIT", "221").await;
     assert_eq!(world.store.kept().len(), before + 1);
 }
@@ -165,7 +165,7 @@ async fn recipients_beyond_the_rate_are_put_off() {
         .await;
     // What was granted goes on.
     client.ask("DATA", "354").await;
-    client.ask("x\r\n.", "250").await;
+    client.ask("From: a@example.com\r\n\r\nx\r\n.", "250").await;
     sends_mail(&world, address, "192.0.2.2").await;
 }
 
