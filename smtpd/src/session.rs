@@ -24,8 +24,10 @@ const SOON: Duration = Duration::from_millis(100);
 /// A client that does not read our replies for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// How long the client may take to hear our last reply.
+/// How long the client may take to hear our last reply …
 const LINGER: Duration = Duration::from_secs(2);
+/// … and how many octets it may send meanwhile.
+const LINGER_OCTETS: usize = 1024 * 1024;
 
 /// How a conversation ended.
 #[derive(Debug)]
@@ -184,10 +186,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     // What the client still sends is read for a while: closing with bytes unread would reset the
     // connection and take our last reply from the client.
     async fn close(&mut self, buffer: &mut Vec<u8>) {
-        fit(buffer, &self.server);
+        *buffer = vec![0; BODY_READ];
         let farewell = timeout(LINGER, async {
             self.stream.shutdown().await?;
-            while self.stream.read(buffer).await? > 0 {}
+            let mut room = LINGER_OCTETS;
+            while room > 0 {
+                match self.stream.read(buffer).await? {
+                    0 => break,
+                    // Who sends on and on is not listening.
+                    n => room = room.saturating_sub(n),
+                }
+            }
             Ok::<(), io::Error>(())
         });
         // The client may be gone already; nothing depends on it any more.

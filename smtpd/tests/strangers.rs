@@ -13,6 +13,7 @@ use std::time::Duration;
 use daemon::config::Network;
 use daemon::port::Begins;
 use smtp::server::Role;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use world::{Client, World};
@@ -133,4 +134,19 @@ async fn a_browser_is_sent_away_behind_tls_too() {
         .await;
     client.expect("421 4.7.0").await;
     assert_eq!(client.hear().await, "");
+}
+
+#[tokio::test]
+async fn who_sends_on_and_on_after_the_last_reply_is_not_listened_to() {
+    const MANY: usize = 64 << 20;
+    let mut world = World::new();
+    let address = world.listen(Role::Exchange, Begins::Clear).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let piece = vec![b'x'; 1 << 16];
+    let mut sent = 0;
+    while sent < MANY && stream.write_all(&piece).await.is_ok() {
+        sent += piece.len();
+    }
+    assert!(sent < MANY, "the server took all of it");
 }
