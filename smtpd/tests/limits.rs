@@ -141,8 +141,8 @@ async fn the_lines_of_a_message_are_no_commands() {
     let mut client = greeted(address, "192.0.2.1").await;
     client.ask("EHLO client.example", "250").await;
     client.begin("a@example.com", &["bob@example.org"]).await;
-    client.send("x\r\n").await;
-    client.send("y\r\n").await;
+    client.send("From: a@example.com\r\n").await;
+    client.send("\r\nx\r\ny\r\n").await;
     client.ask("z\r\n.", "250").await;
     client.ask("NOOP", "421 4.7.0").await;
     assert_eq!(world.store.kept().len(), 1);

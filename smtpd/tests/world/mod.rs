@@ -92,6 +92,8 @@ pub(crate) struct Store {
     pub(crate) zone: Mutex<HashMap<(String, Kind), Found>>,
     /// How many questions are answered Busy before others are heard.
     pub(crate) busy: Mutex<usize>,
+    /// Everybody at example.org lives here, but nobody@.
+    pub(crate) is_full_of_life: Mutex<bool>,
 }
 
 /// The messages that are open on one channel.
@@ -209,6 +211,10 @@ impl Store {
         tokio::time::sleep(time).await;
         if message.bytes.len() as u64 > self.max_size() {
             return Err(Refusal::MessageTooLarge);
+        }
+        let is_doomed = message.bytes.ends_with(b"fail the commit\r\n");
+        if is_doomed && *self.is_full_of_life.lock().unwrap() {
+            return Err(Refusal::DiskFull);
         }
         if let Some(refusal) = self.commit_refusal.lock().unwrap().clone() {
             return Err(refusal);
@@ -351,7 +357,10 @@ impl Service<SmtpEdge> for Deliverd {
                     size,
                     transaction,
                 } => {
-                    let answer = resolve(&address, size)?;
+                    let answer = match *self.0.is_full_of_life.lock().unwrap() {
+                        true => resolve_any(&address)?,
+                        false => resolve(&address, size)?,
+                    };
                     // 0 stands for none.
                     if transaction != 0 {
                         self.0.held.lock().unwrap().push(transaction);
@@ -438,6 +447,17 @@ fn resolve(address: &str, size: u64) -> Result<DeliveryAnswer, Refusal> {
         "filling@example.org" => here(&[address], &[]),
         _ if address.ends_with("@backed.example") => Ok(DeliveryAnswer::RecipientRelayed),
         _ if address.ends_with("@example.org") => Err(Refusal::NoSuchUser),
+        _ => Ok(DeliveryAnswer::RecipientForeign),
+    }
+}
+
+fn resolve_any(address: &str) -> Result<DeliveryAnswer, Refusal> {
+    match address.rsplit_once('@') {
+        Some(("nobody", "example.org")) => Err(Refusal::NoSuchUser),
+        Some((_, "example.org")) => Ok(DeliveryAnswer::RecipientResolved {
+            local: vec![address.to_owned()],
+            remote: Vec::new(),
+        }),
         _ => Ok(DeliveryAnswer::RecipientForeign),
     }
 }
@@ -536,6 +556,8 @@ pub(crate) struct World {
     pub(crate) xclient: Xclient,
     /// Filters of the ports opened from now on; their sockets are files of these names in the world's directory.
     pub(crate) filters: Vec<Filter>,
+    /// What the ports opened from now on offer instead of the usual.
+    pub(crate) offer: Option<Config>,
 }
 
 /// A guard by this section `smtp.limits` who lets an address have two connections at once, and nobody have more.
@@ -604,6 +626,7 @@ impl World {
             greeting_delay: Duration::ZERO,
             xclient: Xclient::default(),
             filters: Vec::new(),
+            offer: None,
         };
         world.start_deliverd();
         world.start_relayd();
@@ -691,6 +714,9 @@ impl World {
     }
 
     fn offer(&self, role: Role) -> Arc<Config> {
+        if let Some(offer) = &self.offer {
+            return Arc::new(offer.clone());
+        }
         Arc::new(Config {
             max_message_size: 1_000_000,
             max_recipients: 100,
