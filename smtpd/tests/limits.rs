@@ -61,7 +61,9 @@ async fn sends_mail(world: &World, address: SocketAddr, client: &str) {
     connection
         .begin("a@example.com", &["bob@example.org"])
         .await;
-    connection.ask("From: a@example.com\r\n\r\nx\r\n.", "250").await;
+    connection
+        .ask("From: a@example.com\r\n\r\nx\r\n.", "250")
+        .await;
     connection.ask("QUIT", "221").await;
     assert_eq!(world.store.kept().len(), before + 1);
 }
