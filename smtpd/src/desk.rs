@@ -3,6 +3,8 @@
 
 mod admission;
 mod filtered;
+mod message;
+mod targets;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use daemon::session_id;
 use ipc::queue::Standing;
 use ipc::{Context, Refusal};
-use mail::address::{Domain, ForwardPath, ReversePath};
+use mail::address::{Domain, ReversePath};
 use smtp::command::{BodyType, Mail, Rcpt};
 use smtp::date::Timestamp;
 use smtp::parameter::RcptParameters;
@@ -21,20 +23,18 @@ use smtp::server::{Answer, Envelope, Question, Summary};
 use tracing::{debug, info, warn};
 
 use self::admission::Listing;
+use self::message::{OpenMessage, Place};
+use self::targets::{Reach, Targets};
 use crate::ask::{Ask, Problem, Route};
 use crate::filter::{Filters, Panel};
 use crate::guard::Pass;
 use crate::judge::{Head, Inquiry, Inspection, Judge};
 use crate::letter::Letter;
 use crate::login::{Login, Proofs};
-use crate::outlet::Outlet;
 use crate::passage::Passage;
 use crate::reservation::Reservation;
-use crate::wishes::{Notice, Wishes};
+use crate::wishes::Notice;
 use crate::{words, writers};
-
-/// Addresses one message may go to once all aliases are expanded.
-const MAX_TARGETS: usize = 10_000;
 
 /// What the questions of one session are answered from.
 #[derive(Debug)]
@@ -61,45 +61,6 @@ pub struct Desk {
     filters: Arc<Filters>,
     /// The filters of the transaction, while it has not come to its end.
     panel: Option<Panel>,
-}
-
-/// Where the transaction's message goes; each address once, however many aliases lead to it.
-#[derive(Debug, Default)]
-struct Targets {
-    local: BTreeSet<String>,
-    remote: BTreeSet<String>,
-    /// Of each recipient granted, in order: whether any of its addresses is elsewhere.
-    reach: Vec<Reach>,
-    wishes: Wishes,
-    /// How an alias passes it on.
-    by_alias: Option<Passage>,
-    /// How it goes out, once somebody elsewhere gets it.
-    passage: Option<Passage>,
-    body: Option<BodyType>,
-    size: u64,
-    reservation: Option<Reservation>,
-    /// What the last recipient added.
-    last: (BTreeSet<String>, BTreeSet<String>),
-}
-
-/// A message on its way to those who keep it.
-#[derive(Debug)]
-struct OpenMessage {
-    id: u64,
-    sender: String,
-    recipients: Vec<(ForwardPath, Reach)>,
-    inspection: Option<Inspection>,
-    /// What says whom it is from goes in front of it at the end.
-    is_judged: bool,
-    /// Octets given out.
-    size: u64,
-    local: Option<Letter>,
-    remote: Option<Outlet>,
-    notice: Option<Notice>,
-    /// What waits until filters have judged it; the outlets are opened then.
-    waiting: Option<filtered::Waiting>,
-    /// What the client is to be told at the end.
-    refusal: Option<Reply>,
 }
 
 impl Desk {
@@ -602,43 +563,6 @@ impl Desk {
     }
 }
 
-impl Targets {
-    /// Whether the message goes out in another way than this.
-    fn goes_otherwise(&self, passage: Option<Passage>) -> bool {
-        self.passage.is_some() && self.passage != passage
-    }
-
-    /// Notes what a recipient expands to: all of it, or nothing when that is too much.
-    fn add(
-        &mut self,
-        local: Vec<String>,
-        remote: Vec<String>,
-        passage: Option<Passage>,
-        max_remote: usize,
-    ) -> Answer {
-        let reach = match remote.is_empty() {
-            true => Reach::Here,
-            false => Reach::Elsewhere,
-        };
-        let (local, remote) = (missing(&self.local, local), missing(&self.remote, remote));
-        let all_local = self.local.len() + local.len();
-        let all_remote = self.remote.len() + remote.len();
-        // Told now, so that the client sends the rest as another message; later it could only
-        // send the same again.
-        if all_local + all_remote > MAX_TARGETS || all_remote > max_remote {
-            return Answer::Refused(words::refused(&Refusal::TooManyRecipients));
-        }
-        if reach == Reach::Elsewhere {
-            self.passage = passage;
-        }
-        self.local.extend(local.iter().cloned());
-        self.remote.extend(remote.iter().cloned());
-        self.last = (local, remote);
-        self.reach.push(reach);
-        Answer::Granted
-    }
-}
-
 /// What the client is told of a problem.
 fn reply(problem: &Problem, words: impl FnOnce(&Refusal) -> Reply) -> Reply {
     match problem {
@@ -647,87 +571,9 @@ fn reply(problem: &Problem, words: impl FnOnce(&Refusal) -> Reply) -> Reply {
     }
 }
 
-/// Those of `addresses` that are not `known`, each once.
-fn missing(known: &BTreeSet<String>, addresses: Vec<String>) -> BTreeSet<String> {
-    let addresses = addresses.into_iter();
-    addresses.filter(|one| !known.contains(one)).collect()
-}
-
-/// Where a recipient's mail goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// To users here only.
-    Here,
-    /// To other servers, too.
-    Elsewhere,
-}
-
-/// One of the two places a message can go.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Local,
-    Remote,
-}
-
 /// Whether one recipient alone may be the reason.
 fn is_personal(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::OverQuota | Refusal::NoSuchUser)
-}
-
-impl OpenMessage {
-    async fn write(&mut self, bytes: &[u8]) {
-        self.size += bytes.len() as u64;
-        if let Some(letter) = &mut self.local {
-            letter.write(bytes).await;
-        }
-        if let Some(outlet) = &mut self.remote {
-            outlet.write(bytes).await;
-        }
-        if let Some(notice) = &mut self.notice {
-            notice.write(bytes);
-        }
-    }
-
-    /// What goes in front of it when this is the verdict on it.
-    fn head(&self, verdict: Option<String>) -> Head {
-        verdict.map_or_else(Head::default, |field| Head {
-            here: (return_path(&self.sender) + &field).into_bytes(),
-            elsewhere: field.into_bytes(),
-        })
-    }
-
-    /// Has it kept by all who shall keep it; tells who could not.
-    async fn commit(&mut self, head: Head) -> Result<(), (Place, Problem)> {
-        // Local first: should the second commit fail, the client tries again, and a message that
-        // comes twice to our own user does less harm than one that went out twice.
-        let id = hex(self.id);
-        let failed = |place: Place, problem: Problem| {
-            warn!(message = id, ?place, %problem, "not accepted");
-            (place, problem)
-        };
-        if let Some(letter) = self.local.take() {
-            let kept = letter.commit(head.here).await;
-            kept.map_err(|problem| failed(Place::Local, problem))?;
-        }
-        if let Some(outlet) = self.remote.take() {
-            let kept = outlet.commit(head.elsewhere).await;
-            kept.map_err(|problem| failed(Place::Remote, problem))?;
-        }
-        if let Some(notice) = self.notice.take() {
-            notice.hand_over().await;
-        }
-        Ok(())
-    }
-
-    fn report_accepted(&self, summary: &Summary) {
-        info!(
-            message = hex(self.id),
-            sender = self.sender,
-            recipients = self.recipients.len(),
-            size = summary.size,
-            "accepted"
-        );
-    }
 }
 
 /// How ids are written in logs, `Received` fields and replies.
@@ -743,50 +589,4 @@ fn timestamp() -> Timestamp {
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addresses(count: usize) -> Vec<String> {
-        (0..count).map(|n| format!("{n}@far.example")).collect()
-    }
-
-    fn one(address: &str) -> Vec<String> {
-        vec![address.to_string()]
-    }
-
-    #[test]
-    fn a_recipient_too_many_leaves_nothing_in_the_transaction() {
-        let mut targets = Targets::default();
-        let list = addresses(MAX_TARGETS - 1);
-        assert_eq!(
-            targets.add(one("alice@example.org"), list, None, MAX_TARGETS),
-            Answer::Granted
-        );
-        for (local, remote) in [
-            (one("bob@example.org"), Vec::new()),
-            (Vec::new(), one("dave@far.example")),
-            (one("alice@example.org"), one("dave@far.example")),
-        ] {
-            let Answer::Refused(reply) = targets.add(local, remote, None, MAX_TARGETS) else {
-                panic!("one too many was granted");
-            };
-            assert_eq!(reply.code(), 452);
-        }
-        assert_eq!(targets.local.len() + targets.remote.len(), MAX_TARGETS);
-        assert!(!targets.local.contains("bob@example.org"));
-        assert!(!targets.remote.contains("dave@far.example"));
-    }
-
-    #[test]
-    fn who_is_a_target_already_is_granted_at_the_limit_too() {
-        let mut targets = Targets::default();
-        for count in [100, 2] {
-            let answer = targets.add(Vec::new(), addresses(count), None, 100);
-            assert_eq!(answer, Answer::Granted);
-        }
-        assert_eq!(targets.remote.len(), 100);
-    }
 }

@@ -1,0 +1,99 @@
+//! A message on its way to those who keep it.
+
+use mail::address::ForwardPath;
+use smtp::received::return_path;
+use smtp::reply::Reply;
+use smtp::server::Summary;
+use tracing::{info, warn};
+
+use super::filtered::Waiting;
+use super::hex;
+use super::targets::Reach;
+use crate::ask::Problem;
+use crate::judge::{Head, Inspection};
+use crate::letter::Letter;
+use crate::outlet::Outlet;
+use crate::wishes::Notice;
+
+/// A message on its way to those who keep it.
+#[derive(Debug)]
+pub(super) struct OpenMessage {
+    pub(super) id: u64,
+    pub(super) sender: String,
+    pub(super) recipients: Vec<(ForwardPath, Reach)>,
+    pub(super) inspection: Option<Inspection>,
+    /// What says whom it is from goes in front of it at the end.
+    pub(super) is_judged: bool,
+    /// Octets given out.
+    pub(super) size: u64,
+    pub(super) local: Option<Letter>,
+    pub(super) remote: Option<Outlet>,
+    pub(super) notice: Option<Notice>,
+    /// What waits until filters have judged it; the outlets are opened then.
+    pub(super) waiting: Option<Waiting>,
+    /// What the client is to be told at the end.
+    pub(super) refusal: Option<Reply>,
+}
+
+/// One of the two places a message can go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Local,
+    Remote,
+}
+
+impl OpenMessage {
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        if let Some(letter) = &mut self.local {
+            letter.write(bytes).await;
+        }
+        if let Some(outlet) = &mut self.remote {
+            outlet.write(bytes).await;
+        }
+        if let Some(notice) = &mut self.notice {
+            notice.write(bytes);
+        }
+    }
+
+    /// What goes in front of it when this is the verdict on it.
+    pub(super) fn head(&self, verdict: Option<String>) -> Head {
+        verdict.map_or_else(Head::default, |field| Head {
+            here: (return_path(&self.sender) + &field).into_bytes(),
+            elsewhere: field.into_bytes(),
+        })
+    }
+
+    /// Has it kept by all who shall keep it; tells who could not.
+    pub(super) async fn commit(&mut self, head: Head) -> Result<(), (Place, Problem)> {
+        // Local first: should the second commit fail, the client tries again, and a message that
+        // comes twice to our own user does less harm than one that went out twice.
+        let id = hex(self.id);
+        let failed = |place: Place, problem: Problem| {
+            warn!(message = id, ?place, %problem, "not accepted");
+            (place, problem)
+        };
+        if let Some(letter) = self.local.take() {
+            let kept = letter.commit(head.here).await;
+            kept.map_err(|problem| failed(Place::Local, problem))?;
+        }
+        if let Some(outlet) = self.remote.take() {
+            let kept = outlet.commit(head.elsewhere).await;
+            kept.map_err(|problem| failed(Place::Remote, problem))?;
+        }
+        if let Some(notice) = self.notice.take() {
+            notice.hand_over().await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_accepted(&self, summary: &Summary) {
+        info!(
+            message = hex(self.id),
+            sender = self.sender,
+            recipients = self.recipients.len(),
+            size = summary.size,
+            "accepted"
+        );
+    }
+}
