@@ -10,15 +10,16 @@
     reason = "a test stops at what it did not expect"
 )]
 
+#[path = "../../proto/smtp/tests/dialogs/script.rs"]
+mod script;
 mod world;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::port::Begins;
-use smtp::data::Stray;
-use smtp::hold::HoldLimit;
-use smtp::server::{Config, HeaderLimits, Proxying, Role};
+use script::{matches, octets};
+use smtp::server::{Config, HeaderLimits, Role};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -254,62 +255,8 @@ fn offer(port: &str, world: &World, has_timeout: bool) -> (Config, Begins) {
         data_window: patience,
         ..Config::new(world.house.hostname.clone(), role)
     };
-    for word in words {
-        match word {
-            "normalize" => config.stray_line_ends = Stray::Normalize,
-            "binary" => config.binary_mime = true,
-            "dsn" => config.offer.dsn = true,
-            "deliverby" => config.offer.deliver_by = true,
-            "hold" => {
-                let (seconds, until) = (3600, 3600);
-                config.offer.hold = Some(HoldLimit { seconds, until });
-            }
-            "priority" => config.offer.priority = true,
-            "requiretls" => config.offer.require_tls = true,
-            "proxy" => config.proxying = Proxying::Client,
-            "login" => config.proxying = Proxying::Login,
-            "clear" => config.cleartext_auth = true,
-            "redact" => config.redact_received = true,
-            other => panic!("no such word: {other}"),
-        }
-    }
+    words.for_each(|word| script::change(&mut config, word));
     (config, begins)
-}
-
-fn octets(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b != b'\\' {
-            out.push(b);
-            continue;
-        }
-        match bytes.next() {
-            Some(b'r') => out.push(b'\r'),
-            Some(b'n') => out.push(b'\n'),
-            Some(b'0') => out.push(0),
-            Some(b'\\') => out.push(b'\\'),
-            Some(b'x') => {
-                let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
-                let digits = str::from_utf8(&digits).unwrap();
-                out.push(u8::from_str_radix(digits, 16).unwrap());
-            }
-            other => panic!("bad escape {other:?}"),
-        }
-    }
-    out
-}
-
-fn matches(pattern: &str, line: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == line,
-        Some((head, tail)) => {
-            let rest = line.strip_prefix(head);
-            rest.is_some_and(|rest| {
-                (0..=rest.len()).any(|n| rest.is_char_boundary(n) && matches(tail, &rest[n..]))
-            })
-        }
-    }
 }
 
 async fn replay(path: PathBuf) {
