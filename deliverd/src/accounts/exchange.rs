@@ -37,7 +37,11 @@ pub(crate) enum Step {
 
 /// The logins under way on one channel.
 #[derive(Default)]
-pub(crate) struct Exchanges(Mutex<Open>);
+pub(crate) struct Exchanges {
+    all: Mutex<Open>,
+    /// Whether what the daemon at the other end says of a client's certificate is believed.
+    vouches: bool,
+}
 
 #[derive(Default)]
 struct Open {
@@ -64,8 +68,17 @@ enum State {
 }
 
 impl Exchanges {
+    /// Logins at a daemon that is believed when it says that it has verified a certificate. Not for one whose logins open somebody's
+    /// mail: taken over, it could open everybody's.
+    pub(crate) fn vouched() -> Self {
+        Self {
+            vouches: true,
+            ..Self::default()
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn challenge(&self, exchange: Exchange, message: impl Into<Vec<u8>>) -> Result<Step, Refusal> {
@@ -132,14 +145,16 @@ impl Doorman {
                 let denial = r#"{"status":"401","schemes":"bearer","scope":"mail"}"#;
                 self.take_token(exchanges, bearer, client, denial).await
             }
-            Some(Mechanism::External) => {
+            Some(Mechanism::External) if exchanges.vouches => {
                 let named = str::from_utf8(message).map_err(|_| malformed(Malformed))?;
                 let who = Who::new(named, client);
                 let admitted = self.admit_certificate(named, &start.identities).await;
                 who.report(&admitted);
                 admitted.map(Step::Admitted)
             }
-            None => Err(Refusal::Invalid("there is no such mechanism".into())),
+            Some(Mechanism::External) | None => {
+                Err(Refusal::Invalid("there is no such mechanism here".into()))
+            }
         }
     }
 
@@ -529,6 +544,23 @@ mod tests {
         }
         let own = "n,a=Alice@a.example,n=alice@a.example,r=abc";
         assert!(world.begin("SCRAM-SHA-256", own).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_certificate_opens_only_where_the_daemon_that_saw_it_is_believed() {
+        let world = world();
+        for (exchanges, is_opened) in [(Exchanges::default(), false), (Exchanges::vouched(), true)]
+        {
+            let start = LoginStart {
+                mechanism: "EXTERNAL".into(),
+                message: Secret::new(""),
+                client: "192.0.2.1".into(),
+                binding: None,
+                identities: vec!["alice@a.example".into()],
+            };
+            let begun = world.doorman.begin(&exchanges, start).await;
+            assert_eq!(matches!(begun, Ok(Step::Admitted(_))), is_opened);
+        }
     }
 
     #[tokio::test]
