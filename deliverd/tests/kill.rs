@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use daemon::channel::{CallError, Client};
 use ipc::control::{DomainInfo, StoreControlAnswer, StoreControlEdge, StoreControlRequest};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, fits_in_frame};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination, fits_in_frame};
 use ipc::quota::{LimitChange, Usage};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Context, Secret};
@@ -204,6 +204,7 @@ async fn deliver(client: &Client<SmtpEdge>, body: &str) -> Result<(), CallError>
         let whole = DeliveryRequest::DeliverMessage {
             transaction: 0,
             recipients,
+            destination: Destination::Inbox,
             bytes: body.into(),
         };
         return ask(whole).await.map(|_| ());
@@ -229,6 +230,7 @@ async fn deliver(client: &Client<SmtpEdge>, body: &str) -> Result<(), CallError>
         message,
         size: body.len() as u64,
         head: Vec::new(),
+        destination: Destination::Inbox,
     })
     .await
     .map(|_| ())

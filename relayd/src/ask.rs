@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use ipc::Context;
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME};
+use ipc::delivery::{
+    DeliveryAnswer, DeliveryRequest, Destination, MessageHandle, RECIPIENTS_PER_FRAME,
+};
 use ipc::relay::DeliveryEdge;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -101,6 +103,7 @@ impl Ask {
             message: handle,
             size,
             head: Vec::new(),
+            destination: Destination::Inbox,
         };
         match call(request).await?.answer {
             DeliveryAnswer::MessageDelivered => Ok(()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
@@ -282,11 +282,13 @@ impl Ask {
         context: Context,
         transaction: u64,
         recipients: Vec<String>,
+        destination: Destination,
         bytes: Vec<u8>,
     ) -> Result<(), Problem> {
         let request = DeliveryRequest::DeliverMessage {
             transaction,
             recipients,
+            destination,
             bytes,
         };
         let link = self.deliverd.pinned(self.patience).await?;

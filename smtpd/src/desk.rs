@@ -28,7 +28,7 @@ use self::targets::{Reach, Targets};
 use crate::ask::{Ask, Problem, Route};
 use crate::filter::{Filters, Panel};
 use crate::guard::Pass;
-use crate::judge::{Head, Inquiry, Inspection, Judge};
+use crate::judge::{Head, Inquiry, Inspection, Judge, Verdict};
 use crate::letter::Letter;
 use crate::login::{Login, Proofs};
 use crate::passage::Passage;
@@ -536,7 +536,7 @@ impl Desk {
         &self,
         message: &mut OpenMessage,
         summary: &Summary,
-    ) -> Result<Option<String>, Reply> {
+    ) -> Result<Option<Verdict>, Reply> {
         let Some(inspection) = message.inspection.take() else {
             return Ok(None);
         };

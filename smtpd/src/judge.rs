@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daemon::config::Authentication;
 use ipc::Context;
+use ipc::delivery::Destination;
 use ipc::dns::{Found, Kind, Record};
 use mail::address::{Domain, ReversePath};
 use sender::dns::{self, Answer, Question};
@@ -37,13 +38,24 @@ pub struct Judge {
     rules: Authentication,
 }
 
-/// What goes in front of a message.
+/// What comes of a message that is taken.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// What was found, for the top of the message.
+    pub(crate) field: String,
+    /// Where users here find it.
+    pub(crate) destination: Destination,
+}
+
+/// What goes in front of a message, and where it goes.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     /// For users here.
     pub(crate) here: Vec<u8>,
     /// For other servers.
     pub(crate) elsewhere: Vec<u8>,
+    /// Of users here.
+    pub(crate) destination: Destination,
 }
 
 impl Judge {
@@ -308,7 +320,7 @@ impl Inspection {
         rest
     }
 
-    /// Says what was found, in a field for the top of the message.
+    /// Says what comes of it.
     ///
     /// # Errors
     /// What the client is told when the message is not to be taken by those domains.
@@ -317,7 +329,7 @@ impl Inspection {
         context: Context,
         author: &Author,
         recipients: &[Domain],
-    ) -> Result<String, Reply> {
+    ) -> Result<Verdict, Reply> {
         let Self {
             mut inquiry,
             verifier,
@@ -347,8 +359,14 @@ impl Inspection {
             findings.dmarc = outcome.unwrap_or(results::NO_ANSWER);
         }
         findings.log();
-        findings.measure(judge.rules(), recipients)?;
-        Ok(findings.field(judge.host()))
+        let destination = findings.measure(judge.rules(), recipients)?;
+        if destination == Destination::Junk {
+            info!("goes into the junk mailboxes, as `authentication` wants it");
+        }
+        Ok(Verdict {
+            field: findings.field(judge.host()),
+            destination,
+        })
     }
 }
 

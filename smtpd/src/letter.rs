@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ipc::Context;
-use ipc::delivery::fits_in_frame;
+use ipc::delivery::{Destination, fits_in_frame};
 
 use crate::ask::{Ask, Problem};
 use crate::outlet::Outlet;
@@ -82,25 +82,33 @@ impl Letter {
     ///
     /// # Errors
     /// A [`Problem`]; the message is not there then, unless deliverd died while it answered.
-    pub(crate) async fn commit(mut self, head: Vec<u8>) -> Result<(), Problem> {
+    pub(crate) async fn commit(
+        mut self,
+        head: Vec<u8>,
+        destination: Destination,
+    ) -> Result<(), Problem> {
         match std::mem::replace(&mut self.way, Way::Small(Vec::new())) {
-            Way::Small(bytes) => self.commit_small([head, bytes].concat()).await,
-            Way::Large(outlet) => outlet.commit(head).await,
+            Way::Small(bytes) => self.commit_small([head, bytes].concat(), destination).await,
+            Way::Large(outlet) => outlet.bound_for(destination).commit(head).await,
             Way::Lost(problem) => Err(problem),
         }
     }
 
-    async fn commit_small(mut self, bytes: Vec<u8>) -> Result<(), Problem> {
+    async fn commit_small(
+        mut self,
+        bytes: Vec<u8>,
+        destination: Destination,
+    ) -> Result<(), Problem> {
         // The head may be what is too much for a frame.
         if !fits_in_frame(&self.recipients, bytes.len()) {
             let mut outlet = self.open().await?;
             outlet.write(&bytes).await;
-            return outlet.commit(Vec::new()).await;
+            return outlet.bound_for(destination).commit(Vec::new()).await;
         }
         let transaction = Reservation::hand_over(&mut self.reservation);
         let recipients = self.recipients;
         self.ask
-            .deliver(self.context, transaction, recipients, bytes)
+            .deliver(self.context, transaction, recipients, destination, bytes)
             .await
     }
 

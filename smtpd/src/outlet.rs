@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Link};
 use ipc::Context;
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME};
+use ipc::delivery::{
+    DeliveryAnswer, DeliveryRequest, Destination, MessageHandle, RECIPIENTS_PER_FRAME,
+};
 use ipc::queue::{self, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use tokio::io::AsyncWriteExt;
@@ -40,6 +42,8 @@ pub struct Outlet {
     target: Target,
     handle: MessageHandle,
     context: Context,
+    /// Which mailbox of users here it is for.
+    destination: Destination,
     stream: UnixStream,
     /// Octets of the message so far, whether they could be carried over or not.
     size: u64,
@@ -63,15 +67,24 @@ impl Outlet {
             Problem::Unavailable("the stream of the message cannot be used")
         })?;
         let (size, broken, committed) = (0, false, false);
+        let destination = Destination::Inbox;
         Ok(Self {
             target,
             handle,
             context,
+            destination,
             stream,
             size,
             broken,
             committed,
         })
+    }
+
+    /// The same, for that mailbox of users here.
+    #[must_use]
+    pub fn bound_for(mut self, destination: Destination) -> Self {
+        self.destination = destination;
+        self
     }
 
     /// Names users here, to deliverd.
@@ -157,6 +170,7 @@ impl Outlet {
                     message,
                     size,
                     head,
+                    destination: self.destination,
                 };
                 match tell(link, context, COMMIT_PATIENCE, request).await? {
                     DeliveryAnswer::MessageDelivered => Ok(()),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use daemon::config::{Authentication, Measure, Unanswered};
 use dkim::{ChainVerdict, Outcome, Signature};
+use ipc::delivery::Destination;
 use mail::address::{Domain, ReversePath};
 use sender::dmarc::{self, Policy};
 use sender::results::Field;
@@ -136,57 +137,76 @@ impl Findings {
         field.finish()
     }
 
-    /// What the client is told if the message is not to be taken by users of these domains.
-    pub(crate) fn measure(&self, rules: &Authentication, domains: &[Domain]) -> Result<(), Reply> {
+    /// Where the message goes that users of these domains get.
+    ///
+    /// # Errors
+    /// What the client is told if it is not to be taken.
+    pub(crate) fn measure(
+        &self,
+        rules: &Authentication,
+        domains: &[Domain],
+    ) -> Result<Destination, Reply> {
         let is_lenient = |domain: &Domain| {
             let mut lenient = rules.lenient_domains.iter();
             lenient.any(|one| one.as_str().eq_ignore_ascii_case(domain.as_str()))
         };
-        if domains.iter().any(is_lenient) {
-            return Ok(());
-        }
         let passed = self.dmarc.verdict == dmarc::Verdict::Pass;
-        let refusal = self.refusal(rules);
-        if let Some(reply) = refusal.filter(|_| !passed) {
-            return Err(reply);
+        if passed || domains.iter().any(is_lenient) {
+            return Ok(Destination::Inbox);
         }
+        let destination = self.strictest(rules)?;
         let is_open = self.dmarc.verdict == dmarc::Verdict::TempError
             || self.mail.verdict == spf::Verdict::TempError;
         match rules.unanswered {
-            Unanswered::Defer if is_open && !passed => Err(words::unanswered()),
-            Unanswered::Defer | Unanswered::Accept => Ok(()),
+            Unanswered::Defer if is_open => Err(words::unanswered()),
+            Unanswered::Defer | Unanswered::Accept => Ok(destination),
         }
     }
 
-    fn refusal(&self, rules: &Authentication) -> Option<Reply> {
-        let rejects = |measure| measure == Measure::Reject;
-        let author = match &self.author {
-            Author::Unclear | Author::Several(_) if rejects(rules.unclear_author) => {
-                return Some(words::author_unclear());
-            }
-            Author::Unclear | Author::Several(_) | Author::Absent => "",
-            Author::One(address) => address.domain().as_str(),
+    /// What the strictest measure against anything that was found comes to.
+    fn strictest(&self, rules: &Authentication) -> Result<Destination, Reply> {
+        let (is_unclear, author) = match &self.author {
+            Author::Unclear | Author::Several(_) => (true, ""),
+            Author::Absent => (false, ""),
+            Author::One(address) => (false, address.domain().as_str()),
+        };
+        let taken = |is_found, measure| match is_found {
+            true => measure,
+            false => Measure::Accept,
         };
         let policy = self.dmarc.policy;
-        let measure = match policy {
+        let of_author = taken(is_unclear, rules.unclear_author);
+        let of_dmarc = match policy {
             Policy::Reject => rules.dmarc_reject,
             Policy::Quarantine => rules.dmarc_quarantine,
             Policy::None => Measure::Accept,
         };
-        if rejects(measure) {
-            return Some(words::dmarc_failed(author, policy.as_str()));
+        let of_spf = taken(self.mail.verdict == spf::Verdict::Fail, rules.spf_fail);
+        let is_forged = self.signed.verdict() == dkim::Verdict::Fail;
+        let of_dkim = taken(is_forged, rules.dkim_fail);
+        if of_author == Measure::Reject {
+            return Err(words::author_unclear());
         }
-        if rejects(rules.spf_fail) && self.mail.verdict == spf::Verdict::Fail {
+        if of_dmarc == Measure::Reject {
+            return Err(words::dmarc_failed(author, policy.as_str()));
+        }
+        if of_spf == Measure::Reject {
             let Spf {
                 domain,
                 explanation,
                 ..
             } = &self.mail;
             let client = self.client.to_canonical();
-            return Some(words::spf_failed(client, domain, explanation.as_deref()));
+            return Err(words::spf_failed(client, domain, explanation.as_deref()));
         }
-        let is_forged = self.signed.verdict() == dkim::Verdict::Fail;
-        (rejects(rules.dkim_fail) && is_forged).then(words::dkim_failed)
+        if of_dkim == Measure::Reject {
+            return Err(words::dkim_failed());
+        }
+        let is_junk = [of_author, of_dmarc, of_spf, of_dkim].contains(&Measure::Junk);
+        Ok(match is_junk {
+            true => Destination::Junk,
+            false => Destination::Inbox,
+        })
     }
 }
 

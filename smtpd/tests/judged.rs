@@ -12,6 +12,7 @@ use daemon::config::{Authentication, Measure, Unanswered};
 use daemon::limits::Limits;
 use daemon::port::Begins;
 use dkim::{Signer, SigningKey};
+use ipc::delivery::Destination;
 use ipc::dns::{Found, Kind, Record};
 use mail::address::Domain;
 use smtp::server::Role;
@@ -135,6 +136,94 @@ async fn a_spoof_is_refused_where_the_domain_asks_for_it() {
         text.contains("dmarc=fail (p=quarantine) header.from=shop.example;"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn junk_is_taken_for_the_junk_mailbox_whatever_its_size() {
+    let shop = "From: info@shop.example\r\n\r\n";
+    let good = "From: a@good.example\r\n\r\n";
+    // At some of them it is the head that does not fit into a frame.
+    for size in [0, 15_800, 15_900, 16_000, 300_000] {
+        let mut world = world(|_| {});
+        let mut client = world.visit().await;
+        let body = "0123456789abcdef0123456789abcde\r\n".repeat(size / 33 + 1);
+        for message in [shop, good] {
+            let message = format!("{message}{body}");
+            let list = &["list@example.org"];
+            let reply = send(&mut client, "a@good.example", list, &message).await;
+            assert!(reply.starts_with("250"), "{reply}");
+        }
+        let kept = world.store.kept();
+        let destinations: Vec<_> = kept.iter().map(|kept| kept.destination).collect();
+        assert_eq!(
+            destinations,
+            [Destination::Junk, Destination::Inbox],
+            "{size}"
+        );
+        assert_eq!(
+            world.queue.kept().len(),
+            2,
+            "elsewhere it goes on as before"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_measure_may_be_junk_and_the_strictest_counts() {
+    let plain = "From: a@bad.example\r\n\r\n";
+    let several = "From: a@bad.example\r\nFrom: info@bank.example\r\n\r\n";
+    let shop = "From: info@shop.example\r\n\r\n";
+    let forged = "DKIM-Signature: v=1; a=ed25519-sha256; d=bad.example; s=s; h=from; bh=eA==; b=eA==\r\n\
+                  From: a@bad.example\r\n\r\n";
+    type Change = fn(&mut Authentication);
+    let cases: [(Change, &str, Option<Destination>); 9] = [
+        (|_| {}, plain, Some(Destination::Inbox)),
+        (
+            |rules| rules.spf_fail = Measure::Junk,
+            plain,
+            Some(Destination::Junk),
+        ),
+        (
+            |rules| rules.unclear_author = Measure::Junk,
+            several,
+            Some(Destination::Junk),
+        ),
+        (|_| {}, forged, Some(Destination::Inbox)),
+        (
+            |rules| rules.dkim_fail = Measure::Junk,
+            forged,
+            Some(Destination::Junk),
+        ),
+        (
+            |rules| rules.dmarc_quarantine = Measure::Accept,
+            shop,
+            Some(Destination::Inbox),
+        ),
+        (|rules| rules.dmarc_quarantine = Measure::Reject, shop, None),
+        (|rules| rules.spf_fail = Measure::Reject, shop, None),
+        (
+            |rules| rules.lenient_domains = vec![String::from("example.org").try_into().unwrap()],
+            shop,
+            Some(Destination::Inbox),
+        ),
+    ];
+    for (number, (change, message, wanted)) in cases.into_iter().enumerate() {
+        let mut world = world(change);
+        let key = Record::Txt(
+            b"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".to_vec(),
+        );
+        set(&world, "s._domainkey.bad.example", Kind::Txt, key);
+        let mut client = world.visit().await;
+        let reply = send(&mut client, "a@bad.example", BOB, message).await;
+        let taken = reply.starts_with("250");
+        let kept = world.store.kept();
+        let destination = kept.first().map(|kept| kept.destination);
+        assert_eq!(
+            (destination, taken),
+            (wanted, wanted.is_some()),
+            "{number}: {reply}"
+        );
+    }
 }
 
 #[tokio::test]

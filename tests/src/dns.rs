@@ -42,6 +42,8 @@ mail.example A  127.0.0.1
 ; Its mail comes from here only.
 honest      TXT \"v=spf1 ip4:127.0.0.1 -all\"
 _dmarc.honest TXT \"v=DMARC1; p=reject\"
+; Wants spoofs put aside.
+_dmarc.careful TXT \"v=DMARC1; p=quarantine\"
 ";
 
 impl NameServer {

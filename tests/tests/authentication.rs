@@ -7,9 +7,14 @@
     reason = "test code outside of test functions too"
 )]
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use system_tests::dns::NameServer;
+use system_tests::imap;
 use system_tests::maildir::body;
+use system_tests::options::PASSWORD;
+use system_tests::patience::wait_for;
 use system_tests::smtp::Client;
 use system_tests::{Options, System, skip_without};
 
@@ -77,6 +82,43 @@ fn what_dns_says_stands_on_small_and_large_messages_and_spoofs_are_refused() {
     let refused = send(&system, "eve@elsewhere.test", spoof).unwrap_err();
     assert!(refused.contains("550 5.7.26"), "{refused}");
     assert_eq!(system.account(ALICE).messages("INBOX").len(), 4);
+}
+
+#[test]
+fn what_its_domain_wants_put_aside_goes_into_junk_and_stays_there() {
+    skip_without!("nsd");
+    let names = NameServer::start();
+    let system = system(&json!([names.address()]), &json!({}));
+    // In one piece, as a stream that is small, and as a file.
+    let texts = [1, 1000, 10_000].map(|lines| "0123456789abcdef\r\n".repeat(lines));
+    for text in &texts {
+        let spoof = format!("From: Carol <carol@careful.test>\r\n\r\n{text}");
+        send(&system, "eve@elsewhere.test", &spoof).unwrap();
+        let plain = format!("From: Eve <eve@elsewhere.test>\r\n\r\n{text}");
+        send(&system, "eve@elsewhere.test", &plain).unwrap();
+    }
+    let before = system.kill("deliverd");
+    system.wait_for_restart("deliverd", before);
+    let mut client = wait_for(Duration::from_secs(10), || {
+        let (mut client, _) = imap::Client::connect(system.address("imap")).ok()?;
+        let login = client.command(&format!("LOGIN {ALICE} \"{PASSWORD}\""));
+        login.ok()?.result.starts_with("OK").then_some(client)
+    })
+    .unwrap();
+    for mailbox in ["Junk", "INBOX"] {
+        let selected = client.command(&format!("SELECT {mailbox}")).unwrap().ok();
+        let lines = selected.untagged;
+        assert!(lines.iter().any(|line| line == "* 3 EXISTS"), "{lines:?}");
+    }
+    for (message, text) in system.account(ALICE).messages("Junk").iter().zip(&texts) {
+        let bytes = message.bytes();
+        assert_eq!(body(&bytes), text.as_bytes());
+        let whole = String::from_utf8(bytes).unwrap();
+        assert!(
+            whole.contains("From: Carol") && whole.contains("dmarc=fail"),
+            "{whole}"
+        );
+    }
 }
 
 #[test]

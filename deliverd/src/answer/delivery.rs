@@ -5,7 +5,7 @@ use std::sync::Arc;
 use daemon::channel::Answered;
 use ipc::Refusal;
 use ipc::delivery::{
-    DeliveryAnswer, DeliveryRequest, MAX_HEAD, MessageHandle, RECIPIENTS_PER_FRAME,
+    DeliveryAnswer, DeliveryRequest, Destination, MAX_HEAD, MessageHandle, RECIPIENTS_PER_FRAME,
 };
 use ipc::frame::MAX_FRAME;
 use tracing::{Instrument, info};
@@ -72,6 +72,7 @@ pub(super) async fn answer(
         DeliveryRequest::DeliverMessage {
             transaction,
             recipients,
+            destination,
             bytes,
         } => {
             if bytes.len() as u64 > house.max_kept_size {
@@ -81,6 +82,7 @@ pub(super) async fn answer(
             add(&mut owners, owners_of(&recipients)?)?;
             let mut incoming = house.store.begin_with(bytes);
             incoming.room = messages.rooms.take(transaction);
+            incoming.destination = destination;
             deliver(house, incoming, owners).await?;
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
@@ -106,8 +108,9 @@ pub(super) async fn answer(
             message,
             size,
             head,
+            destination,
         } => {
-            commit(house, messages, message, size, head).await?;
+            commit(house, messages, message, size, head, destination).await?;
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
         DeliveryRequest::AbortMessage { message } => {
@@ -238,9 +241,11 @@ async fn commit(
     message: MessageHandle,
     size: u64,
     head: Vec<u8>,
+    destination: Destination,
 ) -> Result<(), Refusal> {
     let (mut incoming, Envelope { owners, room }) = messages.desk.close(message, size).await?;
     incoming.room = room;
+    incoming.destination = destination;
     if head.len() > MAX_HEAD || incoming.size() + head.len() as u64 > house.max_kept_size {
         return Err(Refusal::MessageTooLarge);
     }

@@ -1,4 +1,4 @@
-//! One message into mailboxes: into the INBOX of many users, or by APPEND into one. One file per domain, a name for each
+//! One message into mailboxes: into the INBOX or the junk mailbox of many users, or by APPEND into one. One file per domain, a name for each
 //! mailbox, and everything durable before anyone is told.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,6 @@ use super::append::{NewMessage, Placing, Promise};
 use super::incoming::{Incoming, Sealed};
 use super::journal::Permit;
 use super::mailbox::{Mailbox, Totals};
-use super::name::MailboxName;
 use super::quota::{self, Hold, Member};
 use super::{Owner, Store};
 use crate::clock;
@@ -54,7 +53,7 @@ pub(crate) enum NotPledged {
 }
 
 impl Store {
-    /// Makes a message durable and visible in the INBOX of every owner. On an error nobody may count on it; those who got it
+    /// Makes a message durable and visible in the mailbox of every owner it is for. On an error nobody may count on it; those who got it
     /// already may get it again. If one has no room for it, nobody gets it.
     pub(crate) fn deliver(&self, message: Incoming, owners: &[Owner]) -> Result<(), Refusal> {
         self.deliver_addressed(self.address(message, owners)?)
@@ -112,14 +111,14 @@ impl Store {
         mut message: Incoming,
         owners: &[Owner],
     ) -> Result<Addressed, Refusal> {
-        let mut inboxes: BTreeMap<&str, Vec<Arc<Mailbox>>> = BTreeMap::new();
+        let mut mailboxes: BTreeMap<&str, Vec<Arc<Mailbox>>> = BTreeMap::new();
         for owner in owners {
-            let inbox = self.user(owner)?.mailbox(&MailboxName::inbox())?;
-            inbox.prepare_in_passing()?;
-            inboxes.entry(&owner.domain).or_default().push(inbox);
+            let mailbox = self.user(owner)?.mailbox_for(message.destination)?;
+            mailbox.prepare_in_passing()?;
+            mailboxes.entry(&owner.domain).or_default().push(mailbox);
         }
-        let inboxes: Vec<_> = inboxes.into_values().collect();
-        let members: Vec<_> = inboxes.iter().flatten().map(member).collect();
+        let mailboxes: Vec<_> = mailboxes.into_values().collect();
+        let members: Vec<_> = mailboxes.iter().flatten().map(member).collect();
         let size = Totals::message(message.size());
         let room = self.reserve(std::mem::take(&mut message.room), &members, size);
         if room.as_ref().err() == Some(&Refusal::OverQuota) {
@@ -133,17 +132,23 @@ impl Store {
             ..NewMessage::default()
         };
         // A file is never shared between domains: a descriptor of it would show the neighbour's bytes.
-        let mut copies = Vec::with_capacity(inboxes.len());
-        for inboxes in inboxes.iter().skip(1) {
+        let mut copies = Vec::with_capacity(mailboxes.len());
+        for mailboxes in mailboxes.iter().skip(1) {
             let mut copy = sealed.duplicate()?;
-            copy.is_single = inboxes.len() == 1;
+            copy.is_single = mailboxes.len() == 1;
             copies.push(Arc::new(copy));
         }
-        sealed.is_single = inboxes.first().is_some_and(|inboxes| inboxes.len() == 1);
+        sealed.is_single = mailboxes
+            .first()
+            .is_some_and(|mailboxes| mailboxes.len() == 1);
         let files = std::iter::once(Arc::new(sealed)).chain(copies);
         let mut places = Vec::with_capacity(owners.len());
-        for (inboxes, file) in inboxes.into_iter().zip(files) {
-            places.extend(inboxes.into_iter().map(|inbox| (inbox, Arc::clone(&file))));
+        for (mailboxes, file) in mailboxes.into_iter().zip(files) {
+            places.extend(
+                mailboxes
+                    .into_iter()
+                    .map(|mailbox| (mailbox, Arc::clone(&file))),
+            );
         }
         Ok(Addressed {
             places,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipc::Refusal;
+use ipc::delivery::Destination;
 use tracing::error;
 
 use super::disk::{self, Dir};
@@ -33,6 +34,8 @@ pub(crate) struct Incoming {
     written: u64,
     /// Room that was set aside for it.
     pub(crate) room: Vec<Hold>,
+    /// Which mailbox of its recipients it is for.
+    pub(crate) destination: Destination,
 }
 
 /// A temporary file; its name is removed when it is dropped (the names it got in mailboxes stay).
@@ -133,6 +136,7 @@ impl Nursery {
             file: None,
             written: 0,
             room: Vec::new(),
+            destination: Destination::Inbox,
         }
     }
 }

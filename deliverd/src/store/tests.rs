@@ -13,6 +13,7 @@ mod crash_states;
 mod expunged;
 mod ids;
 mod index;
+mod junk;
 mod memory;
 mod quota;
 mod reader_cache;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipc::Refusal;
+use ipc::delivery::Destination;
 use ipc::session::{MAILBOXES_PER_FRAME, MailboxInfo, SpecialUse};
 use tracing::warn;
 
@@ -173,6 +174,30 @@ impl User {
             .get(name)
             .cloned()
             .ok_or(Refusal::NoSuchMailbox)
+    }
+
+    /// The mailbox that mail for there comes into.
+    pub(crate) fn mailbox_for(&self, destination: Destination) -> Result<Arc<Mailbox>, Refusal> {
+        let junk = match destination {
+            Destination::Inbox => None,
+            Destination::Junk => self.special(SpecialUse::Junk)?,
+        };
+        match junk {
+            Some(mailbox) => Ok(mailbox),
+            None => self.mailbox(&MailboxName::inbox()),
+        }
+    }
+
+    /// The first mailbox for that use. What a mailbox is for is read once, as a rule when its user is opened.
+    fn special(&self, usage: SpecialUse) -> Result<Option<Arc<Mailbox>>, Refusal> {
+        self.check()?;
+        let tree = self.tree();
+        for mailbox in tree.mailboxes.values() {
+            if mailbox.special_use()? == Some(usage) {
+                return Ok(Some(Arc::clone(mailbox)));
+            }
+        }
+        Ok(None)
     }
 
     /// The directories of the mailboxes in use.

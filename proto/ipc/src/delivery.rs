@@ -39,6 +39,16 @@ pub fn fits_in_frame(recipients: &[String], size: usize) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 pub struct MessageHandle(pub u64);
 
+/// Which mailbox of its recipients a message is for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Destination {
+    /// Their INBOX.
+    #[default]
+    Inbox,
+    /// The one for junk (RFC 6154); the INBOX of those who have none.
+    Junk,
+}
+
 /// Orders of smtpd and relayd to deliverd.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum DeliveryRequest {
@@ -69,7 +79,7 @@ pub enum DeliveryRequest {
         /// Addresses of local users, as in [`DeliveryAnswer::RecipientResolved`].
         recipients: Vec<String>,
     },
-    /// All bytes were written and the stream shut down: make it durable in the INBOX of every recipient.
+    /// All bytes were written and the stream shut down: make it durable in that mailbox of every recipient.
     CommitMessage {
         /// From [`DeliveryAnswer::MessageOpened`].
         message: MessageHandle,
@@ -77,18 +87,22 @@ pub enum DeliveryRequest {
         size: u64,
         /// What stands in front of them, at most [`MAX_HEAD`] bytes: what is known only when the message has ended.
         head: Vec<u8>,
+        /// Where it goes.
+        destination: Destination,
     },
     /// Forget the message.
     AbortMessage {
         /// From [`DeliveryAnswer::MessageOpened`].
         message: MessageHandle,
     },
-    /// A whole message: make it durable in the INBOX of every recipient.
+    /// A whole message: make it durable in that mailbox of every recipient.
     DeliverMessage {
         /// The room set aside for this transaction is the message's; 0 for none.
         transaction: u64,
         /// Addresses of local users, as in [`DeliveryAnswer::RecipientResolved`].
         recipients: Vec<String>,
+        /// Where it goes.
+        destination: Destination,
         /// The message.
         bytes: Vec<u8>,
     },
@@ -114,7 +128,7 @@ pub enum DeliveryAnswer {
     MessageOpened(MessageHandle),
     /// The recipients were noted.
     RecipientsAdded,
-    /// On disk and visible in every recipient's INBOX.
+    /// On disk and visible in a mailbox of every recipient.
     MessageDelivered,
     /// Forgotten.
     MessageAborted,
@@ -138,6 +152,7 @@ mod tests {
                 request: SmtpRequest::Delivery(DeliveryRequest::DeliverMessage {
                     transaction: u64::MAX,
                     recipients,
+                    destination: Destination::Junk,
                     bytes: vec![0; size.unwrap()],
                 }),
             };

@@ -115,6 +115,7 @@ impl Service<DeliveryEdge> for Postman {
                 message,
                 size,
                 head: _,
+                destination: _,
             } => {
                 let (stream, recipients) = peer.lock().unwrap().open.remove(&message.0).unwrap();
                 stream.set_nonblocking(true).unwrap();

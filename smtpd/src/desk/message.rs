@@ -10,7 +10,7 @@ use super::filtered::Waiting;
 use super::hex;
 use super::targets::Reach;
 use crate::ask::Problem;
-use crate::judge::{Head, Inspection};
+use crate::judge::{Head, Inspection, Verdict};
 use crate::letter::Letter;
 use crate::outlet::Outlet;
 use crate::wishes::Notice;
@@ -57,10 +57,11 @@ impl OpenMessage {
     }
 
     /// What goes in front of it when this is the verdict on it.
-    pub(super) fn head(&self, verdict: Option<String>) -> Head {
-        verdict.map_or_else(Head::default, |field| Head {
+    pub(super) fn head(&self, verdict: Option<Verdict>) -> Head {
+        verdict.map_or_else(Head::default, |Verdict { field, destination }| Head {
             here: (return_path(&self.sender) + &field).into_bytes(),
             elsewhere: field.into_bytes(),
+            destination,
         })
     }
 
@@ -74,7 +75,7 @@ impl OpenMessage {
             (place, problem)
         };
         if let Some(letter) = self.local.take() {
-            let kept = letter.commit(head.here).await;
+            let kept = letter.commit(head.here, head.destination).await;
             kept.map_err(|problem| failed(Place::Local, problem))?;
         }
         if let Some(outlet) = self.remote.take() {

@@ -20,7 +20,7 @@ use daemon::limits::{Door, Limits};
 use daemon::port::Begins;
 use daemon::stop::{self, Stop, StopSender};
 use daemon::tls::Certificates;
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination, MessageHandle};
 use ipc::dns::{Found, Kind};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient};
@@ -56,6 +56,8 @@ pub(crate) struct Kept {
     /// As relayd heard of them.
     pub(crate) queued: Vec<Recipient>,
     pub(crate) envelope: Option<Envelope>,
+    /// As deliverd heard of it.
+    pub(crate) destination: Destination,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -184,6 +186,7 @@ impl Store {
         message: MessageHandle,
         size: u64,
         head: Vec<u8>,
+        destination: Destination,
     ) -> Result<(), Refusal> {
         let open = opened.messages.lock().unwrap().remove(&message.0);
         let open = open.ok_or(Refusal::UnknownHandle)?;
@@ -201,6 +204,7 @@ impl Store {
             recipients,
             queued,
             envelope,
+            destination,
             bytes: [head, bytes].concat(),
         })
         .await
@@ -388,8 +392,11 @@ impl Service<SmtpEdge> for Deliverd {
                     message,
                     size,
                     head,
+                    destination,
                 } => {
-                    self.0.commit(&peer, message, size, head).await?;
+                    self.0
+                        .commit(&peer, message, size, head, destination)
+                        .await?;
                     DeliveryAnswer::MessageDelivered
                 }
                 DeliveryRequest::AbortMessage { message } => {
@@ -399,6 +406,7 @@ impl Service<SmtpEdge> for Deliverd {
                 DeliveryRequest::DeliverMessage {
                     transaction,
                     recipients,
+                    destination,
                     bytes,
                 } => {
                     self.0.free(transaction);
@@ -407,6 +415,7 @@ impl Service<SmtpEdge> for Deliverd {
                         recipients,
                         queued: Vec::new(),
                         envelope,
+                        destination,
                         bytes,
                     };
                     self.0.keep(message).await?;
@@ -500,7 +509,10 @@ impl Service<QueueEdge> for Relayd {
                 size,
                 head,
             } => {
-                self.store.commit(&peer, message, size, head).await?;
+                let destination = Destination::Inbox;
+                self.store
+                    .commit(&peer, message, size, head, destination)
+                    .await?;
                 QueueAnswer::MessageQueued {
                     queue_id: "q1".into(),
                 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use daemon::channel::{Answered, Client, Link};
 use ipc::delivery::{
-    DeliveryAnswer, DeliveryRequest, MessageHandle, RECIPIENTS_PER_FRAME, fits_in_frame,
+    DeliveryAnswer, DeliveryRequest, Destination, MessageHandle, RECIPIENTS_PER_FRAME,
+    fits_in_frame,
 };
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::session::{PAGES_PER_READ, SessionAnswer, SessionEdge, SessionRequest};
@@ -146,6 +147,7 @@ async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
         let whole = DeliveryRequest::DeliverMessage {
             transaction: 0,
             recipients: users.to_vec(),
+            destination: Destination::Inbox,
             bytes: letter.to_vec(),
         };
         let (answer, _) = ask(&link, whole).await;
@@ -160,6 +162,7 @@ async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
             message,
             size,
             head: Vec::new(),
+            destination: Destination::Inbox,
         },
     )
     .await;

@@ -94,7 +94,8 @@ async fn a_commit_of_another_size_and_an_unknown_handle_are_refused() {
                 smtp.ask(DeliveryRequest::CommitMessage {
                     message,
                     size: 0,
-                    head: Vec::new()
+                    head: Vec::new(),
+                    destination: Destination::Inbox,
                 })
                 .await
             ),

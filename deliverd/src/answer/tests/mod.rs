@@ -10,7 +10,7 @@ use daemon::channel::{Answered, CallError, Client, Link};
 use daemon::stop::StopSender;
 use ipc::api::{ApiAnswer, ApiEdge, ApiRequest};
 use ipc::control::{Alias, AliasKind, StoreControlAnswer, StoreControlEdge, StoreControlRequest};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination, MessageHandle};
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::quota::{LimitChange, Limits, Usage};
 use ipc::relay::DeliveryEdge;
@@ -220,6 +220,7 @@ impl Smtp {
                 message,
                 size,
                 head: head.to_vec(),
+                destination: Destination::Inbox,
             })
             .await?;
         assert_eq!(answer, DeliveryAnswer::MessageDelivered);
@@ -239,6 +240,7 @@ impl Smtp {
         let whole = DeliveryRequest::DeliverMessage {
             transaction,
             recipients,
+            destination: Destination::Inbox,
             bytes: bytes.to_vec(),
         };
         let (answer, fds) = self.ask(whole).await?;

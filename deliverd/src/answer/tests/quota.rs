@@ -333,6 +333,7 @@ async fn room_set_aside_at_rcpt_makes_the_commit_fit() {
         message,
         size: 5400,
         head: Vec::new(),
+        destination: Destination::Inbox,
     })
     .await
     .unwrap();

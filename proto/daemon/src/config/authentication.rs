@@ -38,6 +38,8 @@ pub struct Authentication {
 pub enum Measure {
     /// It is taken, and what was found is written on it.
     Accept,
+    /// The same, and users here find it in their junk mailbox.
+    Junk,
     /// It is refused.
     Reject,
 }
@@ -63,7 +65,7 @@ impl Default for Authentication {
             spf_fail: Measure::Accept,
             dkim_fail: Measure::Accept,
             dmarc_reject: Measure::Reject,
-            dmarc_quarantine: Measure::Accept,
+            dmarc_quarantine: Measure::Junk,
             unclear_author: Measure::Reject,
             unanswered: Unanswered::Accept,
             lenient_domains: Vec::new(),
