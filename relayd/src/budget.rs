@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use daemon::config::Budgets;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Seconds of a day.
@@ -206,11 +207,11 @@ fn forget_oldest(known: &mut HashMap<String, i64>) {
     });
 }
 
-/// The lines of what was sent.
+/// The lines of a book.
 ///
 /// # Errors
 /// Never for these; serde's interface allows for it.
-pub fn encode(sent: &[Sent]) -> serde_json::Result<Vec<u8>> {
+pub fn encode<T: Serialize>(sent: &[T]) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::new();
     for one in sent {
         serde_json::to_writer(&mut out, one)?;
@@ -220,7 +221,7 @@ pub fn encode(sent: &[Sent]) -> serde_json::Result<Vec<u8>> {
 }
 
 /// What was written down, as far as it is whole; a crash tears at most one line.
-pub fn decode(bytes: &[u8]) -> impl Iterator<Item = Sent> {
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> impl Iterator<Item = T> {
     let lines = bytes.split(|byte| *byte == b'\n');
     lines.filter_map(|line| serde_json::from_slice(line).ok())
 }

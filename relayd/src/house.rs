@@ -17,6 +17,7 @@ use crate::answer::intake::Intake;
 use crate::answer::lookup::LookUps;
 use crate::answer::operator::Operator;
 use crate::answer::till::Till;
+use crate::answer::welcome::Welcome;
 use crate::ask::Ask;
 use crate::attempt::{Carrier, Smarthost};
 use crate::desk::Desk;
@@ -39,7 +40,9 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let carrier = carrier(&birth, &hostname)?;
     let desk = Arc::new(open_queue(&config)?);
     let till = Till::open(Arc::clone(&desk), &config.relay.budgets);
+    let welcome = Welcome::open(Arc::clone(&desk), &config.smtp.greylisting);
     let intake = Intake {
+        welcome: welcome.await.map_err(StartError::fault)?,
         desk: Arc::clone(&desk),
         till: till.await.map_err(StartError::fault)?,
         enabled: config.relay.enabled,

@@ -19,6 +19,7 @@ pub mod desk;
 pub mod dial;
 pub mod dispatch;
 pub mod dns;
+pub mod greylist;
 pub mod home;
 pub mod house;
 pub mod lanes;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination};
+use ipc::greylist::{Acquaintance, Triple};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
@@ -23,6 +24,8 @@ use crate::outlet::{COMMIT_PATIENCE, Outlet, Target, tell};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A password is worth a quarter of a second of computing, and others may be before us.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
+/// Mail is taken unasked after that, and each recipient of it waits as long.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why an answer is not the one hoped for.
@@ -295,6 +298,24 @@ impl Ask {
         match tell(&link, context, COMMIT_PATIENCE, request).await? {
             DeliveryAnswer::MessageDelivered => Ok(()),
             _ => Err(NONSENSE),
+        }
+    }
+
+    /// Is this mail known, or to be put off once? Waits at most [`GREETING_PATIENCE`].
+    ///
+    /// # Errors
+    /// A [`Problem`].
+    pub async fn greet(&self, context: Context, triple: Triple) -> Result<Acquaintance, Problem> {
+        let patience = self.patience.min(GREETING_PATIENCE);
+        let request = QueueRequest::Greet(triple);
+        match self.relayd.ask(context, patience, request).await?.answer {
+            QueueAnswer::Greeted(acquaintance) => Ok(acquaintance),
+            QueueAnswer::MessageOpened(_)
+            | QueueAnswer::RecipientsAdded
+            | QueueAnswer::MessageQueued { .. }
+            | QueueAnswer::MessageAborted
+            | QueueAnswer::LookedUp(_)
+            | QueueAnswer::FilterConnected => Err(NONSENSE),
         }
     }
 

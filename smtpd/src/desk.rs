@@ -3,6 +3,7 @@
 
 mod admission;
 mod filtered;
+mod greylist;
 mod message;
 mod targets;
 
@@ -48,6 +49,10 @@ pub struct Desk {
     max_remote: usize,
     login: Login,
     lists: Option<Listing>,
+    /// Strangers are put off.
+    is_reserved: bool,
+    /// MAIL FROM; empty for the null reverse-path.
+    sender: String,
     /// Who judges the mail of this client, if somebody does.
     judge: Option<Arc<Judge>>,
     /// What is being found out about the sender of the transaction.
@@ -84,6 +89,8 @@ impl Desk {
             max_remote,
             login,
             lists: None,
+            is_reserved: false,
+            sender: String::new(),
             judge: None,
             inquiry: None,
             targets,

@@ -48,6 +48,7 @@ impl Ask {
                     | QueueAnswer::RecipientsAdded
                     | QueueAnswer::MessageQueued { .. }
                     | QueueAnswer::FilterConnected
+                    | QueueAnswer::Greeted(_)
                     | QueueAnswer::MessageAborted => {
                         debug!(?question, "bug: an answer to another question");
                         return Found::Fault;

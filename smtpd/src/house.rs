@@ -90,6 +90,8 @@ pub struct House {
     pub guard: Arc<Guard>,
     /// Lists of whose mail is wanted and whose is not.
     pub lists: Arc<Lists>,
+    /// Mail of strangers is put off once.
+    pub greylisting: bool,
     /// What TLS is done with.
     pub certificates: Arc<Certificates>,
     /// What filters may use.
@@ -136,6 +138,7 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         door: Door::new(limits),
         guard: Guard::new(guard::Limits::new(config)),
         lists: Lists::new(&config.smtp.dns_lists),
+        greylisting: config.smtp.greylisting.enabled,
         certificates: Arc::new(certificates),
         filter_means: Means::new(config.smtp.filter_memory.value()),
     })

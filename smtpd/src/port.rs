@@ -202,6 +202,7 @@ impl Visit {
         );
         if self.port.config.role == Role::Exchange {
             desk.consult(Arc::clone(&house.lists));
+            desk.be_reserved(house.greylisting);
             // Mail of our own users and of our own programs is not judged.
             if house.judge.judges(self.client.address) {
                 desk = desk.judged_by(Arc::clone(&house.judge));

@@ -65,6 +65,12 @@ pub(crate) fn listed(path: &ForwardPath, zone: &str, reason: &str) -> Reply {
     Reply::new(550, (5, 7, 1), &text)
 }
 
+/// A stranger's mail.
+pub(crate) fn put_off(path: &ForwardPath, wait: u64) -> Reply {
+    let text = format!("<{path}>: greylisted, try again in {wait} seconds");
+    Reply::new(450, (4, 7, 1), &text)
+}
+
 /// A proxy names an account that may not send, or is none.
 pub(crate) fn account_unknown(account: &str, refusal: &Refusal) -> Reply {
     match refusal {

@@ -393,3 +393,33 @@ fn mail_beyond_a_budget_is_accepted_and_held() {
         assert!(!system.rmailctl(arguments).status.success());
     }
 }
+
+#[test]
+fn a_first_message_is_put_off_once_and_that_is_known_after_a_restart() {
+    let config = json!({"smtp": {
+        "xclient": {"clients": ["127.0.0.1"]},
+        "greylisting": {"enabled": true, "delay_seconds": 1},
+    }});
+    let mut system = System::start(Options::alice().config(&config));
+    let told = |system: &System, client: &str| {
+        let mut connection = Client::hello(system.address("smtp")).unwrap();
+        let mut told = |line: &str| connection.command(line).unwrap().text();
+        told(&format!("XCLIENT ADDR={client} HELO=client.example.net"));
+        told("MAIL FROM:<carol@outside.test>");
+        told("RCPT TO:<alice@example.test>")
+    };
+    let first = told(&system, "192.0.2.9");
+    assert!(first.starts_with("450 4.7.1 "), "{first}");
+    let came_back = system_tests::patience::wait_for(std::time::Duration::from_secs(10), || {
+        told(&system, "192.0.2.10")
+            .starts_with("250 ")
+            .then_some(())
+    });
+    assert!(came_back.is_ok());
+    system.stop();
+    system.start_again();
+    let known = told(&system, "192.0.2.11");
+    assert!(known.starts_with("250 "), "{known}");
+    let other = told(&system, "198.51.100.9");
+    assert!(other.starts_with("450 4.7.1 "), "{other}");
+}

@@ -22,6 +22,7 @@ pub mod delivery;
 pub mod dns;
 pub mod edge;
 pub mod frame;
+pub mod greylist;
 pub mod hello;
 pub mod imap;
 pub mod login;

@@ -5,6 +5,7 @@ use crate::delivery::MessageHandle;
 use crate::dns::{Found, Question};
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
+use crate::greylist::{Acquaintance, Triple};
 
 /// How many recipients one [`QueueRequest::AddRecipients`] may carry, so that the longest addresses and parameters fit into a
 /// frame.
@@ -82,6 +83,8 @@ pub enum QueueRequest {
         /// Its name.
         filter: String,
     },
+    /// Is this mail known? Who was not known is from now on waited for.
+    Greet(Triple),
 }
 
 /// What relayd answers to a [`QueueRequest`].
@@ -102,6 +105,8 @@ pub enum QueueAnswer {
     LookedUp(Found),
     /// Comes with one descriptor, a connected stream socket.
     FilterConnected,
+    /// To [`QueueRequest::Greet`].
+    Greeted(Acquaintance),
 }
 
 /// smtpd asks relayd.

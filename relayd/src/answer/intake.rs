@@ -25,6 +25,7 @@ use tracing::warn;
 use super::filters::Filters;
 use super::lookup::LookUps;
 use super::till::Till;
+use super::welcome::Welcome;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, VERSION};
@@ -51,6 +52,8 @@ pub struct Intake {
     pub max_recipients: usize,
     /// Where accounts pay.
     pub till: Till,
+    /// Who is put off.
+    pub welcome: Welcome,
     /// Who asks DNS.
     pub look_ups: LookUps,
     /// The filters smtpd may be connected to.
@@ -151,6 +154,10 @@ impl Service<QueueEdge> for Intake {
                     .remove(&message)
                     .ok_or(Refusal::UnknownHandle)?;
                 Ok(Answered::plain(QueueAnswer::MessageAborted))
+            }
+            QueueRequest::Greet(triple) => {
+                let acquaintance = self.welcome.greet(&triple).await;
+                Ok(Answered::plain(QueueAnswer::Greeted(acquaintance)))
             }
             QueueRequest::LookUp(question) => {
                 let found = self.look_ups.look_up(&question).await?;

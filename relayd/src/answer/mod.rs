@@ -6,3 +6,4 @@ pub mod intake;
 pub mod lookup;
 pub mod operator;
 pub mod till;
+pub mod welcome;

@@ -10,6 +10,7 @@ use tracing::{error, info};
 use crate::budget::{self, Charge, Ledger, Sent};
 use crate::clock;
 use crate::desk::Desk;
+use crate::queue::Book;
 
 /// The ledger and the queue whose file it is in.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl Till {
     /// # Errors
     /// When the file is there and cannot be read.
     pub async fn open(desk: Arc<Desk>, budgets: &Budgets) -> io::Result<Self> {
-        let bytes = desk.with_queue(|queue| queue.read_sent()).await?;
+        let bytes = desk.with_queue(|queue| queue.read_book(Book::Sent)).await?;
         let mut ledger = Ledger::new(budgets);
         ledger.turn(clock::now());
         let mut lines = 0_u64;
@@ -34,14 +35,8 @@ impl Till {
             lines += 1;
         }
         info!(lines, "read what accounts have sent");
-        let till = Self {
-            desk,
-            ledger: Mutex::new(ledger),
-        };
-        if bytes.last().is_some_and(|last| *last != b'\n') {
-            till.write(b"\n".to_vec()).await;
-        }
-        Ok(till)
+        let ledger = Mutex::new(ledger);
+        Ok(Self { desk, ledger })
     }
 
     /// Counts a message. `Some` says why it is to be held; then it is not counted.
@@ -64,7 +59,9 @@ impl Till {
 
     // The mail goes out all the same: who fills the disk must not stop everybody's.
     async fn write(&self, lines: Vec<u8>) {
-        let written = self.desk.with_queue(move |queue| queue.append_sent(&lines));
+        let written = self
+            .desk
+            .with_queue(move |queue| queue.append_to_book(Book::Sent, &lines));
         if let Err(error) = written.await {
             error!(%error, "what an account has sent cannot be written down: after a restart it counts no more");
         }
@@ -75,7 +72,7 @@ impl Till {
         let written = match lines {
             Ok(lines) => {
                 self.desk
-                    .with_queue(move |queue| queue.replace_sent(&lines))
+                    .with_queue(move |queue| queue.replace_book(Book::Sent, &lines))
                     .await
             }
             Err(error) => Err(error),

@@ -3,12 +3,12 @@
 //! `<id>.eml` is the body, written once. `<id>.env` is the [`journal`]: envelope and what became of each recipient. A message
 //! exists if and only if its `.env` has a valid first record. All calls block on the disk and belong on a blocking thread.
 
+mod book;
 mod draft;
 mod id;
 pub mod journal;
 mod message;
 mod recover;
-mod sent;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use sys::file::{self, OFlags};
 
+pub use book::Book;
 pub use draft::Draft;
 pub use id::QueueId;
 pub(crate) use message::release;

@@ -81,6 +81,8 @@ impl Desk {
 
     /// A transaction of this sender begins.
     pub(super) fn note_sender(&mut self, mail: &Mail) {
+        let sender = mail.sender.address();
+        self.sender = sender.map_or_else(String::new, ToString::to_string);
         if let Some(listing) = &mut self.lists {
             listing.sender = mail.sender.address().map(|sender| sender.domain().clone());
             listing.of_sender = None;
@@ -103,7 +105,9 @@ impl Desk {
         if let Err(reply) = self.check_lists(&rcpt.path).await {
             return Answer::Refused(reply);
         }
+        let path = rcpt.path.clone();
         let answer = self.judge_recipient(rcpt).await;
+        let answer = self.put_off_recipient(&path, answer).await;
         if let Answer::Refused(reply) = &answer
             && reply.code() >= 500
         {
@@ -114,12 +118,8 @@ impl Desk {
 
     // RFC 5321 §4.5.1: postmaster can be reached, by those who want to know why they are listed above all.
     async fn check_lists(&mut self, path: &ForwardPath) -> Result<(), Reply> {
-        let is_postmaster = match path {
-            ForwardPath::Postmaster => true,
-            ForwardPath::Address(address) => address.local().eq_ignore_ascii_case("postmaster"),
-        };
         let (context, client) = (self.context(0), self.pass.address());
-        let is_asked = !is_postmaster && !self.pass.is_exempt();
+        let is_asked = !is_postmaster(path) && !self.pass.is_exempt();
         let Some(listing) = self.lists.as_mut().filter(|_| is_asked) else {
             return Ok(());
         };
@@ -151,6 +151,14 @@ impl Desk {
             exceeded.tell();
             words::too_much(kind)
         })
+    }
+}
+
+/// Whether mail for `path` is always to be taken (RFC 5321 §4.5.1).
+pub(super) fn is_postmaster(path: &ForwardPath) -> bool {
+    match path {
+        ForwardPath::Postmaster => true,
+        ForwardPath::Address(address) => address.local().eq_ignore_ascii_case("postmaster"),
     }
 }
 

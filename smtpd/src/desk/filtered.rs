@@ -247,7 +247,7 @@ impl Desk {
 
 impl Targets {
     /// Forgets what the last recipient added.
-    fn take_back(&mut self, address: &str) {
+    pub(super) fn take_back(&mut self, address: &str) {
         let (local, remote) = std::mem::take(&mut self.last);
         self.wishes.take_back(address, local.iter().chain(&remote));
         self.local.retain(|one| !local.contains(one));

@@ -198,6 +198,16 @@ impl Pass {
         self.address
     }
 
+    /// The network that the client is in: a /24 or an IPv6 /64.
+    #[must_use]
+    pub fn network(&self) -> String {
+        let reach = match self.address.to_canonical() {
+            IpAddr::V4(_) => Reach::Network,
+            IpAddr::V6(_) => Reach::Address,
+        };
+        Prefix::of(self.address, reach).to_string()
+    }
+
     /// Whether nothing is asked of it.
     #[must_use]
     pub fn is_exempt(&self) -> bool {

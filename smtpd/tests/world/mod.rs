@@ -22,6 +22,7 @@ use daemon::stop::{self, Stop, StopSender};
 use daemon::tls::Certificates;
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination, MessageHandle};
 use ipc::dns::{Found, Kind};
+use ipc::greylist::{Acquaintance, Triple};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
@@ -90,6 +91,8 @@ pub(crate) struct Store {
     pub(crate) logins: Mutex<Vec<u64>>,
     /// Transactions room is set aside for.
     pub(crate) held: Mutex<Vec<u64>>,
+    /// What was asked about; who is among them is known.
+    pub(crate) greeted: Mutex<Vec<Triple>>,
     /// What there is in DNS.
     pub(crate) zone: Mutex<HashMap<(String, Kind), Found>>,
     /// How many questions are answered Busy before others are heard.
@@ -521,6 +524,15 @@ impl Service<QueueEdge> for Relayd {
                 self.store.abort(&peer, message);
                 QueueAnswer::MessageAborted
             }
+            QueueRequest::Greet(triple) => {
+                let mut greeted = self.store.greeted.lock().unwrap();
+                let is_known = greeted.contains(&triple);
+                greeted.push(triple);
+                QueueAnswer::Greeted(match is_known {
+                    true => Acquaintance::Known,
+                    false => Acquaintance::Stranger { wait: 7 },
+                })
+            }
             QueueRequest::LookUp(question) => {
                 {
                     let mut busy = self.store.busy.lock().unwrap();
@@ -617,6 +629,7 @@ impl World {
             door: Door::new(limits),
             guard: guard("{}"),
             lists: Lists::new(&DnsLists::default()),
+            greylisting: false,
             certificates: Arc::new(Certificates::load(home.path()).unwrap()),
             filter_means: Means::new(4 << 20),
         });
@@ -649,6 +662,13 @@ impl World {
     pub(crate) fn guarded(limits: &str) -> Self {
         let mut world = Self::new();
         Arc::get_mut(&mut world.house).unwrap().guard = guard(limits);
+        world
+    }
+
+    /// The same where mail of strangers is put off.
+    pub(crate) fn greylisting() -> Self {
+        let mut world = Self::new();
+        Arc::get_mut(&mut world.house).unwrap().greylisting = true;
         world
     }
 
@@ -699,6 +719,13 @@ impl World {
     pub(crate) async fn kill_deliverd(&mut self) {
         std::fs::remove_file(self.socket("deliverd")).unwrap();
         self.deliverd.take().unwrap().stop();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// The same with relayd.
+    pub(crate) async fn kill_relayd(&mut self) {
+        std::fs::remove_file(self.socket("relayd")).unwrap();
+        self.relayd.take().unwrap().stop();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
 use super::value::{AtLeast, AtMost, Network, UserName};
-use super::{DnsLists, SmtpLimits, Xclient};
+use super::{DnsLists, Greylisting, SmtpLimits, Xclient};
 
 /// The `smtp` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -80,6 +80,8 @@ pub struct Smtp {
     pub limits: SmtpLimits,
     /// Lists in DNS of whose mail is wanted and whose is not.
     pub dns_lists: DnsLists,
+    /// Whether mail of strangers is put off once.
+    pub greylisting: Greylisting,
     /// Proxies that say with XCLIENT who their client is.
     pub xclient: Xclient,
     /// Programs that look at mail and may change or refuse it (milter protocol), in the order in which they do.
@@ -136,6 +138,7 @@ impl Default for Smtp {
             cleartext_auth_on_loopback: false,
             limits: SmtpLimits::default(),
             dns_lists: DnsLists::default(),
+            greylisting: Greylisting::default(),
             xclient: Xclient::default(),
             filters: Vec::new(),
             filter_memory: AtLeast::known(268_435_456),
