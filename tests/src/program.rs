@@ -213,3 +213,24 @@ pub fn send(pid: u32, signal: Signal) {
         Err(error) => panic!("signal {signal:?} to {pid:?}: {error}"),
     }
 }
+
+/// Stops a process and waits until none of its threads runs any more: the signal reaches one of them at once and the others
+/// only when that one has got the processor, and until then they go on answering.
+pub fn freeze(pid: u32) {
+    send(pid, Signal::STOP);
+    let stopped = crate::patience::wait_for(Duration::from_secs(10), || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        threads
+            .flatten()
+            .all(|thread| {
+                // The state follows the name of the program, which is in parentheses (proc_pid_stat(5)).
+                std::fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| {
+                    stat.rsplit(')')
+                        .next()
+                        .is_some_and(|rest| rest.starts_with(" T"))
+                })
+            })
+            .then_some(())
+    });
+    assert!(stopped.is_ok(), "process {pid} goes on running");
+}

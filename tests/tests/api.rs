@@ -57,7 +57,7 @@ fn health_is_bad_while_the_store_is_frozen_and_good_again_after() {
     let system = System::start(Options::without_users());
     let url = format!("http://127.0.0.1:{}/healthz", system.port("api"));
     let deliverd = system.pid("deliverd").unwrap();
-    program::send(deliverd, rustix::process::Signal::STOP);
+    program::freeze(deliverd);
     let frozen = curl(&system, &url, None).0;
     program::send(deliverd, rustix::process::Signal::CONT);
     assert_eq!(frozen, "503");

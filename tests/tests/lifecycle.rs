@@ -300,7 +300,7 @@ fn while_the_store_is_frozen_mail_is_put_off_and_never_refused_for_good() {
     let deliverd = system.pid("deliverd").unwrap();
     let mut client = Client::hello(system.address("smtp")).unwrap();
     let mut reader = imap::Client::connect(system.address("imap")).unwrap().0;
-    program::send(deliverd, rustix::process::Signal::STOP);
+    program::freeze(deliverd);
     let (said, login) = std::thread::scope(|scope| {
         let said = scope.spawn(|| {
             client.command("MAIL FROM:<carol@outside.test>")?;
