@@ -454,7 +454,8 @@ impl MailSession {
         self.open(Vec::new()).await.map(|_| ())
     }
 
-    /// Changes flags. Events tell the outcome.
+    /// Changes flags. Events tell the outcome. Returns the messages that were left alone because they had changed since
+    /// `unchanged_since`; with that no more than [`ipc::session::RANGES_PER_FRAME`] messages may be named.
     ///
     /// # Errors
     /// [`CallError`].
@@ -464,16 +465,17 @@ impl MailSession {
         change: FlagChange,
         flags: u8,
         keywords: Vec<String>,
-    ) -> Result<(), CallError> {
+        unchanged_since: Option<u64>,
+    ) -> Result<UidRanges, CallError> {
         let request = SessionRequest::StoreFlags {
             uids,
             change,
             flags,
             keywords,
-            unchanged_since: None,
+            unchanged_since,
         };
         match self.call(LONG_PATIENCE, request).await?.answer {
-            SessionAnswer::FlagsStored { .. } => Ok(()),
+            SessionAnswer::FlagsStored { modified } => Ok(modified),
             _ => Err(nonsense()),
         }
     }

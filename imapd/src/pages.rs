@@ -70,12 +70,7 @@ impl Desk<'_> {
                     false => 0,
                 };
                 for &(first, last) in set.resolve(last).as_slice() {
-                    let start = self.below(first).await?;
-                    let end = match last.checked_add(1) {
-                        Some(behind) => self.below(behind).await?,
-                        None => count,
-                    };
-                    places.push(start..end);
+                    places.push(self.places(first, last).await?);
                 }
             }
         }
@@ -96,6 +91,20 @@ impl Desk<'_> {
         let lacking = self.view.lacking(&place);
         load(&self.user.mail, self.view, lacking).await?;
         self.view.uid(index).ok_or(CallError::Unavailable)
+    }
+
+    /// The places of the messages with UIDs from `first` to `last`.
+    pub(crate) async fn places(
+        &mut self,
+        first: u32,
+        last: u32,
+    ) -> Result<Range<usize>, CallError> {
+        let start = self.below(first).await?;
+        let end = match last.checked_add(1) {
+            Some(behind) => self.below(behind).await?,
+            None => self.view.len(),
+        };
+        Ok(start..end)
     }
 
     async fn below(&mut self, uid: u32) -> Result<usize, CallError> {

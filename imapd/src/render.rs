@@ -35,6 +35,8 @@ pub struct Facts {
     pub internal_date: i64,
     /// Its size.
     pub size: u64,
+    /// Its modification sequence.
+    pub modseq: u64,
 }
 
 /// One message to be read and shown.
@@ -113,9 +115,11 @@ pub fn need(items: &[FetchItem]) -> Need {
 
 const fn need_of(item: &FetchItem) -> Need {
     match item {
-        FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size | FetchItem::Uid => {
-            Need::Nothing
-        }
+        FetchItem::Flags
+        | FetchItem::InternalDate
+        | FetchItem::Size
+        | FetchItem::Uid
+        | FetchItem::ModSeq => Need::Nothing,
         FetchItem::Envelope => Need::Header,
         FetchItem::Body | FetchItem::BodyStructure => Need::Whole,
         FetchItem::Section { section, .. } => {
@@ -270,6 +274,7 @@ fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::R
         FetchItem::InternalDate => write::internal_date(source.facts.internal_date, out),
         FetchItem::Size => write::number(source.facts.size, out),
         FetchItem::Uid => write::number(u64::from(source.facts.uid), out),
+        FetchItem::ModSeq => write::modseq(source.facts.modseq, out),
         FetchItem::Envelope => summary()?.write_envelope(out),
         FetchItem::Body => summary()?.write_structure(Form::Body, out),
         FetchItem::BodyStructure => summary()?.write_structure(Form::BodyStructure, out),
@@ -384,6 +389,7 @@ mod tests {
                 uid: 41,
                 internal_date: 0,
                 size: message.size(),
+                modseq: 1,
             },
             flags: b"(\\Seen)".to_vec(),
             tell_flags: false,
@@ -474,6 +480,7 @@ mod tests {
                 uid: 1,
                 internal_date: 0,
                 size: message.size(),
+                modseq: 1,
             },
             flags: vec![],
             tell_flags: false,

@@ -10,6 +10,7 @@ use imap::fragment::Fragment;
 use imap::parse::{self, BadCommand};
 use imap::response::{self, Code, Kind};
 use imap::state::{self, State};
+use imap::sync::Awareness;
 use ipc::session::SessionEvent;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
@@ -58,6 +59,8 @@ pub struct Session {
     pub(crate) stop: Stop,
     pub(crate) user: Option<User>,
     pub(crate) view: Option<View>,
+    /// What the client has shown to know of RFC 7162.
+    pub(crate) awareness: Awareness,
     begun: Instant,
     mistakes: u32,
 }
@@ -73,6 +76,7 @@ impl Session {
             stop,
             user: None,
             view: None,
+            awareness: Awareness::Plain,
             begun: Instant::now(),
             mistakes: 0,
         }
@@ -249,6 +253,14 @@ impl Session {
         };
         let told = pages::tell(&user.mail, view, expunges, &mut self.wire).await?;
         told.map_err(|_| farewell(view.fate()))
+    }
+
+    /// From now on the client hears of changes in this way, or in the one it has asked for already.
+    pub(crate) fn learn(&mut self, awareness: Awareness) {
+        self.awareness = self.awareness.max(awareness);
+        if let Some(view) = &mut self.view {
+            view.awareness = self.awareness;
+        }
     }
 
     pub(crate) const fn state(&self) -> State {

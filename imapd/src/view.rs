@@ -17,6 +17,7 @@ use imap::command::Numbering;
 use imap::flag::{self, Flag};
 use imap::response::{self, Code, Kind};
 use imap::sequence::Ranges;
+use imap::sync::Awareness;
 use imap::write;
 use ipc::session::{MAX_KEYWORDS, PAGES_PER_READ, SessionEvent};
 use ipc::snapshot::{Record, flag as bit};
@@ -37,6 +38,8 @@ pub struct View {
     pub read_only: bool,
     /// What was worked out about its messages and is not given away yet.
     pub notes: Notes,
+    /// How its client hears of changes.
+    pub awareness: Awareness,
     uid_next: u32,
     uid_validity: u32,
     /// The number of the first message that was not seen when it was selected; 0 if there was none.
@@ -52,6 +55,8 @@ pub struct View {
     changed: BTreeSet<u32>,
     /// UIDs that are gone without the client knowing.
     gone: BTreeSet<u32>,
+    /// All changes up to this one are from before the first of these.
+    before_gone: u64,
     /// Some of the UIDs of which the client was told that they are gone.
     told_gone: BTreeSet<u32>,
     /// All changes up to this modification sequence were noted.
@@ -94,6 +99,7 @@ impl View {
             name,
             read_only: selection.read_only,
             notes: Notes::default(),
+            awareness: Awareness::Plain,
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
             first_unseen: selection.first_unseen,
@@ -103,6 +109,7 @@ impl View {
             fresh: Vec::new(),
             changed: BTreeSet::new(),
             gone: BTreeSet::new(),
+            before_gone: 0,
             told_gone: BTreeSet::new(),
             noted: selection.status.highest_modseq,
             keywords_changed: false,
@@ -135,6 +142,9 @@ impl View {
         response::untagged(Kind::Ok, Some(&code), "UIDs are valid", out);
         let code = Code::UidNext(self.uid_next);
         response::untagged(Kind::Ok, Some(&code), "next UID", out);
+        // RFC 7162 §3.1.2.1.
+        let code = Code::HighestModSeq(self.noted);
+        response::untagged(Kind::Ok, Some(&code), "last change", out);
     }
 
     fn write_flags(&self, out: &mut Vec<u8>) {
@@ -245,6 +255,9 @@ impl View {
         let Some(last_told) = self.told_below.checked_sub(1) else {
             return;
         };
+        if self.gone.is_empty() {
+            self.before_gone = self.noted;
+        }
         for &(first, last) in ranges.as_slice() {
             let last = last.min(last_told);
             for number in self.told.overlapping(first, last) {
@@ -327,6 +340,11 @@ impl View {
         }
         if expunges == Expunges::Allowed {
             self.tell_gone(out)?;
+        } else if self.awareness == Awareness::QResync && !self.gone.is_empty() {
+            // RFC 7162 §3.2.10.2: a client that loses the connection now must not believe that it knows of all before the
+            // largest MODSEQ it has heard.
+            let code = Code::HighestModSeq(self.before_gone);
+            response::untagged(Kind::Ok, Some(&code), "more is to be told", out);
         }
         if !self.fresh.is_empty() {
             for record in std::mem::take(&mut self.fresh) {
@@ -367,33 +385,66 @@ impl View {
         let Some(message) = self.told.message(index) else {
             return;
         };
+        self.begin_change(index, message, by, out);
+        out.extend_from_slice(b"FLAGS ");
+        self.write_flags_of(message, out);
+        if self.awareness >= Awareness::CondStore {
+            out.push(b' ');
+            write_modseq(message, out);
+        }
+        write::fetch_end(out);
+    }
+
+    /// Tells one message's modification sequence, to a client that knows its flags.
+    pub fn tell_modseq(&self, index: usize, by: Numbering, out: &mut Vec<u8>) {
+        let Some(message) = self.told.message(index) else {
+            return;
+        };
+        self.begin_change(index, message, by, out);
+        write_modseq(message, out);
+        write::fetch_end(out);
+    }
+
+    // RFC 7162 §3.2: whoever knows QRESYNC always hears UIDs.
+    fn begin_change(&self, index: usize, message: &Record, by: Numbering, out: &mut Vec<u8>) {
         write::fetch_begin(number_of(index), out);
-        if by == Numbering::Uid {
+        if by == Numbering::Uid || self.awareness == Awareness::QResync {
             out.extend_from_slice(b"UID ");
             write::number(u64::from(message.uid), out);
             out.push(b' ');
         }
-        out.extend_from_slice(b"FLAGS ");
-        self.write_flags_of(message, out);
-        write::fetch_end(out);
     }
 
     // RFC 3501 §7.4.1: each EXPUNGE renumbers what follows; going backwards, numbers stay what they were.
+    // RFC 7162 §3.2.10: VANISHED instead of it, for all of them.
     fn tell_gone(&mut self, out: &mut Vec<u8>) -> Result<(), Lacking> {
-        while let Some(last) = self.gone.last().copied() {
+        let mut vanished = Vec::new();
+        let told = loop {
+            let Some(last) = self.gone.last().copied() else {
+                break Ok(());
+            };
             let number = shard_of(last);
             let gone: BTreeSet<u32> = self.gone.range(uids_of(number)).copied().collect();
-            for index in self.told.cut(number, &gone)?.into_iter().rev() {
-                write::message_data(number_of(index), "EXPUNGE", out);
+            let places = match self.told.cut(number, &gone) {
+                Ok(places) => places,
+                Err(lacking) => break Err(lacking),
+            };
+            if self.awareness == Awareness::QResync {
+                vanished.extend(gone.iter().map(|uid| (*uid, *uid)));
+            } else {
+                for index in places.into_iter().rev() {
+                    write::message_data(number_of(index), "EXPUNGE", out);
+                }
             }
             // All that are in no shard before.
             self.told_gone
                 .append(&mut self.gone.split_off(uids_of(number).start()));
-        }
+        };
+        write::vanished(false, Ranges::new(vanished).as_slice(), out);
         while self.told_gone.len() > GONE_KEPT {
             self.told_gone.pop_first();
         }
-        Ok(())
+        told
     }
 
     /// How many messages have UIDs below this one.
@@ -445,6 +496,18 @@ impl View {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.told.len() == 0
+    }
+
+    /// All messages that the client has numbers for have UIDs up to this one.
+    #[must_use]
+    pub const fn last_possible_uid(&self) -> u32 {
+        self.told_below.saturating_sub(1)
+    }
+
+    /// The UIDs of all messages that are gone without the client knowing.
+    #[must_use]
+    pub fn untold_gone(&self) -> Ranges {
+        Ranges::new(self.gone.iter().map(|uid| (*uid, *uid)).collect())
     }
 
     /// Whether a message is gone without the client knowing.
@@ -512,6 +575,11 @@ impl View {
     pub fn keywords(&self) -> &[String] {
         &self.keywords
     }
+}
+
+fn write_modseq(message: &Record, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"MODSEQ ");
+    write::modseq(message.modseq, out);
 }
 
 const SYSTEM: [(u8, Flag); 5] = [

@@ -61,17 +61,22 @@ pub(super) async fn move_to(
         Ok(uids) => uids,
         Err(unpicked) => return Ok(unpicked.tagged(tag)),
     };
+    let mut is_any = false;
     for page in uids.as_slice().chunks(RANGES_AT_ONCE) {
         match desk.user.mail.move_to(page.to_vec(), to.clone()).await {
             Ok(moved) if moved.source.is_empty() => {}
             Ok(moved) => {
+                is_any = true;
                 desk.wire.say(Kind::Ok, Some(&code(&moved)), "moved");
                 desk.note_events();
             }
             Err(error) => return Ok(Tagged::refused_target(tag, &error)),
         }
     }
-    Ok(Tagged::ok(tag, "moved"))
+    Ok(match is_any {
+        true => desk.done(tag, "moved").await,
+        false => Tagged::ok(tag, "there was nothing to move"),
+    })
 }
 
 async fn uids(desk: &mut Desk<'_>, by: Numbering, set: &SequenceSet) -> Result<Ranges, Unpicked> {

@@ -18,7 +18,7 @@ pub(super) async fn expunge(session: &mut Session, tag: &str, set: Option<&Seque
     }
     let Some(set) = set else {
         return match desk.user.mail.expunge(None).await {
-            Ok(()) => Tagged::ok(tag, "expunged"),
+            Ok(()) => desk.done(tag, "expunged").await,
             Err(error) => Tagged::refused(tag, &error),
         };
     };
@@ -31,7 +31,7 @@ pub(super) async fn expunge(session: &mut Session, tag: &str, set: Option<&Seque
             return Tagged::refused(tag, &error);
         }
     }
-    Tagged::ok(tag, "expunged")
+    desk.done(tag, "expunged").await
 }
 
 async fn uids(desk: &mut Desk<'_>, set: &SequenceSet) -> Result<Vec<(u32, u32)>, Unpicked> {

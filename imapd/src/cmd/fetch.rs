@@ -11,6 +11,8 @@ use daemon::channel::CallError;
 use imap::command::{FetchItem, Numbering};
 use imap::response::Code;
 use imap::sequence::SequenceSet;
+use imap::sync::{Awareness, ChangedSince};
+use imap::write;
 use ipc::cache::{CacheKind, MESSAGES_PER_SHARD};
 use ipc::session::FlagChange;
 use ipc::snapshot::{Record, flag};
@@ -71,10 +73,22 @@ pub(super) async fn fetch(
     by: Numbering,
     set: &SequenceSet,
     mut items: Vec<FetchItem>,
+    changed_since: Option<ChangedSince>,
 ) -> Result<Tagged, Close> {
     // RFC 3501 §6.4.8: UID FETCH answers with UIDs, asked or not.
     if by == Numbering::Uid && !items.contains(&FetchItem::Uid) {
         items.insert(0, FetchItem::Uid);
+    }
+    // RFC 7162 §3.1.4.1: CHANGEDSINCE asks for MODSEQ, too.
+    if changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
+        items.push(FetchItem::ModSeq);
+    }
+    if changed_since.is_some_and(|since| since.vanished) && session.awareness < Awareness::QResync {
+        session.count_mistake()?;
+        return Ok(Tagged::bad(tag, "ENABLE QRESYNC first"));
+    }
+    if items.contains(&FetchItem::ModSeq) {
+        session.learn(Awareness::CondStore);
     }
     let house = Arc::clone(&session.house);
     let Some(mut desk) = desk(session) else {
@@ -84,6 +98,16 @@ pub(super) async fn fetch(
         Ok(places) => places,
         Err(unpicked) => return Ok(unpicked.tagged(tag)),
     };
+    if let Some(ChangedSince {
+        modseq,
+        vanished: true,
+    }) = changed_since
+    {
+        match desk.gone_since(modseq, Some(set)).await {
+            Ok(gone) => write::vanished(true, gone.as_slice(), &mut desk.wire.out),
+            Err(error) => return Ok(Tagged::refused(tag, &error)),
+        }
+    }
     let mut showing = Showing {
         desk,
         items: items.into(),
@@ -92,12 +116,19 @@ pub(super) async fn fetch(
     };
     let mut places = places.into_iter().flatten().peekable();
     loop {
-        let some = match showing.desk.next_some(&mut places, TOGETHER).await {
+        let mut some = match showing.desk.next_some(&mut places, TOGETHER).await {
             Ok(some) => some,
             Err(error) => return Ok(Tagged::refused(tag, &error)),
         };
         if some.is_empty() {
             return Ok(showing.mishaps.conclude(tag));
+        }
+        if let Some(since) = changed_since {
+            let has_changed = |index: &usize| {
+                let message = showing.desk.view.message(*index);
+                message.is_none_or(|message| message.modseq > since.modseq)
+            };
+            some.retain(has_changed);
         }
         if let Err(error) = showing.show(&some).await? {
             return Ok(Tagged::refused(tag, &error));
@@ -312,6 +343,12 @@ impl Showing<'_> {
                 self.desk.view.write_flags_of(&record, &mut flags);
                 self.desk.view.regard_as_told(uid);
             }
+            // RFC 7162 §3.1: whose client knows of sequences hears of the one that came with \Seen.
+            let is_aware = self.desk.view.awareness >= Awareness::CondStore;
+            if tell_flags && is_aware && !self.items.contains(&FetchItem::ModSeq) {
+                flags.extend_from_slice(b" MODSEQ ");
+                write::modseq(record.modseq, &mut flags);
+            }
             jobs.push(Job {
                 facts: facts(index, &record),
                 flags,
@@ -339,10 +376,10 @@ impl Showing<'_> {
             return unseen;
         }
         let ranges = unseen.iter().map(|uid| (*uid, *uid)).collect();
-        let stored = desk
-            .user
-            .mail
-            .store_flags(ranges, FlagChange::Add, flag::SEEN, Vec::new());
+        let stored =
+            desk.user
+                .mail
+                .store_flags(ranges, FlagChange::Add, flag::SEEN, Vec::new(), None);
         // The message is shown all the same: not being able to note that it was read is no reason to withhold it.
         if let Err(error) = stored.await {
             warn!(%error, "messages could not be marked as seen");
@@ -393,6 +430,7 @@ fn facts(index: usize, record: &Record) -> Facts {
         uid: record.uid,
         internal_date: record.internal_date,
         size: record.size,
+        modseq: record.modseq,
     }
 }
 
@@ -542,6 +580,7 @@ mod tests {
                 uid,
                 internal_date: 0,
                 size: message.size(),
+                modseq: 1,
             },
             flags: vec![],
             tell_flags: false,

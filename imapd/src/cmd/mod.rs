@@ -13,9 +13,11 @@ mod search;
 mod select;
 mod status;
 mod store;
+mod sync;
 
 use imap::command::{Command, Numbering};
 use imap::response::{Code, Kind};
+use imap::sync::{Awareness, Extension};
 use imap::write;
 
 use crate::session::{Session, User};
@@ -74,11 +76,7 @@ pub(crate) async fn execute(
             write::id("rmail", &mut session.wire.out);
             Tagged::ok(tag, "pleased to meet you")
         }
-        Command::Enable => {
-            // RFC 5161 §3.2: nothing that can be enabled is offered, so nothing is.
-            write::enabled(&mut session.wire.out);
-            Tagged::ok(tag, "nothing enabled")
-        }
+        Command::Enable(extensions) => enable(session, tag, &extensions),
         Command::Namespace => {
             write::namespace(&mut session.wire.out);
             Tagged::ok(tag, "that is all")
@@ -92,8 +90,16 @@ pub(crate) async fn execute(
         Command::Authenticate { mechanism, initial } => {
             Box::pin(login::authenticate(session, tag, &mechanism, initial)).await?
         }
-        Command::Select { mailbox, read_only } => {
-            select::select(session, tag, mailbox, read_only).await?
+        Command::Select {
+            mailbox,
+            read_only,
+            condstore,
+            resync,
+        } => {
+            if condstore || resync.is_some() {
+                session.learn(Awareness::CondStore);
+            }
+            Box::pin(select::select(session, tag, mailbox, read_only, resync)).await?
         }
         Command::Close => select::close(session, tag).await?,
         Command::Unselect => select::unselect(session, tag).await?,
@@ -114,18 +120,23 @@ pub(crate) async fn execute(
         Command::Search { by, charset, key } => {
             Box::pin(search::search(session, tag, by, charset.as_deref(), key)).await?
         }
-        Command::Fetch { by, set, items } => {
-            Box::pin(fetch::fetch(session, tag, by, &set, items)).await?
-        }
+        Command::Fetch {
+            by,
+            set,
+            items,
+            changed_since,
+        } => Box::pin(fetch::fetch(session, tag, by, &set, items, changed_since)).await?,
         Command::Store {
             by,
             set,
+            unchanged_since,
             mode,
             silent,
             flags,
         } => {
             let order = store::Order {
                 by,
+                unchanged_since,
                 mode,
                 silent,
                 flags,
@@ -137,6 +148,26 @@ pub(crate) async fn execute(
         Command::Idle => idle::idle(session, tag).await?,
     };
     Ok(Done::Say(tagged))
+}
+
+// RFC 5161 §3.2: what is told is what is switched on by this command; RFC 7162 §3.2.3: QRESYNC brings CONDSTORE.
+fn enable(session: &mut Session, tag: &str, extensions: &[Extension]) -> Tagged {
+    let before = session.awareness;
+    for extension in extensions {
+        session.learn(match extension {
+            Extension::CondStore => Awareness::CondStore,
+            Extension::QResync => Awareness::QResync,
+        });
+    }
+    let levels = [
+        (Awareness::CondStore, Extension::CondStore),
+        (Awareness::QResync, Extension::QResync),
+    ];
+    let is_new = |level: &Awareness| before < *level && *level <= session.awareness;
+    let enabled = levels.into_iter().filter(|(level, _)| is_new(level));
+    let enabled: Vec<Extension> = enabled.map(|(_, extension)| extension).collect();
+    write::enabled(&enabled, &mut session.wire.out);
+    Tagged::ok(tag, "that is all")
 }
 
 // RFC 3501 §6.1.2: NOOP is how clients ask for news, so they hear of everything that happened before.

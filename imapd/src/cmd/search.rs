@@ -10,6 +10,7 @@ use imap::flag::Flag;
 use imap::response::Code;
 use imap::search::{Depth, Key, Subject};
 use imap::sequence::Ranges;
+use imap::sync::Awareness;
 use imap::write;
 use ipc::Refusal;
 use ipc::cache::CacheKind;
@@ -54,6 +55,10 @@ pub(super) async fn search(
             "search in UTF-8 or US-ASCII",
         ));
     }
+    let is_aware = key.names_modseq();
+    if is_aware {
+        session.learn(Awareness::CondStore);
+    }
     let house = Arc::clone(&session.house);
     let Some(mut desk) = desk(session) else {
         return Ok(out_of_place(tag));
@@ -85,7 +90,10 @@ pub(super) async fn search(
         Numbering::Uid => found.uid,
     };
     let numbers: Vec<u32> = search.found.iter().map(number).collect();
-    write::search(&numbers, &mut desk.wire.out);
+    // RFC 7162 §3.1.5: the largest of what was found.
+    let modseqs = search.found.iter().map(|found| found.modseq);
+    let highest = modseqs.max().filter(|_| is_aware);
+    write::search(&numbers, highest, &mut desk.wire.out);
     if search.unreadable {
         // RFC 9051 §6.4.4: NO is a search error. What was found is true all the same, but it may not be all.
         let code = Code::ServerBug;
@@ -128,6 +136,7 @@ struct Search<'a> {
 struct Found {
     number: u32,
     uid: u32,
+    modseq: u64,
 }
 
 /// A message that has to be read.
@@ -336,6 +345,7 @@ impl Known {
         Found {
             number: number_of(self.index),
             uid: self.record.uid,
+            modseq: self.record.modseq,
         }
     }
 }
@@ -379,6 +389,10 @@ impl Subject for Candidate<'_> {
 
     fn size(&self) -> u64 {
         self.known.record.size
+    }
+
+    fn modseq(&self) -> u64 {
+        self.known.record.modseq
     }
 
     // RFC 3501 §6.4.4: time and zone are disregarded; days are those of UTC, in which INTERNALDATE is shown.

@@ -1,8 +1,9 @@
 //! SELECT, EXAMINE, CLOSE and UNSELECT.
 
-use imap::response::Code;
+use imap::response::{Code, Kind};
+use imap::sync::{Awareness, Resync};
 
-use super::{Session, out_of_place};
+use super::{Desk, Session, out_of_place};
 use crate::view::View;
 use crate::wire::Close;
 use crate::words::Tagged;
@@ -13,8 +14,18 @@ pub(super) async fn select(
     tag: &str,
     mailbox: String,
     read_only: bool,
+    resync: Option<Resync>,
 ) -> Result<Tagged, Close> {
-    session.view = None;
+    // RFC 7162 §3.2.5.
+    if resync.is_some() && session.awareness < Awareness::QResync {
+        session.count_mistake()?;
+        return Ok(Tagged::bad(tag, "ENABLE QRESYNC first"));
+    }
+    if session.view.take().is_some() {
+        // RFC 7162 §3.2.11.
+        let text = "the mailbox before is closed";
+        session.wire.say(Kind::Ok, Some(&Code::Closed), text);
+    }
     let Some(user) = &session.user else {
         return Ok(out_of_place(tag));
     };
@@ -24,8 +35,20 @@ pub(super) async fn select(
         Ok(selection) => selection,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
-    let view = View::new(mailbox, selection);
+    let mut view = View::new(mailbox, selection);
+    view.awareness = session.awareness;
     view.introduce(&mut session.wire.out);
+    if let Some(resync) = &resync {
+        let mut desk = Desk {
+            wire: &mut session.wire,
+            user,
+            view: &mut view,
+        };
+        if let Err(error) = desk.resync(resync).await? {
+            // The client has been told of a mailbox that it does not get.
+            return Ok(Tagged::refused(tag, &error));
+        }
+    }
     let code = if view.read_only {
         Code::ReadOnly
     } else {

@@ -1,6 +1,7 @@
 //! STATUS.
 
 use imap::command::StatusItem;
+use imap::sync::Awareness;
 use imap::write;
 
 use super::{Session, out_of_place};
@@ -19,6 +20,9 @@ pub(super) async fn status(
         Ok(status) => status,
         Err(error) => return Tagged::refused(tag, &error),
     };
+    if items.contains(&StatusItem::HighestModSeq) {
+        session.learn(Awareness::CondStore);
+    }
     let value = |item| match item {
         StatusItem::Messages => u64::from(status.messages),
         // RFC 9051 §2.3.2 did away with \Recent.
@@ -26,6 +30,7 @@ pub(super) async fn status(
         StatusItem::UidNext => u64::from(status.uid_next),
         StatusItem::UidValidity => u64::from(status.uid_validity),
         StatusItem::Unseen => u64::from(status.unseen),
+        StatusItem::HighestModSeq => status.highest_modseq,
     };
     write::status(&mailbox, items, value, &mut session.wire.out);
     Tagged::ok(tag, "that is all")

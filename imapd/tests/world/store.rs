@@ -390,11 +390,19 @@ impl State {
                 change,
                 flags,
                 keywords,
-                unchanged_since: _,
+                unchanged_since,
             } => {
                 let name = writable(peer)?;
-                self.store(&name, uids, change, flags, &keywords);
-                let modified = Vec::new();
+                let since = unchanged_since.unwrap_or(u64::MAX);
+                let messages = self.mailbox(&name)?.messages.values();
+                let named = messages.filter(|(record, _)| is_in(&uids, record.uid));
+                let uid = |(record, _): &(Record, Vec<u8>)| (record.uid, record.uid);
+                let (modified, rest): (Vec<_>, Vec<_>) =
+                    named.partition(|(record, _)| record.modseq > since);
+                let (modified, rest) = (modified.into_iter().map(uid), rest.into_iter().map(uid));
+                let (modified, rest) = (joined(modified.collect()), rest.collect());
+                assert!(unchanged_since.is_none() || uids.len() <= RANGES_PER_FRAME);
+                self.store(&name, rest, change, flags, &keywords);
                 SessionAnswer::FlagsStored { modified }
             }
             SessionRequest::Expunge { uids } => {

@@ -34,5 +34,5 @@ pub const fn before_login(login: Login) -> &'static str {
 /// The capabilities after login.
 #[must_use]
 pub const fn after_login() -> &'static str {
-    "IMAP4rev1 LITERAL+ ID ENABLE NAMESPACE IDLE UNSELECT UIDPLUS MOVE CHILDREN SPECIAL-USE CREATE-SPECIAL-USE INPROGRESS"
+    "IMAP4rev1 LITERAL+ ID ENABLE NAMESPACE IDLE UNSELECT UIDPLUS MOVE CHILDREN SPECIAL-USE CREATE-SPECIAL-USE CONDSTORE QRESYNC INPROGRESS"
 }

@@ -8,6 +8,7 @@ use crate::flag::{Flag, Use};
 use crate::sasl::Credentials;
 use crate::search::Key;
 use crate::sequence::SequenceSet;
+use crate::sync::{ChangedSince, Extension, Resync};
 
 /// A command with the tag its answer will carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub enum Command {
         /// In base64; empty for `=`.
         initial: Option<Vec<u8>>,
     },
-    /// ENABLE (RFC 5161)
-    Enable,
+    /// ENABLE (RFC 5161), with those that are known.
+    Enable(Vec<Extension>),
     /// NAMESPACE (RFC 2342)
     Namespace,
     /// SELECT and EXAMINE
@@ -59,6 +60,10 @@ pub enum Command {
         mailbox: String,
         /// EXAMINE.
         read_only: bool,
+        /// `(CONDSTORE)` (RFC 7162 §3.1.8)
+        condstore: bool,
+        /// `(QRESYNC (…))`
+        resync: Option<Resync>,
     },
     /// CREATE, with the use of CREATE-SPECIAL-USE (RFC 6154)
     Create {
@@ -121,6 +126,8 @@ pub enum Command {
         set: SequenceSet,
         /// What of them.
         items: Vec<FetchItem>,
+        /// `(CHANGEDSINCE …)`
+        changed_since: Option<ChangedSince>,
     },
     /// STORE
     Store {
@@ -128,6 +135,8 @@ pub enum Command {
         by: Numbering,
         /// Which.
         set: SequenceSet,
+        /// `(UNCHANGEDSINCE …)`: others are left alone (RFC 7162 §3.1.3).
+        unchanged_since: Option<u64>,
         /// How flags change.
         mode: StoreMode,
         /// `.SILENT`
@@ -194,6 +203,8 @@ pub enum StatusItem {
     UidValidity,
     /// UNSEEN
     Unseen,
+    /// HIGHESTMODSEQ (RFC 7162 §3.1.7)
+    HighestModSeq,
 }
 
 /// An item of FETCH.
@@ -209,6 +220,8 @@ pub enum FetchItem {
     Size,
     /// UID
     Uid,
+    /// MODSEQ (RFC 7162 §3.1.4.2)
+    ModSeq,
     /// BODY without a section
     Body,
     /// BODYSTRUCTURE
@@ -262,7 +275,7 @@ impl Command {
             Self::StartTls => "STARTTLS",
             Self::Login(_) => "LOGIN",
             Self::Authenticate { .. } => "AUTHENTICATE",
-            Self::Enable => "ENABLE",
+            Self::Enable(_) => "ENABLE",
             Self::Namespace => "NAMESPACE",
             Self::Select {
                 read_only: false, ..

@@ -20,4 +20,5 @@ pub mod sasl;
 pub mod search;
 pub mod sequence;
 pub mod state;
+pub mod sync;
 pub mod write;

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 5530 §3, RFC 6154 §3, RFC 7889 §5, RFC 9585 §4.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -37,6 +37,8 @@ pub enum Code<'a> {
     Capability(&'static str),
     /// CLIENTBUG
     ClientBug,
+    /// CLOSED: what follows is about the mailbox that is selected now.
+    Closed,
     /// COPYUID
     CopyUid {
         /// UIDVALIDITY of the target.
@@ -48,10 +50,14 @@ pub enum Code<'a> {
     },
     /// EXPUNGEISSUED
     ExpungeIssued,
+    /// HIGHESTMODSEQ
+    HighestModSeq(u64),
     /// INPROGRESS, with the tag of the command; how far it is, is not known.
     InProgress(&'a str),
     /// LIMIT
     Limit,
+    /// MODIFIED: these messages changed meanwhile and were left alone.
+    Modified(&'a [(u32, u32)]),
     /// NONEXISTENT
     NonExistent,
     /// OVERQUOTA
@@ -159,6 +165,14 @@ impl Code<'_> {
                 write::ranges(source, out.push_blank());
                 write::ranges(target, out.push_blank());
             }
+            Self::HighestModSeq(modseq) => {
+                out.extend_from_slice(b"HIGHESTMODSEQ ");
+                write::number(*modseq, out);
+            }
+            Self::Modified(set) => {
+                out.extend_from_slice(b"MODIFIED ");
+                write::ranges(set, out);
+            }
             Self::InProgress(tag) => {
                 // A tag has no character that would need a backslash (RFC 3501 §9).
                 out.extend_from_slice(b"INPROGRESS (\"");
@@ -185,6 +199,7 @@ impl Code<'_> {
             Self::BadCharset => "BADCHARSET (US-ASCII UTF-8)",
             Self::Cannot => "CANNOT",
             Self::ClientBug => "CLIENTBUG",
+            Self::Closed => "CLOSED",
             Self::ExpungeIssued => "EXPUNGEISSUED",
             Self::Limit => "LIMIT",
             Self::NonExistent => "NONEXISTENT",
@@ -200,7 +215,9 @@ impl Code<'_> {
             Self::AppendUid(..)
             | Self::Capability(_)
             | Self::CopyUid { .. }
+            | Self::HighestModSeq(_)
             | Self::InProgress(_)
+            | Self::Modified(_)
             | Self::PermanentFlags { .. }
             | Self::UidNext(_)
             | Self::UidValidity(_)

@@ -36,6 +36,8 @@ pub enum Key<S = SequenceSet> {
     Larger(u64),
     /// SMALLER
     Smaller(u64),
+    /// MODSEQ: its modification sequence is this or a later one (RFC 7162 §3.1.5).
+    ModSeq(u64),
     /// A field of the header contains a text: HEADER, FROM, SUBJECT, …
     Header {
         /// Name of the field.
@@ -97,6 +99,8 @@ pub trait Subject {
     fn has_flag(&self, flag: &Flag) -> bool;
     /// Bytes.
     fn size(&self) -> u64;
+    /// Modification sequence.
+    fn modseq(&self) -> u64;
     /// Day of the INTERNALDATE.
     fn received_on(&self) -> i64;
     /// Day its Date: field names; the inner `None` if there is none or it cannot be read.
@@ -122,6 +126,18 @@ impl Key {
             _ => (0, 0),
         };
         add((1, 0), inner)
+    }
+
+    /// Whether the client asks for modification sequences, and so wants to hear of them.
+    #[must_use]
+    pub fn names_modseq(&self) -> bool {
+        match self {
+            Self::ModSeq(_) => true,
+            Self::Not(key) => key.names_modseq(),
+            Self::Or(a, b) => a.names_modseq() || b.names_modseq(),
+            Self::And(keys) => keys.iter().any(Self::names_modseq),
+            _ => false,
+        }
     }
 
     /// All texts that are looked for in messages.
@@ -150,6 +166,7 @@ impl Key {
             Self::Sent(when, day) => Key::Sent(when, day),
             Self::Larger(size) => Key::Larger(size),
             Self::Smaller(size) => Key::Smaller(size),
+            Self::ModSeq(modseq) => Key::ModSeq(modseq),
             Self::Header { name, text } => Key::Header { name, text },
             Self::Body(text) => Key::Body(text),
             Self::Text(text) => Key::Text(text),
@@ -188,6 +205,7 @@ impl Key<Ranges> {
                 .is_some_and(|sent| when.holds(sent, *day)),
             Self::Larger(size) => subject.size() > *size,
             Self::Smaller(size) => subject.size() < *size,
+            Self::ModSeq(modseq) => subject.modseq() >= *modseq,
             Self::Header { name, text } => return subject.header_contains(name, text),
             Self::Body(text) => return subject.body_contains(text),
             Self::Text(text) => return subject.text_contains(text),
@@ -255,6 +273,9 @@ mod tests {
         }
         fn size(&self) -> u64 {
             self.size
+        }
+        fn modseq(&self) -> u64 {
+            7
         }
         fn received_on(&self) -> i64 {
             100

@@ -81,6 +81,55 @@ impl Ranges {
         Self(merged)
     }
 
+    /// All numbers from 1.
+    #[must_use]
+    pub fn up_to(last: u32) -> Self {
+        Self(match last {
+            0 => Vec::new(),
+            last => alloc::vec![(1, last)],
+        })
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let (mut all, mut mine, mut theirs) = (Vec::new(), self.0.iter(), other.0.iter());
+        let (mut one, mut two) = (mine.next(), theirs.next());
+        while let (Some(a), Some(b)) = (one, two) {
+            let (first, last) = (a.0.max(b.0), a.1.min(b.1));
+            if first <= last {
+                all.push((first, last));
+            }
+            if a.1 <= b.1 {
+                one = mine.next();
+            } else {
+                two = theirs.next();
+            }
+        }
+        Self(all)
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let (mut all, mut theirs) = (Vec::new(), other.0.as_slice());
+        for &(first, last) in &self.0 {
+            let before = theirs.partition_point(|(_, end)| *end < first);
+            theirs = theirs.get(before..).unwrap_or_default();
+            let mut next = Some(first);
+            for &(start, end) in theirs.iter().take_while(|(start, _)| *start <= last) {
+                if let Some(from) = next.filter(|from| *from < start) {
+                    all.push((from, start - 1));
+                }
+                next = end.checked_add(1);
+            }
+            if let Some(from) = next.filter(|from| *from <= last) {
+                all.push((from, last));
+            }
+        }
+        Self(all)
+    }
+
     /// Whether `number` is among them.
     #[must_use]
     pub fn contains(&self, number: u32) -> bool {
@@ -110,6 +159,37 @@ mod tests {
             (Number::Value(9), Number::Value(9)),
         ]);
         assert_eq!(set.resolve(100).as_slice(), [(1, 1), (5, 9)]);
+    }
+
+    proptest! {
+        #[test]
+        fn sets_are_cut_with_one_another(
+            one in proptest::collection::vec((0_u32..60, 0_u32..9), 0..9),
+            two in proptest::collection::vec((0_u32..60, 0_u32..9), 0..9),
+        ) {
+            let ranges = |some: &[(u32, u32)]| {
+                Ranges::new(some.iter().map(|(first, length)| (*first, first + length)).collect())
+            };
+            let (one, two) = (ranges(&one), ranges(&two));
+            let (both, rest) = (one.and(&two), one.without(&two));
+            for number in 0..80 {
+                let (a, b) = (one.contains(number), two.contains(number));
+                prop_assert_eq!(both.contains(number), a && b);
+                prop_assert_eq!(rest.contains(number), a && !b);
+            }
+            prop_assert!(both.0.is_sorted_by(|a, b| a.1 < b.0));
+            prop_assert!(rest.0.is_sorted_by(|a, b| a.1 < b.0));
+        }
+    }
+
+    #[test]
+    fn sets_reach_to_the_largest_number() {
+        let all = Ranges::up_to(u32::MAX);
+        assert_eq!(all.without(&all), Ranges::default());
+        assert_eq!(all.and(&all), all);
+        assert_eq!(Ranges::up_to(0), Ranges::default());
+        let last = Ranges::new(vec![(u32::MAX, u32::MAX)]);
+        assert_eq!(all.without(&last).as_slice(), [(1, u32::MAX - 1)]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ const fn welcome(command: &Command) -> Welcome {
         Command::StartTls | Command::Login(_) | Command::Authenticate { .. } => {
             Welcome::BeforeLogin
         }
-        Command::Enable
+        Command::Enable(_)
         | Command::Namespace
         | Command::Select { .. }
         | Command::Create { .. }
@@ -93,7 +93,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 37] = [
+    const TABLE: [(&str, [bool; 3]); 43] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -103,6 +103,9 @@ mod tests {
         ("AUTHENTICATE PLAIN", BEFORE),
         ("AUTHENTICATE PLAIN =", BEFORE),
         ("ENABLE X", AFTER),
+        ("ENABLE QRESYNC", AFTER),
+        ("SELECT a (CONDSTORE)", AFTER),
+        ("EXAMINE a (QRESYNC (1 1))", AFTER),
         ("NAMESPACE", AFTER),
         ("SELECT a", AFTER),
         ("EXAMINE a", AFTER),
@@ -122,6 +125,9 @@ mod tests {
         ("SEARCH ALL", SELECTED),
         ("FETCH 1 ALL", SELECTED),
         ("STORE 1 FLAGS ()", SELECTED),
+        ("STORE 1 (UNCHANGEDSINCE 1) FLAGS ()", SELECTED),
+        ("SEARCH MODSEQ 1", SELECTED),
+        ("UID FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)", SELECTED),
         ("COPY 1 a", SELECTED),
         ("MOVE 1 a", SELECTED),
         ("UID EXPUNGE 1", SELECTED),

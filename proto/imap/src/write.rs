@@ -8,6 +8,7 @@ use crate::command::{FetchItem, SectionName, StatusItem};
 use crate::envelope::write_string;
 use crate::flag::Flag;
 use crate::mailbox;
+use crate::sync::Extension;
 
 /// Writes a decimal number.
 pub fn number(mut number: u64, out: &mut Vec<u8>) {
@@ -102,9 +103,37 @@ pub fn namespace(out: &mut Vec<u8>) {
     out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
 }
 
-/// Writes `* ENABLED`, with nothing (RFC 5161 §3.2).
-pub fn enabled(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"* ENABLED\r\n");
+/// Writes `* ENABLED …` (RFC 5161 §3.2).
+pub fn enabled(extensions: &[Extension], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* ENABLED");
+    for extension in extensions {
+        out.extend_from_slice(match extension {
+            Extension::CondStore => b" CONDSTORE",
+            Extension::QResync => b" QRESYNC",
+        });
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `* VANISHED 41,43:116` for messages that just went, or `* VANISHED (EARLIER) …` for those of which the client has no
+/// sequence numbers any more (RFC 7162 §3.2.10). Nothing if there are none.
+pub fn vanished(earlier: bool, uids: &[(u32, u32)], out: &mut Vec<u8>) {
+    if uids.is_empty() {
+        return;
+    }
+    out.extend_from_slice(match earlier {
+        true => b"* VANISHED (EARLIER) ",
+        false => b"* VANISHED ",
+    });
+    ranges(uids, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `(917162500)`, the value of MODSEQ.
+pub fn modseq(modseq: u64, out: &mut Vec<u8>) {
+    out.push(b'(');
+    number(modseq, out);
+    out.push(b')');
 }
 
 /// Writes a line of LIST or LSUB; `word` says which.
@@ -138,18 +167,24 @@ pub fn status(
             StatusItem::UidNext => b"UIDNEXT ",
             StatusItem::UidValidity => b"UIDVALIDITY ",
             StatusItem::Unseen => b"UNSEEN ",
+            StatusItem::HighestModSeq => b"HIGHESTMODSEQ ",
         });
         number(value(*item), out);
     }
     out.extend_from_slice(b")\r\n");
 }
 
-/// Writes `* SEARCH 2 5`.
-pub fn search(found: &[u32], out: &mut Vec<u8>) {
+/// Writes `* SEARCH 2 5`, with `(MODSEQ 917162500)` where the client asks for it (RFC 7162 §3.1.5).
+pub fn search(found: &[u32], highest_modseq: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"* SEARCH");
     for &one in found {
         out.push(b' ');
         number(u64::from(one), out);
+    }
+    if let Some(highest) = highest_modseq {
+        out.extend_from_slice(b" (MODSEQ ");
+        number(highest, out);
+        out.push(b')');
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -174,6 +209,7 @@ pub fn fetch_name(item: &FetchItem, out: &mut Vec<u8>) {
         FetchItem::InternalDate => b"INTERNALDATE ",
         FetchItem::Size => b"RFC822.SIZE ",
         FetchItem::Uid => b"UID ",
+        FetchItem::ModSeq => b"MODSEQ ",
         FetchItem::Body => b"BODY ",
         FetchItem::BodyStructure => b"BODYSTRUCTURE ",
         FetchItem::Section { name, .. } => match name {
@@ -262,7 +298,20 @@ mod tests {
             written(|out| list("LIST", &["\\HasNoChildren", "\\Sent"], "Sent", out)),
             "* LIST (\\HasNoChildren \\Sent) \"/\" Sent\r\n"
         );
-        assert_eq!(written(|out| search(&[], out)), "* SEARCH\r\n");
+        assert_eq!(written(|out| search(&[], None, out)), "* SEARCH\r\n");
+        assert_eq!(
+            written(|out| search(&[2, 5], Some(917_162_500), out)),
+            "* SEARCH 2 5 (MODSEQ 917162500)\r\n"
+        );
+        assert_eq!(
+            written(|out| vanished(true, &[(41, 41), (43, 116)], out)),
+            "* VANISHED (EARLIER) 41,43:116\r\n"
+        );
+        assert_eq!(written(|out| vanished(false, &[], out)), "");
+        assert_eq!(
+            written(|out| enabled(&[Extension::CondStore, Extension::QResync], out)),
+            "* ENABLED CONDSTORE QRESYNC\r\n"
+        );
         assert_eq!(
             written(|out| flag_list(&[Flag::Seen, Flag::Keyword("$x".into())], true, out)),
             "(\\Seen $x \\*)"

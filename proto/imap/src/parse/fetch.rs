@@ -46,6 +46,7 @@ fn item(cursor: &mut Cursor<'_>) -> Result<FetchItem> {
         "INTERNALDATE" => FetchItem::InternalDate,
         "RFC822.SIZE" => FetchItem::Size,
         "UID" => FetchItem::Uid,
+        "MODSEQ" => FetchItem::ModSeq,
         "BODYSTRUCTURE" => FetchItem::BodyStructure,
         "BODY" if cursor.peek() != Some(b'[') => FetchItem::Body,
         "BODY" => section(cursor, false)?,

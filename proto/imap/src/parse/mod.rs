@@ -3,6 +3,7 @@
 mod cursor;
 mod fetch;
 mod search;
+mod sync;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -138,11 +139,17 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
         "ID" => id(cursor)?,
         "LOGIN" => login(cursor)?,
         "AUTHENTICATE" => authenticate(cursor)?,
-        "ENABLE" => enable(cursor)?,
-        "SELECT" | "EXAMINE" => Command::Select {
-            mailbox: mailbox(cursor)?,
-            read_only: name == "EXAMINE",
-        },
+        "ENABLE" => Command::Enable(sync::enable(cursor)?),
+        "SELECT" | "EXAMINE" => {
+            let mailbox = mailbox(cursor)?;
+            let (condstore, resync) = sync::select(cursor)?;
+            Command::Select {
+                mailbox,
+                read_only: name == "EXAMINE",
+                condstore,
+                resync,
+            }
+        }
         "CREATE" => create(cursor)?,
         "DELETE" => Command::Delete(mailbox(cursor)?),
         "RENAME" => {
@@ -196,6 +203,7 @@ fn numbered(name: &str, by: Numbering, cursor: &mut Cursor<'_>) -> Result<Comman
             by,
             set,
             items: fetch::items(cursor)?,
+            changed_since: sync::fetch(cursor, by == Numbering::Uid)?,
         },
         "STORE" => return store(by, set, cursor),
         "COPY" => Command::Copy {
@@ -253,14 +261,6 @@ fn authenticate(cursor: &mut Cursor<'_>) -> Result<Command> {
         initial = Some(response.to_vec());
     }
     Ok(Command::Authenticate { mechanism, initial })
-}
-
-fn enable(cursor: &mut Cursor<'_>) -> Result<Command> {
-    cursor.atom("expected a capability")?;
-    while cursor.accept(b' ') {
-        cursor.atom("expected a capability")?;
-    }
-    Ok(Command::Enable)
 }
 
 // RFC 6154 §3: CREATE name (USE (\Sent)).
@@ -345,6 +345,7 @@ fn status(cursor: &mut Cursor<'_>) -> Result<Command> {
             "UIDNEXT" => StatusItem::UidNext,
             "UIDVALIDITY" => StatusItem::UidValidity,
             "UNSEEN" => StatusItem::Unseen,
+            "HIGHESTMODSEQ" => StatusItem::HighestModSeq,
             _ => return start.fail("unknown item of STATUS"),
         })
     })?;
@@ -356,6 +357,7 @@ fn status(cursor: &mut Cursor<'_>) -> Result<Command> {
 
 // RFC 3501 §6.4.6: store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / flags).
 fn store(by: Numbering, set: SequenceSet, cursor: &mut Cursor<'_>) -> Result<Command> {
+    let unchanged_since = sync::store(cursor)?;
     let mode = if cursor.accept(b'+') {
         StoreMode::Add
     } else if cursor.accept(b'-') {
@@ -382,6 +384,7 @@ fn store(by: Numbering, set: SequenceSet, cursor: &mut Cursor<'_>) -> Result<Com
     Ok(Command::Store {
         by,
         set,
+        unchanged_since,
         mode,
         silent,
         flags,

@@ -9,7 +9,7 @@ use crate::flag::Flag;
 use crate::search::{Key, MAX_DEPTH, MAX_KEYS, MAX_TEXTS, When};
 
 use super::cursor::{Cursor, Result};
-use super::sequence_set;
+use super::{sequence_set, sync};
 
 // RFC 3501 §6.4.4: search = "SEARCH" [SP "CHARSET" SP astring] 1*(SP search-key).
 pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
@@ -80,7 +80,7 @@ fn plain(name: &str) -> Option<Key> {
 }
 
 fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 21] = [
+    const NAMES: [&str; 22] = [
         "BCC",
         "BEFORE",
         "BODY",
@@ -89,6 +89,7 @@ fn is_known(name: &str) -> bool {
         "HEADER",
         "KEYWORD",
         "LARGER",
+        "MODSEQ",
         "NOT",
         "ON",
         "OR",
@@ -125,6 +126,7 @@ fn with_argument(name: &str, cursor: &mut Cursor<'_>, depth: usize) -> Result<Ke
         "SENTSINCE" => Key::Sent(When::Since, day(cursor)?),
         "LARGER" => Key::Larger(cursor.number()?),
         "SMALLER" => Key::Smaller(cursor.number()?),
+        "MODSEQ" => Key::ModSeq(sync::search(cursor)?),
         "BODY" => Key::Body(cursor.text("expected a text")?),
         "TEXT" => Key::Text(cursor.text("expected a text")?),
         "HEADER" => {

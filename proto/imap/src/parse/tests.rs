@@ -36,6 +36,8 @@ fn names_of_mailboxes_come_in_three_forms() {
         let expected = Command::Select {
             mailbox: "INBOX".into(),
             read_only: false,
+            condstore: false,
+            resync: None,
         };
         assert_eq!(parse(&format!("SELECT {text}")), expected);
     }

@@ -1,0 +1,116 @@
+//! What a client hears that was here before (RFC 7162): which messages are gone since, and which changed.
+
+use daemon::channel::CallError;
+use imap::command::Numbering;
+use imap::response::Code;
+use imap::sequence::{Ranges, SequenceSet};
+use imap::sync::{Awareness, Resync};
+use imap::write;
+use tracing::debug;
+
+use super::Desk;
+use crate::pages::Unpicked;
+use crate::wire::Close;
+use crate::words::Tagged;
+
+/// Messages looked at together.
+const TOGETHER: usize = 4000;
+
+impl Desk<'_> {
+    /// Tells what happened to the mailbox since the client saw it last: first what is gone, then what changed.
+    // RFC 7162 §3.2.5.1, §3.2.5.2: another UIDVALIDITY, and nothing is told; the client begins anew.
+    pub(super) async fn resync(&mut self, resync: &Resync) -> Result<Result<(), CallError>, Close> {
+        if resync.uid_validity != self.view.uid_validity() {
+            return Ok(Ok(()));
+        }
+        let gone = self.gone_since(resync.modseq, resync.known.as_ref());
+        match gone.await {
+            Ok(gone) => write::vanished(true, gone.as_slice(), &mut self.wire.out),
+            Err(error) => return Ok(Err(error)),
+        }
+        let known = match &resync.known {
+            Some(known) => self.pick(Numbering::Uid, known).await,
+            None => {
+                let all = 0..self.view.len();
+                Ok(Vec::from([all]))
+            }
+        };
+        let known = match known {
+            Ok(known) => known,
+            Err(Unpicked::Refused(error)) => return Ok(Err(error)),
+            // UIDs can be any.
+            Err(Unpicked::NoSuchNumber) => Vec::new(),
+        };
+        let mut places = known.into_iter().flatten().peekable();
+        loop {
+            let some = match self.next_some(&mut places, TOGETHER).await {
+                Ok(some) => some,
+                Err(error) => return Ok(Err(error)),
+            };
+            if some.is_empty() {
+                return Ok(Ok(()));
+            }
+            for index in some {
+                let message = self.view.message(index);
+                if message.is_some_and(|message| message.modseq > resync.modseq) {
+                    self.view
+                        .tell_flags(index, Numbering::Uid, &mut self.wire.out);
+                    self.wire.flush_if_full().await?;
+                }
+            }
+        }
+    }
+
+    /// The UIDs among `known` of messages that are gone since `modseq`. Those of which the client has yet to hear are not among
+    /// them. Where not all removals since then are remembered, more: all that are not there.
+    // RFC 7162 §3.2.6 allows UIDs that were gone before.
+    pub(super) async fn gone_since(
+        &mut self,
+        modseq: u64,
+        known: Option<&SequenceSet>,
+    ) -> Result<Ranges, CallError> {
+        let last = self.view.last_possible_uid();
+        // What comes later has another UID, and was never known.
+        let all = Ranges::up_to(last);
+        let known = match known {
+            Some(known) => known.resolve(last).and(&all),
+            None => all,
+        };
+        match self.user.mail.removed_since(modseq).await? {
+            Some(removed) => Ok(removed.and(&known).without(&self.view.untold_gone())),
+            None => self.absent(&known).await,
+        }
+    }
+
+    /// The answer to a command that took messages away. Who knows QRESYNC hears up to where it knows everything with that.
+    // RFC 7162 §3.2.7. What happened before deliverd answers is noted, and told before this answer.
+    pub(super) async fn done(&self, tag: &str, text: &str) -> Tagged {
+        if self.view.awareness < Awareness::QResync {
+            return Tagged::ok(tag, text);
+        }
+        match self.user.mail.status(self.view.name.clone()).await {
+            Ok(status) => {
+                let code = Code::HighestModSeq(status.highest_modseq);
+                Tagged::ok_with(tag, &code, text)
+            }
+            // It was done all the same.
+            Err(error) => {
+                debug!(%error, "cannot tell the modification sequence");
+                Tagged::ok(tag, text)
+            }
+        }
+    }
+
+    /// Those of `uids` that no message has that the client has a number for.
+    async fn absent(&mut self, uids: &Ranges) -> Result<Ranges, CallError> {
+        let mut places = Vec::new();
+        for &(first, last) in uids.as_slice() {
+            let range = self.places(first, last).await?;
+            if !range.is_empty() {
+                places.push(range);
+            }
+        }
+        let present = self.exact_uid_ranges(&places).await?;
+        Ok(uids.without(&present))
+    }
+}
