@@ -54,8 +54,14 @@ impl Desk<'_> {
     ) -> Result<Vec<Range<usize>>, Unpicked> {
         let count = self.view.len();
         let mut places = Vec::new();
-        match by {
-            Numbering::Sequence => {
+        match (set, by) {
+            (SequenceSet::Saved, _) => {
+                let saved = self.view.saved.clone();
+                for &(first, last) in saved.as_slice() {
+                    places.push(self.places(first, last).await?);
+                }
+            }
+            (SequenceSet::Named(_), Numbering::Sequence) => {
                 if set.largest_named() as usize > count {
                     return Err(Unpicked::NoSuchNumber);
                 }
@@ -64,7 +70,7 @@ impl Desk<'_> {
                     (first as usize).saturating_sub(1)..(last as usize).min(count)
                 }));
             }
-            Numbering::Uid => {
+            (SequenceSet::Named(_), Numbering::Uid) => {
                 let last = match set.names_last() {
                     true => self.last_uid().await?,
                     false => 0,

@@ -40,6 +40,8 @@ pub struct View {
     pub notes: Notes,
     /// How its client hears of changes.
     pub awareness: Awareness,
+    /// The UIDs that `$` means (RFC 5182). None of those that are gone is ever another message's.
+    pub saved: Ranges,
     uid_next: u32,
     uid_validity: u32,
     /// The number of the first message that was not seen when it was selected; 0 if there was none.
@@ -100,6 +102,7 @@ impl View {
             read_only: selection.read_only,
             notes: Notes::default(),
             awareness: Awareness::Plain,
+            saved: Ranges::default(),
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
             first_unseen: selection.first_unseen,

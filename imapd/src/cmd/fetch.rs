@@ -9,6 +9,7 @@ use std::vec::IntoIter;
 
 use daemon::channel::CallError;
 use imap::command::{FetchItem, Numbering};
+use imap::esearch::Window;
 use imap::response::Code;
 use imap::sequence::SequenceSet;
 use imap::sync::{Awareness, ChangedSince};
@@ -67,13 +68,22 @@ impl Mishaps {
     }
 }
 
+/// Of which of the messages FETCH is.
+pub(super) struct Modifiers {
+    pub(super) changed_since: Option<ChangedSince>,
+    pub(super) partial: Option<Window>,
+}
+
 pub(super) async fn fetch(
     session: &mut Session,
     tag: &str,
     by: Numbering,
     set: &SequenceSet,
     mut items: Vec<FetchItem>,
-    changed_since: Option<ChangedSince>,
+    Modifiers {
+        changed_since,
+        partial,
+    }: Modifiers,
 ) -> Result<Tagged, Close> {
     // RFC 3501 §6.4.8: UID FETCH answers with UIDs, asked or not.
     if by == Numbering::Uid && !items.contains(&FetchItem::Uid) {
@@ -97,6 +107,10 @@ pub(super) async fn fetch(
     let places = match desk.pick(by, set).await {
         Ok(places) => places,
         Err(unpicked) => return Ok(unpicked.tagged(tag)),
+    };
+    let places = match partial {
+        Some(window) => in_window(places, window),
+        None => places,
     };
     if let Some(ChangedSince {
         modseq,
@@ -134,6 +148,20 @@ pub(super) async fn fetch(
             return Ok(Tagged::refused(tag, &error));
         }
     }
+}
+
+/// The window is cut out before anything else is asked of the messages.
+// RFC 9394 §3.3.
+fn in_window(places: Vec<Range<usize>>, window: Window) -> Vec<Range<usize>> {
+    let wanted = window.range(places.iter().map(Range::len).sum());
+    let mut before = 0;
+    let cut = |place: Range<usize>| {
+        let part = |at: usize| place.start + at.saturating_sub(before).min(place.len());
+        let (start, end) = (part(wanted.start), part(wanted.end));
+        before += place.len();
+        start..end
+    };
+    places.into_iter().map(cut).collect()
 }
 
 /// A FETCH under way.

@@ -117,15 +117,28 @@ pub(crate) async fn execute(
         }
         Command::Status { mailbox, items } => status::status(session, tag, mailbox, &items).await,
         Command::Expunge(set) => expunge::expunge(session, tag, set.as_ref()).await,
-        Command::Search { by, charset, key } => {
-            Box::pin(search::search(session, tag, by, charset.as_deref(), key)).await?
+        Command::Search {
+            by,
+            results,
+            charset,
+            key,
+        } => {
+            let order = search::Order { by, results, key };
+            Box::pin(search::search(session, tag, charset.as_deref(), order)).await?
         }
         Command::Fetch {
             by,
             set,
             items,
             changed_since,
-        } => Box::pin(fetch::fetch(session, tag, by, &set, items, changed_since)).await?,
+            partial,
+        } => {
+            let limits = fetch::Modifiers {
+                changed_since,
+                partial,
+            };
+            Box::pin(fetch::fetch(session, tag, by, &set, items, limits)).await?
+        }
         Command::Store {
             by,
             set,

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use daemon::channel::CallError;
 use imap::command::Numbering;
+use imap::esearch::Return;
 use imap::flag::Flag;
 use imap::response::Code;
 use imap::search::{Depth, Key, Subject};
@@ -41,14 +43,24 @@ const LOOK_UP: usize = 1000;
 const TURN: usize = 256;
 const DAY: i64 = 86_400;
 
+/// What SEARCH is to find, and how that is told.
+pub(super) struct Order {
+    pub(super) by: Numbering,
+    pub(super) results: Option<Return>,
+    pub(super) key: Key,
+}
+
 pub(super) async fn search(
     session: &mut Session,
     tag: &str,
-    by: Numbering,
     charset: Option<&str>,
-    key: Key,
+    Order { by, results, key }: Order,
 ) -> Result<Tagged, Close> {
+    let saves = results.is_some_and(|results| results.save);
     if !matches!(charset, None | Some("UTF-8" | "US-ASCII")) {
+        if let Some(view) = session.view.as_mut().filter(|_| saves) {
+            view.saved = Ranges::default();
+        }
         return Ok(Tagged::no(
             tag,
             Some(&Code::BadCharset),
@@ -66,6 +78,11 @@ pub(super) async fn search(
     if key.largest_sequence() as usize > desk.view.len() {
         return Ok(no_such_number(tag));
     }
+    let saved = desk.view.saved.clone();
+    if saves {
+        // RFC 5182 §2.1: a search that fails leaves nothing.
+        desk.view.saved = Ranges::default();
+    }
     let last = number_of(desk.view.len()).saturating_sub(1);
     let last_uid = match desk.last_uid().await {
         Ok(last_uid) => last_uid,
@@ -73,7 +90,8 @@ pub(super) async fn search(
     };
     let query = Arc::new(Query {
         needles: needles(&key),
-        key: key.resolve(last, last_uid),
+        key: key.resolve(last, last_uid, &saved),
+        now: now(),
         keywords: desk.view.keywords().to_vec(),
     });
     let mut search = Search {
@@ -90,10 +108,24 @@ pub(super) async fn search(
         Numbering::Uid => found.uid,
     };
     let numbers: Vec<u32> = search.found.iter().map(number).collect();
-    // RFC 7162 §3.1.5: the largest of what was found.
-    let modseqs = search.found.iter().map(|found| found.modseq);
+    // RFC 7162 §3.1.5, §3.1.10: the largest of what is told.
+    let told = match &results {
+        Some(results) => results.saved(&search.found),
+        None => search.found,
+    };
+    let modseqs = told.iter().map(|found| found.modseq);
     let highest = modseqs.max().filter(|_| is_aware);
-    write::search(&numbers, highest, &mut desk.wire.out);
+    match &results {
+        None => write::search(&numbers, highest, &mut desk.wire.out),
+        Some(results) if results.is_told() => {
+            results.write(tag, by, &numbers, highest, &mut desk.wire.out);
+        }
+        Some(_) => {}
+    }
+    if saves && !search.unreadable {
+        let uids = told.iter().map(|found| (found.uid, found.uid));
+        desk.view.saved = Ranges::new(uids.collect());
+    }
     if search.unreadable {
         // RFC 9051 §6.4.4: NO is a search error. What was found is true all the same, but it may not be all.
         let code = Code::ServerBug;
@@ -109,9 +141,16 @@ pub(super) async fn search(
 /// What is looked for.
 struct Query {
     key: Key<Ranges>,
+    /// Unix seconds.
+    now: i64,
     keywords: Vec<String>,
     /// All texts that are looked for.
     needles: HashMap<String, Needle>,
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn needles(key: &Key) -> HashMap<String, Needle> {
@@ -393,6 +432,11 @@ impl Subject for Candidate<'_> {
 
     fn modseq(&self) -> u64 {
         self.known.record.modseq
+    }
+
+    fn age(&self) -> i64 {
+        let date = self.known.record.internal_date;
+        self.query.now.saturating_sub(date)
     }
 
     // RFC 3501 §6.4.4: time and zone are disregarded; days are those of UTC, in which INTERNALDATE is shown.

@@ -73,6 +73,7 @@ impl Desk<'_> {
         // What comes later has another UID, and was never known.
         let all = Ranges::up_to(last);
         let known = match known {
+            Some(SequenceSet::Saved) => self.view.saved.and(&all),
             Some(known) => known.resolve(last).and(&all),
             None => all,
         };

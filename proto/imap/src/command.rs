@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::body::{Partial, Section};
+use crate::esearch::{Return, Window};
 use crate::flag::{Flag, Use};
 use crate::sasl::Credentials;
 use crate::search::Key;
@@ -113,6 +114,8 @@ pub enum Command {
     Search {
         /// How results are numbered.
         by: Numbering,
+        /// `RETURN (…)`, if given.
+        results: Option<Return>,
         /// CHARSET, if given.
         charset: Option<String>,
         /// What is looked for.
@@ -128,6 +131,8 @@ pub enum Command {
         items: Vec<FetchItem>,
         /// `(CHANGEDSINCE …)`
         changed_since: Option<ChangedSince>,
+        /// `(PARTIAL …)`: only some of them (RFC 9394 §3.3).
+        partial: Option<Window>,
     },
     /// STORE
     Store {

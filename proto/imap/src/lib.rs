@@ -11,6 +11,7 @@ pub mod body;
 pub mod capability;
 pub mod command;
 pub mod envelope;
+pub mod esearch;
 pub mod flag;
 pub mod fragment;
 pub mod mailbox;

@@ -36,6 +36,10 @@ pub enum Key<S = SequenceSet> {
     Larger(u64),
     /// SMALLER
     Smaller(u64),
+    /// OLDER: it came so many seconds ago, or earlier (RFC 5032).
+    Older(u32),
+    /// YOUNGER: it came so many seconds ago, or later.
+    Younger(u32),
     /// MODSEQ: its modification sequence is this or a later one (RFC 7162 §3.1.5).
     ModSeq(u64),
     /// A field of the header contains a text: HEADER, FROM, SUBJECT, …
@@ -101,6 +105,8 @@ pub trait Subject {
     fn size(&self) -> u64;
     /// Modification sequence.
     fn modseq(&self) -> u64;
+    /// Seconds since the INTERNALDATE.
+    fn age(&self) -> i64;
     /// Day of the INTERNALDATE.
     fn received_on(&self) -> i64;
     /// Day its Date: field names; the inner `None` if there is none or it cannot be read.
@@ -152,12 +158,15 @@ impl Key {
         }
     }
 
-    /// Settles what the sets mean while these are the largest sequence number and UID in use.
+    /// Settles what the sets mean while these are the largest sequence number and UID in use, and `$` means these UIDs.
     #[must_use]
-    pub fn resolve(self, last_sequence: u32, last_uid: u32) -> Key<Ranges> {
-        let one = |key: Self| key.resolve(last_sequence, last_uid);
+    pub fn resolve(self, last_sequence: u32, last_uid: u32, saved: &Ranges) -> Key<Ranges> {
+        let one = |key: Self| key.resolve(last_sequence, last_uid, saved);
         match self {
             Self::All => Key::All,
+            Self::Sequence(SequenceSet::Saved) | Self::Uid(SequenceSet::Saved) => {
+                Key::Uid(saved.clone())
+            }
             Self::Sequence(set) => Key::Sequence(set.resolve(last_sequence)),
             Self::Uid(set) => Key::Uid(set.resolve(last_uid)),
             Self::Flag(flag) => Key::Flag(flag),
@@ -166,6 +175,8 @@ impl Key {
             Self::Sent(when, day) => Key::Sent(when, day),
             Self::Larger(size) => Key::Larger(size),
             Self::Smaller(size) => Key::Smaller(size),
+            Self::Older(seconds) => Key::Older(seconds),
+            Self::Younger(seconds) => Key::Younger(seconds),
             Self::ModSeq(modseq) => Key::ModSeq(modseq),
             Self::Header { name, text } => Key::Header { name, text },
             Self::Body(text) => Key::Body(text),
@@ -205,6 +216,8 @@ impl Key<Ranges> {
                 .is_some_and(|sent| when.holds(sent, *day)),
             Self::Larger(size) => subject.size() > *size,
             Self::Smaller(size) => subject.size() < *size,
+            Self::Older(seconds) => subject.age() >= i64::from(*seconds),
+            Self::Younger(seconds) => subject.age() <= i64::from(*seconds),
             Self::ModSeq(modseq) => subject.modseq() >= *modseq,
             Self::Header { name, text } => return subject.header_contains(name, text),
             Self::Body(text) => return subject.body_contains(text),
@@ -277,6 +290,9 @@ mod tests {
         fn modseq(&self) -> u64 {
             7
         }
+        fn age(&self) -> i64 {
+            60
+        }
         fn received_on(&self) -> i64 {
             100
         }
@@ -320,8 +336,8 @@ mod tests {
     #[test]
     fn the_last_message_is_in_a_set_that_ends_with_it() {
         use crate::sequence::Number;
-        let set = |number| SequenceSet::new(vec![(Number::Value(number), Number::Last)]);
-        let found = |key: Key| key.resolve(1, 5).matches(&UNREAD);
+        let set = |number| SequenceSet::Named(vec![(Number::Value(number), Number::Last)]);
+        let found = |key: Key| key.resolve(1, 5, &Ranges::default()).matches(&UNREAD);
         assert_eq!(found(Key::Uid(set(9))), Some(true));
         assert_eq!(
             found(Key::Not(Box::new(Key::Sequence(set(1))))),

@@ -4,7 +4,12 @@ use alloc::vec::Vec;
 
 /// A set of sequence numbers or UIDs as the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SequenceSet(Vec<(Number, Number)>);
+pub enum SequenceSet {
+    /// Ranges in any order, each with its ends in any order.
+    Named(Vec<(Number, Number)>),
+    /// `$`: what the last search was told to save (RFC 5182). It names no number.
+    Saved,
+}
 
 /// One end of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +25,11 @@ pub enum Number {
 pub struct Ranges(Vec<(u32, u32)>);
 
 impl SequenceSet {
-    /// A set of these ranges, in any order, each with its ends in any order.
-    #[must_use]
-    pub const fn new(ranges: Vec<(Number, Number)>) -> Self {
-        Self(ranges)
+    fn named(&self) -> &[(Number, Number)] {
+        match self {
+            Self::Named(ranges) => ranges,
+            Self::Saved => &[],
+        }
     }
 
     /// What the set means while `last` is the largest number in use.
@@ -38,14 +44,14 @@ impl SequenceSet {
             let (a, b) = (value(a), value(b));
             (a.min(b), a.max(b))
         };
-        Ranges::new(self.0.iter().map(ordered).collect())
+        Ranges::new(self.named().iter().map(ordered).collect())
     }
 
     /// Whether what the set means depends on the largest number in use.
     #[must_use]
     pub fn names_last(&self) -> bool {
         let is_last = |number: &Number| matches!(number, Number::Last);
-        self.0.iter().any(|(a, b)| is_last(a) || is_last(b))
+        self.named().iter().any(|(a, b)| is_last(a) || is_last(b))
     }
 
     /// The largest number written in the set; 0 if there is only `*`.
@@ -60,7 +66,7 @@ impl SequenceSet {
             (_, Number::Last) | (Number::Last, _) => 0,
             (a, b) => named(a).min(named(b)),
         };
-        self.0.iter().map(of_range).max().unwrap_or(0)
+        self.named().iter().map(of_range).max().unwrap_or(0)
     }
 }
 
@@ -152,7 +158,7 @@ mod tests {
 
     #[test]
     fn ranges_are_sorted_and_merged() {
-        let set = SequenceSet::new(vec![
+        let set = SequenceSet::Named(vec![
             (Number::Value(7), Number::Value(5)),
             (Number::Value(1), Number::Value(1)),
             (Number::Value(6), Number::Value(8)),
@@ -194,13 +200,13 @@ mod tests {
 
     #[test]
     fn a_range_to_the_last_one_includes_it_even_from_beyond() {
-        let set = SequenceSet::new(vec![(Number::Value(50), Number::Last)]);
+        let set = SequenceSet::Named(vec![(Number::Value(50), Number::Last)]);
         assert_eq!(set.resolve(10).as_slice(), [(10, 50)]);
         assert!(set.resolve(10).contains(10));
         assert_eq!(set.largest_named(), 0);
         assert!(set.names_last());
         let numbers = vec![(Number::Value(1), Number::Value(9))];
-        assert!(!SequenceSet::new(numbers).names_last());
+        assert!(!SequenceSet::Named(numbers).names_last());
     }
 
     proptest! {

@@ -5,9 +5,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::body::{Partial, Section, SectionText};
-use crate::command::{FetchItem, SectionName};
+use crate::command::{FetchItem, Numbering, SectionName};
+use crate::esearch::Window;
+use crate::sync::ChangedSince;
 
 use super::cursor::{Cursor, Result};
+use super::{search, sync};
 
 /// More part numbers than messages have levels.
 const MAX_PARTS: usize = 100;
@@ -31,6 +34,53 @@ pub(super) fn items(cursor: &mut Cursor<'_>) -> Result<Vec<FetchItem>> {
     };
     *cursor = ahead;
     Ok(items)
+}
+
+/// What comes behind the items of FETCH.
+#[derive(Debug, Default)]
+pub(super) struct Modifiers {
+    pub(super) changed_since: Option<ChangedSince>,
+    pub(super) partial: Option<Window>,
+}
+
+// RFC 7162 §3.1.4.1, §3.2.6; RFC 9394 §3.3.
+pub(super) fn modifiers(cursor: &mut Cursor<'_>, by: Numbering) -> Result<Modifiers> {
+    let (mut since, mut vanished, mut partial) = (None, false, None);
+    if !cursor.accept(b' ') {
+        return Ok(Modifiers::default());
+    }
+    let start = cursor.clone();
+    let modifiers = cursor.list(|cursor| {
+        let start = cursor.clone();
+        let name = cursor.word("expected CHANGEDSINCE or PARTIAL")?;
+        match (name.as_str(), by) {
+            ("CHANGEDSINCE", _) if since.is_none() => {
+                cursor.space()?;
+                since = Some(sync::modseq(cursor)?);
+            }
+            ("VANISHED", Numbering::Uid) if !vanished => vanished = true,
+            ("PARTIAL", Numbering::Uid) if partial.is_none() => {
+                cursor.space()?;
+                partial = Some(search::window(cursor)?);
+            }
+            ("VANISHED" | "PARTIAL", Numbering::Sequence) => {
+                return start.fail("VANISHED and PARTIAL go with UID FETCH");
+            }
+            ("CHANGEDSINCE" | "VANISHED" | "PARTIAL", _) => {
+                return start.fail("this was given already");
+            }
+            _ => return start.fail("expected CHANGEDSINCE or PARTIAL"),
+        }
+        Ok(())
+    })?;
+    if modifiers.is_empty() || vanished && since.is_none() {
+        return start.fail("expected CHANGEDSINCE or PARTIAL");
+    }
+    let changed_since = since.map(|modseq| ChangedSince { modseq, vanished });
+    Ok(Modifiers {
+        changed_since,
+        partial,
+    })
 }
 
 fn fast() -> Vec<FetchItem> {

@@ -199,12 +199,17 @@ fn numbered(name: &str, by: Numbering, cursor: &mut Cursor<'_>) -> Result<Comman
     let set = sequence_set(cursor)?;
     cursor.space()?;
     Ok(match name {
-        "FETCH" => Command::Fetch {
-            by,
-            set,
-            items: fetch::items(cursor)?,
-            changed_since: sync::fetch(cursor, by == Numbering::Uid)?,
-        },
+        "FETCH" => {
+            let items = fetch::items(cursor)?;
+            let modifiers = fetch::modifiers(cursor, by)?;
+            Command::Fetch {
+                by,
+                set,
+                items,
+                changed_since: modifiers.changed_since,
+                partial: modifiers.partial,
+            }
+        }
         "STORE" => return store(by, set, cursor),
         "COPY" => Command::Copy {
             by,
@@ -447,7 +452,11 @@ fn named(text: &[u8], cursor: &Cursor<'_>) -> Result<String> {
     }
 }
 
+// RFC 5182 §3: sequence-set =/ "$".
 fn sequence_set(cursor: &mut Cursor<'_>) -> Result<SequenceSet> {
+    if cursor.accept(b'$') {
+        return Ok(SequenceSet::Saved);
+    }
     let mut ranges = Vec::new();
     loop {
         let start = sequence_number(cursor)?;
@@ -458,7 +467,7 @@ fn sequence_set(cursor: &mut Cursor<'_>) -> Result<SequenceSet> {
         };
         ranges.push((start, end));
         if !cursor.accept(b',') {
-            return Ok(SequenceSet::new(ranges));
+            return Ok(SequenceSet::Named(ranges));
         }
     }
 }

@@ -5,14 +5,67 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::command::{Command, Numbering};
+use crate::esearch::{Return, Window};
 use crate::flag::Flag;
 use crate::search::{Key, MAX_DEPTH, MAX_KEYS, MAX_TEXTS, When};
 
 use super::cursor::{Cursor, Result};
 use super::{sequence_set, sync};
 
+// RFC 4731 §4: search = "SEARCH" [SP "RETURN" SP "(" [option *(SP option)] ")"] SP search-program.
+pub(super) fn results(cursor: &mut Cursor<'_>) -> Result<Option<Return>> {
+    if !cursor.accept_word("RETURN ") {
+        return Ok(None);
+    }
+    let start = cursor.clone();
+    let mut wanted = Return::default();
+    cursor.list(|cursor| {
+        let start = cursor.clone();
+        match cursor
+            .word("expected MIN, MAX, ALL, COUNT, SAVE or PARTIAL")?
+            .as_str()
+        {
+            "MIN" => wanted.min = true,
+            "MAX" => wanted.max = true,
+            "ALL" => wanted.all = true,
+            "COUNT" => wanted.count = true,
+            "SAVE" => wanted.save = true,
+            "PARTIAL" if wanted.partial.is_none() => {
+                cursor.space()?;
+                wanted.partial = Some(window(cursor)?);
+            }
+            _ => return start.fail("expected MIN, MAX, ALL, COUNT, SAVE or one PARTIAL"),
+        }
+        Ok(())
+    })?;
+    // RFC 9394 §3.1.
+    if wanted.all && wanted.partial.is_some() {
+        return start.fail("ALL does not go with PARTIAL");
+    }
+    cursor.space()?;
+    Ok(Some(wanted))
+}
+
+/// `1:500`, or `-1:-100` counted from the end.
+// RFC 9394 §4: the ends can come in any order.
+pub(super) fn window(cursor: &mut Cursor<'_>) -> Result<Window> {
+    let from_end = cursor.accept(b'-');
+    let first = cursor.nonzero()?;
+    cursor.expect(b':', "expected :")?;
+    if cursor.accept(b'-') != from_end {
+        return cursor.fail("both ends are counted from the same side");
+    }
+    let last = cursor.nonzero()?;
+    Ok(Window {
+        first: first.min(last),
+        last: first.max(last),
+        from_end,
+    })
+}
+
 // RFC 3501 §6.4.4: search = "SEARCH" [SP "CHARSET" SP astring] 1*(SP search-key).
 pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
+    let results = results(cursor)?;
     let mut charset = None;
     if cursor.accept_word("CHARSET ") {
         charset = Some(cursor.text("expected a charset")?.to_ascii_uppercase());
@@ -27,7 +80,12 @@ pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Comman
     if keys > MAX_KEYS || texts > MAX_TEXTS {
         return cursor.fail("the search has too many keys");
     }
-    Ok(Command::Search { by, charset, key })
+    Ok(Command::Search {
+        by,
+        results,
+        charset,
+        key,
+    })
 }
 
 fn key(cursor: &mut Cursor<'_>, depth: usize) -> Result<Key> {
@@ -42,7 +100,7 @@ fn key(cursor: &mut Cursor<'_>, depth: usize) -> Result<Key> {
             }
             return Ok(Key::And(keys));
         }
-        Some(b'*' | b'0'..=b'9') => return Ok(Key::Sequence(sequence_set(cursor)?)),
+        Some(b'*' | b'$' | b'0'..=b'9') => return Ok(Key::Sequence(sequence_set(cursor)?)),
         _ => {}
     }
     let start = cursor.clone();
@@ -80,7 +138,7 @@ fn plain(name: &str) -> Option<Key> {
 }
 
 fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 22] = [
+    const NAMES: [&str; 24] = [
         "BCC",
         "BEFORE",
         "BODY",
@@ -91,6 +149,7 @@ fn is_known(name: &str) -> bool {
         "LARGER",
         "MODSEQ",
         "NOT",
+        "OLDER",
         "ON",
         "OR",
         "SENTBEFORE",
@@ -103,6 +162,7 @@ fn is_known(name: &str) -> bool {
         "TO",
         "UID",
         "UNKEYWORD",
+        "YOUNGER",
     ];
     NAMES.contains(&name)
 }
@@ -124,6 +184,9 @@ fn with_argument(name: &str, cursor: &mut Cursor<'_>, depth: usize) -> Result<Ke
         "SENTBEFORE" => Key::Sent(When::Before, day(cursor)?),
         "SENTON" => Key::Sent(When::On, day(cursor)?),
         "SENTSINCE" => Key::Sent(When::Since, day(cursor)?),
+        // RFC 5032 §2.
+        "OLDER" => Key::Older(cursor.nonzero()?),
+        "YOUNGER" => Key::Younger(cursor.nonzero()?),
         "LARGER" => Key::Larger(cursor.number()?),
         "SMALLER" => Key::Smaller(cursor.number()?),
         "MODSEQ" => Key::ModSeq(sync::search(cursor)?),

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::sequence::SequenceSet;
-use crate::sync::{ChangedSince, Extension, MAX_MODSEQ, Resync};
+use crate::sync::{Extension, MAX_MODSEQ, Resync};
 
 use super::cursor::{Cursor, Result};
 use super::sequence_set;
@@ -62,42 +62,14 @@ fn resync(cursor: &mut Cursor<'_>) -> Result<Resync> {
     })
 }
 
-// RFC 7162 §7: "*" is not allowed here.
+// RFC 7162 §7: "*" is not allowed here, RFC 5182 knows nothing of it.
 fn named_set(cursor: &mut Cursor<'_>) -> Result<SequenceSet> {
     let start = cursor.clone();
     let set = sequence_set(cursor)?;
-    if set.names_last() {
-        return start.fail("* means nothing here");
+    if set.names_last() || set == SequenceSet::Saved {
+        return start.fail("* and $ mean nothing here");
     }
     Ok(set)
-}
-
-/// What comes behind the items of FETCH. `is_uid`: the command is UID FETCH.
-// RFC 7162 §3.1.4.1, §3.2.6.
-pub(super) fn fetch(cursor: &mut Cursor<'_>, is_uid: bool) -> Result<Option<ChangedSince>> {
-    if !cursor.accept(b' ') {
-        return Ok(None);
-    }
-    let start = cursor.clone();
-    let (mut since, mut vanished) = (None, false);
-    cursor.list(|cursor| {
-        let start = cursor.clone();
-        match cursor.word("expected CHANGEDSINCE")?.as_str() {
-            "CHANGEDSINCE" if since.is_none() => {
-                cursor.space()?;
-                since = Some(modseq(cursor)?);
-            }
-            "VANISHED" if is_uid && !vanished => vanished = true,
-            "VANISHED" if !is_uid => return start.fail("VANISHED goes with UID FETCH"),
-            "CHANGEDSINCE" | "VANISHED" => return start.fail("this was given already"),
-            _ => return start.fail("expected CHANGEDSINCE"),
-        }
-        Ok(())
-    })?;
-    match since {
-        Some(modseq) => Ok(Some(ChangedSince { modseq, vanished })),
-        None => start.fail("expected CHANGEDSINCE"),
-    }
 }
 
 /// What comes before the flags of STORE.
@@ -141,7 +113,7 @@ pub(super) fn search(cursor: &mut Cursor<'_>) -> Result<u64> {
     modseq(cursor)
 }
 
-fn modseq(cursor: &mut Cursor<'_>) -> Result<u64> {
+pub(super) fn modseq(cursor: &mut Cursor<'_>) -> Result<u64> {
     let start = cursor.clone();
     match cursor.number()? {
         modseq if modseq <= MAX_MODSEQ => Ok(modseq),
@@ -175,6 +147,7 @@ mod tests {
     use crate::command::{Command, FetchItem};
     use crate::parse;
     use crate::search::Key;
+    use crate::sync::ChangedSince;
 
     fn read(command: &str) -> core::result::Result<Command, &'static str> {
         let line = format!("a {command}");
