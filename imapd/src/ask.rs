@@ -364,6 +364,33 @@ impl MailSession {
         }
     }
 
+    /// The EMAILIDs of messages, no more than [`ipc::session::IDS_PER_FRAME`]; those that are gone are missing.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn email_ids(&self, uids: UidRanges) -> Result<Vec<(u32, u128)>, CallError> {
+        let request = SessionRequest::ListIds { uids };
+        match self.call(PATIENCE, request).await?.answer {
+            SessionAnswer::IdsListed(ids) => {
+                Ok(ids.into_iter().map(|ids| (ids.uid, ids.email_id)).collect())
+            }
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// When messages came into the selected mailbox, in Unix seconds, of no more than [`ipc::session::RANGES_PER_FRAME`]; those of
+    /// which that is not known are missing.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn save_dates(&self, uids: UidRanges) -> Result<Vec<(u32, u32)>, CallError> {
+        let request = SessionRequest::ListSaveDates { uids };
+        match self.call(PATIENCE, request).await?.answer {
+            SessionAnswer::SaveDatesListed(dates) => Ok(dates),
+            _ => Err(nonsense()),
+        }
+    }
+
     /// Nothing is selected any more, and what was left to be told of it is forgotten: the events of the next selection must
     /// not be mixed up with those of this one.
     ///

@@ -8,7 +8,7 @@ use std::ops::Range;
 use imap::body::{Extract, Form, Partial, Section, SectionText};
 use imap::command::FetchItem;
 use imap::search::Depth;
-use imap::write;
+use imap::write::{self, Object};
 use mail::mime;
 
 use crate::cache::READ_WHOLE;
@@ -37,6 +37,10 @@ pub struct Facts {
     pub size: u64,
     /// Its modification sequence.
     pub modseq: u64,
+    /// Its EMAILID, if it was asked for.
+    pub email_id: Option<u128>,
+    /// When it came into the mailbox, if that was asked for and is known.
+    pub save_date: Option<i64>,
 }
 
 /// One message to be read and shown.
@@ -119,7 +123,10 @@ const fn need_of(item: &FetchItem) -> Need {
         | FetchItem::InternalDate
         | FetchItem::Size
         | FetchItem::Uid
-        | FetchItem::ModSeq => Need::Nothing,
+        | FetchItem::ModSeq
+        | FetchItem::EmailId
+        | FetchItem::ThreadId
+        | FetchItem::SaveDate => Need::Nothing,
         FetchItem::Envelope => Need::Header,
         FetchItem::Body | FetchItem::BodyStructure => Need::Whole,
         FetchItem::Section { section, .. } => {
@@ -275,6 +282,18 @@ fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::R
         FetchItem::Size => write::number(source.facts.size, out),
         FetchItem::Uid => write::number(u64::from(source.facts.uid), out),
         FetchItem::ModSeq => write::modseq(source.facts.modseq, out),
+        FetchItem::EmailId => match source.facts.email_id {
+            Some(id) => write::object_id(Object::Email, id, out),
+            // It went away meanwhile.
+            None => return Err(io::ErrorKind::NotFound.into()),
+        },
+        // RFC 8474 §5.2: of a server that does not put messages into threads.
+        FetchItem::ThreadId => out.extend_from_slice(b"NIL"),
+        // RFC 8514 §4.2: NIL where it is not known.
+        FetchItem::SaveDate => match source.facts.save_date {
+            Some(date) => write::internal_date(date, out),
+            None => out.extend_from_slice(b"NIL"),
+        },
         FetchItem::Envelope => summary()?.write_envelope(out),
         FetchItem::Body => summary()?.write_structure(Form::Body, out),
         FetchItem::BodyStructure => summary()?.write_structure(Form::BodyStructure, out),
@@ -390,6 +409,8 @@ mod tests {
                 internal_date: 0,
                 size: message.size(),
                 modseq: 1,
+                email_id: None,
+                save_date: None,
             },
             flags: b"(\\Seen)".to_vec(),
             tell_flags: false,
@@ -481,6 +502,8 @@ mod tests {
                 internal_date: 0,
                 size: message.size(),
                 modseq: 1,
+                email_id: None,
+                save_date: None,
             },
             flags: vec![],
             tell_flags: false,

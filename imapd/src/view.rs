@@ -44,6 +44,7 @@ pub struct View {
     pub saved: Ranges,
     uid_next: u32,
     uid_validity: u32,
+    mailbox_id: u128,
     /// The number of the first message that was not seen when it was selected; 0 if there was none.
     first_unseen: u32,
     /// What the client has numbers for …
@@ -105,6 +106,7 @@ impl View {
             saved: Ranges::default(),
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
+            mailbox_id: selection.status.mailbox_id,
             first_unseen: selection.first_unseen,
             told: Shards::new(&selection.shards),
             told_below: selection.status.uid_next,
@@ -148,6 +150,8 @@ impl View {
         // RFC 7162 §3.1.2.1.
         let code = Code::HighestModSeq(self.noted);
         response::untagged(Kind::Ok, Some(&code), "last change", out);
+        let code = Code::MailboxId(self.mailbox_id);
+        response::untagged(Kind::Ok, Some(&code), "known by this for ever", out);
     }
 
     fn write_flags(&self, out: &mut Vec<u8>) {

@@ -159,3 +159,48 @@ for round in range(20):
         &json!({}),
     );
 }
+
+#[test]
+fn what_a_message_is_known_by_stays_with_it() {
+    skip_without!("python3");
+    let system = System::start(Options::alice());
+    let look = r#"
+client = imap()
+def ids(mailbox):
+    lines, _ = say(client, f"SELECT {mailbox}")
+    [box] = re.findall(r"MAILBOXID \((F[0-9a-f]{32})\)", "\n".join(lines))
+    lines, _ = say(client, "FETCH 1:* (UID EMAILID SAVEDATE)")
+    found = re.findall(r"UID (\d+) EMAILID \((M[0-9a-f]{32})\) SAVEDATE (\"[^\"]+\")", "\n".join(lines))
+    return box, {uid: (email, date) for uid, email, date in found}
+"#;
+    let script = r#"
+import json
+for n in range(2):
+    ok(client.append("INBOX", None, None, f"Subject: {n}\r\n\r\n{n}\r\n".encode()))
+ok(client.create("Kept"))
+inbox, before = ids("INBOX")
+say(client, "COPY 1 Kept")
+say(client, "MOVE 2 Kept")
+kept, after = ids("Kept")
+assert inbox != kept
+assert after["1"][0] == before["1"][0] and after["2"][0] == before["2"][0], (before, after)
+assert before["1"][0] != before["2"][0]
+lines, _ = say(client, f"SEARCH EMAILID {before['2'][0]}")
+assert lines == ["* SEARCH 2"], lines
+lines, _ = say(client, "SEARCH SAVEDSINCE 1-Jan-2020 NOT SAVEDBEFORE 1-Jan-2020")
+assert lines == ["* SEARCH 1 2"], lines
+lines, _ = say(client, 'LIST "" Kept RETURN (STATUS (MAILBOXID MESSAGES))')
+assert lines == ['* LIST (\\HasNoChildren) "/" Kept', f"* STATUS Kept (MAILBOXID ({kept}) MESSAGES 2)"], lines
+open(f"{dir}/known", "w").write(json.dumps([kept, after]))
+"#;
+    run(&system, &format!("{look}{script}"), &json!({}));
+    let deliverd = system.pid("deliverd").unwrap();
+    program::send(deliverd, Signal::TERM);
+    system.wait_for_restart("deliverd", deliverd);
+    let script = r#"
+import json
+kept, known = json.load(open(f"{dir}/known"))
+assert ids("Kept") == (kept, {uid: tuple(one) for uid, one in known.items()}), (ids("Kept"), known)
+"#;
+    run(&system, &format!("{look}{script}"), &json!({}));
+}

@@ -19,6 +19,7 @@ use ipc::session::FlagChange;
 use ipc::snapshot::{Record, flag};
 use tracing::{error, warn};
 
+use super::beside::{Beside, Wanted};
 use super::{Desk, Session, desk, out_of_place};
 use crate::ask::MailSession;
 use crate::budget::Budget;
@@ -124,6 +125,7 @@ pub(super) async fn fetch(
     }
     let mut showing = Showing {
         desk,
+        beside: Beside::default(),
         items: items.into(),
         budget: &house.budget,
         mishaps: Mishaps::default(),
@@ -167,6 +169,8 @@ fn in_window(places: Vec<Range<usize>>, window: Window) -> Vec<Range<usize>> {
 /// A FETCH under way.
 struct Showing<'a> {
     desk: Desk<'a>,
+    /// Of the messages that are shown now.
+    beside: Beside,
     items: Arc<[FetchItem]>,
     budget: &'a Budget,
     mishaps: Mishaps,
@@ -187,6 +191,11 @@ type Shown = Result<Result<(), CallError>, Close>;
 impl Showing<'_> {
     /// Shows the messages at some places.
     async fn show(&mut self, some: &[usize]) -> Shown {
+        let wanted = Wanted::of_fetch(&self.items);
+        match self.desk.beside(some, wanted).await {
+            Ok(beside) => self.beside = beside,
+            Err(error) => return Ok(Err(error)),
+        }
         if render::need(&self.items) == Need::Nothing {
             return self.show_known(some).await;
         }
@@ -196,6 +205,19 @@ impl Showing<'_> {
         let places = some.iter().filter_map(|index| self.place(*index));
         let places: Vec<Place<'_>> = places.collect();
         self.show_places(&places).await
+    }
+
+    /// What is known of a message.
+    fn facts(&self, index: usize, record: &Record) -> Facts {
+        Facts {
+            sequence: number_of(index),
+            uid: record.uid,
+            internal_date: record.internal_date,
+            size: record.size,
+            modseq: record.modseq,
+            email_id: self.beside.email_id(record.uid),
+            save_date: self.beside.save_date(record.uid),
+        }
     }
 
     /// A message about which nothing is kept, as far as that is known.
@@ -220,13 +242,17 @@ impl Showing<'_> {
 
     /// Shows a message without opening it.
     fn write(&mut self, index: usize, summary: Option<&Summary<'_>>) {
-        let Desk { wire, view, .. } = &mut self.desk;
-        let Some(record) = view.message(index).copied() else {
+        let Some(record) = self.desk.view.message(index).copied() else {
             self.mishaps.gone = true;
             return;
         };
+        let facts = self.facts(index, &record);
+        if facts.email_id.is_none() && self.items.contains(&FetchItem::EmailId) {
+            self.mishaps.gone = true;
+            return;
+        }
+        let Desk { wire, view, .. } = &mut self.desk;
         let flags = |out: &mut Vec<u8>| view.write_flags_of(&record, out);
-        let facts = facts(index, &record);
         let written = render::write_known(&facts, &self.items, summary, &flags, &mut wire.out);
         if let Err(error) = written {
             self.mishaps.note_unreadable(record.uid, &error);
@@ -349,6 +375,7 @@ impl Showing<'_> {
         seen: &[u32],
     ) -> Vec<Job> {
         let tells_flags = self.items.contains(&FetchItem::Flags);
+        let tells_email_id = self.items.contains(&FetchItem::EmailId);
         let mut jobs = Vec::with_capacity(some.len());
         for place in some {
             let Place { uid, index, .. } = *place;
@@ -358,6 +385,11 @@ impl Showing<'_> {
                 self.mishaps.gone = true;
                 continue;
             };
+            let facts = self.facts(index, &record);
+            if facts.email_id.is_none() && tells_email_id {
+                self.mishaps.gone = true;
+                continue;
+            }
             let message = match Message::new(file) {
                 Ok(message) => message,
                 Err(error) => {
@@ -378,7 +410,7 @@ impl Showing<'_> {
                 write::modseq(record.modseq, &mut flags);
             }
             jobs.push(Job {
-                facts: facts(index, &record),
+                facts,
                 flags,
                 tell_flags,
                 message,
@@ -449,16 +481,6 @@ impl Showing<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn facts(index: usize, record: &Record) -> Facts {
-    Facts {
-        sequence: number_of(index),
-        uid: record.uid,
-        internal_date: record.internal_date,
-        size: record.size,
-        modseq: record.modseq,
     }
 }
 
@@ -609,6 +631,8 @@ mod tests {
                 internal_date: 0,
                 size: message.size(),
                 modseq: 1,
+                email_id: None,
+                save_date: None,
             },
             flags: vec![],
             tell_flags: false,

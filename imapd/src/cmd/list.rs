@@ -1,40 +1,99 @@
 //! LIST and LSUB.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use imap::command::List;
+use daemon::channel::CallError;
+use imap::command::{List, Selection, StatusItem};
 use imap::flag::Use;
 use imap::mailbox::{DELIMITER, matches};
+use imap::sync::Awareness;
 use imap::write;
 use ipc::session::{MailboxInfo, SpecialUse};
+use tracing::debug;
 
-use super::{Session, out_of_place};
+use super::{Session, out_of_place, status};
 use crate::wire::Close;
 use crate::words::Tagged;
 
 pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Result<Tagged, Close> {
+    if list.told.status.contains(&StatusItem::HighestModSeq) {
+        session.learn(Awareness::CondStore);
+    }
     let Some(user) = &session.user else {
         return Ok(out_of_place(tag));
     };
     // RFC 3501 §6.3.8: an empty pattern asks for the delimiter.
-    if list.pattern.is_empty() {
-        write::list("LIST", &["\\Noselect"], "", &mut session.wire.out);
+    if matches!(list.patterns.as_slice(), [pattern] if pattern.is_empty()) {
+        write::list("LIST", &["\\Noselect"], "", &[], &mut session.wire.out);
         return Ok(Tagged::ok(tag, "that is all"));
     }
     let mut mailboxes = match user.mail.list().await {
         Ok(mailboxes) => mailboxes,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
-    mailboxes.retain(|mailbox| mailbox.exists);
-    let pattern = format!("{}{}", list.reference, list.pattern);
-    for (name, mailbox) in matching(&pattern, &mailboxes).await {
-        let special_use = mailbox.and_then(|mailbox| mailbox.special_use);
-        if special_use.is_some() || !list.special_use_only {
-            write::list("LIST", &attributes(mailbox), name, &mut session.wire.out);
-            session.wire.flush_if_full().await?;
+    mailboxes.retain(|mailbox| mailbox.exists || list.selection.subscribed);
+    let patterns = list.patterns.iter();
+    let patterns: Vec<String> = patterns
+        .map(|pattern| format!("{}{pattern}", list.reference))
+        .collect();
+    let found = matching(&patterns, &mailboxes).await;
+    let above = match list.selection.recursive {
+        true => above_selected(&mailboxes, &found, list.selection),
+        false => BTreeSet::new(),
+    };
+    for (name, mailbox) in found {
+        let below: &[&str] = match (above.contains(name), list.selection.subscribed) {
+            (false, _) => &[],
+            (true, true) => &["SUBSCRIBED"],
+            (true, false) => &["SPECIAL-USE"],
+        };
+        if !is_selected(list.selection, mailbox) && below.is_empty() {
+            continue;
         }
+        let attributes = attributes(mailbox, list);
+        write::list("LIST", &attributes, name, below, &mut session.wire.out);
+        // RFC 5819 §2: what cannot be selected has none; what is gone meanwhile has none any more.
+        let is_there = mailbox.is_some_and(|mailbox| mailbox.exists);
+        if is_there && !list.told.status.is_empty() {
+            match user.mail.status(name.to_owned()).await {
+                Ok(found) => status::tell(name, &list.told.status, &found, &mut session.wire.out),
+                Err(CallError::Refused(refusal)) => debug!(%refusal, "no status in a listing"),
+                Err(error) => return Ok(Tagged::refused(tag, &error)),
+            }
+        }
+        session.wire.flush_if_full().await?;
     }
     Ok(Tagged::ok(tag, "that is all"))
+}
+
+/// Whether LIST is about a name. Without a wish it is about levels that are no mailboxes, too.
+fn is_selected(selection: Selection, mailbox: Option<&MailboxInfo>) -> bool {
+    let Some(mailbox) = mailbox else {
+        return !selection.subscribed && !selection.special_use;
+    };
+    (mailbox.subscribed || !selection.subscribed)
+        && (mailbox.special_use.is_some() || !selection.special_use)
+}
+
+/// The names above mailboxes that are selected and were not found.
+// RFC 5258 §3.5.
+fn above_selected<'a>(
+    mailboxes: &'a [MailboxInfo],
+    found: &[(&str, Option<&MailboxInfo>)],
+    selection: Selection,
+) -> BTreeSet<&'a str> {
+    let found: BTreeSet<&str> = found.iter().map(|(name, _)| *name).collect();
+    let hidden = mailboxes.iter().filter(|mailbox| {
+        is_selected(selection, Some(*mailbox)) && !found.contains(mailbox.name.as_str())
+    });
+    hidden
+        .flat_map(|mailbox| levels_above(&mailbox.name))
+        .collect()
+}
+
+fn levels_above(name: &str) -> impl Iterator<Item = &str> {
+    let ends = name.match_indices(DELIMITER);
+    ends.filter_map(|(at, _)| name.get(..at))
 }
 
 pub(super) async fn lsub(
@@ -52,8 +111,8 @@ pub(super) async fn lsub(
     };
     mailboxes.retain(|mailbox| mailbox.subscribed);
     let is_level = pattern.ends_with('%');
-    let pattern = format!("{reference}{pattern}");
-    for (name, mailbox) in matching(&pattern, &mailboxes).await {
+    let patterns = [format!("{reference}{pattern}")];
+    for (name, mailbox) in matching(&patterns, &mailboxes).await {
         // RFC 3501 §6.3.9: a name that is not subscribed to is shown, as \Noselect, only where % stops above one that is.
         if mailbox.is_some() || is_level {
             let attributes: &[&str] = if mailbox.is_some_and(|mailbox| mailbox.exists) {
@@ -61,7 +120,7 @@ pub(super) async fn lsub(
             } else {
                 &["\\Noselect"]
             };
-            write::list("LSUB", attributes, name, &mut session.wire.out);
+            write::list("LSUB", attributes, name, &[], &mut session.wire.out);
             session.wire.flush_if_full().await?;
         }
     }
@@ -70,12 +129,12 @@ pub(super) async fn lsub(
 
 /// The names that match, ordered. A long pattern is work for a long name, so others get their turn between names.
 async fn matching<'a>(
-    pattern: &str,
+    patterns: &[String],
     mailboxes: &'a [MailboxInfo],
 ) -> Vec<(&'a str, Option<&'a MailboxInfo>)> {
     let mut found = Vec::new();
     for (name, mailbox) in with_parents(mailboxes) {
-        if matches(pattern, name) {
+        if patterns.iter().any(|pattern| matches(pattern, name)) {
             found.push((name, mailbox));
         }
         tokio::task::yield_now().await;
@@ -88,26 +147,36 @@ async fn matching<'a>(
 fn with_parents(mailboxes: &[MailboxInfo]) -> BTreeMap<&str, Option<&MailboxInfo>> {
     let mut all = BTreeMap::new();
     for mailbox in mailboxes {
-        for (at, _) in mailbox.name.match_indices(DELIMITER) {
-            if let Some(parent) = mailbox.name.get(..at) {
-                all.entry(parent).or_insert(None);
-            }
+        for parent in levels_above(&mailbox.name) {
+            all.entry(parent).or_insert(None);
         }
         all.insert(mailbox.name.as_str(), Some(mailbox));
     }
     all
 }
 
-// RFC 3348 §3, CHILDREN; RFC 6154 §2, special uses.
-fn attributes(mailbox: Option<&MailboxInfo>) -> Vec<&'static str> {
-    let Some(mailbox) = mailbox else {
-        return vec!["\\Noselect", "\\HasChildren"];
+// RFC 3348 §3, CHILDREN; RFC 6154 §2, special uses; RFC 5258 §3, \NonExistent implies \Noselect.
+fn attributes(mailbox: Option<&MailboxInfo>, list: &List) -> Vec<&'static str> {
+    let missing = match list.is_extended {
+        true => "\\NonExistent",
+        false => "\\Noselect",
     };
-    let mut attributes = vec![if mailbox.has_children {
+    let Some(mailbox) = mailbox else {
+        return vec![missing, "\\HasChildren"];
+    };
+    let mut attributes = Vec::new();
+    if !mailbox.exists {
+        attributes.push(missing);
+    }
+    attributes.push(if mailbox.has_children {
         "\\HasChildren"
     } else {
         "\\HasNoChildren"
-    }];
+    });
+    // RFC 5258 §3.1: whoever asks for subscriptions hears which they are.
+    if mailbox.subscribed && (list.selection.subscribed || list.told.subscribed) {
+        attributes.push("\\Subscribed");
+    }
     attributes.extend(mailbox.special_use.map(|special_use| {
         match special_use {
             SpecialUse::Archive => Use::Archive,
@@ -137,7 +206,8 @@ mod tests {
             has_children: false,
         };
         let mailboxes = [mailbox("a/b"), mailbox("c")];
-        let mut matching = pin!(matching("%", &mailboxes));
+        let patterns = ["%".to_owned()];
+        let mut matching = pin!(matching(&patterns, &mailboxes));
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..3 {
             assert!(matching.as_mut().poll(&mut context).is_pending());

@@ -5,6 +5,7 @@ use imap::flag::Use;
 use imap::response::Code;
 use ipc::Refusal;
 use ipc::session::SpecialUse;
+use tracing::debug;
 
 use super::{Session, desk, out_of_place};
 use crate::view::Fate;
@@ -20,8 +21,15 @@ pub(super) async fn create(
         return out_of_place(tag);
     };
     let wanted = special_use.map(to_ipc);
-    match user.mail.create(mailbox, wanted).await {
-        Ok(()) => Tagged::ok(tag, "created"),
+    match user.mail.create(mailbox.clone(), wanted).await {
+        // RFC 8474 §4.1. If it is gone again, or cannot be asked for, it was made all the same.
+        Ok(()) => match user.mail.status(mailbox).await {
+            Ok(status) => Tagged::ok_with(tag, &Code::MailboxId(status.mailbox_id), "created"),
+            Err(error) => {
+                debug!(%error, "cannot tell the id of a new mailbox");
+                Tagged::ok(tag, "created")
+            }
+        },
         // RFC 6154 §3: USEATTR says that it is the use that cannot be had.
         Err(CallError::Refused(Refusal::NotPermitted)) if wanted.is_some() => Tagged::no(
             tag,

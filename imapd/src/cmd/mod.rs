@@ -1,6 +1,7 @@
 //! The commands, a file for each or for each family. Each returns the last line of its answer.
 
 pub(crate) mod append;
+mod beside;
 mod copy;
 mod exchange;
 mod expunge;

@@ -20,6 +20,7 @@ use ipc::snapshot::Record;
 use mail::{date, header, mime};
 use tracing::error;
 
+use super::beside::{Beside, Wanted};
 use super::{Desk, Session, desk, no_such_number, out_of_place};
 use crate::budget::Budget;
 use crate::cache::Borrowed;
@@ -88,6 +89,7 @@ pub(super) async fn search(
         Ok(last_uid) => last_uid,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
+    let wanted = Wanted::of_search(&key);
     let query = Arc::new(Query {
         needles: needles(&key),
         key: key.resolve(last, last_uid, &saved),
@@ -97,6 +99,7 @@ pub(super) async fn search(
     let mut search = Search {
         query,
         budget: &house.budget,
+        wanted,
         found: Vec::new(),
         unreadable: false,
     };
@@ -164,6 +167,8 @@ fn needles(key: &Key) -> HashMap<String, Needle> {
 struct Search<'a> {
     query: Arc<Query>,
     budget: &'a Budget,
+    /// What has to be known beside.
+    wanted: Wanted,
     /// The messages that match, in the end in order.
     found: Vec<Found>,
     /// A message that might match could not be read.
@@ -196,8 +201,13 @@ impl Search<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             let is_end = some.is_empty();
+            let beside = match desk.beside(&some, self.wanted).await {
+                Ok(beside) => beside,
+                Err(error) => return Ok(Err(error)),
+            };
+            let known = |at| Known::new(desk.view, at, &beside);
             // What was gone before it could be read matches nothing.
-            for known in some.into_iter().filter_map(|at| Known::new(desk.view, at)) {
+            for known in some.into_iter().filter_map(known) {
                 match self.query.matches(known, Source::Nothing) {
                     Some(true) => self.found.push(known.found()),
                     Some(false) => {}
@@ -372,12 +382,20 @@ impl Query {
 struct Known {
     index: usize,
     record: Record,
+    email_id: Option<u128>,
+    /// Unix seconds.
+    save_date: Option<i64>,
 }
 
 impl Known {
-    fn new(view: &View, index: usize) -> Option<Self> {
+    fn new(view: &View, index: usize, beside: &Beside) -> Option<Self> {
         let record = *view.message(index)?;
-        Some(Self { index, record })
+        Some(Self {
+            index,
+            record,
+            email_id: beside.email_id(record.uid),
+            save_date: beside.save_date(record.uid),
+        })
     }
 
     fn found(self) -> Found {
@@ -437,6 +455,14 @@ impl Subject for Candidate<'_> {
     fn age(&self) -> i64 {
         let date = self.known.record.internal_date;
         self.query.now.saturating_sub(date)
+    }
+
+    fn email_id(&self) -> Option<u128> {
+        self.known.email_id
+    }
+
+    fn saved_on(&self) -> Option<i64> {
+        self.known.save_date.map(|date| date.div_euclid(DAY))
     }
 
     // RFC 3501 §6.4.4: time and zone are disregarded; days are those of UTC, in which INTERNALDATE is shown.

@@ -1,8 +1,9 @@
 //! STATUS.
 
-use imap::command::StatusItem;
+use imap::command::{StatusItem, StatusValue};
 use imap::sync::Awareness;
 use imap::write;
+use ipc::session::MailboxStatus;
 
 use super::{Session, out_of_place};
 use crate::words::Tagged;
@@ -23,15 +24,25 @@ pub(super) async fn status(
     if items.contains(&StatusItem::HighestModSeq) {
         session.learn(Awareness::CondStore);
     }
-    let value = |item| match item {
-        StatusItem::Messages => u64::from(status.messages),
-        // RFC 9051 §2.3.2 did away with \Recent.
-        StatusItem::Recent => 0,
-        StatusItem::UidNext => u64::from(status.uid_next),
-        StatusItem::UidValidity => u64::from(status.uid_validity),
-        StatusItem::Unseen => u64::from(status.unseen),
-        StatusItem::HighestModSeq => status.highest_modseq,
-    };
-    write::status(&mailbox, items, value, &mut session.wire.out);
+    tell(&mailbox, items, &status, &mut session.wire.out);
     Tagged::ok(tag, "that is all")
+}
+
+/// Writes the answer about a mailbox.
+pub(super) fn tell(mailbox: &str, items: &[StatusItem], status: &MailboxStatus, out: &mut Vec<u8>) {
+    let value = |item| {
+        StatusValue::Number(match item {
+            StatusItem::Messages => u64::from(status.messages),
+            // RFC 9051 §2.3.2 did away with \Recent.
+            StatusItem::Recent => 0,
+            StatusItem::UidNext => u64::from(status.uid_next),
+            StatusItem::UidValidity => u64::from(status.uid_validity),
+            StatusItem::Unseen => u64::from(status.unseen),
+            StatusItem::HighestModSeq => status.highest_modseq,
+            StatusItem::Size => status.size,
+            StatusItem::Deleted => u64::from(status.deleted),
+            StatusItem::MailboxId => return StatusValue::Id(status.mailbox_id),
+        })
+    };
+    write::status(mailbox, items, value, out);
 }

@@ -14,8 +14,8 @@ use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::session::{
-    FlagChange, MailboxInfo, MailboxStatus, RANGES_PER_FRAME, SessionAnswer, SessionEdge,
-    SessionEvent, SessionRequest, UidRanges,
+    FlagChange, MailboxInfo, MailboxStatus, MessageIds, RANGES_PER_FRAME, SessionAnswer,
+    SessionEdge, SessionEvent, SessionRequest, UidRanges,
 };
 use ipc::snapshot::{RECORD_LEN, Record, ShardCount, flag};
 use ipc::{Call, Refusal};
@@ -423,9 +423,25 @@ impl State {
             | SessionRequest::OpenAppend { .. }
             | SessionRequest::CommitAppend { .. }
             | SessionRequest::AbortAppend { .. } => unreachable!(),
-            SessionRequest::ListSaveDates { .. }
-            | SessionRequest::ListIds { .. }
-            | SessionRequest::Quota => unreachable!("imapd does not ask that"),
+            SessionRequest::ListSaveDates { uids } => {
+                let (name, _) = selected(peer)?;
+                let uid = self.mailbox(&name)?.messages.keys().copied();
+                let uid = uid.filter(|uid| is_in(&uids, *uid));
+                // Of the first it is not known.
+                let known = uid.filter(|uid| *uid > 1);
+                SessionAnswer::SaveDatesListed(known.map(|uid| (uid, uid * 86_400)).collect())
+            }
+            SessionRequest::ListIds { uids } => {
+                let (name, _) = selected(peer)?;
+                let uid = self.mailbox(&name)?.messages.keys().copied();
+                let ids = uid.filter(|uid| is_in(&uids, *uid)).map(|uid| MessageIds {
+                    uid,
+                    id: 0,
+                    email_id: u128::from(uid) << 64 | 0xab,
+                });
+                SessionAnswer::IdsListed(ids.collect())
+            }
+            SessionRequest::Quota => unreachable!("imapd does not ask that"),
         };
         Ok(Answered::plain(answer))
     }

@@ -171,15 +171,39 @@ pub enum Command {
     Idle,
 }
 
-/// LIST with the options of SPECIAL-USE.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// LIST (RFC 5258), in its plain form too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct List {
-    /// Goes before the pattern.
+    /// Goes before each pattern.
     pub reference: String,
-    /// With `*` and `%`.
-    pub pattern: String,
-    /// `LIST (SPECIAL-USE)`: only mailboxes with a use (RFC 6154 §5.2).
-    pub special_use_only: bool,
+    /// With `*` and `%`; a name that matches one of them is meant. Only one, and empty, asks for the delimiter.
+    pub patterns: Vec<String>,
+    /// Which of the names.
+    pub selection: Selection,
+    /// What is told beside the names.
+    pub told: Told,
+    /// Whether there were options, or several patterns: such an answer says more of names that are no mailboxes.
+    pub is_extended: bool,
+}
+
+/// Which names LIST is about. (REMOTE is ignored: there are none.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// SUBSCRIBED: only those subscribed to, whether there are such mailboxes or not.
+    pub subscribed: bool,
+    /// SPECIAL-USE: only mailboxes with a use (RFC 6154 §5.2).
+    pub special_use: bool,
+    /// RECURSIVEMATCH: also those below which there is one that would be selected, but does not match the patterns.
+    pub recursive: bool,
+}
+
+/// What LIST tells beside names. CHILDREN and SPECIAL-USE are told always.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// SUBSCRIBED
+    pub subscribed: bool,
+    /// STATUS (RFC 5819), of mailboxes that can be selected.
+    pub status: Vec<StatusItem>,
 }
 
 /// The head of an APPEND; its message follows as a literal.
@@ -210,6 +234,21 @@ pub enum StatusItem {
     Unseen,
     /// HIGHESTMODSEQ (RFC 7162 §3.1.7)
     HighestModSeq,
+    /// SIZE (RFC 8438)
+    Size,
+    /// DELETED (RFC 9051 §6.3.11)
+    Deleted,
+    /// MAILBOXID (RFC 8474 §4.3)
+    MailboxId,
+}
+
+/// The value of an item of STATUS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusValue {
+    /// A number.
+    Number(u64),
+    /// An id that never changes (RFC 8474).
+    Id(u128),
 }
 
 /// An item of FETCH.
@@ -227,6 +266,12 @@ pub enum FetchItem {
     Uid,
     /// MODSEQ (RFC 7162 §3.1.4.2)
     ModSeq,
+    /// EMAILID (RFC 8474 §5.1)
+    EmailId,
+    /// THREADID (RFC 8474 §5.2)
+    ThreadId,
+    /// SAVEDATE (RFC 8514 §4.2)
+    SaveDate,
     /// BODY without a section
     Body,
     /// BODYSTRUCTURE

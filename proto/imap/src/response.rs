@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::flag::Flag;
-use crate::write;
+use crate::write::{self, Object};
 
 /// How something went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub enum Code<'a> {
     InProgress(&'a str),
     /// LIMIT
     Limit,
+    /// MAILBOXID (RFC 8474 §4.2)
+    MailboxId(u128),
     /// MODIFIED: these messages changed meanwhile and were left alone.
     Modified(&'a [(u32, u32)]),
     /// NONEXISTENT
@@ -169,6 +171,10 @@ impl Code<'_> {
                 out.extend_from_slice(b"HIGHESTMODSEQ ");
                 write::number(*modseq, out);
             }
+            Self::MailboxId(id) => {
+                out.extend_from_slice(b"MAILBOXID ");
+                write::object_id(Object::Mailbox, *id, out);
+            }
             Self::Modified(set) => {
                 out.extend_from_slice(b"MODIFIED ");
                 write::ranges(set, out);
@@ -217,6 +223,7 @@ impl Code<'_> {
             | Self::CopyUid { .. }
             | Self::HighestModSeq(_)
             | Self::InProgress(_)
+            | Self::MailboxId(_)
             | Self::Modified(_)
             | Self::PermanentFlags { .. }
             | Self::UidNext(_)

@@ -30,6 +30,12 @@ pub enum Key<S = SequenceSet> {
     Recent,
     /// Received before, on or since that day.
     Received(When, i64),
+    /// SAVEDBEFORE and its kin: it came into the mailbox before, on or since that day (RFC 8514 §4.3).
+    Saved(When, i64),
+    /// EMAILID (RFC 8474 §5.3); `None` for an id that no message can have.
+    EmailId(Option<u128>),
+    /// THREADID: no message is known to be in any thread.
+    ThreadId,
     /// The Date: field says before, on or since that day.
     Sent(When, i64),
     /// LARGER
@@ -107,6 +113,10 @@ pub trait Subject {
     fn modseq(&self) -> u64;
     /// Seconds since the INTERNALDATE.
     fn age(&self) -> i64;
+    /// EMAILID.
+    fn email_id(&self) -> Option<u128>;
+    /// Day on which it came into the mailbox, if that is known.
+    fn saved_on(&self) -> Option<i64>;
     /// Day of the INTERNALDATE.
     fn received_on(&self) -> i64;
     /// Day its Date: field names; the inner `None` if there is none or it cannot be read.
@@ -137,12 +147,27 @@ impl Key {
     /// Whether the client asks for modification sequences, and so wants to hear of them.
     #[must_use]
     pub fn names_modseq(&self) -> bool {
+        self.any(&|key| matches!(key, Self::ModSeq(_)))
+    }
+
+    /// Whether EMAILIDs have to be known.
+    #[must_use]
+    pub fn names_email_id(&self) -> bool {
+        self.any(&|key| matches!(key, Self::EmailId(Some(_))))
+    }
+
+    /// Whether it has to be known when messages came into the mailbox.
+    #[must_use]
+    pub fn names_save_date(&self) -> bool {
+        self.any(&|key| matches!(key, Self::Saved(..)))
+    }
+
+    fn any(&self, is_it: &impl Fn(&Self) -> bool) -> bool {
         match self {
-            Self::ModSeq(_) => true,
-            Self::Not(key) => key.names_modseq(),
-            Self::Or(a, b) => a.names_modseq() || b.names_modseq(),
-            Self::And(keys) => keys.iter().any(Self::names_modseq),
-            _ => false,
+            Self::Not(key) => key.any(is_it),
+            Self::Or(a, b) => a.any(is_it) || b.any(is_it),
+            Self::And(keys) => keys.iter().any(|key| key.any(is_it)),
+            key => is_it(key),
         }
     }
 
@@ -172,6 +197,9 @@ impl Key {
             Self::Flag(flag) => Key::Flag(flag),
             Self::Recent => Key::Recent,
             Self::Received(when, day) => Key::Received(when, day),
+            Self::Saved(when, day) => Key::Saved(when, day),
+            Self::EmailId(id) => Key::EmailId(id),
+            Self::ThreadId => Key::ThreadId,
             Self::Sent(when, day) => Key::Sent(when, day),
             Self::Larger(size) => Key::Larger(size),
             Self::Smaller(size) => Key::Smaller(size),
@@ -211,6 +239,11 @@ impl Key<Ranges> {
             Self::Flag(flag) => subject.has_flag(flag),
             Self::Recent => false,
             Self::Received(when, day) => when.holds(subject.received_on(), *day),
+            Self::Saved(when, day) => subject
+                .saved_on()
+                .is_some_and(|saved| when.holds(saved, *day)),
+            Self::EmailId(id) => id.is_some() && subject.email_id() == *id,
+            Self::ThreadId => false,
             Self::Sent(when, day) => subject
                 .sent_on()?
                 .is_some_and(|sent| when.holds(sent, *day)),
@@ -292,6 +325,12 @@ mod tests {
         }
         fn age(&self) -> i64 {
             60
+        }
+        fn email_id(&self) -> Option<u128> {
+            None
+        }
+        fn saved_on(&self) -> Option<i64> {
+            None
         }
         fn received_on(&self) -> i64 {
             100

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mail::date::{self, DateTime};
 
-use crate::command::{FetchItem, SectionName, StatusItem};
+use crate::command::{FetchItem, SectionName, StatusItem, StatusValue};
 use crate::envelope::write_string;
 use crate::flag::Flag;
 use crate::mailbox;
@@ -136,22 +136,62 @@ pub fn modseq(modseq: u64, out: &mut Vec<u8>) {
     out.push(b')');
 }
 
-/// Writes a line of LIST or LSUB; `word` says which.
-pub fn list(word: &str, attributes: &[&str], name: &str, out: &mut Vec<u8>) {
+/// Writes a line of LIST or LSUB; `word` says which. `below`: which selections of LIST a name below this one is of that is not listed
+/// itself (RFC 5258 §3.5).
+pub fn list(word: &str, attributes: &[&str], name: &str, below: &[&str], out: &mut Vec<u8>) {
     out.extend_from_slice(b"* ");
     out.extend_from_slice(word.as_bytes());
     out.extend_from_slice(b" (");
     out.extend_from_slice(attributes.join(" ").as_bytes());
     out.extend_from_slice(b") \"/\" ");
     mailbox_name(name, out);
+    if !below.is_empty() {
+        out.extend_from_slice(b" (\"CHILDINFO\" (\"");
+        out.extend_from_slice(below.join("\" \"").as_bytes());
+        out.extend_from_slice(b"\"))");
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// What an id of RFC 8474 is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    /// MAILBOXID
+    Mailbox,
+    /// EMAILID
+    Email,
+}
+
+/// Writes an id in parentheses. Those of different kinds never look alike.
+// RFC 8474 §7: objectid = 1*255(ALPHA / DIGIT / "_" / "-").
+pub fn object_id(object: Object, id: u128, out: &mut Vec<u8>) {
+    out.push(b'(');
+    out.push(match object {
+        Object::Mailbox => b'F',
+        Object::Email => b'M',
+    });
+    for byte in id.to_be_bytes() {
+        for digit in [byte >> 4, byte & 15] {
+            out.push(b"0123456789abcdef"[usize::from(digit)]);
+        }
+    }
+    out.push(b')');
+}
+
+/// Reads an id that [`object_id`] wrote, without the parentheses; `None` for what it never writes.
+#[must_use]
+pub fn parse_object_id(object: Object, text: &str) -> Option<u128> {
+    let mut written = Vec::new();
+    let id = u128::from_str_radix(text.get(1..)?, 16).ok()?;
+    object_id(object, id, &mut written);
+    (written.get(1..written.len() - 1) == Some(text.as_bytes())).then_some(id)
 }
 
 /// Writes `* STATUS name (…)`.
 pub fn status(
     name: &str,
     items: &[StatusItem],
-    value: impl Fn(StatusItem) -> u64,
+    value: impl Fn(StatusItem) -> StatusValue,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"* STATUS ");
@@ -168,8 +208,14 @@ pub fn status(
             StatusItem::UidValidity => b"UIDVALIDITY ",
             StatusItem::Unseen => b"UNSEEN ",
             StatusItem::HighestModSeq => b"HIGHESTMODSEQ ",
+            StatusItem::Size => b"SIZE ",
+            StatusItem::Deleted => b"DELETED ",
+            StatusItem::MailboxId => b"MAILBOXID ",
         });
-        number(value(*item), out);
+        match value(*item) {
+            StatusValue::Number(value) => number(value, out),
+            StatusValue::Id(value) => object_id(Object::Mailbox, value, out),
+        }
     }
     out.extend_from_slice(b")\r\n");
 }
@@ -210,6 +256,9 @@ pub fn fetch_name(item: &FetchItem, out: &mut Vec<u8>) {
         FetchItem::Size => b"RFC822.SIZE ",
         FetchItem::Uid => b"UID ",
         FetchItem::ModSeq => b"MODSEQ ",
+        FetchItem::EmailId => b"EMAILID ",
+        FetchItem::ThreadId => b"THREADID ",
+        FetchItem::SaveDate => b"SAVEDATE ",
         FetchItem::Body => b"BODY ",
         FetchItem::BodyStructure => b"BODYSTRUCTURE ",
         FetchItem::Section { name, .. } => match name {
@@ -295,7 +344,7 @@ mod tests {
     #[test]
     fn lists_and_searches_are_lines() {
         assert_eq!(
-            written(|out| list("LIST", &["\\HasNoChildren", "\\Sent"], "Sent", out)),
+            written(|out| list("LIST", &["\\HasNoChildren", "\\Sent"], "Sent", &[], out)),
             "* LIST (\\HasNoChildren \\Sent) \"/\" Sent\r\n"
         );
         assert_eq!(written(|out| search(&[], None, out)), "* SEARCH\r\n");

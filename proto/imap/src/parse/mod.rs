@@ -2,13 +2,14 @@
 
 mod cursor;
 mod fetch;
+mod list;
 mod search;
 mod sync;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::command::{Append, Command, List, Numbering, Request, StatusItem, StoreMode};
+use crate::command::{Append, Command, Numbering, Request, StoreMode};
 use crate::flag::{Flag, MAX_KEYWORD, Use};
 use crate::mailbox::{self, DELIMITER};
 use crate::sasl::{Credentials, MAX_CREDENTIAL, Password};
@@ -160,14 +161,14 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
         }
         "SUBSCRIBE" => Command::Subscribe(mailbox(cursor)?),
         "UNSUBSCRIBE" => Command::Unsubscribe(mailbox(cursor)?),
-        "LIST" => Command::List(list(cursor)?),
+        "LIST" => Command::List(list::list(cursor)?),
         "LSUB" => {
             let reference = mailbox(cursor)?;
             cursor.space()?;
             let pattern = pattern(cursor)?;
             Command::Lsub { reference, pattern }
         }
-        "STATUS" => status(cursor)?,
+        "STATUS" => list::status(cursor)?,
         // An APPEND that ends without a literal.
         "APPEND" => return cursor.fail("expected the message as a literal"),
         "UID" => return uid(cursor),
@@ -303,61 +304,6 @@ fn without_delimiter(mut mailbox: String) -> String {
         mailbox.pop();
     }
     mailbox
-}
-
-// RFC 3501 §6.3.8; RFC 6154 §5.2: LIST (SPECIAL-USE) reference pattern RETURN (SPECIAL-USE).
-fn list(cursor: &mut Cursor<'_>) -> Result<List> {
-    let mut special_use_only = false;
-    if cursor.peek() == Some(b'(') {
-        let options = cursor.list(|cursor| list_option(cursor, &["SPECIAL-USE"]))?;
-        special_use_only = !options.is_empty();
-        cursor.space()?;
-    }
-    let reference = mailbox(cursor)?;
-    cursor.space()?;
-    let pattern = pattern(cursor)?;
-    if cursor.accept(b' ') {
-        if !cursor.accept_word("RETURN ") {
-            return cursor.fail("expected RETURN");
-        }
-        cursor.list(|cursor| list_option(cursor, &["SPECIAL-USE", "CHILDREN"]))?;
-    }
-    Ok(List {
-        reference,
-        pattern,
-        special_use_only,
-    })
-}
-
-fn list_option(cursor: &mut Cursor<'_>, known: &[&str]) -> Result<()> {
-    let start = cursor.clone();
-    let option = cursor.word("expected an option of LIST")?;
-    if known.contains(&option.as_str()) {
-        Ok(())
-    } else {
-        start.fail("unknown option of LIST")
-    }
-}
-
-fn status(cursor: &mut Cursor<'_>) -> Result<Command> {
-    let mailbox = mailbox(cursor)?;
-    cursor.space()?;
-    let items = cursor.list(|cursor| {
-        let start = cursor.clone();
-        Ok(match cursor.word("expected an item of STATUS")?.as_str() {
-            "MESSAGES" => StatusItem::Messages,
-            "RECENT" => StatusItem::Recent,
-            "UIDNEXT" => StatusItem::UidNext,
-            "UIDVALIDITY" => StatusItem::UidValidity,
-            "UNSEEN" => StatusItem::Unseen,
-            "HIGHESTMODSEQ" => StatusItem::HighestModSeq,
-            _ => return start.fail("unknown item of STATUS"),
-        })
-    })?;
-    if items.is_empty() {
-        return cursor.fail("expected an item of STATUS");
-    }
-    Ok(Command::Status { mailbox, items })
 }
 
 // RFC 3501 §6.4.6: store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / flags).

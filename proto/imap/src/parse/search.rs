@@ -8,6 +8,7 @@ use crate::command::{Command, Numbering};
 use crate::esearch::{Return, Window};
 use crate::flag::Flag;
 use crate::search::{Key, MAX_DEPTH, MAX_KEYS, MAX_TEXTS, When};
+use crate::write::{self, Object};
 
 use super::cursor::{Cursor, Result};
 use super::{sequence_set, sync};
@@ -130,6 +131,8 @@ fn plain(name: &str) -> Option<Key> {
         "UNFLAGGED" => not(Key::Flag(Flag::Flagged)),
         "UNSEEN" => not(Key::Flag(Flag::Seen)),
         "RECENT" => Key::Recent,
+        // RFC 8514 §4.3: all, where dates are kept.
+        "SAVEDATESUPPORTED" => Key::All,
         "OLD" => not(Key::Recent),
         // RFC 3501 §6.4.4: NEW is (RECENT UNSEEN).
         "NEW" => Key::And(alloc::vec![Key::Recent, not(Key::Flag(Flag::Seen))]),
@@ -138,11 +141,12 @@ fn plain(name: &str) -> Option<Key> {
 }
 
 fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 24] = [
+    const NAMES: [&str; 29] = [
         "BCC",
         "BEFORE",
         "BODY",
         "CC",
+        "EMAILID",
         "FROM",
         "HEADER",
         "KEYWORD",
@@ -152,6 +156,9 @@ fn is_known(name: &str) -> bool {
         "OLDER",
         "ON",
         "OR",
+        "SAVEDBEFORE",
+        "SAVEDON",
+        "SAVEDSINCE",
         "SENTBEFORE",
         "SENTON",
         "SENTSINCE",
@@ -159,6 +166,7 @@ fn is_known(name: &str) -> bool {
         "SMALLER",
         "SUBJECT",
         "TEXT",
+        "THREADID",
         "TO",
         "UID",
         "UNKEYWORD",
@@ -181,6 +189,18 @@ fn with_argument(name: &str, cursor: &mut Cursor<'_>, depth: usize) -> Result<Ke
         "BEFORE" => Key::Received(When::Before, day(cursor)?),
         "ON" => Key::Received(When::On, day(cursor)?),
         "SINCE" => Key::Received(When::Since, day(cursor)?),
+        // RFC 8514 §4.3.
+        "SAVEDBEFORE" => Key::Saved(When::Before, day(cursor)?),
+        "SAVEDON" => Key::Saved(When::On, day(cursor)?),
+        "SAVEDSINCE" => Key::Saved(When::Since, day(cursor)?),
+        "EMAILID" => {
+            let id = cursor.atom("expected an id")?;
+            Key::EmailId(write::parse_object_id(Object::Email, id))
+        }
+        "THREADID" => {
+            cursor.atom("expected an id")?;
+            Key::ThreadId
+        }
         "SENTBEFORE" => Key::Sent(When::Before, day(cursor)?),
         "SENTON" => Key::Sent(When::On, day(cursor)?),
         "SENTSINCE" => Key::Sent(When::Since, day(cursor)?),

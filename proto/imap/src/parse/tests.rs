@@ -182,7 +182,7 @@ fn special_use_can_be_asked_for() {
     else {
         panic!("no list");
     };
-    assert!(list.special_use_only);
+    assert!(list.selection.special_use);
     let expected = Command::Create {
         mailbox: "a".into(),
         special_use: Some(Use::Sent),
