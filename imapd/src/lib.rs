@@ -16,6 +16,7 @@ pub mod ask;
 pub mod budget;
 pub mod cache;
 pub mod cmd;
+mod compress;
 pub mod house;
 pub mod message;
 mod pages;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daemon::Stop;
 use daemon::port::Client;
 use imap::capability::{self, Login};
-use imap::fragment::Fragment;
+use imap::fragment::{Fragment, LIMIT_BEFORE_LOGIN};
 use imap::parse::{self, BadCommand};
 use imap::response::{self, Code, Kind};
 use imap::state::{self, State};
@@ -179,6 +179,11 @@ impl Session {
         debug!(command = name, took = ?started.elapsed(), "done");
         match done {
             Done::Say(tagged) => self.finish(expunges, &tagged).await?,
+            Done::Compress(tagged) => {
+                self.finish(expunges, &tagged).await?;
+                self.wire.flush().await?;
+                self.wire.compress();
+            }
             Done::StartTls(tagged) => {
                 self.wire.out.extend_from_slice(tagged.as_bytes());
                 return Ok(Some(Leave::StartTls));
@@ -261,6 +266,17 @@ impl Session {
         if let Some(view) = &mut self.view {
             view.awareness = self.awareness;
         }
+    }
+
+    /// Nobody is logged in any more, and nothing is left of who was (RFC 8437 §3).
+    pub(crate) fn forget_user(&mut self) {
+        if let Some(user) = self.user.take() {
+            info!(account = user.account, "logged out");
+        }
+        self.view = None;
+        self.awareness = Awareness::Plain;
+        self.wire.fragmenter.allow(LIMIT_BEFORE_LOGIN);
+        self.begun = Instant::now();
     }
 
     pub(crate) const fn state(&self) -> State {

@@ -9,6 +9,7 @@ use imap::response::{self, Code, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::compress::Compressed;
 use crate::stream::Stream;
 
 /// Read at once while the client says commands: idle connections are many and should be small.
@@ -45,6 +46,7 @@ pub enum Close {
 #[derive(Debug)]
 pub struct Wire {
     stream: Stream,
+    compressed: Option<Box<Compressed>>,
     /// What came in.
     pub fragmenter: Fragmenter,
     /// What is to go out.
@@ -58,6 +60,7 @@ impl Wire {
     pub const fn new(stream: Stream) -> Self {
         Self {
             stream,
+            compressed: None,
             fragmenter: Fragmenter::new(),
             out: Vec::new(),
             buffer: Vec::new(),
@@ -68,6 +71,17 @@ impl Wire {
     #[must_use]
     pub const fn is_secure(&self) -> bool {
         self.stream.is_secure()
+    }
+
+    /// Whether it is compressed.
+    #[must_use]
+    pub const fn is_compressed(&self) -> bool {
+        self.compressed.is_some()
+    }
+
+    /// From now on both sides compress what they say (RFC 4978).
+    pub fn compress(&mut self) {
+        self.compressed = Some(Box::new(Compressed::new()));
     }
 
     /// What a login on it can be bound to (RFC 9266).
@@ -103,12 +117,25 @@ impl Wire {
         if self.buffer.len() != size {
             self.buffer = vec![0; size];
         }
-        match self.stream.read(&mut self.buffer).await? {
-            0 => Err(Close::HungUp),
-            read => {
+        loop {
+            let inflated = match &mut self.compressed {
+                Some(compressed) => compressed.inflate(&mut self.buffer)?,
+                None => 0,
+            };
+            if inflated > 0 {
                 self.fragmenter
-                    .push(self.buffer.get(..read).unwrap_or_default());
-                Ok(())
+                    .push(self.buffer.get(..inflated).unwrap_or_default());
+                return Ok(());
+            }
+            let read = self.stream.read(&mut self.buffer).await?;
+            let bytes = self.buffer.get(..read).unwrap_or_default();
+            match &mut self.compressed {
+                _ if read == 0 => return Err(Close::HungUp),
+                None => {
+                    self.fragmenter.push(bytes);
+                    return Ok(());
+                }
+                Some(compressed) => compressed.feed(bytes),
             }
         }
     }
@@ -139,8 +166,15 @@ impl Wire {
         if self.out.is_empty() {
             return Ok(());
         }
+        let deflated;
+        let out = match &mut self.compressed {
+            Some(compressed) => {
+                deflated = compressed.deflate(&self.out)?;
+                &deflated
+            }
+            None => &self.out,
+        };
         let stream = &mut self.stream;
-        let out = &self.out;
         let sent = timeout(WRITE_TIMEOUT, async {
             stream.write_all(out).await?;
             stream.flush().await
@@ -189,6 +223,9 @@ impl Wire {
     /// Lets memory go that a waiting connection does not need.
     pub fn settle(&mut self) {
         self.fragmenter.shrink();
+        if let Some(compressed) = &mut self.compressed {
+            compressed.settle();
+        }
         if self.out.is_empty() {
             self.out = Vec::new();
         }

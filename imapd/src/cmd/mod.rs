@@ -32,6 +32,8 @@ pub(crate) enum Done {
     Say(Tagged),
     /// An answer, then TLS.
     StartTls(Tagged),
+    /// An answer, then compression.
+    Compress(Tagged),
     /// An answer, then the end.
     LogOut(Tagged),
 }
@@ -78,6 +80,11 @@ pub(crate) async fn execute(
             Tagged::ok(tag, "pleased to meet you")
         }
         Command::Enable(extensions) => enable(session, tag, &extensions),
+        Command::Compress => return compress(session, tag),
+        Command::Unauthenticate => {
+            session.forget_user();
+            Tagged::ok(tag, "nobody is logged in any more")
+        }
         Command::Namespace => {
             write::namespace(&mut session.wire.out);
             Tagged::ok(tag, "that is all")
@@ -201,6 +208,26 @@ fn start_tls(session: &mut Session, tag: &str) -> Result<Done, Close> {
     }
     Ok(Done::StartTls(Tagged::ok(tag, "begin TLS now")))
 }
+
+// RFC 4978 §3: nothing may come behind it before its answer, so nobody can tell what such bytes would mean.
+fn compress(session: &mut Session, tag: &str) -> Result<Done, Close> {
+    if session.wire.is_compressed() {
+        return Ok(Done::Say(Tagged::no(
+            tag,
+            Some(&Code::CompressionActive),
+            "compression is active already",
+        )));
+    }
+    if !session.wire.fragmenter.is_idle() {
+        return Err(SAID_TOO_SOON);
+    }
+    Ok(Done::Compress(Tagged::ok(tag, "compression begins now")))
+}
+
+const SAID_TOO_SOON: Close = Close::Bye {
+    code: Some(Code::ClientBug),
+    text: "nothing may follow COMPRESS before its answer",
+};
 
 /// The parts of a session that commands on messages work with.
 pub(crate) struct Desk<'a> {

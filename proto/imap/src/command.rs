@@ -51,6 +51,10 @@ pub enum Command {
         /// In base64; empty for `=`.
         initial: Option<Vec<u8>>,
     },
+    /// COMPRESS DEFLATE (RFC 4978)
+    Compress,
+    /// UNAUTHENTICATE (RFC 8437)
+    Unauthenticate,
     /// ENABLE (RFC 5161), with those that are known.
     Enable(Vec<Extension>),
     /// NAMESPACE (RFC 2342)
@@ -325,6 +329,8 @@ impl Command {
             Self::StartTls => "STARTTLS",
             Self::Login(_) => "LOGIN",
             Self::Authenticate { .. } => "AUTHENTICATE",
+            Self::Compress => "COMPRESS",
+            Self::Unauthenticate => "UNAUTHENTICATE",
             Self::Enable(_) => "ENABLE",
             Self::Namespace => "NAMESPACE",
             Self::Select {

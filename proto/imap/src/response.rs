@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -39,6 +39,8 @@ pub enum Code<'a> {
     ClientBug,
     /// CLOSED: what follows is about the mailbox that is selected now.
     Closed,
+    /// COMPRESSIONACTIVE
+    CompressionActive,
     /// COPYUID
     CopyUid {
         /// UIDVALIDITY of the target.
@@ -206,6 +208,7 @@ impl Code<'_> {
             Self::Cannot => "CANNOT",
             Self::ClientBug => "CLIENTBUG",
             Self::Closed => "CLOSED",
+            Self::CompressionActive => "COMPRESSIONACTIVE",
             Self::ExpungeIssued => "EXPUNGEISSUED",
             Self::Limit => "LIMIT",
             Self::NonExistent => "NONEXISTENT",

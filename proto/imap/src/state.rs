@@ -58,7 +58,9 @@ const fn welcome(command: &Command) -> Welcome {
         Command::StartTls | Command::Login(_) | Command::Authenticate { .. } => {
             Welcome::BeforeLogin
         }
-        Command::Enable(_)
+        Command::Compress
+        | Command::Unauthenticate
+        | Command::Enable(_)
         | Command::Namespace
         | Command::Select { .. }
         | Command::Create { .. }
@@ -93,7 +95,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 43] = [
+    const TABLE: [(&str, [bool; 3]); 45] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -102,6 +104,8 @@ mod tests {
         ("LOGIN a b", BEFORE),
         ("AUTHENTICATE PLAIN", BEFORE),
         ("AUTHENTICATE PLAIN =", BEFORE),
+        ("COMPRESS DEFLATE", AFTER),
+        ("UNAUTHENTICATE", AFTER),
         ("ENABLE X", AFTER),
         ("ENABLE QRESYNC", AFTER),
         ("SELECT a (CONDSTORE)", AFTER),

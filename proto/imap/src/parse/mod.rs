@@ -125,9 +125,10 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         "UNSELECT" => Command::Unselect,
         "EXPUNGE" => Command::Expunge(None),
         "IDLE" => Command::Idle,
-        "ID" | "LOGIN" | "AUTHENTICATE" | "ENABLE" | "SELECT" | "EXAMINE" | "CREATE" | "DELETE"
-        | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB" | "STATUS" | "SEARCH"
-        | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID" | "APPEND" => {
+        "UNAUTHENTICATE" => Command::Unauthenticate,
+        "COMPRESS" | "ID" | "LOGIN" | "AUTHENTICATE" | "ENABLE" | "SELECT" | "EXAMINE"
+        | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
+        | "STATUS" | "SEARCH" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID" | "APPEND" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -137,6 +138,8 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
 
 fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
     Ok(match name {
+        "COMPRESS" if cursor.accept_word("DEFLATE") => Command::Compress,
+        "COMPRESS" => return cursor.fail("expected DEFLATE"),
         "ID" => id(cursor)?,
         "LOGIN" => login(cursor)?,
         "AUTHENTICATE" => authenticate(cursor)?,
