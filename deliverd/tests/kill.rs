@@ -204,7 +204,7 @@ async fn deliver(client: &Client<SmtpEdge>, body: &str) -> Result<(), CallError>
         let whole = DeliveryRequest::DeliverMessage {
             transaction: 0,
             recipients,
-            destination: Destination::Inbox,
+            junk: Vec::new(),
             bytes: body.into(),
         };
         return ask(whole).await.map(|_| ());
@@ -216,6 +216,7 @@ async fn deliver(client: &Client<SmtpEdge>, body: &str) -> Result<(), CallError>
     ask(DeliveryRequest::AddRecipients {
         message,
         recipients,
+        destination: Destination::Inbox,
     })
     .await?;
     let (stream, bytes) = (UnixStream::from(fds.remove(0)), body.as_bytes().to_vec());
@@ -230,7 +231,6 @@ async fn deliver(client: &Client<SmtpEdge>, body: &str) -> Result<(), CallError>
         message,
         size: body.len() as u64,
         head: Vec::new(),
-        destination: Destination::Inbox,
     })
     .await
     .map(|_| ())

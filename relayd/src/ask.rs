@@ -103,7 +103,6 @@ impl Ask {
             message: handle,
             size,
             head: Vec::new(),
-            destination: Destination::Inbox,
         };
         match call(request).await?.answer {
             DeliveryAnswer::MessageDelivered => Ok(()),
@@ -125,6 +124,7 @@ async fn fill(
         let request = DeliveryRequest::AddRecipients {
             message: handle,
             recipients: page.to_vec(),
+            destination: Destination::Inbox,
         };
         match link
             .call(Context::default(), PATIENCE, request)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
 use ipc::greylist::{Acquaintance, Triple};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
@@ -276,7 +276,8 @@ impl Ask {
         Outlet::new(Target::Deliverd(link), handle, fds, context)
     }
 
-    /// A whole message for users here, with the room set aside for `transaction`. Returns when it is durable.
+    /// A whole message for users here who find it in their INBOX or in the mailbox for junk, with the room set aside for
+    /// `transaction`. Returns when it is durable.
     ///
     /// # Errors
     /// A [`Problem`]; the message is not there then, unless deliverd died while it answered.
@@ -285,13 +286,13 @@ impl Ask {
         context: Context,
         transaction: u64,
         recipients: Vec<String>,
-        destination: Destination,
+        junk: Vec<String>,
         bytes: Vec<u8>,
     ) -> Result<(), Problem> {
         let request = DeliveryRequest::DeliverMessage {
             transaction,
             recipients,
-            destination,
+            junk,
             bytes,
         };
         let link = self.deliverd.pinned(self.patience).await?;

@@ -6,6 +6,7 @@ mod filtered;
 mod greylist;
 mod message;
 mod targets;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,12 +27,14 @@ use tracing::{debug, info, warn};
 use self::admission::Listing;
 use self::message::{OpenMessage, Place};
 use self::targets::{Reach, Targets};
+use self::ways::Ways;
 use crate::ask::{Ask, Problem, Route};
 use crate::filter::{Filters, Panel};
 use crate::guard::Pass;
-use crate::judge::{Head, Inquiry, Inspection, Judge, Verdict};
+use crate::judge::{Inquiry, Inspection, Judge, Verdict};
 use crate::letter::Letter;
 use crate::login::{Login, Proofs};
+use crate::measure::Rule;
 use crate::passage::Passage;
 use crate::reservation::Reservation;
 use crate::wishes::Notice;
@@ -238,7 +241,8 @@ impl Desk {
     }
 
     async fn judge_recipient(&mut self, Rcpt { path, parameters }: Rcpt) -> Answer {
-        let address = path.clone().at(&self.home).to_string();
+        let at = path.clone().at(&self.home);
+        let (rule, address) = (self.rule(at.domain()), at.to_string());
         let transaction = self.reservation().number();
         let size = self.targets.size;
         let route = self
@@ -273,10 +277,12 @@ impl Desk {
                     self.reservation().hold();
                 }
                 let passage = self.targets.by_alias;
-                self.grant(&address, parameters, local, remote, passage)
+                self.grant(&address, parameters, rule, (local, remote), passage)
             }
-            Ok(Route::Relayed) => self.relay(address, parameters),
-            Ok(Route::Foreign) if self.login.account().is_some() => self.relay(address, parameters),
+            Ok(Route::Relayed) => self.relay(address, parameters, rule),
+            Ok(Route::Foreign) if self.login.account().is_some() => {
+                self.relay(address, parameters, rule)
+            }
             Ok(Route::Foreign) => {
                 warn!(recipient = address, "relay refused");
                 Answer::Refused(words::relay_not_permitted(&path))
@@ -287,25 +293,31 @@ impl Desk {
         }
     }
 
-    fn relay(&mut self, address: String, parameters: RcptParameters) -> Answer {
+    // Under which rule a recipient of that domain is, if they are not all alike.
+    fn rule(&self, domain: &Domain) -> Option<Rule> {
+        self.judge.as_ref()?.rule(domain)
+    }
+
+    fn relay(&mut self, address: String, parameters: RcptParameters, rule: Option<Rule>) -> Answer {
         let (remote, passage) = (vec![address.clone()], Some(Passage::AsItIs));
-        self.grant(&address, parameters, Vec::new(), remote, passage)
+        self.grant(&address, parameters, rule, (Vec::new(), remote), passage)
     }
 
     fn grant(
         &mut self,
         address: &str,
         parameters: RcptParameters,
-        local: Vec<String>,
-        remote: Vec<String>,
+        rule: Option<Rule>,
+        (local, remote): (Vec<String>, Vec<String>),
         passage: Option<Passage>,
     ) -> Answer {
         let (here, elsewhere) = (local.clone(), remote.clone());
         let answer = self.targets.add(local, remote, passage, self.max_remote);
         // What is refused is not reported as delivered.
         if answer == Answer::Granted {
-            let wishes = &mut self.targets.wishes;
+            let Targets { wishes, ways, .. } = &mut self.targets;
             wishes.note(address, parameters, &here, &elsewhere);
+            ways.note(rule, here.iter().chain(&elsewhere));
         }
         answer
     }
@@ -321,6 +333,7 @@ impl Desk {
             is_judged: self.inquiry.is_some(),
             inspection: self.inquiry.take().map(Inspection::begin),
             size: 0,
+            ways: Ways::default(),
             local: None,
             remote: None,
             notice: None,
@@ -376,6 +389,7 @@ impl Desk {
         if targets.local.is_empty() && targets.remote.is_empty() {
             return Err(Problem::Unavailable("bug: a message without targets"));
         }
+        message.ways = targets.ways;
         let held = match mail.parameters.hold {
             Some(_) => std::mem::take(&mut targets.local),
             None => BTreeSet::new(),
@@ -461,9 +475,8 @@ impl Desk {
         if let Some(answer) = self.filter_text(&mut message).await {
             return answer;
         }
-        let head = message.head(verdict);
         // Dropping the message aborts what was not committed.
-        match message.commit(head).await {
+        match message.commit(verdict.as_ref()).await {
             Ok(()) => {
                 message.report_accepted(&summary);
                 Answer::Granted
@@ -484,7 +497,7 @@ impl Desk {
             return answer;
         }
         // LMTP is not judged: whoever may use it is one of us.
-        let verdicts = match message.commit(Head::default()).await {
+        let verdicts = match message.commit(None).await {
             Ok(()) => {
                 message.report_accepted(&summary);
                 vec![Ok(()); message.recipients.len()]
@@ -548,11 +561,12 @@ impl Desk {
             return Ok(None);
         };
         let recipients = message.recipients.iter().map(|(path, _)| path);
-        let domains: Vec<Domain> = recipients
-            .map(|path| path.clone().at(&self.home).domain().clone())
+        let rules: Vec<Rule> = recipients
+            .map(|path| self.rule(path.clone().at(&self.home).domain()))
+            .map(Option::unwrap_or_default)
             .collect();
         let context = self.context(message.id);
-        let judged = inspection.end(context, &summary.author, &domains);
+        let judged = inspection.end(context, &summary.author, &rules);
         judged.await.map(Some)
     }
 

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daemon::config::Authentication;
 use ipc::Context;
-use ipc::delivery::Destination;
 use ipc::dns::{Found, Kind, Record};
 use mail::address::{Domain, ReversePath};
 use sender::dns::{self, Answer, Question};
@@ -24,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::ask::Ask;
+use crate::measure::{Applied, Disposition, Rule, Rulebook};
 use crate::results::{self, Findings};
 
 /// How long the checks of a sender may take (RFC 7208 §4.6.4 wants twenty seconds at least).
@@ -36,6 +36,7 @@ pub struct Judge {
     /// Our name, as it stands in what we write.
     host: String,
     rules: Authentication,
+    book: Rulebook,
 }
 
 /// What comes of a message that is taken.
@@ -43,8 +44,20 @@ pub struct Judge {
 pub(crate) struct Verdict {
     /// What was found, for the top of the message.
     pub(crate) field: String,
-    /// Where users here find it.
-    pub(crate) destination: Destination,
+    findings: Findings,
+    judge: Arc<Judge>,
+}
+
+impl Verdict {
+    /// What is done for one to whom it comes under these rules: what the mildest of them says.
+    pub(crate) fn disposition(&self, rules: &[Rule]) -> Disposition {
+        let dispositions = rules.iter().map(|rule| {
+            let measures = self.judge.book.measures(*rule);
+            self.findings.disposition(measures)
+        });
+        let mildest = dispositions.min_by_key(|one| (one.is_put_off, one.measure));
+        mildest.unwrap_or(Disposition::ACCEPTED)
+    }
 }
 
 /// What goes in front of a message, and where it goes.
@@ -54,8 +67,6 @@ pub(crate) struct Head {
     pub(crate) here: Vec<u8>,
     /// For other servers.
     pub(crate) elsewhere: Vec<u8>,
-    /// Of users here.
-    pub(crate) destination: Destination,
 }
 
 impl Judge {
@@ -63,7 +74,13 @@ impl Judge {
     #[must_use]
     pub fn new(ask: Arc<Ask>, host: &str, rules: Authentication) -> Self {
         let host = host.to_owned();
-        Self { ask, host, rules }
+        let book = Rulebook::new(&rules);
+        Self {
+            ask,
+            host,
+            rules,
+            book,
+        }
     }
 
     /// Whether mail from there is judged.
@@ -73,9 +90,9 @@ impl Judge {
         self.rules.enabled && !trusted.iter().any(|network| network.contains(client))
     }
 
-    /// What is done because of a verdict.
-    pub(crate) const fn rules(&self) -> &Authentication {
-        &self.rules
+    /// Which measures count for recipients of that domain; `None` where all domains are alike.
+    pub(crate) fn rule(&self, domain: &Domain) -> Option<Rule> {
+        self.book.rule(domain)
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -320,15 +337,15 @@ impl Inspection {
         rest
     }
 
-    /// Says what comes of it.
+    /// Says what comes of it for recipients under these rules.
     ///
     /// # Errors
-    /// What the client is told when the message is not to be taken by those domains.
+    /// What the client is told when none of them is to get it.
     pub(crate) async fn end(
         self,
         context: Context,
         author: &Author,
-        recipients: &[Domain],
+        recipients: &[Rule],
     ) -> Result<Verdict, Reply> {
         let Self {
             mut inquiry,
@@ -359,14 +376,18 @@ impl Inspection {
             findings.dmarc = outcome.unwrap_or(results::NO_ANSWER);
         }
         findings.log();
-        let destination = findings.measure(judge.rules(), recipients)?;
-        if destination == Destination::Junk {
-            info!("goes into the junk mailboxes, as `authentication` wants it");
+        let of_rule = |rule| findings.disposition(judge.book.measures(rule));
+        let dispositions: Vec<_> = recipients.iter().copied().map(of_rule).collect();
+        let refusal = findings.refusal(&dispositions);
+        Applied::new(findings.dmarc, refusal.is_none(), &dispositions).log();
+        match refusal {
+            Some(reply) => Err(reply),
+            None => Ok(Verdict {
+                field: findings.field(judge.host()),
+                findings,
+                judge,
+            }),
         }
-        Ok(Verdict {
-            field: findings.field(judge.host()),
-            destination,
-        })
     }
 }
 

@@ -78,45 +78,45 @@ impl Letter {
         }
     }
 
-    /// Returns when the message is durable, with `head` in front of it.
+    /// Returns when the message is durable, with `head` in front of it, where `destination` says for each recipient.
     ///
     /// # Errors
     /// A [`Problem`]; the message is not there then, unless deliverd died while it answered.
     pub(crate) async fn commit(
         mut self,
         head: Vec<u8>,
-        destination: Destination,
+        destination: impl Fn(&str) -> Destination,
     ) -> Result<(), Problem> {
-        match std::mem::replace(&mut self.way, Way::Small(Vec::new())) {
-            Way::Small(bytes) => self.commit_small([head, bytes].concat(), destination).await,
-            Way::Large(outlet) => outlet.bound_for(destination).commit(head).await,
-            Way::Lost(problem) => Err(problem),
-        }
-    }
-
-    async fn commit_small(
-        mut self,
-        bytes: Vec<u8>,
-        destination: Destination,
-    ) -> Result<(), Problem> {
-        // The head may be what is too much for a frame.
-        if !fits_in_frame(&self.recipients, bytes.len()) {
-            let mut outlet = self.open().await?;
-            outlet.write(&bytes).await;
-            return outlet.bound_for(destination).commit(Vec::new()).await;
-        }
-        let transaction = Reservation::hand_over(&mut self.reservation);
-        let recipients = self.recipients;
-        self.ask
-            .deliver(self.context, transaction, recipients, destination, bytes)
-            .await
+        let addresses = std::mem::take(&mut self.recipients);
+        let fits = |bytes: &Vec<u8>| fits_in_frame(&addresses, head.len() + bytes.len());
+        let is_small = matches!(&self.way, Way::Small(bytes) if fits(bytes));
+        let is_junk = |address: &String| destination(address) == Destination::Junk;
+        let (junk, inbox): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_junk);
+        let (outlet, head) = match std::mem::replace(&mut self.way, Way::Small(Vec::new())) {
+            Way::Small(bytes) if is_small => {
+                let bytes = [head, bytes].concat();
+                let transaction = Reservation::hand_over(&mut self.reservation);
+                let (ask, context) = (self.ask, self.context);
+                return ask.deliver(context, transaction, inbox, junk, bytes).await;
+            }
+            // The head may be what is too much for a frame.
+            Way::Small(bytes) => {
+                let mut outlet = self.open().await?;
+                outlet.write(&bytes).await;
+                (outlet, head)
+            }
+            Way::Large(outlet) => (outlet, head),
+            Way::Lost(problem) => return Err(problem),
+        };
+        outlet.add_recipients(&inbox, Destination::Inbox).await?;
+        outlet.add_recipients(&junk, Destination::Junk).await?;
+        outlet.commit(head).await
     }
 
     async fn open(&mut self) -> Result<Outlet, Problem> {
         let transaction = self.reservation.as_ref().map_or(0, Reservation::number);
         let outlet = self.ask.open_local(self.context, transaction).await?;
         Reservation::hand_over(&mut self.reservation);
-        outlet.add_recipients(&self.recipients).await?;
         Ok(outlet)
     }
 }

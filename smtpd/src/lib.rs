@@ -25,6 +25,7 @@ pub mod judge;
 mod letter;
 pub mod lists;
 pub mod login;
+mod measure;
 pub mod outlet;
 mod passage;
 pub mod port;

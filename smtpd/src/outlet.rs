@@ -42,8 +42,6 @@ pub struct Outlet {
     target: Target,
     handle: MessageHandle,
     context: Context,
-    /// Which mailbox of users here it is for.
-    destination: Destination,
     stream: UnixStream,
     /// Octets of the message so far, whether they could be carried over or not.
     size: u64,
@@ -67,12 +65,10 @@ impl Outlet {
             Problem::Unavailable("the stream of the message cannot be used")
         })?;
         let (size, broken, committed) = (0, false, false);
-        let destination = Destination::Inbox;
         Ok(Self {
             target,
             handle,
             context,
-            destination,
             stream,
             size,
             broken,
@@ -80,18 +76,15 @@ impl Outlet {
         })
     }
 
-    /// The same, for that mailbox of users here.
-    #[must_use]
-    pub fn bound_for(mut self, destination: Destination) -> Self {
-        self.destination = destination;
-        self
-    }
-
-    /// Names users here, to deliverd.
+    /// Names users here who find it in that mailbox, to deliverd.
     ///
     /// # Errors
     /// A [`Problem`].
-    pub async fn add_recipients(&self, recipients: &[String]) -> Result<(), Problem> {
+    pub async fn add_recipients(
+        &self,
+        recipients: &[String],
+        destination: Destination,
+    ) -> Result<(), Problem> {
         let Target::Deliverd(link) = &self.target else {
             return Err(NONSENSE);
         };
@@ -99,6 +92,7 @@ impl Outlet {
             let request = DeliveryRequest::AddRecipients {
                 message: self.handle,
                 recipients: page.to_vec(),
+                destination,
             };
             match tell(link, self.context, NOTE_PATIENCE, request).await? {
                 DeliveryAnswer::RecipientsAdded => {}
@@ -170,7 +164,6 @@ impl Outlet {
                     message,
                     size,
                     head,
-                    destination: self.destination,
                 };
                 match tell(link, context, COMMIT_PATIENCE, request).await? {
                     DeliveryAnswer::MessageDelivered => Ok(()),

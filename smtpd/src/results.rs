@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use daemon::config::{Authentication, Measure, Unanswered};
+use daemon::config::{Measure, Measures, Unanswered};
 use dkim::{ChainVerdict, Outcome, Signature};
-use ipc::delivery::Destination;
 use mail::address::{Domain, ReversePath};
 use sender::dmarc::{self, Policy};
 use sender::results::Field;
@@ -14,6 +13,7 @@ use smtp::server::Author;
 use tracing::info;
 
 use crate::judge::{Iprev, Spf};
+use crate::measure::{Cause, Disposition};
 use crate::words;
 
 /// DMARC has nothing to say.
@@ -137,75 +137,68 @@ impl Findings {
         field.finish()
     }
 
-    /// Where the message goes that users of these domains get.
-    ///
-    /// # Errors
-    /// What the client is told if it is not to be taken.
-    pub(crate) fn measure(
-        &self,
-        rules: &Authentication,
-        domains: &[Domain],
-    ) -> Result<Destination, Reply> {
-        let is_lenient = |domain: &Domain| {
-            let mut lenient = rules.lenient_domains.iter();
-            lenient.any(|one| one.as_str().eq_ignore_ascii_case(domain.as_str()))
-        };
-        let passed = self.dmarc.verdict == dmarc::Verdict::Pass;
-        if passed || domains.iter().any(is_lenient) {
-            return Ok(Destination::Inbox);
+    /// What these measures come to.
+    pub(crate) fn disposition(&self, measures: Measures) -> Disposition {
+        if self.dmarc.verdict == dmarc::Verdict::Pass {
+            return Disposition::ACCEPTED;
         }
-        let destination = self.strictest(rules)?;
         let is_open = self.dmarc.verdict == dmarc::Verdict::TempError
             || self.mail.verdict == spf::Verdict::TempError;
-        match rules.unanswered {
-            Unanswered::Defer if is_open => Err(words::unanswered()),
-            Unanswered::Defer | Unanswered::Accept => Ok(destination),
+        let (measure, cause) = self.strictest(measures);
+        Disposition {
+            measure,
+            cause,
+            is_put_off: is_open && measures.unanswered == Unanswered::Defer,
         }
     }
 
-    /// What the strictest measure against anything that was found comes to.
-    fn strictest(&self, rules: &Authentication) -> Result<Destination, Reply> {
-        let (is_unclear, author) = match &self.author {
-            Author::Unclear | Author::Several(_) => (true, ""),
-            Author::Absent => (false, ""),
-            Author::One(address) => (false, address.domain().as_str()),
-        };
-        let taken = |is_found, measure| match is_found {
-            true => measure,
-            false => Measure::Accept,
-        };
-        let policy = self.dmarc.policy;
-        let of_author = taken(is_unclear, rules.unclear_author);
-        let of_dmarc = match policy {
-            Policy::Reject => rules.dmarc_reject,
-            Policy::Quarantine => rules.dmarc_quarantine,
+    /// The strictest measure against anything that was found; of those alike the one whose reply says most.
+    fn strictest(&self, measures: Measures) -> (Measure, Cause) {
+        let is_unclear = matches!(self.author, Author::Unclear | Author::Several(_));
+        let of_dmarc = match self.dmarc.policy {
+            Policy::Reject => measures.dmarc_reject,
+            Policy::Quarantine => measures.dmarc_quarantine,
             Policy::None => Measure::Accept,
         };
-        let of_spf = taken(self.mail.verdict == spf::Verdict::Fail, rules.spf_fail);
+        let is_spf_bad = self.mail.verdict == spf::Verdict::Fail;
         let is_forged = self.signed.verdict() == dkim::Verdict::Fail;
-        let of_dkim = taken(is_forged, rules.dkim_fail);
-        if of_author == Measure::Reject {
-            return Err(words::author_unclear());
+        let mut strictest = (Measure::Accept, Cause::Nothing);
+        for (is_found, measure, cause) in [
+            (is_unclear, measures.unclear_author, Cause::UnclearAuthor),
+            (true, of_dmarc, Cause::Dmarc(self.dmarc.policy)),
+            (is_spf_bad, measures.spf_fail, Cause::Spf),
+            (is_forged, measures.dkim_fail, Cause::Dkim),
+        ] {
+            if is_found && measure > strictest.0 {
+                strictest = (measure, cause);
+            }
         }
-        if of_dmarc == Measure::Reject {
-            return Err(words::dmarc_failed(author, policy.as_str()));
+        strictest
+    }
+
+    /// What the client is told when these are the dispositions for the recipients, and none of them takes the message.
+    pub(crate) fn refusal(&self, dispositions: &[Disposition]) -> Option<Reply> {
+        if !dispositions.iter().all(|one| one.is_refused()) {
+            return None;
         }
-        if of_spf == Measure::Reject {
-            let Spf {
-                domain,
-                explanation,
-                ..
-            } = &self.mail;
-            let client = self.client.to_canonical();
-            return Err(words::spf_failed(client, domain, explanation.as_deref()));
+        // Where only one waits for an answer, the others can be told the same then.
+        let rejected = |one: &Disposition| one.measure == Measure::Reject;
+        if !dispositions.iter().all(rejected) {
+            return Some(words::unanswered());
         }
-        if of_dkim == Measure::Reject {
-            return Err(words::dkim_failed());
-        }
-        let is_junk = [of_author, of_dmarc, of_spf, of_dkim].contains(&Measure::Junk);
-        Ok(match is_junk {
-            true => Destination::Junk,
-            false => Destination::Inbox,
+        let author = match &self.author {
+            Author::One(address) => address.domain().as_str(),
+            Author::Unclear | Author::Several(_) | Author::Absent => "",
+        };
+        Some(match dispositions.first()?.cause {
+            Cause::Dmarc(policy) => words::dmarc_failed(author, policy.as_str()),
+            Cause::Spf => {
+                let client = self.client.to_canonical();
+                let explanation = self.mail.explanation.as_deref();
+                words::spf_failed(client, &self.mail.domain, explanation)
+            }
+            Cause::Dkim => words::dkim_failed(),
+            Cause::UnclearAuthor | Cause::Nothing => words::author_unclear(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Bringing a message to local users: the same for smtpd and relayd.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use daemon::channel::Answered;
@@ -31,8 +32,11 @@ pub(super) struct Messages {
 }
 
 /// Who shall get a message, and the room that is set aside for it.
+#[derive(Default)]
 struct Envelope {
     owners: Vec<Owner>,
+    /// Those of them who find it in their mailbox for junk.
+    junk: BTreeSet<Owner>,
     room: Vec<Hold>,
 }
 
@@ -72,24 +76,23 @@ pub(super) async fn answer(
         DeliveryRequest::DeliverMessage {
             transaction,
             recipients,
-            destination,
+            junk,
             bytes,
         } => {
             if bytes.len() as u64 > house.max_kept_size {
                 return Err(Refusal::MessageTooLarge);
             }
-            let mut owners = Vec::with_capacity(recipients.len());
-            add(&mut owners, owners_of(&recipients)?)?;
-            let mut incoming = house.store.begin_with(bytes);
-            incoming.room = messages.rooms.take(transaction);
-            incoming.destination = destination;
-            deliver(house, incoming, owners).await?;
+            let mut envelope = Envelope::default();
+            envelope.add(owners_of(&recipients)?, Destination::Inbox)?;
+            envelope.add(owners_of(&junk)?, Destination::Junk)?;
+            envelope.room = messages.rooms.take(transaction);
+            deliver(house, house.store.begin_with(bytes), envelope).await?;
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
         DeliveryRequest::OpenMessage { transaction } => {
             let envelope = Envelope {
-                owners: Vec::new(),
                 room: messages.rooms.take(transaction),
+                ..Envelope::default()
             };
             let (handle, stream) = messages.desk.open(envelope)?;
             Ok(Answered::with(
@@ -100,17 +103,17 @@ pub(super) async fn answer(
         DeliveryRequest::AddRecipients {
             message,
             recipients,
+            destination,
         } => {
-            add_recipients(house, messages, message, recipients).await?;
+            add_recipients(house, messages, message, recipients, destination).await?;
             Ok(Answered::plain(DeliveryAnswer::RecipientsAdded))
         }
         DeliveryRequest::CommitMessage {
             message,
             size,
             head,
-            destination,
         } => {
-            commit(house, messages, message, size, head, destination).await?;
+            commit(house, messages, message, size, head).await?;
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
         DeliveryRequest::AbortMessage { message } => {
@@ -193,6 +196,7 @@ async fn add_recipients(
     messages: &Messages,
     message: MessageHandle,
     recipients: Vec<String>,
+    destination: Destination,
 ) -> Result<(), Refusal> {
     if recipients.len() > RECIPIENTS_PER_FRAME {
         return Err(Refusal::TooManyRecipients);
@@ -210,7 +214,7 @@ async fn add_recipients(
     let owners = owners.await?;
     messages
         .desk
-        .with(message, |envelope| add(&mut envelope.owners, owners))
+        .with(message, |envelope| envelope.add(owners, destination))
 }
 
 fn owners_of(recipients: &[String]) -> Result<Vec<Owner>, Refusal> {
@@ -221,17 +225,23 @@ fn owners_of(recipients: &[String]) -> Result<Vec<Owner>, Refusal> {
     recipients.iter().map(owner).collect()
 }
 
-/// Each is there once.
-fn add(known: &mut Vec<Owner>, owners: Vec<Owner>) -> Result<(), Refusal> {
-    for owner in owners {
-        if !known.contains(&owner) {
-            known.push(owner);
+impl Envelope {
+    /// Each is there once, where they were said to find it first.
+    fn add(&mut self, owners: Vec<Owner>, destination: Destination) -> Result<(), Refusal> {
+        for owner in owners {
+            if self.owners.contains(&owner) {
+                continue;
+            }
+            if destination == Destination::Junk {
+                self.junk.insert(owner.clone());
+            }
+            self.owners.push(owner);
         }
-    }
-    if known.len() > MAX_RECIPIENTS {
-        Err(Refusal::TooManyRecipients)
-    } else {
-        Ok(())
+        if self.owners.len() > MAX_RECIPIENTS {
+            Err(Refusal::TooManyRecipients)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -241,11 +251,8 @@ async fn commit(
     message: MessageHandle,
     size: u64,
     head: Vec<u8>,
-    destination: Destination,
 ) -> Result<(), Refusal> {
-    let (mut incoming, Envelope { owners, room }) = messages.desk.close(message, size).await?;
-    incoming.room = room;
-    incoming.destination = destination;
+    let (mut incoming, envelope) = messages.desk.close(message, size).await?;
     if head.len() > MAX_HEAD || incoming.size() + head.len() as u64 > house.max_kept_size {
         return Err(Refusal::MessageTooLarge);
     }
@@ -256,14 +263,16 @@ async fn commit(
         });
         incoming = put.await?;
     }
-    deliver(house, incoming, owners).await
+    deliver(house, incoming, envelope).await
 }
 
 async fn deliver(
     house: &Arc<House>,
-    incoming: Incoming,
-    owners: Vec<Owner>,
+    mut incoming: Incoming,
+    Envelope { owners, junk, room }: Envelope,
 ) -> Result<(), Refusal> {
+    incoming.room = room;
+    incoming.junk = junk;
     if owners.is_empty() {
         return Err(Refusal::NoSuchUser);
     }

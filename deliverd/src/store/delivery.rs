@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipc::Refusal;
+use ipc::delivery::Destination;
 
 use super::append::{NewMessage, Placing, Promise};
 use super::incoming::{Incoming, Sealed};
@@ -113,7 +114,11 @@ impl Store {
     ) -> Result<Addressed, Refusal> {
         let mut mailboxes: BTreeMap<&str, Vec<Arc<Mailbox>>> = BTreeMap::new();
         for owner in owners {
-            let mailbox = self.user(owner)?.mailbox_for(message.destination)?;
+            let destination = match message.junk.contains(owner) {
+                true => Destination::Junk,
+                false => Destination::Inbox,
+            };
+            let mailbox = self.user(owner)?.mailbox_for(destination)?;
             mailbox.prepare_in_passing()?;
             mailboxes.entry(&owner.domain).or_default().push(mailbox);
         }

@@ -2,15 +2,16 @@
 //!
 //! A message that fits in memory is made durable by the journal, so its file is not flushed. A larger one is flushed here.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipc::Refusal;
-use ipc::delivery::Destination;
 use tracing::error;
 
+use super::Owner;
 use super::disk::{self, Dir};
 use super::quota::Hold;
 use crate::fault::OrFault;
@@ -34,8 +35,8 @@ pub(crate) struct Incoming {
     written: u64,
     /// Room that was set aside for it.
     pub(crate) room: Vec<Hold>,
-    /// Which mailbox of its recipients it is for.
-    pub(crate) destination: Destination,
+    /// Those of its recipients who find it in their mailbox for junk.
+    pub(crate) junk: BTreeSet<Owner>,
 }
 
 /// A temporary file; its name is removed when it is dropped (the names it got in mailboxes stay).
@@ -136,7 +137,7 @@ impl Nursery {
             file: None,
             written: 0,
             room: Vec::new(),
-            destination: Destination::Inbox,
+            junk: BTreeSet::new(),
         }
     }
 }

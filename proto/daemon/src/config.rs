@@ -8,6 +8,7 @@ mod budgets;
 mod dns_lists;
 mod filter;
 mod greylisting;
+mod measures;
 mod routing;
 mod smtp;
 mod smtp_limits;
@@ -25,6 +26,7 @@ pub use budgets::{Budget, Budgets};
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure};
 pub use greylisting::Greylisting;
+pub use measures::{DomainMeasures, Measures};
 pub use routing::{MailAddress, Routing};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
@@ -422,6 +424,8 @@ impl Config {
                 ),
             ));
         }
+        let domains = self.authentication.check_domains();
+        domains.map_err(|reason| ("authentication.domains", reason))?;
         for (key, port) in [
             ("relay.smarthost_port", relay.smarthost_port),
             ("relay.port", relay.port),

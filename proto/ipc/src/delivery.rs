@@ -25,7 +25,7 @@ const AROUND: usize = 128;
 /// What stands before each text in a frame.
 const LENGTH: usize = 8;
 
-/// Whether a message of `size` bytes to `recipients` can be said in one frame.
+/// Whether a message of `size` bytes to `recipients` can be said in one frame, wherever they find it.
 #[must_use]
 pub fn fits_in_frame(recipients: &[String], size: usize) -> bool {
     let recipients = recipients.iter().map(|one| LENGTH + one.len());
@@ -39,10 +39,10 @@ pub fn fits_in_frame(recipients: &[String], size: usize) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 pub struct MessageHandle(pub u64);
 
-/// Which mailbox of its recipients a message is for.
+/// Which mailbox of a recipient a message is for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Destination {
-    /// Their INBOX.
+    /// The INBOX.
     #[default]
     Inbox,
     /// The one for junk (RFC 6154); the INBOX of those who have none.
@@ -78,6 +78,8 @@ pub enum DeliveryRequest {
         message: MessageHandle,
         /// Addresses of local users, as in [`DeliveryAnswer::RecipientResolved`].
         recipients: Vec<String>,
+        /// Where they find it.
+        destination: Destination,
     },
     /// All bytes were written and the stream shut down: make it durable in that mailbox of every recipient.
     CommitMessage {
@@ -87,8 +89,6 @@ pub enum DeliveryRequest {
         size: u64,
         /// What stands in front of them, at most [`MAX_HEAD`] bytes: what is known only when the message has ended.
         head: Vec<u8>,
-        /// Where it goes.
-        destination: Destination,
     },
     /// Forget the message.
     AbortMessage {
@@ -99,10 +99,10 @@ pub enum DeliveryRequest {
     DeliverMessage {
         /// The room set aside for this transaction is the message's; 0 for none.
         transaction: u64,
-        /// Addresses of local users, as in [`DeliveryAnswer::RecipientResolved`].
+        /// Addresses of local users, as in [`DeliveryAnswer::RecipientResolved`], who find it in their INBOX.
         recipients: Vec<String>,
-        /// Where it goes.
-        destination: Destination,
+        /// Those who find it in their mailbox for junk.
+        junk: Vec<String>,
         /// The message.
         bytes: Vec<u8>,
     },
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_is_said_to_fit_into_a_frame_does() {
-        for count in [1, 30] {
+        for (count, junk) in [(1, 0), (1, 1), (30, 15)] {
             let recipients = vec![format!("{}@example.org", "x".repeat(64)); count];
             let size = (0..MAX_FRAME).rfind(|size| fits_in_frame(&recipients, *size));
             let call = Call {
@@ -151,8 +151,8 @@ mod tests {
                 context: Context::default(),
                 request: SmtpRequest::Delivery(DeliveryRequest::DeliverMessage {
                     transaction: u64::MAX,
-                    recipients,
-                    destination: Destination::Junk,
+                    recipients: recipients[junk..].to_vec(),
+                    junk: recipients[..junk].to_vec(),
                     bytes: vec![0; size.unwrap()],
                 }),
             };

@@ -98,6 +98,7 @@ impl Service<DeliveryEdge> for Postman {
             DeliveryRequest::AddRecipients {
                 message,
                 recipients,
+                destination: _,
             } => {
                 if recipients.iter().any(|text| text == "full@example.test") {
                     return Err(Refusal::OverQuota);
@@ -115,7 +116,6 @@ impl Service<DeliveryEdge> for Postman {
                 message,
                 size,
                 head: _,
-                destination: _,
             } => {
                 let (stream, recipients) = peer.lock().unwrap().open.remove(&message.0).unwrap();
                 stream.set_nonblocking(true).unwrap();

@@ -7,6 +7,7 @@ use smtp::reply::Reply;
 use smtp::server::Answer;
 use tracing::{info, warn};
 
+use super::ways::Ways;
 use super::{Desk, OpenMessage, Targets, hex, reply};
 use crate::ask::{Problem, Route};
 use crate::filter::{Held, Outcome, Panel, Visitor};
@@ -208,6 +209,7 @@ impl Desk {
             // Several recipients may lead to the same user, so what is left is found anew.
             targets.local.clear();
             targets.remote.clear();
+            targets.ways = Ways::default();
             for path in left {
                 self.add_target(targets, &path).await?;
             }
@@ -220,19 +222,22 @@ impl Desk {
 
     async fn add_target(&self, targets: &mut Targets, address: &str) -> Result<(), Problem> {
         let path = match ForwardPath::parse(address) {
-            Ok(path) => path.at(&self.home).to_string(),
+            Ok(path) => path.at(&self.home),
             Err(error) => {
                 warn!(address, %error, "a filter wants a recipient that is none");
                 return Ok(());
             }
         };
+        let (rule, path) = (self.rule(path.domain()), path.to_string());
         match self.ask.resolve(self.context(0), &path, 0, 0).await {
             Ok(Route::Ours { local, remote }) => {
+                targets.ways.note(rule, local.iter().chain(&remote));
                 targets.local.extend(local);
                 targets.send_on(remote);
                 Ok(())
             }
             Ok(Route::Foreign | Route::Relayed) => {
+                targets.ways.note(rule, [&path]);
                 targets.send_on(vec![path]);
                 Ok(())
             }
@@ -250,6 +255,7 @@ impl Targets {
     pub(super) fn take_back(&mut self, address: &str) {
         let (local, remote) = std::mem::take(&mut self.last);
         self.wishes.take_back(address, local.iter().chain(&remote));
+        self.ways.take_back();
         self.local.retain(|one| !local.contains(one));
         self.remote.retain(|one| !remote.contains(one));
         if self.remote.is_empty() {

@@ -1,5 +1,6 @@
 //! A message on its way to those who keep it.
 
+use ipc::delivery::Destination;
 use mail::address::ForwardPath;
 use smtp::received::return_path;
 use smtp::reply::Reply;
@@ -9,6 +10,7 @@ use tracing::{info, warn};
 use super::filtered::Waiting;
 use super::hex;
 use super::targets::Reach;
+use super::ways::Ways;
 use crate::ask::Problem;
 use crate::judge::{Head, Inspection, Verdict};
 use crate::letter::Letter;
@@ -26,6 +28,8 @@ pub(super) struct OpenMessage {
     pub(super) is_judged: bool,
     /// Octets given out.
     pub(super) size: u64,
+    /// Under which rules who gets it.
+    pub(super) ways: Ways,
     pub(super) local: Option<Letter>,
     pub(super) remote: Option<Outlet>,
     pub(super) notice: Option<Notice>,
@@ -57,16 +61,19 @@ impl OpenMessage {
     }
 
     /// What goes in front of it when this is the verdict on it.
-    pub(super) fn head(&self, verdict: Option<Verdict>) -> Head {
-        verdict.map_or_else(Head::default, |Verdict { field, destination }| Head {
-            here: (return_path(&self.sender) + &field).into_bytes(),
-            elsewhere: field.into_bytes(),
-            destination,
+    fn head(&self, verdict: Option<&Verdict>) -> Head {
+        verdict.map_or_else(Head::default, |Verdict { field, .. }| Head {
+            here: (return_path(&self.sender) + field).into_bytes(),
+            elsewhere: field.clone().into_bytes(),
         })
     }
 
-    /// Has it kept by all who shall keep it; tells who could not.
-    pub(super) async fn commit(&mut self, head: Head) -> Result<(), (Place, Problem)> {
+    /// Has it kept by all who shall keep it, as the verdict on it says if there is one; tells who could not.
+    pub(super) async fn commit(
+        &mut self,
+        verdict: Option<&Verdict>,
+    ) -> Result<(), (Place, Problem)> {
+        let head = self.head(verdict);
         // Local first: should the second commit fail, the client tries again, and a message that
         // comes twice to our own user does less harm than one that went out twice.
         let id = hex(self.id);
@@ -75,7 +82,13 @@ impl OpenMessage {
             (place, problem)
         };
         if let Some(letter) = self.local.take() {
-            let kept = letter.commit(head.here, head.destination).await;
+            let ways = &self.ways;
+            let destination = |address: &str| {
+                verdict.map_or(Destination::Inbox, |verdict| {
+                    verdict.disposition(&ways.to(address)).destination()
+                })
+            };
+            let kept = letter.commit(head.here, destination).await;
             kept.map_err(|problem| failed(Place::Local, problem))?;
         }
         if let Some(outlet) = self.remote.take() {

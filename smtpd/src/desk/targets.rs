@@ -6,6 +6,7 @@ use ipc::Refusal;
 use smtp::command::BodyType;
 use smtp::server::Answer;
 
+use super::ways::Ways;
 use crate::passage::Passage;
 use crate::reservation::Reservation;
 use crate::wishes::Wishes;
@@ -22,6 +23,7 @@ pub(super) struct Targets {
     /// Of each recipient granted, in order: whether any of its addresses is elsewhere.
     pub(super) reach: Vec<Reach>,
     pub(super) wishes: Wishes,
+    pub(super) ways: Ways,
     /// How an alias passes it on.
     pub(super) by_alias: Option<Passage>,
     /// How it goes out, once somebody elsewhere gets it.

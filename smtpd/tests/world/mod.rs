@@ -57,8 +57,8 @@ pub(crate) struct Kept {
     /// As relayd heard of them.
     pub(crate) queued: Vec<Recipient>,
     pub(crate) envelope: Option<Envelope>,
-    /// As deliverd heard of it.
-    pub(crate) destination: Destination,
+    /// As deliverd heard of it: those of the recipients who find it in the mailbox for junk.
+    pub(crate) junk: Vec<String>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -110,6 +110,7 @@ pub(crate) struct Opened {
 
 struct Open {
     recipients: Vec<String>,
+    junk: Vec<String>,
     queued: Vec<Recipient>,
     envelope: Option<Envelope>,
     bytes: JoinHandle<Vec<u8>>,
@@ -149,6 +150,7 @@ impl Store {
         *next += 1;
         let open = Open {
             recipients: Vec::new(),
+            junk: Vec::new(),
             queued: Vec::new(),
             envelope,
             bytes,
@@ -189,7 +191,6 @@ impl Store {
         message: MessageHandle,
         size: u64,
         head: Vec<u8>,
-        destination: Destination,
     ) -> Result<(), Refusal> {
         let open = opened.messages.lock().unwrap().remove(&message.0);
         let open = open.ok_or(Refusal::UnknownHandle)?;
@@ -199,6 +200,7 @@ impl Store {
         }
         let Open {
             recipients,
+            junk,
             queued,
             envelope,
             ..
@@ -207,7 +209,7 @@ impl Store {
             recipients,
             queued,
             envelope,
-            destination,
+            junk,
             bytes: [head, bytes].concat(),
         })
         .await
@@ -387,19 +389,25 @@ impl Service<SmtpEdge> for Deliverd {
                 DeliveryRequest::AddRecipients {
                     message,
                     recipients,
+                    destination,
                 } => {
-                    self.0.add(&peer, message, recipients)?;
+                    self.0.add(&peer, message, recipients.clone())?;
+                    if destination == Destination::Junk {
+                        let mut messages = peer.messages.lock().unwrap();
+                        messages
+                            .get_mut(&message.0)
+                            .unwrap()
+                            .junk
+                            .extend(recipients);
+                    }
                     DeliveryAnswer::RecipientsAdded
                 }
                 DeliveryRequest::CommitMessage {
                     message,
                     size,
                     head,
-                    destination,
                 } => {
-                    self.0
-                        .commit(&peer, message, size, head, destination)
-                        .await?;
+                    self.0.commit(&peer, message, size, head).await?;
                     DeliveryAnswer::MessageDelivered
                 }
                 DeliveryRequest::AbortMessage { message } => {
@@ -409,16 +417,16 @@ impl Service<SmtpEdge> for Deliverd {
                 DeliveryRequest::DeliverMessage {
                     transaction,
                     recipients,
-                    destination,
+                    junk,
                     bytes,
                 } => {
                     self.0.free(transaction);
                     let envelope = None;
                     let message = Kept {
-                        recipients,
+                        recipients: [&recipients[..], &junk[..]].concat(),
                         queued: Vec::new(),
                         envelope,
-                        destination,
+                        junk,
                         bytes,
                     };
                     self.0.keep(message).await?;
@@ -454,6 +462,11 @@ fn resolve(address: &str, size: u64) -> Result<DeliveryAnswer, Refusal> {
         }
         "away@example.org" => here(&[], &["carol@far.example"]),
         "nobody@example.org" => here(&[], &[]),
+        "info@soft.example" => here(&["bob@example.org"], &[]),
+        "nobody@soft.example" => Err(Refusal::NoSuchUser),
+        _ if address.ends_with("@soft.example") || address.ends_with("@strict.example") => {
+            here(&[address], &[])
+        }
         "full@example.org" => Err(Refusal::OverQuota),
         "filling@example.org" if size > 0 => Err(Refusal::OverQuota),
         "filling@example.org" => here(&[address], &[]),
@@ -512,10 +525,7 @@ impl Service<QueueEdge> for Relayd {
                 size,
                 head,
             } => {
-                let destination = Destination::Inbox;
-                self.store
-                    .commit(&peer, message, size, head, destination)
-                    .await?;
+                self.store.commit(&peer, message, size, head).await?;
                 QueueAnswer::MessageQueued {
                     queue_id: "q1".into(),
                 }
@@ -607,6 +617,15 @@ impl World {
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
         Self::with_rules(limits, Authentication::default())
+    }
+
+    /// Mail is judged by these rules.
+    pub(crate) fn judging(rules: Authentication) -> Self {
+        let limits = Limits {
+            total: 0,
+            per_address: 0,
+        };
+        Self::with_rules(limits, rules)
     }
 
     pub(crate) fn with_rules(limits: Limits, rules: Authentication) -> Self {

@@ -147,7 +147,7 @@ async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
         let whole = DeliveryRequest::DeliverMessage {
             transaction: 0,
             recipients: users.to_vec(),
-            destination: Destination::Inbox,
+            junk: Vec::new(),
             bytes: letter.to_vec(),
         };
         let (answer, _) = ask(&link, whole).await;
@@ -162,7 +162,6 @@ async fn deliver(client: &Client<SmtpEdge>, users: &[String], letter: &[u8]) {
             message,
             size,
             head: Vec::new(),
-            destination: Destination::Inbox,
         },
     )
     .await;
@@ -188,6 +187,7 @@ async fn bring(
             DeliveryRequest::AddRecipients {
                 message,
                 recipients,
+                destination: Destination::Inbox,
             },
         )
         .await;

@@ -28,6 +28,54 @@ async fn a_message_in_one_piece_is_delivered_and_read_back() {
     reads_letter(&world).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn each_recipient_finds_it_in_the_mailbox_that_was_said_first() {
+    let world = world().await;
+    let smtp = Smtp(world.client("smtpd"));
+    let owned = |users: &[&str]| users.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let whole = DeliveryRequest::DeliverMessage {
+        transaction: 0,
+        recipients: owned(&["alice@example.test"]),
+        junk: owned(&["bob@example.test", "Alice@example.test"]),
+        bytes: LETTER.to_vec(),
+    };
+    smtp.ask(whole).await.unwrap();
+    // Through the journal, and beside it.
+    for size in [LETTER.len(), MAX_SIZE] {
+        let (message, stream) = smtp.open().await;
+        for (user, destination) in [
+            ("bob@example.test", Destination::Junk),
+            ("alice@example.test", Destination::Inbox),
+            ("bob@example.test", Destination::Inbox),
+        ] {
+            smtp.ask(DeliveryRequest::AddRecipients {
+                message,
+                recipients: owned(&[user]),
+                destination,
+            })
+            .await
+            .unwrap();
+        }
+        write(stream, &vec![b'x'; size]).await;
+        let commit = DeliveryRequest::CommitMessage {
+            message,
+            size: size as u64,
+            head: Vec::new(),
+        };
+        smtp.ask(commit).await.unwrap();
+    }
+    for (user, mailbox, other) in [
+        ("alice@example.test", "INBOX", "Junk"),
+        ("bob@example.test", "Junk", "INBOX"),
+    ] {
+        let session = world.login(user, "password").await.unwrap();
+        let (status, _) = session.select(mailbox).await;
+        assert_eq!(status.messages, 3, "{user}");
+        let (status, _) = session.select(other).await;
+        assert_eq!(status.messages, 0, "{user}");
+    }
+}
+
 /// Both have the letter and nothing else.
 async fn reads_letter(world: &World) {
     for user in ["alice@example.test", "bob@example.test"] {
@@ -95,7 +143,6 @@ async fn a_commit_of_another_size_and_an_unknown_handle_are_refused() {
                     message,
                     size: 0,
                     head: Vec::new(),
-                    destination: Destination::Inbox,
                 })
                 .await
             ),

@@ -212,6 +212,7 @@ impl Smtp {
         self.ask(DeliveryRequest::AddRecipients {
             message,
             recipients,
+            destination: Destination::Inbox,
         })
         .await?;
         write(stream, bytes).await;
@@ -220,7 +221,6 @@ impl Smtp {
                 message,
                 size,
                 head: head.to_vec(),
-                destination: Destination::Inbox,
             })
             .await?;
         assert_eq!(answer, DeliveryAnswer::MessageDelivered);
@@ -240,7 +240,7 @@ impl Smtp {
         let whole = DeliveryRequest::DeliverMessage {
             transaction,
             recipients,
-            destination: Destination::Inbox,
+            junk: Vec::new(),
             bytes: bytes.to_vec(),
         };
         let (answer, fds) = self.ask(whole).await?;

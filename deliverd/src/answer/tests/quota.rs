@@ -325,6 +325,7 @@ async fn room_set_aside_at_rcpt_makes_the_commit_fit() {
     smtp.ask(DeliveryRequest::AddRecipients {
         message,
         recipients,
+        destination: Destination::Inbox,
     })
     .await
     .unwrap();
@@ -333,7 +334,6 @@ async fn room_set_aside_at_rcpt_makes_the_commit_fit() {
         message,
         size: 5400,
         head: Vec::new(),
-        destination: Destination::Inbox,
     })
     .await
     .unwrap();

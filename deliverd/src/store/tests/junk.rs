@@ -1,15 +1,13 @@
 //! Mail that comes into the mailbox for junk.
 
-use ipc::delivery::Destination;
-
 use super::*;
 
 impl World {
     /// A message of that size for the mailbox for junk of these users.
     fn deliver_junk(&self, size: usize, to: &[&str]) {
         let mut incoming = self.incoming(&vec![b'x'; size]);
-        incoming.destination = Destination::Junk;
         let owners: Vec<_> = to.iter().map(|local| owner(local)).collect();
+        incoming.junk = owners.iter().cloned().collect();
         self.store().deliver(incoming, &owners).unwrap();
     }
 

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{AtMost, HostName, Network};
+use super::measures::DomainMeasures;
+use super::value::{AtMost, Network};
 
 /// The `authentication` section. Mail of users who log in, and LMTP, is not its concern.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -28,12 +29,12 @@ pub struct Authentication {
     pub unclear_author: Measure,
     /// DNS does not say what SPF or DMARC would have to know.
     pub unanswered: Unanswered,
-    /// Domains whose users get all of that mail whatever is found.
-    pub lenient_domains: Vec<HostName>,
+    /// Domains for whose users something else is done about some of that.
+    pub domains: Vec<DomainMeasures>,
 }
 
-/// What becomes of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+/// What becomes of a message, from the mildest to the strictest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// It is taken, and what was found is written on it.
@@ -68,7 +69,7 @@ impl Default for Authentication {
             dmarc_quarantine: Measure::Junk,
             unclear_author: Measure::Reject,
             unanswered: Unanswered::Accept,
-            lenient_domains: Vec::new(),
+            domains: Vec::new(),
         }
     }
 }
