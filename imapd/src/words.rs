@@ -71,6 +71,7 @@ const fn code(refusal: &Refusal) -> Option<Code<'static>> {
             Code::Limit
         }
         Refusal::DiskFull
+        | Refusal::QuarantineFull
         | Refusal::StorageFault
         | Refusal::Busy
         | Refusal::ShuttingDown

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info};
 
+use crate::quarantine::Ward;
 use crate::queue::journal::{Header, Record};
 use crate::queue::{Draft, Opened, Queue, QueueId, release};
 use crate::schedule::Schedule;
@@ -26,6 +27,8 @@ pub struct Desk {
     schedule: Mutex<Schedule>,
     /// After so many seconds the sender of a message is told that it has to wait, if ever.
     pub warning: Option<i64>,
+    /// What is in quarantine.
+    pub quarantine: Ward,
     /// Rung when something may be due earlier than thought.
     pub bell: Notify,
     /// Recipients delivered since the start.
@@ -36,22 +39,30 @@ pub struct Desk {
 
 impl Desk {
     /// Takes the queue over, with all the messages that are in it. Senders are told after `warning` seconds that their mail
-    /// has to wait, if at all.
+    /// has to wait, if at all; of what is in quarantine they hear nothing.
     ///
     /// # Errors
     /// When the queue directory cannot be read.
-    pub fn new(queue: Queue, warning: Option<i64>) -> io::Result<Self> {
+    pub fn new(queue: Queue, warning: Option<i64>, quarantine: Ward) -> io::Result<Self> {
         let mut schedule = Schedule::default();
         for message in queue.recover()? {
             let warned = warning.zip(message.unwarned);
             let warned = warned.map_or(i64::MAX, |(after, queued)| queued.saturating_add(after));
-            schedule.insert(message.id, message.due.min(warned), message.priority);
+            let due = match message.quarantine {
+                Some((since, size)) => {
+                    quarantine.note(message.id, size);
+                    quarantine.end(since)
+                }
+                None => message.due.min(warned),
+            };
+            schedule.insert(message.id, due, message.priority);
         }
         info!(messages = schedule.len(), "queue read");
         Ok(Self {
             queue: Arc::new(queue),
             schedule: Mutex::new(schedule),
             warning,
+            quarantine,
             bell: Notify::new(),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -97,7 +108,7 @@ impl Desk {
     /// is on disk and not in the schedule.
     ///
     /// # Errors
-    /// [`Refusal::DiskFull`] or [`Refusal::StorageFault`]; then nothing is left of it.
+    /// [`Refusal::DiskFull`], [`Refusal::StorageFault`] or [`Refusal::QuarantineFull`]; then nothing is left of it.
     pub async fn enqueue(
         self: &Arc<Self>,
         id: QueueId,
@@ -109,8 +120,13 @@ impl Desk {
         let parameters = MailParameters::parse(&header.parameters).unwrap_or_default();
         let priority = parameters.priority.unwrap_or_default();
         let due = release(&parameters, header.queued);
+        let in_quarantine = header.quarantine.is_some();
+        if in_quarantine {
+            self.quarantine.admit(id, header.size)?;
+        }
         let work = tokio::spawn(async move {
             let due = match &header.hold {
+                Some(_) if in_quarantine => desk.quarantine.end(header.queued),
                 Some(_) => i64::MAX,
                 None => due,
             };
@@ -119,8 +135,8 @@ impl Desk {
                 header.recipients.len(),
                 header.reverse_path.clone(),
             );
-            desk.with_queue(move |queue| queue.commit(id, &draft, &header))
-                .await?;
+            let commit = desk.with_queue(move |queue| queue.commit(id, &draft, &header));
+            commit.await.inspect_err(|_| desk.quarantine.leave(id))?;
             info!(%id, from, size, recipients, "queued");
             desk.schedule().insert(id, due, priority);
             desk.bell.notify_one();

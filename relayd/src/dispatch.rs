@@ -124,6 +124,7 @@ impl Dispatcher {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.desk.schedule().remove(due.id);
+                    self.desk.quarantine.leave(due.id);
                     warn!(id = %due.id, "a message vanished from the queue directory");
                 }
                 Err(error) => {
@@ -188,8 +189,12 @@ impl Dispatcher {
             .filter(|(_, recipient)| mine(recipient))
             .collect();
         let parameters = message.parameters_at(clock::now());
+        let sender = match &job.destination {
+            Destination::Here => &message.reverse_path,
+            Destination::Smarthost | Destination::Domain(_) => &message.onward,
+        };
         let envelope = Envelope {
-            sender: message.reverse_path.clone(),
+            sender: sender.clone(),
             recipients: recipients
                 .iter()
                 .map(|(_, recipient)| recipient.address.clone())
@@ -324,6 +329,9 @@ impl Dispatcher {
 
     async fn try_settle(&self, id: QueueId) -> io::Result<Option<i64>> {
         let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
+        if let Some(end) = self.desk.quarantine.end_of(&opened.snapshot()) {
+            return self.keep_in_quarantine(id, end).await;
+        }
         let told = self.reporter.report(&opened).await;
         let message = opened.snapshot();
         let warning = message.warning_due(self.desk.warning);
@@ -351,6 +359,17 @@ impl Dispatcher {
             .filter(|_| told)
             .map_or(due, |warning| warning.max(now + 1));
         Ok(Some(due.min(warning)))
+    }
+
+    /// Its sender may be anybody, and hears nothing.
+    async fn keep_in_quarantine(&self, id: QueueId, end: i64) -> io::Result<Option<i64>> {
+        if end > clock::now() {
+            return Ok(Some(end));
+        }
+        self.desk.with_queue(move |queue| queue.remove(id)).await?;
+        self.desk.quarantine.leave(id);
+        info!(%id, "removed: it was in quarantine for authentication.quarantine.days and not released");
+        Ok(None)
     }
 
     async fn drain(

@@ -25,6 +25,7 @@ use crate::dial::Phone;
 use crate::dispatch::Dispatcher;
 use crate::dns::Dns;
 use crate::lanes::Lanes;
+use crate::quarantine::Ward;
 use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::tls::{self, Tls};
@@ -111,7 +112,8 @@ fn open_queue(config: &Config) -> Result<Desk, StartError> {
     };
     let warning = config.relay.delay_warning_hours.value();
     let warning = (warning > 0).then(|| i64::from(warning) * 3600);
-    let desk = Queue::open(&path).and_then(|queue| Desk::new(queue, warning));
+    let quarantine = Ward::new(&config.authentication.quarantine);
+    let desk = Queue::open(&path).and_then(|queue| Desk::new(queue, warning, quarantine));
     desk.map_err(explain)
 }
 

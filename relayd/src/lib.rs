@@ -24,6 +24,7 @@ pub mod home;
 pub mod house;
 pub mod lanes;
 pub mod news;
+pub mod quarantine;
 pub mod queue;
 pub mod report;
 pub mod reporter;

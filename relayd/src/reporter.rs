@@ -177,6 +177,7 @@ impl Reporter {
             smtp_utf8: !is_ascii,
             eight_bit: !text.is_ascii(),
             hold: None,
+            quarantine: None,
             recipients,
             parameters: String::new(),
             particulars: Vec::new(),

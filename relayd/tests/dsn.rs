@@ -160,6 +160,7 @@ fn leave_behind(house: &House, hours: i64, particulars: Vec<Particular>) {
         smtp_utf8: false,
         eight_bit: false,
         hold: None,
+        quarantine: None,
         recipients: vec![BOB.into()],
         parameters: String::new(),
         particulars,

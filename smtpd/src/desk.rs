@@ -18,7 +18,7 @@ use ipc::{Context, Refusal};
 use mail::address::{Domain, ReversePath};
 use smtp::command::{BodyType, Mail, Rcpt};
 use smtp::date::Timestamp;
-use smtp::parameter::RcptParameters;
+use smtp::parameter::{MailParameters, RcptParameters};
 use smtp::received::return_path;
 use smtp::reply::Reply;
 use smtp::server::{Answer, Envelope, Question, Summary};
@@ -29,6 +29,7 @@ use self::message::{OpenMessage, Place};
 use self::targets::{Reach, Targets};
 use self::ways::Ways;
 use crate::ask::{Ask, Problem, Route};
+use crate::custody::Custody;
 use crate::filter::{Filters, Panel};
 use crate::guard::Pass;
 use crate::judge::{Inquiry, Inspection, Judge, Verdict};
@@ -317,7 +318,9 @@ impl Desk {
         if answer == Answer::Granted {
             let Targets { wishes, ways, .. } = &mut self.targets;
             wishes.note(address, parameters, &here, &elsewhere);
-            ways.note(rule, here.iter().chain(&elsewhere));
+            // Also of the recipient itself: of what is held nobody is told that it was delivered.
+            let named = address.to_owned();
+            ways.note(rule, here.iter().chain(&elsewhere).chain([&named]));
         }
         answer
     }
@@ -336,6 +339,8 @@ impl Desk {
             ways: Ways::default(),
             local: None,
             remote: None,
+            queued: Vec::new(),
+            custody: None,
             notice: None,
             waiting: None,
             refusal: None,
@@ -390,6 +395,11 @@ impl Desk {
             return Err(Problem::Unavailable("bug: a message without targets"));
         }
         message.ways = targets.ways;
+        let may_hold = self.may_hold(message, &targets.local, &targets.remote);
+        let wards: Vec<String> = match may_hold {
+            true => targets.local.iter().cloned().collect(),
+            false => Vec::new(),
+        };
         let held = match mail.parameters.hold {
             Some(_) => std::mem::take(&mut targets.local),
             None => BTreeSet::new(),
@@ -408,6 +418,11 @@ impl Desk {
         let mut queued: Vec<_> = remote
             .map(|one| wishes.of(one, Standing::Waiting))
             .collect();
+        let mut in_custody: Vec<_> = match may_hold {
+            true => queued.clone(),
+            false => Vec::new(),
+        };
+        in_custody.extend(wards.into_iter().map(|one| wishes.of(one, Standing::Here)));
         // RFC 4865 §4.2: a message waits for everybody; relayd has users here served, too.
         queued.extend(held.into_iter().map(|one| wishes.of(one, Standing::Here)));
         let is_sent = !queued.is_empty();
@@ -428,16 +443,44 @@ impl Desk {
             eight_bit: mail.body != BodyType::SevenBit,
             parameters: mail.parameters.to_string(),
         };
+        if may_hold {
+            let onward = &envelope.reverse_path;
+            let onward = (*onward != message.sender).then(|| onward.clone());
+            // Nobody knows when it is released.
+            let parameters = MailParameters {
+                by: None,
+                ..mail.parameters.clone()
+            };
+            let envelope = ipc::queue::Envelope {
+                reverse_path: message.sender.clone(),
+                parameters: parameters.to_string(),
+                ..envelope.clone()
+            };
+            let ask = Arc::clone(&self.ask);
+            message.custody = Some(Custody::new(ask, context, envelope, onward, in_custody));
+        }
         if is_sent {
-            let outlet = message
-                .remote
-                .insert(self.ask.open_queue(context, envelope).await?);
-            outlet.add_queue_recipients(&queued).await?;
+            message.remote = Some(self.ask.open_queue(context, envelope).await?);
+            message.queued = queued;
         } else if !queued.is_empty() {
             let ask = Arc::clone(&self.ask);
             message.notice = Some(Notice::new(ask, context, envelope, queued));
         }
         Ok(())
+    }
+
+    // Whether the message may have to be held for any of these.
+    fn may_hold(
+        &self,
+        message: &OpenMessage,
+        local: &BTreeSet<String>,
+        remote: &BTreeSet<String>,
+    ) -> bool {
+        let Some(judge) = self.judge.as_ref().filter(|_| message.is_judged) else {
+            return false;
+        };
+        let mut all = local.iter().chain(remote);
+        all.any(|one| judge.may_hold(&message.ways.to(one)))
     }
 
     // Who logged in writes in their own name, also where people look (RFC 6409 §6.1). Mail from elsewhere is not judged here.

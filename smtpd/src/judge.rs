@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::ask::Ask;
-use crate::measure::{Applied, Disposition, Rule, Rulebook};
+use crate::measure::{Applied, Cause, Disposition, Rule, Rulebook};
 use crate::results::{self, Findings};
 
 /// How long the checks of a sender may take (RFC 7208 §4.6.4 wants twenty seconds at least).
@@ -58,6 +58,11 @@ impl Verdict {
         let mildest = dispositions.min_by_key(|one| (one.is_put_off, one.measure));
         mildest.unwrap_or(Disposition::ACCEPTED)
     }
+
+    /// Why it is held, in words for the operator.
+    pub(crate) fn reason(&self, cause: Cause) -> String {
+        self.findings.reason(cause)
+    }
 }
 
 /// What goes in front of a message, and where it goes.
@@ -81,6 +86,12 @@ impl Judge {
             rules,
             book,
         }
+    }
+
+    /// Whether a message that comes under these rules may have to be held.
+    pub(crate) fn may_hold(&self, rules: &[Rule]) -> bool {
+        let mut rules = rules.iter();
+        rules.any(|rule| self.book.measures(*rule).has_quarantine())
     }
 
     /// Whether mail from there is judged.

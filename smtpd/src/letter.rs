@@ -78,6 +78,12 @@ impl Letter {
         }
     }
 
+    /// Keeps only those recipients, and tells whether there are any.
+    pub(crate) fn is_for(&mut self, recipient: impl Fn(&str) -> bool) -> bool {
+        self.recipients.retain(|one| recipient(one));
+        !self.recipients.is_empty()
+    }
+
     /// Returns when the message is durable, with `head` in front of it, where `destination` says for each recipient.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 
 pub mod ask;
 mod certificate;
+mod custody;
 pub mod desk;
 pub mod dns;
 pub mod filter;

@@ -108,11 +108,16 @@ impl Disposition {
         self.measure == Measure::Reject || self.is_put_off
     }
 
-    /// Where the recipient finds a message that is taken: what would be refused, but for other recipients, is junk.
+    /// Whether the recipient does not get a message that is taken, until the operator releases it.
+    pub(crate) fn is_held(self) -> bool {
+        self.measure == Measure::Quarantine
+    }
+
+    /// Where the recipient finds a message that is taken and not held: what would be refused, but for other recipients, is junk.
     pub(crate) fn destination(self) -> Destination {
         match self.measure {
             Measure::Accept => Destination::Inbox,
-            Measure::Junk | Measure::Reject => Destination::Junk,
+            Measure::Junk | Measure::Quarantine | Measure::Reject => Destination::Junk,
         }
     }
 }
@@ -140,7 +145,7 @@ impl Applied {
     pub(crate) fn new(outcome: Outcome, is_taken: bool, dispositions: &[Disposition]) -> Self {
         let done = |one: &Disposition| match one.measure {
             Measure::Accept => Policy::None,
-            Measure::Junk => Policy::Quarantine,
+            Measure::Junk | Measure::Quarantine => Policy::Quarantine,
             Measure::Reject if is_taken => Policy::Quarantine,
             Measure::Reject => Policy::Reject,
         };

@@ -10,7 +10,7 @@ use ipc::Context;
 use ipc::delivery::{
     DeliveryAnswer, DeliveryRequest, Destination, MessageHandle, RECIPIENTS_PER_FRAME,
 };
-use ipc::queue::{self, QueueAnswer, QueueEdge, QueueRequest, Recipient};
+use ipc::queue::{self, Quarantine, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -150,7 +150,16 @@ impl Outlet {
     ///
     /// # Errors
     /// A [`Problem`]; the message is not there then, unless the other daemon died while it answered.
-    pub async fn commit(mut self, head: Vec<u8>) -> Result<(), Problem> {
+    pub async fn commit(self, head: Vec<u8>) -> Result<(), Problem> {
+        self.commit_to(head, None).await
+    }
+
+    /// The same; relayd keeps it in quarantine if that is said.
+    pub(crate) async fn commit_to(
+        mut self,
+        head: Vec<u8>,
+        quarantine: Option<Quarantine>,
+    ) -> Result<(), Problem> {
         if let Err(error) = self.stream.shutdown().await {
             self.break_down(&error);
         }
@@ -175,6 +184,7 @@ impl Outlet {
                     message,
                     size,
                     head,
+                    quarantine,
                 };
                 match link.call(context, COMMIT_PATIENCE, request).await?.answer {
                     QueueAnswer::MessageQueued { queue_id } => {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use daemon::config::{Measure, Measures, Unanswered};
 use dkim::{ChainVerdict, Outcome, Signature};
+use ipc::queue::MAX_REASON;
 use mail::address::{Domain, ReversePath};
 use sender::dmarc::{self, Policy};
 use sender::results::Field;
@@ -174,6 +175,26 @@ impl Findings {
             }
         }
         strictest
+    }
+
+    /// What was found, with the key of the configuration that says what is done about it; bounded and without control characters.
+    pub(crate) fn reason(&self, cause: Cause) -> String {
+        let words = match (cause, &self.author) {
+            (Cause::Dmarc(_), Author::One(author)) => {
+                format!("neither SPF nor DKIM speaks for {}", author.domain())
+            }
+            (Cause::Dmarc(_) | Cause::Nothing, _) => "judged".to_owned(),
+            (Cause::UnclearAuthor, _) => "it has no one author".to_owned(),
+            (Cause::Spf, _) => {
+                let client = self.client.to_canonical();
+                format!("{client} may not send mail of {} (SPF)", self.mail.domain)
+            }
+            (Cause::Dkim, _) => "no DKIM signature is good".to_owned(),
+        };
+        let mut reason = format!("quarantine by {}: {words}", cause.key());
+        reason.retain(|c| !c.is_control());
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason
     }
 
     /// What the client is told when these are the dispositions for the recipients, and none of them takes the message.

@@ -119,6 +119,12 @@ impl Notice {
         }
     }
 
+    /// Keeps only the news of those recipients, and tells whether there are any.
+    pub(crate) fn is_about(&mut self, recipient: impl Fn(&str) -> bool) -> bool {
+        self.recipients.retain(|one| recipient(&one.address));
+        !self.recipients.is_empty()
+    }
+
     /// Notes a piece of the message.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         let room = MAX_KEPT - self.kept.len();

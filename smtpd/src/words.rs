@@ -239,6 +239,11 @@ pub(crate) fn refused(refusal: &Refusal) -> Reply {
     match refusal {
         Refusal::OverQuota => Reply::new(452, (4, 2, 2), "mailbox full, try again later"),
         Refusal::DiskFull => Reply::new(452, (4, 3, 1), "out of disk space, try again later"),
+        Refusal::QuarantineFull => Reply::new(
+            452,
+            (4, 3, 1),
+            "no room to keep this message until it is looked at, try again later",
+        ),
         Refusal::MessageTooLarge => Reply::new(552, (5, 3, 4), &text),
         Refusal::TooManyRecipients => Reply::new(
             452,

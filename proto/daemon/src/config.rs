@@ -9,6 +9,7 @@ mod dns_lists;
 mod filter;
 mod greylisting;
 mod measures;
+mod quarantine;
 mod routing;
 mod smtp;
 mod smtp_limits;
@@ -27,6 +28,7 @@ pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure};
 pub use greylisting::Greylisting;
 pub use measures::{DomainMeasures, Measures};
+pub use quarantine::Quarantine;
 pub use routing::{MailAddress, Routing};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
@@ -426,6 +428,11 @@ impl Config {
         }
         let domains = self.authentication.check_domains();
         domains.map_err(|reason| ("authentication.domains", reason))?;
+        if self.authentication.has_quarantine() && !relay.enabled {
+            let reason =
+                "quarantine is in relayd's queue: set relay.enabled, or choose another measure";
+            return Err(("authentication", reason.into()));
+        }
         for (key, port) in [
             ("relay.smarthost_port", relay.smarthost_port),
             ("relay.port", relay.port),

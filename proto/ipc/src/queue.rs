@@ -50,6 +50,18 @@ pub enum Standing {
     Expanded,
 }
 
+/// Why and how a message is in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Quarantine {
+    /// In words for the operator, at most [`MAX_REASON`] octets and no control characters.
+    pub reason: String,
+    /// The reverse-path under which it goes to recipients elsewhere once it is released, if not its own.
+    pub onward: Option<String>,
+}
+
+/// Octets of a [`Quarantine::reason`].
+pub const MAX_REASON: usize = 200;
+
 /// Orders of smtpd to relayd.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum QueueRequest {
@@ -70,6 +82,8 @@ pub enum QueueRequest {
         size: u64,
         /// What stands in front of them, at most [`crate::delivery::MAX_HEAD`] bytes: what is known only when the message has ended.
         head: Vec<u8>,
+        /// It waits until the operator releases it.
+        quarantine: Option<Quarantine>,
     },
     /// Forget the message.
     AbortMessage {

@@ -35,6 +35,9 @@ pub enum Refusal {
     /// The disk is full.
     #[error("out of disk space")]
     DiskFull,
+    /// As much is in quarantine as may be.
+    #[error("the quarantine is full")]
+    QuarantineFull,
     /// The disk or database failed; details are in the answerer's log.
     #[error("storage failure, see the daemon's log")]
     StorageFault,
@@ -96,6 +99,7 @@ impl Refusal {
             Self::OverQuota
             | Self::TooManyFailures
             | Self::DiskFull
+            | Self::QuarantineFull
             | Self::StorageFault
             | Self::Busy
             | Self::ShuttingDown

@@ -11,7 +11,8 @@ use std::time::Duration;
 use daemon::channel::{Answered, Events, Service};
 use ipc::delivery::{MAX_HEAD, MessageHandle};
 use ipc::queue::{
-    Envelope, QueueAnswer, QueueEdge, QueueRequest, RECIPIENTS_PER_FRAME, Recipient, Standing,
+    Envelope, MAX_REASON, Quarantine, QueueAnswer, QueueEdge, QueueRequest, RECIPIENTS_PER_FRAME,
+    Recipient, Standing,
 };
 use ipc::{Call, Refusal};
 use mail::address::{Address, ReversePath};
@@ -28,7 +29,7 @@ use super::till::Till;
 use super::welcome::Welcome;
 use crate::clock;
 use crate::desk::{self, Desk};
-use crate::queue::journal::{self, Header, Particular, VERSION};
+use crate::queue::journal::{self, Header, Particular, Quarantined, VERSION};
 use crate::queue::{Draft, Queue, QueueId};
 
 /// Messages one channel may have open at once.
@@ -144,8 +145,10 @@ impl Service<QueueEdge> for Intake {
                 message,
                 size,
                 head,
+                quarantine,
             } => {
-                let queue_id = self.commit(&peer, message, size, head).await?.to_string();
+                let commit = self.commit(&peer, message, size, head, quarantine);
+                let queue_id = commit.await?.to_string();
                 Ok(Answered::plain(QueueAnswer::MessageQueued { queue_id }))
             }
             QueueRequest::AbortMessage { message } => {
@@ -246,7 +249,9 @@ impl Intake {
         handle: MessageHandle,
         size: u64,
         head: Vec<u8>,
+        quarantine: Option<Quarantine>,
     ) -> Result<QueueId, Refusal> {
+        quarantine.as_ref().map_or(Ok(()), doubt)?;
         let mut incoming = peer
             .lock()
             .open
@@ -275,14 +280,15 @@ impl Intake {
             let put = self.desk.with_queue(put).await;
             draft = put.map_err(|error| desk::fault(&error, "write a message"))?;
         }
-        let hold = match &incoming.envelope.account {
-            Some(account) => {
+        let hold = match (&quarantine, &incoming.envelope.account) {
+            (Some(quarantine), _) => Some(quarantine.reason.clone()),
+            (None, Some(account)) => {
                 let sent = incoming.recipients.iter();
                 let sent = sent.filter(|one| one.standing == Standing::Waiting);
                 let addresses: Vec<String> = sent.map(|one| one.address.clone()).collect();
                 self.till.charge(account, &addresses).await
             }
-            None => None,
+            (None, None) => None,
         };
         let id = QueueId::generate().map_err(|error| desk::fault(&error, "make a queue id"))?;
         let (recipients, particulars) = split(std::mem::take(&mut incoming.recipients));
@@ -295,6 +301,7 @@ impl Intake {
             smtp_utf8: incoming.envelope.smtp_utf8,
             eight_bit: incoming.envelope.eight_bit,
             hold,
+            quarantine: quarantine.map(|Quarantine { onward, .. }| Quarantined { onward }),
             recipients,
             parameters: incoming.envelope.parameters.clone(),
             particulars,
@@ -311,6 +318,20 @@ impl Counter {
     fn lock(&self) -> MutexGuard<'_, Drawer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn doubt(quarantine: &Quarantine) -> Result<(), Refusal> {
+    let Quarantine { reason, onward } = quarantine;
+    if reason.is_empty() || reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
+        return Err(Refusal::Invalid(
+            "the reason of a quarantine is none".into(),
+        ));
+    }
+    let onward = onward.as_ref().map(|path| ReversePath::parse(path));
+    onward
+        .transpose()
+        .map(drop)
+        .map_err(|error| Refusal::Invalid(format!("a reverse-path onward is no address: {error}")))
 }
 
 fn check(envelope: &Envelope) -> Result<(), Refusal> {

@@ -117,6 +117,7 @@ impl Operator {
         }
         match self.desk.with_queue(move |queue| queue.remove(id)).await {
             Ok(()) => {
+                self.desk.quarantine.leave(id);
                 info!(%id, "removed by the operator");
                 Ok(QueueControlAnswer::Removed)
             }
@@ -134,6 +135,7 @@ impl Operator {
         let id = parse(queue_id)?;
         self.append(id, Record::Held("held by the operator".into()))
             .await?;
+        self.desk.quarantine.leave(id);
         self.desk.schedule().postpone(id, i64::MAX);
         info!(%id, "held by the operator");
         Ok(QueueControlAnswer::Held)
@@ -151,6 +153,7 @@ impl Operator {
             return Ok(false);
         }
         self.append(id, Record::Released).await?;
+        self.desk.quarantine.leave(id);
         self.desk.schedule().postpone(id, clock::now());
         self.desk.bell.notify_one();
         info!(%id, "released by the operator");

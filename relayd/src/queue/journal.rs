@@ -46,6 +46,9 @@ pub struct Header {
     /// It is held from the beginning, for this reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
+    /// That is because it came into quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantined>,
     /// `local@domain` each; other records name them by their place in this list.
     pub recipients: Vec<String>,
     /// What else `MAIL` had, as the command has it: `RET=HDRS`. Journals of rmail 0.1 have none.
@@ -54,6 +57,14 @@ pub struct Header {
     /// What is to be known of some of the recipients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub particulars: Vec<Particular>,
+}
+
+/// How a message came into quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The reverse-path under which it goes to other servers, if not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onward: Option<String>,
 }
 
 /// What is to be known of a recipient besides its address.
@@ -229,6 +240,7 @@ mod tests {
             smtp_utf8: false,
             eight_bit: true,
             hold: None,
+            quarantine: None,
             recipients: vec!["bob@example.org".into(), "\"a\\\"b\"@example.org".into()],
             parameters: "RET=HDRS".into(),
             particulars: vec![Particular {

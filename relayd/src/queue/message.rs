@@ -22,6 +22,10 @@ pub struct Message {
     pub recipients: Vec<Recipient>,
     /// Why it is held, if it is: nothing is due then.
     pub hold: Option<String>,
+    /// It is held since it came, and only for a time.
+    pub in_quarantine: bool,
+    /// Under which it goes to other servers.
+    pub onward: ReversePath,
 }
 
 /// One recipient.
@@ -71,6 +75,9 @@ impl Message {
         }
         let parameters = MailParameters::parse(&header.parameters).ok()?;
         let release = release(&parameters, header.queued);
+        let quarantine = header.quarantine.as_ref();
+        let onward = quarantine.and_then(|quarantine| quarantine.onward.as_ref());
+        let onward = onward.unwrap_or(&header.reverse_path);
         let recipient = |text: &String| {
             Address::parse(text).ok().map(|address| Recipient {
                 address,
@@ -92,6 +99,8 @@ impl Message {
                 .map(recipient)
                 .collect::<Option<_>>()?,
             hold: header.hold.clone(),
+            in_quarantine: quarantine.is_some() && header.hold.is_some(),
+            onward: ReversePath::parse(onward).ok()?,
         };
         for particular in &header.particulars {
             message.specify(particular)?;
@@ -117,8 +126,15 @@ impl Message {
         match record {
             Record::Message(_) => {}
             Record::Attempted(attempted) => self.apply_attempt(attempted),
-            Record::Held(reason) => self.hold = Some(reason.clone()),
-            Record::Released => self.hold = None,
+            // Who holds it wants it to stay.
+            Record::Held(reason) => {
+                self.hold = Some(reason.clone());
+                self.in_quarantine = false;
+            }
+            Record::Released => {
+                self.hold = None;
+                self.in_quarantine = false;
+            }
             Record::Reported(recipients) => {
                 for index in recipients {
                     if let Some(recipient) = self.recipients.get_mut(*index as usize) {

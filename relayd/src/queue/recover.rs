@@ -27,6 +27,8 @@ pub struct Recovered {
     pub unwarned: Option<i64>,
     /// How urgent it is.
     pub priority: Priority,
+    /// If it is in quarantine, since when and how large it is.
+    pub quarantine: Option<(i64, u64)>,
 }
 
 #[derive(Default)]
@@ -89,6 +91,9 @@ impl Queue {
                     due: due(&message),
                     unwarned: message.released_unwarned(),
                     priority: message.priority(),
+                    quarantine: message
+                        .in_quarantine
+                        .then_some((message.header.queued, message.header.size)),
                 })
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

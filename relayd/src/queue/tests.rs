@@ -24,6 +24,7 @@ fn header() -> Header {
         smtp_utf8: false,
         eight_bit: false,
         hold: None,
+        quarantine: None,
         recipients: vec!["bob@example.org".into(), "carol@example.net".into()],
         parameters: String::new(),
         particulars: Vec::new(),
@@ -81,6 +82,7 @@ fn a_committed_message_is_there_after_a_restart() {
             due: 1_700_000_000,
             unwarned: Some(1_700_000_000),
             priority: Priority::default(),
+            quarantine: None,
         }]
     );
     assert_eq!(
@@ -112,6 +114,7 @@ fn the_schedule_and_the_results_survive_a_restart() {
             due: 1_800_000_000,
             unwarned: Some(1_700_000_000),
             priority: Priority::default(),
+            quarantine: None,
         }]
     );
     let message = queue.message(id).unwrap().snapshot();

@@ -15,7 +15,7 @@ use daemon::channel::{CallError, Client};
 use ipc::Context;
 use ipc::control::{QueueControlAnswer, QueueControlEdge, QueueControlRequest, QueuedMessage};
 use ipc::delivery::MessageHandle;
-use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient, Standing};
+use ipc::queue::{Envelope, Quarantine, QueueAnswer, QueueEdge, QueueRequest, Recipient, Standing};
 use sys::packet::PacketListener;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -164,6 +164,27 @@ impl House {
         recipients: Vec<Recipient>,
         body: &[u8],
     ) -> Result<String, CallError> {
+        self.bring(envelope, recipients, body, None).await
+    }
+
+    /// The same, for the quarantine.
+    pub(crate) async fn quarantine(
+        &self,
+        envelope: Envelope,
+        recipients: Vec<Recipient>,
+        body: &[u8],
+        why: Quarantine,
+    ) -> Result<String, CallError> {
+        self.bring(envelope, recipients, body, Some(why)).await
+    }
+
+    async fn bring(
+        &self,
+        envelope: Envelope,
+        recipients: Vec<Recipient>,
+        body: &[u8],
+        quarantine: Option<Quarantine>,
+    ) -> Result<String, CallError> {
         let link = self.smtpd.pinned(PATIENCE).await?;
         let call = |request| link.call(Context::default(), PATIENCE, request);
         let opened = call(QueueRequest::OpenMessage(envelope)).await?;
@@ -181,10 +202,12 @@ impl House {
         // A message that is too large is not read to its end.
         let _ = stream.write_all(body).await;
         let _ = stream.shutdown().await;
-        self.commit(&link, message, body.len() as u64).await
+        let size = body.len() as u64;
+        self.commit_as(&link, message, size, Vec::new(), quarantine)
+            .await
     }
 
-    /// The same, with a head in front.
+    /// Commits a message with a head in front.
     pub(crate) async fn commit_behind(
         &self,
         link: &daemon::channel::Link<QueueEdge>,
@@ -192,10 +215,22 @@ impl House {
         size: u64,
         head: Vec<u8>,
     ) -> Result<String, CallError> {
+        self.commit_as(link, message, size, head, None).await
+    }
+
+    async fn commit_as(
+        &self,
+        link: &daemon::channel::Link<QueueEdge>,
+        message: MessageHandle,
+        size: u64,
+        head: Vec<u8>,
+        quarantine: Option<Quarantine>,
+    ) -> Result<String, CallError> {
         let request = QueueRequest::CommitMessage {
             message,
             size,
             head,
+            quarantine,
         };
         match link
             .call(Context::default(), PATIENCE, request)

@@ -1,6 +1,6 @@
 //! A message on its way to those who keep it.
 
-use ipc::delivery::Destination;
+use ipc::queue::Recipient;
 use mail::address::ForwardPath;
 use smtp::received::return_path;
 use smtp::reply::Reply;
@@ -12,8 +12,10 @@ use super::hex;
 use super::targets::Reach;
 use super::ways::Ways;
 use crate::ask::Problem;
+use crate::custody::Custody;
 use crate::judge::{Head, Inspection, Verdict};
 use crate::letter::Letter;
+use crate::measure::Disposition;
 use crate::outlet::Outlet;
 use crate::wishes::Notice;
 
@@ -32,6 +34,10 @@ pub(super) struct OpenMessage {
     pub(super) ways: Ways,
     pub(super) local: Option<Letter>,
     pub(super) remote: Option<Outlet>,
+    /// Whom `remote` is for, and of whom it tells.
+    pub(super) queued: Vec<Recipient>,
+    /// For those for whom it may have to be held.
+    pub(super) custody: Option<Custody>,
     pub(super) notice: Option<Notice>,
     /// What waits until filters have judged it; the outlets are opened then.
     pub(super) waiting: Option<Waiting>,
@@ -54,6 +60,9 @@ impl OpenMessage {
         }
         if let Some(outlet) = &mut self.remote {
             outlet.write(bytes).await;
+        }
+        if let Some(custody) = &mut self.custody {
+            custody.write(bytes).await;
         }
         if let Some(notice) = &mut self.notice {
             notice.write(bytes);
@@ -81,21 +90,43 @@ impl OpenMessage {
             warn!(message = id, ?place, %problem, "not accepted");
             (place, problem)
         };
-        if let Some(letter) = self.local.take() {
-            let ways = &self.ways;
-            let destination = |address: &str| {
-                verdict.map_or(Destination::Inbox, |verdict| {
-                    verdict.disposition(&ways.to(address)).destination()
-                })
-            };
+        let disposition = |address: &str| {
+            verdict.map_or(Disposition::ACCEPTED, |verdict| {
+                verdict.disposition(&self.ways.to(address))
+            })
+        };
+        let is_held = |address: &str| disposition(address).is_held();
+        let is_free = |address: &str| !is_held(address);
+        if let (Some(mut custody), Some(verdict)) = (self.custody.take(), verdict)
+            && let Some(cause) = custody.cause(disposition)
+        {
+            // First: where there is no room for it the message is not accepted, and nobody has it yet.
+            let reason = verdict.reason(cause);
+            let kept = custody.commit(head.elsewhere.clone(), reason.clone()).await;
+            kept.map_err(|problem| failed(Place::Remote, problem))?;
+            info!(message = id, reason, "in quarantine");
+        }
+        if let Some(mut letter) = self.local.take()
+            && letter.is_for(is_free)
+        {
+            let destination = |address: &str| disposition(address).destination();
             let kept = letter.commit(head.here, destination).await;
             kept.map_err(|problem| failed(Place::Local, problem))?;
         }
-        if let Some(outlet) = self.remote.take() {
-            let kept = outlet.commit(head.elsewhere).await;
-            kept.map_err(|problem| failed(Place::Remote, problem))?;
+        self.queued.retain(|one| is_free(&one.address));
+        if let Some(outlet) = self.remote.take()
+            && !self.queued.is_empty()
+        {
+            let kept = async {
+                outlet.add_queue_recipients(&self.queued).await?;
+                outlet.commit(head.elsewhere).await
+            };
+            kept.await
+                .map_err(|problem| failed(Place::Remote, problem))?;
         }
-        if let Some(notice) = self.notice.take() {
+        if let Some(mut notice) = self.notice.take()
+            && notice.is_about(is_free)
+        {
             notice.hand_over().await;
         }
         Ok(())

@@ -24,7 +24,7 @@ use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination, MessageHandle}
 use ipc::dns::{Found, Kind};
 use ipc::greylist::{Acquaintance, Triple};
 use ipc::login::{Challenge, LoginRequest};
-use ipc::queue::{Envelope, QueueAnswer, QueueEdge, QueueRequest, Recipient};
+use ipc::queue::{Envelope, Quarantine, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Call, Refusal, Secret};
 use mail::address::Domain;
@@ -59,6 +59,8 @@ pub(crate) struct Kept {
     pub(crate) envelope: Option<Envelope>,
     /// As deliverd heard of it: those of the recipients who find it in the mailbox for junk.
     pub(crate) junk: Vec<String>,
+    /// As relayd heard of it.
+    pub(crate) quarantine: Option<Quarantine>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -80,6 +82,8 @@ pub(crate) struct Store {
     /// How many messages were opened.
     opened: Mutex<usize>,
     pub(crate) commit_refusal: Mutex<Option<Refusal>>,
+    /// Nothing more fits into quarantine.
+    pub(crate) is_full: Mutex<bool>,
     /// Closes the stream of a message at once, and finds nothing wrong with that.
     pub(crate) is_deaf: Mutex<bool>,
     /// Reads no more of a message than this.
@@ -109,6 +113,7 @@ pub(crate) struct Opened {
 }
 
 struct Open {
+    quarantine: Option<Quarantine>,
     recipients: Vec<String>,
     junk: Vec<String>,
     queued: Vec<Recipient>,
@@ -149,6 +154,7 @@ impl Store {
         let mut next = opened.next.lock().unwrap();
         *next += 1;
         let open = Open {
+            quarantine: None,
             recipients: Vec::new(),
             junk: Vec::new(),
             queued: Vec::new(),
@@ -199,6 +205,7 @@ impl Store {
             return Err(Refusal::SizeMismatch);
         }
         let Open {
+            quarantine,
             recipients,
             junk,
             queued,
@@ -209,6 +216,7 @@ impl Store {
             recipients,
             queued,
             envelope,
+            quarantine,
             junk,
             bytes: [head, bytes].concat(),
         })
@@ -426,6 +434,7 @@ impl Service<SmtpEdge> for Deliverd {
                         recipients: [&recipients[..], &junk[..]].concat(),
                         queued: Vec::new(),
                         envelope,
+                        quarantine: None,
                         junk,
                         bytes,
                     };
@@ -524,7 +533,16 @@ impl Service<QueueEdge> for Relayd {
                 message,
                 size,
                 head,
+                quarantine,
             } => {
+                if quarantine.is_some() && *self.store.is_full.lock().unwrap() {
+                    return Err(Refusal::QuarantineFull);
+                }
+                let mut messages = peer.messages.lock().unwrap();
+                if let Some(open) = messages.get_mut(&message.0) {
+                    open.quarantine = quarantine;
+                }
+                drop(messages);
                 self.store.commit(&peer, message, size, head).await?;
                 QueueAnswer::MessageQueued {
                     queue_id: "q1".into(),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::measures::DomainMeasures;
+use super::quarantine::Quarantine;
 use super::value::{AtMost, Network};
 
 /// The `authentication` section. Mail of users who log in, and LMTP, is not its concern.
@@ -31,6 +32,8 @@ pub struct Authentication {
     pub unanswered: Unanswered,
     /// Domains for whose users something else is done about some of that.
     pub domains: Vec<DomainMeasures>,
+    /// Bounds of what is kept for the operator alone.
+    pub quarantine: Quarantine,
 }
 
 /// What becomes of a message, from the mildest to the strictest.
@@ -41,6 +44,8 @@ pub enum Measure {
     Accept,
     /// The same, and users here find it in their junk mailbox.
     Junk,
+    /// The same, and nobody finds it: it stays in relayd's queue until the operator releases it, or it is too old.
+    Quarantine,
     /// It is refused.
     Reject,
 }
@@ -70,6 +75,7 @@ impl Default for Authentication {
             unclear_author: Measure::Reject,
             unanswered: Unanswered::Accept,
             domains: Vec::new(),
+            quarantine: Quarantine::default(),
         }
     }
 }

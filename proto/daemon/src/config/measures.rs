@@ -50,6 +50,29 @@ pub struct DomainMeasures {
     pub unanswered: Option<Unanswered>,
 }
 
+impl Measures {
+    /// Whether any of them is [`Measure::Quarantine`].
+    #[must_use]
+    pub fn has_quarantine(&self) -> bool {
+        let Self {
+            spf_fail,
+            dkim_fail,
+            dmarc_reject,
+            dmarc_quarantine,
+            unclear_author,
+            unanswered: _,
+        } = *self;
+        [
+            spf_fail,
+            dkim_fail,
+            dmarc_reject,
+            dmarc_quarantine,
+            unclear_author,
+        ]
+        .contains(&Measure::Quarantine)
+    }
+}
+
 impl DomainMeasures {
     /// All that is done there, where `others` are the measures elsewhere.
     #[must_use]
@@ -77,6 +100,14 @@ impl Authentication {
             unclear_author: self.unclear_author,
             unanswered: self.unanswered,
         }
+    }
+
+    /// Whether mail may have to be kept for the operator alone.
+    #[must_use]
+    pub fn has_quarantine(&self) -> bool {
+        let general = self.measures();
+        let mut special = self.domains.iter().map(|entry| entry.over(general));
+        self.enabled && (general.has_quarantine() || special.any(|one| one.has_quarantine()))
     }
 
     /// What is wrong with the list of domains, if anything is.

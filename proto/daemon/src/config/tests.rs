@@ -177,3 +177,59 @@ fn a_missing_file_says_how_to_make_one() {
         "/nonexistent/config.json: no such file; `rmailctl init` writes one"
     );
 }
+
+#[test]
+fn measures_for_domains_are_read_and_doubted() {
+    let with = |authentication: &str| {
+        SMALL.replace(
+            "\"tls\": {",
+            &format!("\"authentication\": {authentication},\n  \"tls\": {{"),
+        )
+    };
+    let domains =
+        r#"{"domains": [{"names": ["A.example"], "spf_fail": "junk"}, {"names": ["b.example"]}]}"#;
+    let config = Config::parse(&with(domains)).unwrap();
+    let entry = &config.authentication.domains[0];
+    assert_eq!(entry.names[0].as_str(), "a.example");
+    assert_eq!(
+        (entry.spf_fail, entry.dkim_fail),
+        (Some(Measure::Junk), None)
+    );
+    for (wrong, words) in [
+        (r#"{"domains": [{"names": []}]}"#, "names no domain"),
+        (
+            r#"{"domains": [{"names": ["a.example"]}, {"names": ["A.example"]}]}"#,
+            "there twice",
+        ),
+        (
+            r#"{"domains": [{"names": ["a.example"], "lenient": true}]}"#,
+            "lenient",
+        ),
+    ] {
+        let error = refused(&with(wrong));
+        assert!(
+            error.contains("authentication.domains") && error.contains(words),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn quarantine_needs_the_queue() {
+    for authentication in [
+        r#"{"spf_fail": "quarantine"}"#,
+        r#"{"domains": [{"names": ["a.example"], "unclear_author": "quarantine"}]}"#,
+    ] {
+        let text = SMALL.replace(
+            "\"tls\": {",
+            &format!("\"authentication\": {authentication},\n  \"tls\": {{"),
+        );
+        Config::parse(&text).unwrap();
+        let text = text.replace(
+            "\"tls\": {",
+            "\"relay\": {\"enabled\": false},\n  \"tls\": {",
+        );
+        let error = refused(&text);
+        assert!(error.contains("relay.enabled"), "{error}");
+    }
+}
