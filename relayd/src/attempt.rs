@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::dial::{Begins, Heard, Phone, Target};
 use crate::dns::{Dns, Host, NoHost};
 use crate::lanes::Destination;
-use crate::tls::Policy;
+use crate::tls::{Policy, Wish};
 
 /// Connections tried in one attempt.
 const MAX_CONNECTIONS: usize = 10;
@@ -84,6 +84,7 @@ impl Carrier {
         &self,
         destination: &Destination,
         envelope: &Envelope,
+        wish: Wish,
         body: impl Fn() -> io::Result<std::fs::File>,
     ) -> Vec<Finding> {
         let hosts = match self.hosts(destination).await {
@@ -111,10 +112,7 @@ impl Carrier {
                 if connections > MAX_CONNECTIONS {
                     break 'hosts;
                 }
-                let mut target = self.target(destination, &host.name, address);
-                if envelope.parameters.require_tls {
-                    target.policy = Policy::Verified;
-                }
+                let target = self.target(destination, &host.name, address, wish);
                 match self.visit(&target, envelope, &body).await {
                     Ok(findings) => return findings,
                     Err((finding, next)) => {
@@ -149,7 +147,13 @@ impl Carrier {
         }
     }
 
-    fn target(&self, destination: &Destination, host: &str, address: std::net::IpAddr) -> Target {
+    fn target(
+        &self,
+        destination: &Destination,
+        host: &str,
+        address: std::net::IpAddr,
+        wish: Wish,
+    ) -> Target {
         let smarthost = self
             .smarthost
             .as_ref()
@@ -159,7 +163,11 @@ impl Carrier {
         Target {
             host: host.to_owned(),
             address: SocketAddr::new(address, port),
-            policy: smarthost.map_or(Policy::Opportunistic, Smarthost::policy),
+            policy: match smarthost {
+                // No domain can demand anything yet.
+                None => wish.of_recipient(Policy::Opportunistic),
+                Some(smarthost) => wish.of_smarthost(smarthost.policy()),
+            },
             begins: if implicit { Begins::Tls } else { Begins::Clear },
             credentials: smarthost.and_then(|smarthost| smarthost.credentials.clone()),
         }

@@ -218,7 +218,10 @@ impl Dispatcher {
                 vec![Finding::ours("5.4.7", text.into()); recipients.len()]
             }
             Destination::Here => home::deliver(&self.reporter.ask, &envelope, body).await,
-            elsewhere => self.carrier.attempt(elsewhere, &envelope, body).await,
+            elsewhere => {
+                let wish = message.tls_wish();
+                self.carrier.attempt(elsewhere, &envelope, wish, body).await
+            }
         };
         let now = clock::now();
         let outcome =

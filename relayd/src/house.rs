@@ -12,6 +12,8 @@ use smtp::auth::{Credentials, Secret};
 use smtp::client::{self, Timeouts};
 use tracing::{info, warn};
 
+use crate::aggregate::courier::Courier;
+use crate::aggregate::register::Register;
 use crate::answer::filters::Filters;
 use crate::answer::intake::Intake;
 use crate::answer::lookup::LookUps;
@@ -42,9 +44,13 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let desk = Arc::new(open_queue(&config)?);
     let till = Till::open(Arc::clone(&desk), &config.relay.budgets);
     let welcome = Welcome::open(Arc::clone(&desk), &config.smtp.greylisting);
+    let reports = &config.authentication.aggregate_reports;
+    let register = Register::open(Arc::clone(&desk), reports).await;
+    let register = Arc::new(register.map_err(StartError::fault)?);
     let intake = Intake {
         welcome: welcome.await.map_err(StartError::fault)?,
         desk: Arc::clone(&desk),
+        register: Arc::clone(&register),
         till: till.await.map_err(StartError::fault)?,
         enabled: config.relay.enabled,
         max_size: config.smtp.max_kept_size(),
@@ -54,6 +60,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     };
     let operator = Operator {
         desk: Arc::clone(&desk),
+        register: Arc::clone(&register),
         started,
     };
     let smtpd = tokio::spawn(serve(
@@ -70,6 +77,14 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         warn!(name, "a socket was handed over that nobody serves");
     }
     let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
+    let courier = Courier {
+        register,
+        desk: Arc::clone(&desk),
+        ask: ask.clone(),
+        dns: carrier.dns.clone(),
+        rules: reports.clone(),
+    };
+    let courier = tokio::spawn(courier.run(birth.stop.clone()));
     let dispatcher = Arc::new(Dispatcher {
         desk: Arc::clone(&desk),
         carrier,
@@ -87,6 +102,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     birth.ready();
     dispatcher.run(lanes, birth.stop.clone()).await;
     info!("stopping");
+    courier.await.map_err(StartError::fault)?;
     for served in [smtpd, ctl] {
         served
             .await

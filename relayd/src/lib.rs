@@ -10,6 +10,7 @@
 //! [`dispatch`] gives it a turn in its destination's [`lanes`] → [`dns`] finds the hosts → [`attempt`] talks to them →
 //! the result is recorded → [`report`] tells the sender its [`news`]: what failed for good, what has to wait.
 
+pub mod aggregate;
 pub mod answer;
 pub mod ask;
 pub mod attempt;
@@ -30,3 +31,4 @@ pub mod report;
 pub mod reporter;
 pub mod schedule;
 pub mod tls;
+pub mod tls_required;

@@ -180,6 +180,7 @@ impl Reporter {
             quarantine: None,
             recipients,
             parameters: String::new(),
+            tls_waived: false,
             particulars: Vec::new(),
         };
         let draft = self.desk.with_queue(move |queue| {

@@ -21,6 +21,38 @@ pub enum Policy {
     Verified,
 }
 
+/// What the sender of a message wants of TLS (RFC 8689).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing: what the recipient's domain demands counts.
+    AsDemanded,
+    /// REQUIRETLS: verified, or not at all.
+    Required,
+    /// `TLS-Required: No`: what the recipient's domain demands does not count.
+    Waived,
+}
+
+impl Wish {
+    /// How much is asked of a recipient's server whose domain demands this. The demands of the configuration are not the sender's to change.
+    #[must_use]
+    pub const fn of_recipient(self, demanded: Policy) -> Policy {
+        match self {
+            Self::AsDemanded => demanded,
+            Self::Required => Policy::Verified,
+            Self::Waived => Policy::Opportunistic,
+        }
+    }
+
+    /// The same of the smarthost, of which the configuration demands this.
+    #[must_use]
+    pub const fn of_smarthost(self, demanded: Policy) -> Policy {
+        match self {
+            Self::AsDemanded | Self::Waived => demanded,
+            Self::Required => Policy::Verified,
+        }
+    }
+}
+
 /// Both ways of doing TLS.
 #[derive(Clone)]
 pub struct Tls {

@@ -163,6 +163,7 @@ fn leave_behind(house: &House, hours: i64, particulars: Vec<Particular>) {
         quarantine: None,
         recipients: vec![BOB.into()],
         parameters: String::new(),
+        tls_waived: false,
         particulars,
     };
     let mut line = Vec::new();

@@ -42,6 +42,9 @@ pub enum Command {
     /// Mail that waits to be sent out.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// What domains are to be told about mail in their name (DMARC aggregate reports).
+    #[command(subcommand)]
+    Reports(ReportsCommand),
     /// The mail store: look for damage and mend it, count, and hash, all while mail goes on.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -405,6 +408,20 @@ pub enum BanCommand {
         #[arg(value_name = "ADDRESS|NETWORK")]
         what: String,
     },
+}
+
+/// `rmailctl reports …`.
+#[derive(Debug, Subcommand)]
+pub enum ReportsCommand {
+    /// Show what was not sent yet: beginning and end of the period, domain, messages, rows, and messages that are only counted, for
+    /// want of room; separated by tabs.
+    List {
+        /// A JSON array instead of text, with times in Unix seconds.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the running period and send all reports now, instead of in the hours after midnight, UTC.
+    Send,
 }
 
 /// `rmailctl queue …`.

@@ -38,6 +38,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Alias(command) => in_runtime(cmd::alias::run(&cli.config, command)),
         Command::Ban(command) => in_runtime(cmd::ban::run(&cli.config, command)),
         Command::Queue(command) => in_runtime(cmd::queue::run(&cli.config, command)),
+        Command::Reports(command) => in_runtime(cmd::reports::run(&cli.config, command)),
         Command::Store(command) => in_runtime(cmd::store::run(&cli.config, command)),
         Command::Status { json } => in_runtime(cmd::status::run(&cli.config, json)),
     }

@@ -11,6 +11,7 @@ use daemon::channel::{Answered, CallError, Client, Link};
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
 use ipc::greylist::{Acquaintance, Triple};
 use ipc::login::{Challenge, LoginRequest};
+use ipc::observation::Observation;
 use ipc::queue::{QueueAnswer, QueueEdge, QueueRequest};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Context, Edge, Refusal};
@@ -316,7 +317,32 @@ impl Ask {
             | QueueAnswer::MessageQueued { .. }
             | QueueAnswer::MessageAborted
             | QueueAnswer::LookedUp(_)
-            | QueueAnswer::FilterConnected => Err(NONSENSE),
+            | QueueAnswer::FilterConnected
+            | QueueAnswer::Noted => Err(NONSENSE),
+        }
+    }
+
+    /// What DMARC came to for a message, for the reports about it.
+    ///
+    /// # Errors
+    /// A [`Problem`]; then it is not reported, or it was counted and relayd's disk failed.
+    pub async fn note(
+        &self,
+        context: Context,
+        within: Duration,
+        observation: Observation,
+    ) -> Result<(), Problem> {
+        let request = QueueRequest::Note(Box::new(observation));
+        // Counted when it is heard, so it is said once only.
+        match self.relayd.call(context, within, request).await?.answer {
+            QueueAnswer::Noted => Ok(()),
+            QueueAnswer::MessageOpened(_)
+            | QueueAnswer::RecipientsAdded
+            | QueueAnswer::MessageQueued { .. }
+            | QueueAnswer::MessageAborted
+            | QueueAnswer::LookedUp(_)
+            | QueueAnswer::FilterConnected
+            | QueueAnswer::Greeted(_) => Err(NONSENSE),
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use daemon::session_id;
 use ipc::queue::Standing;
 use ipc::{Context, Refusal};
-use mail::address::{Domain, ReversePath};
+use mail::address::{Address, Domain, ReversePath};
 use smtp::command::{BodyType, Mail, Rcpt};
 use smtp::date::Timestamp;
 use smtp::parameter::{MailParameters, RcptParameters};
@@ -600,12 +600,16 @@ impl Desk {
         message: &mut OpenMessage,
         summary: &Summary,
     ) -> Result<Option<Verdict>, Reply> {
-        let Some(inspection) = message.inspection.take() else {
+        let Some(mut inspection) = message.inspection.take() else {
             return Ok(None);
         };
         let recipients = message.recipients.iter().map(|(path, _)| path);
-        let rules: Vec<Rule> = recipients
-            .map(|path| self.rule(path.clone().at(&self.home).domain()))
+        let addresses = recipients.map(|path| path.clone().at(&self.home));
+        let addresses: Vec<Address> = addresses.collect();
+        inspection.address_to(&addresses);
+        let domains = addresses.iter().map(Address::domain);
+        let rules: Vec<Rule> = domains
+            .map(|domain| self.rule(domain))
             .map(Option::unwrap_or_default)
             .collect();
         let context = self.context(message.id);

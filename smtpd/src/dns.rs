@@ -49,6 +49,7 @@ impl Ask {
                     | QueueAnswer::MessageQueued { .. }
                     | QueueAnswer::FilterConnected
                     | QueueAnswer::Greeted(_)
+                    | QueueAnswer::Noted
                     | QueueAnswer::MessageAborted => {
                         debug!(?question, "bug: an answer to another question");
                         return Found::Fault;

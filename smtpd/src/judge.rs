@@ -4,7 +4,7 @@
 //! takes it over and looks at each piece. At the end it waits for what is still missing, as long as the configuration says.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use daemon::config::Authentication;
 use ipc::Context;
 use ipc::dns::{Found, Kind, Record};
-use mail::address::{Domain, ReversePath};
+use mail::address::{Address, Domain, ReversePath};
 use sender::dns::{self, Answer, Question};
 use sender::strip::Strip;
 use sender::{dmarc, iprev, spf};
@@ -24,6 +24,7 @@ use tracing::{debug, info};
 
 use crate::ask::Ask;
 use crate::measure::{Applied, Cause, Disposition, Rule, Rulebook};
+use crate::observations::Observations;
 use crate::results::{self, Findings};
 
 /// How long the checks of a sender may take (RFC 7208 §4.6.4 wants twenty seconds at least).
@@ -37,6 +38,7 @@ pub struct Judge {
     host: String,
     rules: Authentication,
     book: Rulebook,
+    observations: Observations,
 }
 
 /// What comes of a message that is taken.
@@ -78,13 +80,14 @@ impl Judge {
     /// Will ask `ask` and sign as `host`.
     #[must_use]
     pub fn new(ask: Arc<Ask>, host: &str, rules: Authentication) -> Self {
-        let host = host.to_owned();
+        let observations = Observations::new(Arc::clone(&ask), &rules.aggregate_reports);
         let book = Rulebook::new(&rules);
         Self {
             ask,
-            host,
+            host: host.to_owned(),
             rules,
             book,
+            observations,
         }
     }
 
@@ -159,12 +162,17 @@ impl Judge {
         }
     }
 
-    async fn dmarc(&self, context: Context, subject: dmarc::Subject) -> dmarc::Outcome {
+    async fn dmarc(
+        &self,
+        context: Context,
+        subject: dmarc::Subject,
+    ) -> (dmarc::Outcome, Option<dmarc::Basis>) {
         let mut check = dmarc::Check::new(subject);
         while let Some(question) = check.next() {
             check.answer(self.find(context, &question).await);
         }
-        check.outcome().unwrap_or(results::NO_ANSWER)
+        let outcome = check.outcome().unwrap_or(results::NO_ANSWER);
+        (outcome, check.basis())
     }
 }
 
@@ -305,6 +313,10 @@ pub(crate) struct Inspection {
     strip: Strip,
     /// What we ourselves put on top has passed.
     has_trace: bool,
+    /// The author's domain is told of it, if it wants that.
+    is_told_of: bool,
+    /// The domain of all its recipients, if there is one.
+    envelope_to: Option<String>,
 }
 
 impl Inspection {
@@ -316,6 +328,8 @@ impl Inspection {
             verifier: dkim::Verifier::new(dkim::Limits::default()),
             strip,
             has_trace: false,
+            is_told_of: false,
+            envelope_to: None,
         }
     }
 
@@ -348,6 +362,16 @@ impl Inspection {
         rest
     }
 
+    /// It goes to these recipients.
+    pub(crate) fn address_to(&mut self, recipients: &[Address]) {
+        let domains: BTreeSet<&Domain> = recipients.iter().map(Address::domain).collect();
+        self.is_told_of = self.inquiry.judge.observations.concern(recipients);
+        self.envelope_to = match domains.len() {
+            1 => domains.first().map(|domain| domain.as_str().to_owned()),
+            _ => None,
+        };
+    }
+
     /// Says what comes of it for recipients under these rules.
     ///
     /// # Errors
@@ -361,6 +385,8 @@ impl Inspection {
         let Self {
             mut inquiry,
             verifier,
+            is_told_of,
+            envelope_to,
             ..
         } = self;
         let judge = Arc::clone(&inquiry.judge);
@@ -381,16 +407,24 @@ impl Inspection {
             author: author.clone(),
             dmarc: results::NOTHING,
         };
+        let mut basis = None;
         if let Some(subject) = findings.dmarc_subject(context.message) {
             let asked = judge.dmarc(context, subject);
             let outcome = timeout_at(end, asked).await;
-            findings.dmarc = outcome.unwrap_or(results::NO_ANSWER);
+            (findings.dmarc, basis) = outcome.unwrap_or((results::NO_ANSWER, None));
         }
         findings.log();
         let of_rule = |rule| findings.disposition(judge.book.measures(rule));
         let dispositions: Vec<_> = recipients.iter().copied().map(of_rule).collect();
         let refusal = findings.refusal(&dispositions);
-        Applied::new(findings.dmarc, refusal.is_none(), &dispositions).log();
+        let applied = Applied::new(findings.dmarc, refusal.is_none(), &dispositions);
+        applied.log();
+        // What is put off comes again and is told of then.
+        let is_over = !refusal.as_ref().is_some_and(Reply::is_temporary);
+        if is_told_of && is_over {
+            let observations = &judge.observations;
+            observations.tell(context, &findings, basis, &applied, envelope_to.as_deref());
+        }
         match refusal {
             Some(reply) => Err(reply),
             None => Ok(Verdict {

@@ -27,6 +27,7 @@ mod letter;
 pub mod lists;
 pub mod login;
 mod measure;
+mod observations;
 pub mod outlet;
 mod passage;
 pub mod port;

@@ -122,22 +122,33 @@ impl Disposition {
     }
 }
 
-/// What was done with a message because of its author's domain's policy, as that domain may hear of it (RFC 7489 §7.2).
+/// What was done with a message because of its author's domain's policy, as that domain may hear of it (RFC 9990).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Applied {
     /// What was done: for whom it was the mildest, if not the same for all.
     pub(crate) disposition: Policy,
     /// Why it is not what the domain wants, if it is not.
     pub(crate) reason: Option<Override>,
+    /// The key of the configuration that says so.
+    key: &'static str,
 }
 
 /// Why something else was done than the author's domain wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Override {
-    /// One of the words of RFC 7489, appendix C.
-    pub(crate) kind: &'static str,
-    /// More about it.
-    pub(crate) comment: String,
+pub(crate) enum Override {
+    /// The configuration wants it.
+    LocalPolicy,
+    /// The domain wants it for a part of the messages only (RFC 7489 §6.6.4), or tries its policy out.
+    SampledOut,
+}
+
+impl Override {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::LocalPolicy => "local_policy",
+            Self::SampledOut => "sampled_out",
+        }
+    }
 }
 
 impl Applied {
@@ -151,33 +162,22 @@ impl Applied {
         };
         let mildest = dispositions.iter().min_by_key(|one| done(one));
         let disposition = mildest.map_or(Policy::None, done);
-        let key = mildest.map_or(Cause::Nothing, |one| one.cause).key();
-        let reason = if disposition != outcome.policy {
-            Some(Override {
-                kind: "local_policy",
-                comment: key.to_owned(),
-            })
-        } else if outcome.policy != outcome.published {
-            // RFC 7489 §6.6.4: the policy is for a part of the messages only.
-            Some(Override {
-                kind: "sampled_out",
-                comment: String::new(),
-            })
-        } else {
-            None
-        };
         Self {
             disposition,
-            reason,
+            reason: match disposition {
+                done if done == outcome.published => None,
+                done if done == outcome.policy => Some(Override::SampledOut),
+                _ => Some(Override::LocalPolicy),
+            },
+            key: mildest.map_or(Cause::Nothing, |one| one.cause).key(),
         }
     }
 
     pub(crate) fn log(&self) {
-        let reason = self.reason.as_ref();
         info!(
             disposition = self.disposition.as_str(),
-            reason = reason.map(|reason| reason.kind),
-            comment = reason.map(|reason| reason.comment.as_str()),
+            reason = self.reason.as_ref().map(Override::as_str),
+            key = self.key,
             "policy applied"
         );
     }

@@ -44,6 +44,12 @@ honest      TXT \"v=spf1 ip4:127.0.0.1 -all\"
 _dmarc.honest TXT \"v=DMARC1; p=reject\"
 ; Wants spoofs put aside.
 _dmarc.careful TXT \"v=DMARC1; p=quarantine\"
+; Want reports: at home, at one who has agreed to take them, and at one who has not.
+reported    TXT \"v=spf1 ip4:127.0.0.1 -all\"
+reported    MX  10 mx.outside
+_dmarc.reported TXT \"v=DMARC1; p=reject; rua=mailto:in@reported.test!1m,mailto:reports@outside.test,mailto:spy@bare.test\"
+_dmarc.watched TXT \"v=DMARC1; p=none; rua=mailto:reports@outside.test\"
+*._report._dmarc.outside TXT \"v=DMARC1\"
 ";
 
 impl NameServer {

@@ -42,7 +42,11 @@ const ARROWS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("imapd", &["daemon", "imap", "ipc", "mail", "sasl", "sys"]),
-    ("relayd", &["daemon", "ipc", "mail", "smtp", "sys"]),
+    // sender: to whom a domain wants its reports sent is read by the code that reads its policy.
+    (
+        "relayd",
+        &["daemon", "ipc", "mail", "sender", "smtp", "sys"],
+    ),
     ("deliverd", &["daemon", "ipc", "mail", "sasl", "sys"]),
     ("apid", &["daemon", "ipc", "mail", "sys"]),
     // smtp: the outside world of `rmailctl demo` receives mail, and the demo sends some.

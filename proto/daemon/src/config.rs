@@ -3,6 +3,7 @@
 //! Every daemon reads the file itself at start, before its jail closes. An unknown key, a wrong type or an impossible
 //! value is an error that names the path of the key, the line, and what is allowed.
 
+mod aggregate_reports;
 mod authentication;
 mod budgets;
 mod dns_lists;
@@ -22,6 +23,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use aggregate_reports::AggregateReports;
 pub use authentication::{Authentication, Measure, Unanswered};
 pub use budgets::{Budget, Budgets};
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
@@ -417,6 +419,10 @@ impl Config {
                 "relay.smarthost_password_file"
             };
             return Err((key, "smarthost_username and smarthost_password_file are only of use together: give both or neither".into()));
+        }
+        let reports = &self.authentication.aggregate_reports;
+        if let Some((key, reason)) = aggregate_reports::flaw(reports, relay.enabled) {
+            return Err((key, reason.into()));
         }
         if let Some(name) = filter::nameless(&self.smtp.filters) {
             return Err((

@@ -11,6 +11,9 @@ use crate::tools::{ExpungedRange, JournalState, Recovery, Scope, Seen, Work};
 /// How many locks one page holds at most: an address has no more than 320 octets or so.
 pub const BANS_PER_FRAME: usize = 32;
 
+/// How many reports one page holds at most.
+pub const REPORTS_PER_FRAME: usize = 32;
+
 /// How many entries one page of a listing holds at most.
 pub const ENTRIES_PER_FRAME: usize = 16;
 
@@ -450,6 +453,23 @@ pub struct QueuedMessage {
     pub hold: String,
 }
 
+/// What is to be reported to a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PendingReport {
+    /// Unix seconds of the beginning of the period.
+    pub begin: i64,
+    /// Unix seconds of its end, if it has ended.
+    pub end: Option<i64>,
+    /// The domain whose policy it is.
+    pub domain: String,
+    /// Messages.
+    pub messages: u64,
+    /// Rows they make.
+    pub rows: u64,
+    /// Messages of these for which there was no room, so that only their number is told.
+    pub unlisted: u64,
+}
+
 /// The operator's orders to relayd.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum QueueControlRequest {
@@ -485,6 +505,13 @@ pub enum QueueControlRequest {
     },
     /// How is relayd?
     ShowStatus,
+    /// A page of the aggregate reports that were not sent yet, the oldest first.
+    ListReports {
+        /// Those up to this one were seen: [`PendingReport::begin`] and [`PendingReport::domain`].
+        after: Option<(i64, String)>,
+    },
+    /// End the running period of the reports, and send about all that have ended, now.
+    SendReports,
 }
 
 /// What relayd answers to the operator.
@@ -523,6 +550,18 @@ pub enum QueueControlAnswer {
         delivered: u64,
         /// Recipients that failed for good since its start.
         failed: u64,
+    },
+    /// A page of the reports, at most [`REPORTS_PER_FRAME`].
+    Reports {
+        /// Ordered by their beginning and domain.
+        reports: Vec<PendingReport>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// Reports that are being made now.
+    ReportsDue {
+        /// How many.
+        reports: u64,
     },
 }
 

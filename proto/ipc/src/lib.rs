@@ -26,6 +26,7 @@ pub mod greylist;
 pub mod hello;
 pub mod imap;
 pub mod login;
+pub mod observation;
 pub mod queue;
 pub mod quota;
 pub mod refusal;

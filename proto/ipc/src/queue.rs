@@ -6,6 +6,7 @@ use crate::dns::{Found, Question};
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::greylist::{Acquaintance, Triple};
+use crate::observation::Observation;
 
 /// How many recipients one [`QueueRequest::AddRecipients`] may carry, so that the longest addresses and parameters fit into a
 /// frame.
@@ -99,6 +100,8 @@ pub enum QueueRequest {
     },
     /// Is this mail known? Who was not known is from now on waited for.
     Greet(Triple),
+    /// Remember what DMARC came to, for the reports about it.
+    Note(Box<Observation>),
 }
 
 /// What relayd answers to a [`QueueRequest`].
@@ -121,6 +124,8 @@ pub enum QueueAnswer {
     FilterConnected,
     /// To [`QueueRequest::Greet`].
     Greeted(Acquaintance),
+    /// To [`QueueRequest::Note`]: it is counted, or that there is no room for it.
+    Noted,
 }
 
 /// smtpd asks relayd.

@@ -59,6 +59,11 @@ impl Question {
         Self { name, kind }
     }
 
+    /// For the DMARC record of a domain (RFC 9989 §4.7).
+    pub(crate) fn record_of(domain: &str) -> Self {
+        Self::new(&format!("_dmarc.{domain}"), Kind::Txt)
+    }
+
     /// For the addresses of `name` of the family of `address`.
     pub(crate) fn addresses(name: &str, address: IpAddr) -> Self {
         let kind = match address {

@@ -3,7 +3,7 @@
 //! smtpd talks to the world and may have been taken over by it, so everything it says is parsed and bounded again.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -27,10 +27,12 @@ use super::filters::Filters;
 use super::lookup::LookUps;
 use super::till::Till;
 use super::welcome::Welcome;
+use crate::aggregate::register::Register;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, Quarantined, VERSION};
 use crate::queue::{Draft, Queue, QueueId};
+use crate::tls_required;
 
 /// Messages one channel may have open at once.
 const MAX_OPEN: usize = 1024;
@@ -55,6 +57,8 @@ pub struct Intake {
     pub till: Till,
     /// Who is put off.
     pub welcome: Welcome,
+    /// What is to be reported to domains.
+    pub register: Arc<Register>,
     /// Who asks DNS.
     pub look_ups: LookUps,
     /// The filters smtpd may be connected to.
@@ -161,6 +165,10 @@ impl Service<QueueEdge> for Intake {
             QueueRequest::Greet(triple) => {
                 let acquaintance = self.welcome.greet(&triple).await;
                 Ok(Answered::plain(QueueAnswer::Greeted(acquaintance)))
+            }
+            QueueRequest::Note(observation) => {
+                self.register.note(*observation).await?;
+                Ok(Answered::plain(QueueAnswer::Noted))
             }
             QueueRequest::LookUp(question) => {
                 let found = self.look_ups.look_up(&question).await?;
@@ -290,6 +298,10 @@ impl Intake {
             }
             (None, None) => None,
         };
+        let envelope = incoming.envelope.clone();
+        let look = move |_: &Queue| Ok((is_tls_waived(&envelope, &draft)?, draft));
+        let looked = self.desk.with_queue(look).await;
+        let (tls_waived, draft) = looked.map_err(|error| desk::fault(&error, "read a message"))?;
         let id = QueueId::generate().map_err(|error| desk::fault(&error, "make a queue id"))?;
         let (recipients, particulars) = split(std::mem::take(&mut incoming.recipients));
         let header = Header {
@@ -304,6 +316,7 @@ impl Intake {
             quarantine: quarantine.map(|Quarantine { onward, .. }| Quarantined { onward }),
             recipients,
             parameters: incoming.envelope.parameters.clone(),
+            tls_waived,
             particulars,
         };
         if let Some(reason) = &header.hold {
@@ -312,6 +325,17 @@ impl Intake {
         self.desk.enqueue(id, draft, header.versioned()).await?;
         Ok(id)
     }
+}
+
+/// Whether the header waives what recipients demand of TLS. RFC 8689 §4.1: REQUIRETLS goes before it.
+fn is_tls_waived(envelope: &Envelope, draft: &Draft) -> io::Result<bool> {
+    let parameters = MailParameters::parse(&envelope.parameters).unwrap_or_default();
+    if parameters.require_tls {
+        return Ok(false);
+    }
+    let mut file = draft.file();
+    file.rewind()?;
+    Ok(tls_required::is_waived(&tls_required::read_header(file)?))
 }
 
 impl Counter {

@@ -13,6 +13,7 @@ use ipc::{Call, Refusal};
 use smtp::parameter::Priority;
 use tracing::info;
 
+use crate::aggregate::register::Register;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::Record;
@@ -32,6 +33,8 @@ const MAX_ERROR: usize = 200;
 pub struct Operator {
     /// What there is to see.
     pub desk: Arc<Desk>,
+    /// What is to be reported to domains.
+    pub register: Arc<Register>,
     /// When relayd started.
     pub started: Instant,
 }
@@ -60,6 +63,14 @@ impl Service<QueueControlEdge> for Operator {
                 QueueControlAnswer::Released { messages }
             }
             QueueControlRequest::ShowStatus => self.status(),
+            QueueControlRequest::ListReports { after } => {
+                let (reports, more) = self.register.list(after).await;
+                QueueControlAnswer::Reports { reports, more }
+            }
+            QueueControlRequest::SendReports => {
+                let reports = self.register.hurry().await;
+                QueueControlAnswer::ReportsDue { reports }
+            }
         };
         Ok(Answered::plain(answer))
     }

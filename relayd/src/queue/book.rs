@@ -1,6 +1,8 @@
-//! Files of lines beside the messages: what accounts have sent ([`crate::budget`]) and whose mail is known ([`crate::greylist`]). They are not
+//! Files of lines beside the messages: what accounts have sent ([`crate::budget`]), whose mail is known ([`crate::greylist`]) and what is to be
+//! reported ([`crate::aggregate`]), a file for each period. They are not
 //! flushed: a kill costs nothing, and a power failure the last seconds.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,6 +13,9 @@ use sys::file::{self, OFlags};
 
 use super::Queue;
 
+const OBSERVED: &str = ".observed-";
+const NEW: &str = ".new";
+
 /// Which file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Book {
@@ -18,22 +23,31 @@ pub enum Book {
     Sent,
     /// Whose mail is known.
     Known,
+    /// What is to be reported of the period that begins then (Unix seconds).
+    Observed(i64),
 }
 
 impl Book {
-    const fn name(self) -> &'static str {
+    fn name(self) -> Cow<'static, str> {
         match self {
-            Self::Sent => ".sent",
-            Self::Known => ".known",
+            Self::Sent => ".sent".into(),
+            Self::Known => ".known".into(),
+            Self::Observed(begin) => format!("{OBSERVED}{begin}").into(),
         }
     }
 
     /// While it is written anew.
-    const fn new_name(self) -> &'static str {
-        match self {
-            Self::Sent => ".sent.new",
-            Self::Known => ".known.new",
-        }
+    fn new_name(self) -> String {
+        format!("{}{NEW}", self.name())
+    }
+
+    /// The book that is, or is being, written under a name.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let name = name.strip_suffix(NEW).unwrap_or(name);
+        let begin = || name.strip_prefix(OBSERVED)?.parse().ok();
+        let observed = begin().map(Self::Observed);
+        let mut all = [Self::Sent, Self::Known].into_iter().chain(observed);
+        all.find(|book| book.name() == name)
     }
 }
 
@@ -44,7 +58,7 @@ impl Queue {
     /// What the system says.
     pub fn read_book(&self, book: Book) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        match self.open_file(book.name(), OFlags::RDONLY) {
+        match self.open_file(&book.name(), OFlags::RDONLY) {
             Ok(mut file) => file.read_to_end(&mut bytes).map(drop)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -60,7 +74,7 @@ impl Queue {
     /// # Errors
     /// What the system says; then a line may be torn.
     pub fn append_to_book(&self, book: Book, lines: &[u8]) -> io::Result<()> {
-        self.book_file(book.name(), OFlags::APPEND)?
+        self.book_file(&book.name(), OFlags::APPEND)?
             .write_all(lines)
     }
 
@@ -69,12 +83,43 @@ impl Queue {
     /// # Errors
     /// What the system says; then the others are still there.
     pub fn replace_book(&self, book: Book, lines: &[u8]) -> io::Result<()> {
-        let mut file = self.book_file(book.new_name(), OFlags::TRUNC)?;
+        let (new, name) = (book.new_name(), book.name());
+        let mut file = self.book_file(&new, OFlags::TRUNC)?;
         file.write_all(lines)?;
         file.sync_all()?;
         let directory = self.directory.as_fd();
-        let (new, name) = (OsStr::new(book.new_name()), OsStr::new(book.name()));
+        let (new, name) = (OsStr::new(&new), OsStr::new(&*name));
         file::rename(directory, new, directory, name)
+    }
+
+    /// The beginnings of the periods of which there is something to be reported, in order.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn observed(&self) -> io::Result<Vec<i64>> {
+        let mut begins = Vec::new();
+        for entry in file::list(self.directory.as_fd())? {
+            if let Some(Book::Observed(begin)) = Book::of(&entry.name.to_string_lossy()) {
+                begins.push(begin);
+            }
+        }
+        begins.sort_unstable();
+        begins.dedup();
+        Ok(begins)
+    }
+
+    /// Removes a book that is not needed any more, and what is left of writing it anew.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove_book(&self, book: Book) -> io::Result<()> {
+        for name in [&*book.name(), &book.new_name()] {
+            match self.unlink(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn book_file(&self, name: &str, flags: OFlags) -> io::Result<File> {

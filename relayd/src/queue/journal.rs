@@ -6,6 +6,7 @@
 //! ```
 //! JSON escapes every control character, so no field of any record can hold a line end and forge another record.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What is written into a journal.
@@ -54,6 +55,9 @@ pub struct Header {
     /// What else `MAIL` had, as the command has it: `RET=HDRS`. Journals of rmail 0.1 have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub parameters: String,
+    /// Its header waives what recipients demand of TLS (RFC 8689 §3). An older relayd that passes over it asks for more than it must.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls_waived: bool,
     /// What is to be known of some of the recipients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub particulars: Vec<Particular>,
@@ -158,7 +162,7 @@ pub enum Fate {
 ///
 /// # Errors
 /// Never for the records of this module; serde's interface allows for it.
-pub fn encode(record: &Record, out: &mut Vec<u8>) -> serde_json::Result<()> {
+pub fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) -> serde_json::Result<()> {
     let json = serde_json::to_vec(record)?;
     out.extend_from_slice(format!("{:08x} ", crc32(&json)).as_bytes());
     out.extend_from_slice(&json);
@@ -193,7 +197,12 @@ pub fn decode(mut bytes: &[u8]) -> Decoded {
     decoded
 }
 
-fn decode_line(line: &[u8]) -> Option<Record> {
+/// All lines that are whole, of a file that may have lost one or the other.
+pub fn decode_lines<T: DeserializeOwned>(bytes: &[u8]) -> impl Iterator<Item = T> {
+    bytes.split(|byte| *byte == b'\n').filter_map(decode_line)
+}
+
+fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     let (crc, json) = line.split_at_checked(9)?;
     if crc != format!("{:08x} ", crc32(json)).as_bytes() {
         return None;
@@ -243,6 +252,7 @@ mod tests {
             quarantine: None,
             recipients: vec!["bob@example.org".into(), "\"a\\\"b\"@example.org".into()],
             parameters: "RET=HDRS".into(),
+            tls_waived: true,
             particulars: vec![Particular {
                 recipient: 1,
                 parameters: "NOTIFY=SUCCESS".into(),

@@ -5,6 +5,8 @@ use mail::address::{Address, Domain, ReversePath};
 use smtp::deliver_by::Late;
 use smtp::parameter::{MailParameters, Priority, RcptParameters};
 
+use crate::tls::Wish;
+
 use super::journal::{
     Attempted, Fate, Header, Outcome, PARTICULAR_VERSION, Particular, Record, Standing, VERSION,
 };
@@ -107,6 +109,16 @@ impl Message {
         }
         rest.iter().for_each(|record| message.apply(record));
         Some(message)
+    }
+
+    /// What its sender wants of TLS. REQUIRETLS goes before the header (RFC 8689 §4.1).
+    #[must_use]
+    pub const fn tls_wish(&self) -> Wish {
+        match (self.parameters.require_tls, self.header.tls_waived) {
+            (true, _) => Wish::Required,
+            (false, true) => Wish::Waived,
+            (false, false) => Wish::AsDemanded,
+        }
     }
 
     fn specify(&mut self, particular: &Particular) -> Option<()> {

@@ -9,12 +9,10 @@ use smtp::parameter::Priority;
 use sys::file;
 use tracing::{error, info, warn};
 
-use super::{Message, Queue, QueueId};
+use super::{Book, Message, Queue, QueueId};
 
 /// Name of the lock file.
 pub(super) const LOCK: &str = ".lock";
-/// What accounts have sent and whose mail is known, and the same while they are written anew.
-const BOOKS: [&str; 4] = [".sent", ".sent.new", ".known", ".known.new"];
 
 /// A message found at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +68,7 @@ impl Queue {
                 found.journals.insert(id);
             } else if let Some(id) = id(".eml") {
                 found.bodies.insert(id);
-            } else if name != LOCK && !BOOKS.contains(&&*name) && !name.ends_with(".bad") {
+            } else if name != LOCK && Book::of(&name).is_none() && !name.ends_with(".bad") {
                 warn!(name = %name.escape_debug(), "a file in the queue directory that is not ours is left alone");
             }
         }

@@ -27,6 +27,7 @@ fn header() -> Header {
         quarantine: None,
         recipients: vec!["bob@example.org".into(), "carol@example.net".into()],
         parameters: String::new(),
+        tls_waived: false,
         particulars: Vec::new(),
     }
 }

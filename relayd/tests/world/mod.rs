@@ -20,7 +20,7 @@ use relayd::attempt::{Carrier, Finding};
 use relayd::dial::Phone;
 use relayd::dns::Dns;
 use relayd::lanes::Destination;
-use relayd::tls::Tls;
+use relayd::tls::{Tls, Wish};
 use rustls::RootCertStore;
 use smtp::client::{Config, Envelope, Timeouts};
 use smtp::parameter::MailParameters;
@@ -237,7 +237,7 @@ pub(crate) async fn attempt_with(
         Ok(file)
     };
     carrier
-        .attempt(&destination, &envelope(recipients), open)
+        .attempt(&destination, &envelope(recipients), Wish::AsDemanded, open)
         .await
 }
 

@@ -7,6 +7,7 @@ pub mod expunged;
 pub mod grant;
 pub mod queue;
 pub mod quota;
+pub mod reports;
 pub mod status;
 pub mod store;
 pub mod tenant;

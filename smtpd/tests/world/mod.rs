@@ -24,6 +24,7 @@ use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination, MessageHandle}
 use ipc::dns::{Found, Kind};
 use ipc::greylist::{Acquaintance, Triple};
 use ipc::login::{Challenge, LoginRequest};
+use ipc::observation::Observation;
 use ipc::queue::{Envelope, Quarantine, QueueAnswer, QueueEdge, QueueRequest, Recipient};
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
 use ipc::{Call, Refusal, Secret};
@@ -97,6 +98,8 @@ pub(crate) struct Store {
     pub(crate) held: Mutex<Vec<u64>>,
     /// What was asked about; who is among them is known.
     pub(crate) greeted: Mutex<Vec<Triple>>,
+    /// What relayd was told for reports.
+    pub(crate) noted: Mutex<Vec<Observation>>,
     /// What there is in DNS.
     pub(crate) zone: Mutex<HashMap<(String, Kind), Found>>,
     /// How many questions are answered Busy before others are heard.
@@ -538,11 +541,9 @@ impl Service<QueueEdge> for Relayd {
                 if quarantine.is_some() && *self.store.is_full.lock().unwrap() {
                     return Err(Refusal::QuarantineFull);
                 }
-                let mut messages = peer.messages.lock().unwrap();
-                if let Some(open) = messages.get_mut(&message.0) {
+                if let Some(open) = peer.messages.lock().unwrap().get_mut(&message.0) {
                     open.quarantine = quarantine;
                 }
-                drop(messages);
                 self.store.commit(&peer, message, size, head).await?;
                 QueueAnswer::MessageQueued {
                     queue_id: "q1".into(),
@@ -560,6 +561,10 @@ impl Service<QueueEdge> for Relayd {
                     true => Acquaintance::Known,
                     false => Acquaintance::Stranger { wait: 7 },
                 })
+            }
+            QueueRequest::Note(observation) => {
+                self.store.noted.lock().unwrap().push(*observation);
+                QueueAnswer::Noted
             }
             QueueRequest::LookUp(question) => {
                 {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::AggregateReports;
 use super::measures::DomainMeasures;
 use super::quarantine::Quarantine;
 use super::value::{AtMost, Network};
@@ -34,6 +35,8 @@ pub struct Authentication {
     pub domains: Vec<DomainMeasures>,
     /// Bounds of what is kept for the operator alone.
     pub quarantine: Quarantine,
+    /// What domains are told about mail in their name.
+    pub aggregate_reports: AggregateReports,
 }
 
 /// What becomes of a message, from the mildest to the strictest.
@@ -76,6 +79,7 @@ impl Default for Authentication {
             unanswered: Unanswered::Accept,
             domains: Vec::new(),
             quarantine: Quarantine::default(),
+            aggregate_reports: AggregateReports::default(),
         }
     }
 }

@@ -4,14 +4,19 @@
 //! Organizational domains are found by the walk up the tree of RFC 9989 §4.10, not by a list of suffixes as in RFC 7489. The tag
 //! `pct` of RFC 7489, which the newer one has no more, is honoured, and `t=y` is `pct=0`.
 
+mod basis;
+mod kinship;
 mod record;
+mod report;
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use self::basis::Basis;
+pub use self::kinship::Kinship;
 use self::record::{Record, Suffix};
+pub use self::report::{ReportUri, permission, report_uris};
 use crate::dns::{self, Answer, Kind, Question, is_name, is_within};
 
 /// Domains above one that are asked, with itself (RFC 9989 §4.10).
@@ -123,7 +128,7 @@ pub struct Check {
 /// RFC 9989 §3.2.13: what has none of these does not exist.
 const EXISTENCE: [Kind; 3] = [Kind::A, Kind::Aaaa, Kind::Mx];
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Record(String),
     Existence,
@@ -152,7 +157,7 @@ impl Check {
     #[must_use]
     pub fn next(&self) -> Option<Question> {
         match &self.state {
-            State::Record(domain) => Some(Question::new(&format!("_dmarc.{domain}"), Kind::Txt)),
+            State::Record(domain) => Some(Question::record_of(domain)),
             State::Existence => {
                 let kind = EXISTENCE.get(self.exists.len())?;
                 Some(Question::new(&self.subject.author, *kind))
@@ -165,15 +170,8 @@ impl Check {
     pub fn answer(&mut self, answer: Answer) {
         match &self.state {
             State::Record(domain) => {
-                let record = match answer {
-                    Answer::Records(records) => only(&records),
-                    Answer::NoSuchName | Answer::Unusable => None,
-                    Answer::Fault => {
-                        self.is_faulty = true;
-                        None
-                    }
-                };
-                self.known.insert(domain.clone(), record);
+                let domain = domain.clone();
+                self.learn(domain, &answer);
             }
             // Who cannot be asked may well exist.
             State::Existence => self.exists.push(match answer {
@@ -184,6 +182,18 @@ impl Check {
             State::Over(_) => return,
         }
         self.go_on();
+    }
+
+    fn learn(&mut self, domain: String, answer: &Answer) {
+        let record = match answer {
+            Answer::Records(records) => only(records).and_then(Record::parse),
+            Answer::NoSuchName | Answer::Unusable => None,
+            Answer::Fault => {
+                self.is_faulty = true;
+                None
+            }
+        };
+        self.known.insert(domain, record);
     }
 
     /// What came out, when the check is over.
@@ -232,14 +242,17 @@ impl Check {
             .dkim
             .iter()
             .map(|domain| (domain, record.strict_dkim));
+        // Both are looked at in any case: reports tell of each.
+        let mut passes = false;
         for (domain, strict) in spf.chain(dkim) {
-            if self.is_aligned(domain, strict, organization)? {
-                return Ok(State::Over(over(
-                    Verdict::Pass,
-                    Policy::None,
-                    record.policy,
-                )));
-            }
+            passes |= self.is_aligned(domain, strict, organization)?;
+        }
+        if passes {
+            return Ok(State::Over(over(
+                Verdict::Pass,
+                Policy::None,
+                record.policy,
+            )));
         }
         let published = match (record.below, record.missing) {
             _ if at == author.as_str() => record.policy,
@@ -350,17 +363,19 @@ impl<'a> Walk<'a> {
 }
 
 // More than one are none (RFC 9989 §4.10).
-fn only<'a>(records: &'a [dns::Record]) -> Option<Record> {
-    let is_dmarc = |record: &&Vec<u8>| record.starts_with(b"v=DMARC1");
-    let text = |record: &'a dns::Record| match record {
-        dns::Record::Text(text) => Some(text),
-        dns::Record::Address(_) | dns::Record::Name(_) => None,
-    };
-    let mut all = records.iter().filter_map(text).filter(is_dmarc);
+fn only(records: &[dns::Record]) -> Option<&[u8]> {
+    let mut all = texts(records).filter(|text| text.starts_with(b"v=DMARC1"));
     match (all.next(), all.next()) {
-        (Some(text), None) => Record::parse(text),
+        (Some(text), None) => Some(text),
         _ => None,
     }
+}
+
+fn texts(records: &[dns::Record]) -> impl Iterator<Item = &[u8]> {
+    records.iter().filter_map(|record| match record {
+        dns::Record::Text(text) => Some(text.as_slice()),
+        dns::Record::Address(_) | dns::Record::Name(_) => None,
+    })
 }
 
 const fn over(verdict: Verdict, policy: Policy, published: Policy) -> Outcome {

@@ -15,6 +15,10 @@ pub(super) struct Record {
     /// Of a hundred messages, how many the policy is for.
     pub(super) percent: u8,
     pub(super) suffix: Suffix,
+    /// `t=y`: the policy is only tried.
+    pub(super) is_test: bool,
+    /// There is an address for reports.
+    pub(super) wants_reports: bool,
 }
 
 /// Whether domains below the domain belong to others (`psd`).
@@ -46,8 +50,10 @@ impl Record {
             strict_spf: false,
             percent: 100,
             suffix: Suffix::Unknown,
+            is_test: false,
+            wants_reports: false,
         };
-        let (mut is_broken, mut wants_reports, mut is_test) = (false, false, false);
+        let mut is_broken = false;
         for (name, value) in tags {
             let is = |word: &str| value.eq_ignore_ascii_case(word);
             let mut policy = || {
@@ -62,15 +68,15 @@ impl Record {
                 "adkim" => record.strict_dkim = is("s"),
                 "aspf" => record.strict_spf = is("s"),
                 "pct" => record.percent = value.parse().unwrap_or(100).min(100),
-                "t" => is_test = is("y"),
+                "t" => record.is_test = is("y"),
                 "psd" if is("y") => record.suffix = Suffix::Yes,
                 "psd" if is("n") => record.suffix = Suffix::No,
-                "rua" => wants_reports = value.to_ascii_lowercase().contains("mailto:"),
+                "rua" => record.wants_reports = value.to_ascii_lowercase().contains("mailto:"),
                 // RFC 9989 §4.7: what is not known is passed over.
                 _ => {}
             }
         }
-        if is_test {
+        if record.is_test {
             record.percent = 0;
         }
         if is_broken {
@@ -81,7 +87,7 @@ impl Record {
                 missing: None,
                 ..record
             };
-            return wants_reports.then_some(record);
+            return record.wants_reports.then_some(record);
         }
         Some(record)
     }

@@ -1,0 +1,261 @@
+//! Sends the reports of the periods that have ended.
+//!
+//! They go out under the address that the configuration names, not under the null reverse-path: domains take reports only from whom DMARC
+//! passes for (RFC 9990), and SPF knows nothing of a null one. With `NOTIFY=NEVER` nobody is told when one cannot be delivered.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::Stop;
+use daemon::channel::CallError;
+use daemon::config::AggregateReports;
+use mail::address::Address;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::letter;
+use super::period::Period;
+use super::register::Register;
+use super::target::{NoAnswer, Target, targets};
+use super::xml::{self, Meta};
+use crate::ask::{Ask, Route};
+use crate::clock;
+use crate::desk::Desk;
+use crate::dns::Dns;
+use crate::queue::QueueId;
+use crate::queue::journal::{Header, Particular, Standing, VERSION};
+
+/// Reports made at once.
+const AT_ONCE: usize = 8;
+/// Reports made between two looks at the file.
+const LOT: usize = 512;
+/// Seconds after which a report is tried again that could not be made.
+const AGAIN: i64 = 3600;
+/// A period ends though nothing comes.
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// Makes and sends reports.
+#[derive(Debug)]
+pub struct Courier {
+    /// What is to be reported.
+    pub register: Arc<Register>,
+    /// The queue.
+    pub desk: Arc<Desk>,
+    /// deliverd.
+    pub ask: Ask,
+    /// Asks who takes reports.
+    pub dns: Dns,
+    /// What the configuration says.
+    pub rules: AggregateReports,
+}
+
+/// The report is made later.
+#[derive(Debug, thiserror::Error)]
+enum NotYet {
+    #[error(transparent)]
+    Dns(#[from] NoAnswer),
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    #[error("{0}")]
+    Delivery(CallError),
+    #[error("it cannot be queued: {0}")]
+    Queue(ipc::Refusal),
+}
+
+impl Courier {
+    /// Works until it is told to stop.
+    pub async fn run(self, stop: Stop) {
+        let Some(sender) = self.rules.sender.clone().filter(|_| self.rules.enabled) else {
+            return;
+        };
+        let (courier, sender): (_, Arc<str>) = (Arc::new(self), sender.as_str().into());
+        loop {
+            let wait = tokio::select! {
+                wait = Arc::clone(&courier).work(&sender) => wait,
+                () = stop.requested() => return,
+            };
+            tokio::select! {
+                () = courier.register.bell.notified() => {}
+                () = sleep(wait) => {}
+                () = stop.requested() => return,
+            }
+        }
+    }
+
+    /// Makes what is due, and says when to look again.
+    async fn work(self: Arc<Self>, sender: &Arc<str>) -> Duration {
+        self.register.go_on().await;
+        loop {
+            let (begin, domains) = match self.register.due(LOT).await {
+                Ok(due) => due,
+                Err(None) => return LONGEST_SLEEP,
+                Err(Some(next)) => {
+                    let wait = next.saturating_sub(clock::now()).max(1);
+                    let wait = u64::try_from(wait).unwrap_or(1);
+                    return Duration::from_secs(wait).min(LONGEST_SLEEP);
+                }
+            };
+            match self.register.read(begin).await {
+                Ok(period) => self.report_all(Arc::new(period), domains, sender).await,
+                Err(error) => {
+                    warn!(%error, "what is to be reported cannot be read; trying again later");
+                    return LONGEST_SLEEP;
+                }
+            }
+        }
+    }
+
+    async fn report_all(
+        self: &Arc<Self>,
+        period: Arc<Period>,
+        domains: Vec<String>,
+        sender: &Arc<str>,
+    ) {
+        let mut tasks = JoinSet::new();
+        for domain in domains {
+            if tasks.len() >= AT_ONCE {
+                tasks.join_next().await;
+            }
+            let (courier, period) = (Arc::clone(self), Arc::clone(&period));
+            let sender = Arc::clone(sender);
+            tasks.spawn(async move {
+                match courier.report(&period, &domain, &sender).await {
+                    Ok(()) => courier.register.note_done(period.begin, &domain).await,
+                    Err(reason) => {
+                        warn!(domain, %reason, "an aggregate report waits");
+                        courier
+                            .register
+                            .postpone(period.begin, &domain, AGAIN)
+                            .await;
+                    }
+                }
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn report(&self, period: &Period, domain: &str, sender: &str) -> Result<(), NotYet> {
+        let Some(bucket) = period.domains.get(domain).filter(|one| !one.is_done) else {
+            return Ok(());
+        };
+        let (Some(end), Some(published)) = (period.end, &bucket.published) else {
+            warn!(domain, "no report can be made, for its file is damaged");
+            return Ok(());
+        };
+        let targets = targets(&self.dns, domain).await?;
+        if targets.is_empty() || bucket.is_empty() {
+            info!(domain, "nobody takes a report about it");
+            return Ok(());
+        }
+        let submitter = letter::submitter(sender);
+        let meta = Meta {
+            organization: self
+                .rules
+                .organization
+                .as_deref()
+                .unwrap_or(submitter)
+                .to_owned(),
+            email: sender.to_owned(),
+            contact: self.rules.contact.clone(),
+            id: letter::id(submitter, domain, period.begin, end),
+            begin: period.begin,
+            end,
+            domain: domain.to_owned(),
+        };
+        let report = letter::compress(&xml::document(&meta, published, bucket))?;
+        for target in targets {
+            if bucket.sent.contains(&target.address.to_string()) {
+                continue;
+            }
+            self.send(&meta, &report, &target, sender).await?;
+            let to = target.address.to_string();
+            self.register.note_sent(period.begin, domain, &to).await;
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        meta: &Meta,
+        report: &[u8],
+        target: &Target,
+        sender: &str,
+    ) -> Result<(), NotYet> {
+        let (domain, to) = (&meta.domain, &target.address);
+        let text = letter::build(meta, report, to, clock::now());
+        let octets = text.len() as u64;
+        // RFC 7489 §6.2: what is too large is not sent.
+        if target.limit.is_some_and(|limit| octets > limit) {
+            warn!(domain, %to, octets, "an aggregate report is larger than is taken there");
+            return Ok(());
+        }
+        let (local, remote) = match self.ask.resolve(&to.to_string(), octets).await {
+            Ok(Route::Ours { local, remote }) => (local, remote),
+            Ok(Route::Foreign) => (Vec::new(), vec![to.to_string()]),
+            Err(error) => return self.drop_or_wait(domain, to, error),
+        };
+        if !local.is_empty() {
+            let path = format!("Return-Path: <{sender}>\r\n");
+            let message = [path.as_bytes(), &text].concat();
+            let size = message.len() as u64;
+            if let Err(error) = self.ask.deliver(&local, &*message, size).await {
+                self.drop_or_wait(domain, to, error)?;
+            }
+        }
+        if !remote.is_empty() {
+            let id = self.queue(remote, text, sender).await?;
+            info!(%id, domain, %to, report = meta.id, octets, "aggregate report queued");
+        }
+        Ok(())
+    }
+
+    fn drop_or_wait(&self, domain: &str, to: &Address, error: CallError) -> Result<(), NotYet> {
+        if error.is_temporary() {
+            return Err(NotYet::Delivery(error));
+        }
+        warn!(domain, %to, %error, "an aggregate report cannot be delivered: it is dropped");
+        Ok(())
+    }
+
+    async fn queue(
+        &self,
+        recipients: Vec<String>,
+        text: Vec<u8>,
+        sender: &str,
+    ) -> Result<QueueId, NotYet> {
+        let id = QueueId::generate()?;
+        let never = |(place, _)| Particular {
+            recipient: place,
+            parameters: "NOTIFY=NEVER".into(),
+            standing: Standing::Waiting,
+        };
+        let header = Header {
+            version: VERSION,
+            queued: clock::now(),
+            size: text.len() as u64,
+            reverse_path: sender.to_owned(),
+            account: None,
+            smtp_utf8: false,
+            eight_bit: false,
+            hold: None,
+            quarantine: None,
+            particulars: (0..).zip(&recipients).map(never).collect(),
+            recipients,
+            parameters: String::new(),
+            tls_waived: false,
+        };
+        let draft = self.desk.with_queue(move |queue| {
+            let draft = queue.draft()?;
+            draft.file().write_all(&text)?;
+            Ok(draft)
+        });
+        let queued = self
+            .desk
+            .enqueue(id, draft.await?, header.versioned())
+            .await;
+        queued.map_err(NotYet::Queue)?;
+        Ok(id)
+    }
+}

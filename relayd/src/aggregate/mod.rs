@@ -1,0 +1,13 @@
+//! DMARC aggregate reports (RFC 9990, RFC 7489 §7.2): domains are told what mail came in their name.
+//!
+//! smtpd says what it found → [`row`] checks it → [`register`] counts it in the running [`period`], which is also a file of lines in the
+//! queue directory → at midnight, UTC, the period ends → [`courier`] makes a report for each domain when its time has come: [`target`]
+//! finds who takes it, [`xml`] writes it down, [`letter`] makes a mail of it, which goes into the queue like any other.
+
+pub mod courier;
+pub mod letter;
+pub mod period;
+pub mod register;
+pub mod row;
+pub mod target;
+pub mod xml;

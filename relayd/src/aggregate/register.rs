@@ -1,0 +1,437 @@
+//! Counts what smtpd says in the running period, and knows which reports of the periods before are still to be sent.
+//!
+//! A line is written before smtpd is answered, and not flushed: a kill costs nothing, a power failure the last seconds. In memory are the
+//! running period and a few words about each report that waits.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use daemon::config::AggregateReports;
+use ipc::Refusal;
+use ipc::control::{PendingReport, REPORTS_PER_FRAME};
+use ipc::observation::Observation;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, Notify};
+use tracing::{error, info, warn};
+
+use super::period::{Bucket, Entry, Limits, Period, encode};
+use super::row;
+use crate::clock;
+use crate::desk::{self, Desk};
+use crate::queue::{Book, Queue};
+
+/// Lines of a file beyond those it needs, before it is written anew.
+const MAX_LINES: usize = 100_000;
+/// Seconds before a file is written anew again after that failed.
+const PAUSE: i64 = 60;
+/// Seconds after its period for which it is tried to send a report.
+const PATIENCE: i64 = 2 * DAY;
+const DAY: i64 = 86_400;
+
+/// The running period and those before.
+#[derive(Debug)]
+pub struct Register {
+    desk: Arc<Desk>,
+    limits: Limits,
+    /// Seconds over which the reports of a period are spread.
+    spread: u64,
+    /// Held while a line is written; nothing if nothing is to be reported.
+    inner: Option<Mutex<Inner>>,
+    /// Rung when reports may be due earlier than thought.
+    pub bell: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    current: Period,
+    /// Lines in its file.
+    lines: usize,
+    /// Its file lacks something; it is written anew then.
+    stale: Option<i64>,
+    closed: BTreeMap<i64, Closed>,
+}
+
+/// A period that has ended.
+#[derive(Debug)]
+struct Closed {
+    end: i64,
+    /// Domains whose reports are still to be sent.
+    pending: BTreeMap<String, Pending>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    messages: u64,
+    rows: u64,
+    unlisted: u64,
+    /// Unix seconds.
+    due: i64,
+}
+
+impl Register {
+    /// With what was written down before.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read.
+    pub async fn open(desk: Arc<Desk>, rules: &AggregateReports) -> io::Result<Self> {
+        let mut register = Self {
+            desk,
+            limits: Limits::new(rules),
+            spread: u64::from(rules.spread_hours.value()) * 3600,
+            inner: None,
+            bell: Notify::new(),
+        };
+        if rules.enabled {
+            let inner = register.read_all(clock::now()).await?;
+            let (rows, waiting) = (inner.current.rows(), inner.closed.len());
+            info!(rows, waiting, "read what is to be reported");
+            register.inner = Some(Mutex::new(inner));
+        }
+        Ok(register)
+    }
+
+    async fn read_all(&self, now: i64) -> io::Result<Inner> {
+        let begins = self.desk.with_queue(|queue| queue.observed()).await?;
+        let mut inner = Inner {
+            current: Period::new(day_of(now), self.limits),
+            lines: 0,
+            stale: None,
+            closed: BTreeMap::new(),
+        };
+        let last = begins.last().copied();
+        for begin in begins {
+            let (period, lines) = self.read_book(begin).await?;
+            let runs = period.end.is_none() && last == Some(begin) && now < end_of_day(begin);
+            if period.is_empty() {
+                self.remove(begin).await?;
+            } else if runs {
+                (inner.current, inner.lines) = (period, lines);
+            } else {
+                let end = period.end.unwrap_or(end_of_day(begin));
+                if period.end.is_none() {
+                    self.append(begin, &[Entry::Closed { end }]).await?;
+                }
+                self.file_away(&mut inner, &period, end).await;
+                inner.current.begin = inner.current.begin.max(end);
+            }
+        }
+        Ok(inner)
+    }
+
+    /// Counts a message.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for what cannot be, [`Refusal::StorageFault`] or [`Refusal::DiskFull`] when it is in memory only.
+    pub async fn note(&self, observation: Observation) -> Result<(), Refusal> {
+        let Some(inner) = &self.inner else {
+            return Ok(());
+        };
+        let (domain, published, row) = row::read(observation)?;
+        let mut inner = inner.lock().await;
+        self.turn(&mut inner, clock::now()).await;
+        let noted = inner.current.note(&domain, published, row);
+        let entries =
+            noted.map_err(|error| desk::fault(&error.into(), "note what is to be reported"))?;
+        if let [Entry::Unlisted { domain, .. }] = &entries[..] {
+            warn!(
+                domain,
+                key = "authentication.aggregate_reports",
+                "no room for one more row: a message is only counted in the report"
+            );
+        }
+        let written = self.write(&mut inner, &entries).await;
+        written.map_err(|error| desk::fault(&error, "note what is to be reported"))
+    }
+
+    /// Ends the running period if its day is over.
+    pub async fn go_on(&self) {
+        if let Some(inner) = &self.inner {
+            let mut inner = inner.lock().await;
+            self.turn(&mut inner, clock::now()).await;
+        }
+    }
+
+    /// Ends the running period, and has all reports sent now. Tells how many.
+    pub async fn hurry(&self) -> u64 {
+        let Some(inner) = &self.inner else {
+            return 0;
+        };
+        let (mut inner, now) = (inner.lock().await, clock::now());
+        self.turn(&mut inner, now).await;
+        // A second that two periods share would be a row in both.
+        let end = now.max(inner.current.begin + 1);
+        self.close(&mut inner, end, end).await;
+        let pending = inner.closed.values_mut();
+        let mut reports = 0;
+        for one in pending.flat_map(|closed| closed.pending.values_mut()) {
+            one.due = one.due.min(now);
+            reports += 1;
+        }
+        self.bell.notify_one();
+        reports
+    }
+
+    /// A page of what is still to be reported, the oldest first, and whether there is more.
+    pub async fn list(&self, after: Option<(i64, String)>) -> (Vec<PendingReport>, bool) {
+        let Some(inner) = &self.inner else {
+            return (Vec::new(), false);
+        };
+        let inner = inner.lock().await;
+        let (first, name) = after.unwrap_or((i64::MIN, String::new()));
+        let from = |begin| match begin == first {
+            true => Bound::Excluded(name.as_str()),
+            false => Bound::Unbounded,
+        };
+        let closed = inner.closed.range(first..).flat_map(|(begin, closed)| {
+            let pending = closed
+                .pending
+                .range::<str, _>((from(*begin), Bound::Unbounded));
+            pending.map(|(domain, one)| report(*begin, Some(closed.end), domain, *one))
+        });
+        let begin = inner.current.begin;
+        let running = (begin >= first).then(|| {
+            let domains = &inner.current.domains;
+            domains.range::<str, _>((from(begin), Bound::Unbounded))
+        });
+        let running = running.into_iter().flatten();
+        let running =
+            running.map(|(domain, bucket)| report(begin, None, domain, pending(bucket, 0)));
+        let mut page: Vec<_> = closed.chain(running).take(REPORTS_PER_FRAME + 1).collect();
+        let more = page.len() > REPORTS_PER_FRAME;
+        page.truncate(REPORTS_PER_FRAME);
+        (page, more)
+    }
+
+    /// The oldest period of which reports are due, with their domains, at most `most` of them; else when the next ones are.
+    pub(super) async fn due(&self, most: usize) -> Result<(i64, Vec<String>), Option<i64>> {
+        let Some(inner) = &self.inner else {
+            return Err(None);
+        };
+        let (mut inner, now) = (inner.lock().await, clock::now());
+        self.give_up(&mut inner, now).await;
+        let mut next: Option<i64> = None;
+        for (begin, closed) in &inner.closed {
+            let is_due = |(_, one): &(&String, &Pending)| one.due <= now;
+            let due = closed.pending.iter().filter(is_due).take(most);
+            let due: Vec<_> = due.map(|(domain, _)| domain.clone()).collect();
+            if !due.is_empty() {
+                return Ok((*begin, due));
+            }
+            let soonest = closed.pending.values().map(|one| one.due).min();
+            next = next.into_iter().chain(soonest).min();
+        }
+        Err(next)
+    }
+
+    /// All of a period that has ended.
+    pub(super) async fn read(&self, begin: i64) -> io::Result<Period> {
+        Ok(self.read_book(begin).await?.0)
+    }
+
+    /// The report about a domain is on its way to somebody.
+    pub(super) async fn note_sent(&self, begin: i64, domain: &str, to: &str) {
+        let entry = Entry::Sent {
+            domain: domain.to_owned(),
+            to: to.to_owned(),
+        };
+        if let Err(error) = self.append(begin, &[entry]).await {
+            error!(domain, to, %error, "that a report was sent cannot be written down: after a restart it is sent again, under the same id");
+        }
+    }
+
+    /// Nothing more is to be done about a domain.
+    pub(super) async fn note_done(&self, begin: i64, domain: &str) {
+        let Some(inner) = &self.inner else { return };
+        let mut inner = inner.lock().await;
+        let Some(closed) = inner.closed.get_mut(&begin) else {
+            return;
+        };
+        closed.pending.remove(domain);
+        let is_over = closed.pending.is_empty();
+        let written = match is_over {
+            true => {
+                inner.closed.remove(&begin);
+                self.remove(begin).await
+            }
+            false => {
+                let domain = domain.to_owned();
+                self.append(begin, &[Entry::Done { domain }]).await
+            }
+        };
+        if let Err(error) = written {
+            error!(domain, %error, "that a report is done cannot be written down: after a restart it is looked at again");
+        }
+    }
+
+    /// A report is tried again in so many seconds.
+    pub(super) async fn postpone(&self, begin: i64, domain: &str, seconds: i64) {
+        let Some(inner) = &self.inner else { return };
+        let mut inner = inner.lock().await;
+        let closed = inner.closed.get_mut(&begin);
+        if let Some(one) = closed.and_then(|closed| closed.pending.get_mut(domain)) {
+            one.due = clock::now().saturating_add(seconds);
+        }
+    }
+
+    async fn turn(&self, inner: &mut Inner, now: i64) {
+        let end = end_of_day(inner.current.begin);
+        if now >= end {
+            self.close(inner, end, day_of(now)).await;
+        }
+    }
+
+    async fn close(&self, inner: &mut Inner, end: i64, next: i64) {
+        let mut period = std::mem::replace(&mut inner.current, Period::new(next, self.limits));
+        let (stale, _) = (inner.stale.take(), std::mem::take(&mut inner.lines));
+        if period.is_empty() {
+            return;
+        }
+        if period.unlisted > 0 {
+            warn!(
+                messages = period.unlisted,
+                key = "authentication.aggregate_reports.max_domains",
+                "these are in no report, for there was no room for their domains"
+            );
+        }
+        let closing = Entry::Closed { end };
+        let written = match stale {
+            None => self.append(period.begin, &[closing]).await,
+            Some(_) => {
+                let mut entries = period.summary();
+                entries.push(closing);
+                self.replace(period.begin, &entries).await
+            }
+        };
+        if let Err(error) = written {
+            error!(%error, "the end of a period of reports cannot be written down; some of it may be lost");
+        }
+        period.end = Some(end);
+        self.file_away(inner, &period, end).await;
+        self.bell.notify_one();
+    }
+
+    async fn file_away(&self, inner: &mut Inner, period: &Period, end: i64) {
+        let open = period.domains.iter().filter(|(_, bucket)| !bucket.is_done);
+        let open = open.map(|(domain, bucket)| {
+            let due = end.saturating_add(self.delay(domain));
+            (domain.clone(), pending(bucket, due))
+        });
+        let pending: BTreeMap<_, _> = open.collect();
+        match pending.is_empty() {
+            true => self.remove_over(period.begin).await,
+            false => drop(inner.closed.insert(period.begin, Closed { end, pending })),
+        }
+    }
+
+    // Always the same for a domain, so that its reports come a day apart.
+    fn delay(&self, domain: &str) -> i64 {
+        let digest = Sha256::digest(domain);
+        let number = digest.iter().take(7);
+        let number = number.fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        let delay = number.checked_rem(self.spread).unwrap_or(0);
+        i64::try_from(delay).unwrap_or(0)
+    }
+
+    async fn give_up(&self, inner: &mut Inner, now: i64) {
+        let is_over = |closed: &Closed| now.saturating_sub(closed.end) > PATIENCE;
+        let over: Vec<_> = inner
+            .closed
+            .iter()
+            .filter(|(_, one)| is_over(one))
+            .collect();
+        let over: Vec<_> = over
+            .iter()
+            .map(|(begin, one)| (**begin, one.pending.len()))
+            .collect();
+        for (begin, reports) in over {
+            warn!(
+                begin,
+                reports, "these could not be sent for two days and are given up"
+            );
+            inner.closed.remove(&begin);
+            self.remove_over(begin).await;
+        }
+    }
+
+    async fn remove_over(&self, begin: i64) {
+        if let Err(error) = self.remove(begin).await {
+            error!(begin, %error, "what was reported cannot be removed");
+        }
+    }
+
+    async fn write(&self, inner: &mut Inner, entries: &[Entry]) -> io::Result<()> {
+        let (begin, now) = (inner.current.begin, clock::now());
+        inner.lines += entries.len();
+        let is_long = inner.lines > MAX_LINES + 2 * inner.current.rows();
+        let written = match inner.stale {
+            Some(again) if now < again => return Ok(()),
+            None if !is_long => self.append(begin, entries).await,
+            Some(_) | None => {
+                let summary = inner.current.summary();
+                inner.lines = summary.len();
+                self.replace(begin, &summary).await
+            }
+        };
+        // What is torn is behind a file that is written anew.
+        inner.stale = written.is_err().then_some(now + PAUSE);
+        written
+    }
+
+    async fn read_book(&self, begin: i64) -> io::Result<(Period, usize)> {
+        let limits = self.limits;
+        let read = move |queue: &Queue| {
+            let bytes = queue.read_book(Book::Observed(begin))?;
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            Ok((Period::read(begin, limits, &bytes), lines))
+        };
+        self.desk.with_queue(read).await
+    }
+
+    async fn append(&self, begin: i64, entries: &[Entry]) -> io::Result<()> {
+        let lines = encode(entries)?;
+        let append = move |queue: &Queue| queue.append_to_book(Book::Observed(begin), &lines);
+        self.desk.with_queue(append).await
+    }
+
+    async fn replace(&self, begin: i64, entries: &[Entry]) -> io::Result<()> {
+        let lines = encode(entries)?;
+        let replace = move |queue: &Queue| queue.replace_book(Book::Observed(begin), &lines);
+        self.desk.with_queue(replace).await
+    }
+
+    async fn remove(&self, begin: i64) -> io::Result<()> {
+        let remove = move |queue: &Queue| queue.remove_book(Book::Observed(begin));
+        self.desk.with_queue(remove).await
+    }
+}
+
+fn pending(bucket: &Bucket, due: i64) -> Pending {
+    Pending {
+        messages: bucket.messages,
+        rows: bucket.len() as u64,
+        unlisted: bucket.unlisted,
+        due,
+    }
+}
+
+fn report(begin: i64, end: Option<i64>, domain: &str, pending: Pending) -> PendingReport {
+    PendingReport {
+        begin,
+        end,
+        domain: domain.to_owned(),
+        messages: pending.messages,
+        rows: pending.rows,
+        unlisted: pending.unlisted,
+    }
+}
+
+/// Where the day of `now` begins.
+const fn day_of(now: i64) -> i64 {
+    now.div_euclid(DAY) * DAY
+}
+
+const fn end_of_day(begin: i64) -> i64 {
+    day_of(begin) + DAY
+}
