@@ -1,4 +1,4 @@
-//! All relayd may ask of others: deliverd, to put a report into the INBOX of its addressee.
+//! All relayd may ask of others: deliverd, to put a report into the INBOX of its addressee, and what an account may send.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use ipc::Context;
+use ipc::budget::OwnBudgets;
 use ipc::delivery::{
     DeliveryAnswer, DeliveryRequest, Destination, MessageHandle, RECIPIENTS_PER_FRAME,
 };
-use ipc::relay::DeliveryEdge;
+use ipc::relay::{DeliveryEdge, RelayAnswer, RelayRequest};
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -17,6 +18,8 @@ use tracing::{debug, warn};
 
 /// How long an answer may take; a report that cannot be brought now is brought later.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client waits to hear what it may send.
+const BUDGET_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a message may take to be read by deliverd.
 const WRITE_PATIENCE: Duration = Duration::from_mins(2);
 
@@ -56,12 +59,9 @@ impl Ask {
             // A report has one addressee: whether it fits then shows at the commit.
             transaction: 0,
         };
-        match self
-            .0
-            .ask(Context::default(), PATIENCE, request)
-            .await?
-            .answer
-        {
+        let request = RelayRequest::Delivery(request);
+        let asked = self.0.ask(Context::default(), PATIENCE, request).await?;
+        match delivery(asked)?.answer {
             DeliveryAnswer::RecipientResolved { local, remote } => {
                 Ok(Route::Ours { local, remote })
             }
@@ -70,6 +70,21 @@ impl Ask {
                 Ok(Route::Foreign)
             }
             answer => Err(nonsense(&answer)),
+        }
+    }
+
+    /// What may an account send, as far as the operator has said so?
+    ///
+    /// # Errors
+    /// [`ipc::Refusal::NoSuchUser`]; otherwise a [`CallError`].
+    pub async fn budgets(&self, account: &str) -> Result<OwnBudgets, CallError> {
+        let request = RelayRequest::ShowBudgets {
+            account: account.to_owned(),
+        };
+        let asked = self.0.ask(Context::default(), BUDGET_PATIENCE, request);
+        match asked.await?.answer {
+            RelayAnswer::Budgets(budgets) => Ok(budgets),
+            answer @ RelayAnswer::Delivery(_) => Err(nonsense(&answer)),
         }
     }
 
@@ -85,7 +100,7 @@ impl Ask {
     ) -> Result<(), CallError> {
         // The handle of a message is good on its own connection only.
         let link = self.0.pinned(PATIENCE).await?;
-        let call = |request| link.call(Context::default(), PATIENCE, request);
+        let call = |request| call(&link, request);
         let Answered { answer, fds } =
             call(DeliveryRequest::OpenMessage { transaction: 0 }).await?;
         let DeliveryAnswer::MessageOpened(handle) = answer else {
@@ -126,11 +141,7 @@ async fn fill(
             recipients: page.to_vec(),
             destination: Destination::Inbox,
         };
-        match link
-            .call(Context::default(), PATIENCE, request)
-            .await?
-            .answer
-        {
+        match call(link, request).await?.answer {
             DeliveryAnswer::RecipientsAdded => {}
             answer => return Err(nonsense(&answer)),
         }
@@ -144,6 +155,21 @@ async fn fill(
         return Err(CallError::Unavailable);
     }
     Ok(())
+}
+
+async fn call(
+    link: &Link<DeliveryEdge>,
+    request: DeliveryRequest,
+) -> Result<Answered<DeliveryAnswer>, CallError> {
+    let request = RelayRequest::Delivery(request);
+    delivery(link.call(Context::default(), PATIENCE, request).await?)
+}
+
+fn delivery(answered: Answered<RelayAnswer>) -> Result<Answered<DeliveryAnswer>, CallError> {
+    match answered.answer {
+        RelayAnswer::Delivery(answer) => Ok(Answered::with(answer, answered.fds)),
+        answer @ RelayAnswer::Budgets(_) => Err(nonsense(&answer)),
+    }
 }
 
 fn only_stream(fds: Vec<OwnedFd>) -> Result<UnixStream, CallError> {
@@ -161,7 +187,7 @@ fn only_stream(fds: Vec<OwnedFd>) -> Result<UnixStream, CallError> {
     })
 }
 
-fn nonsense(answer: &DeliveryAnswer) -> CallError {
+fn nonsense(answer: &impl std::fmt::Debug) -> CallError {
     warn!(?answer, "bug: an answer to another question");
     CallError::Unavailable
 }

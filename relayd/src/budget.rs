@@ -1,11 +1,12 @@
-//! How much mail an account, and all accounts of a domain together, may send to other servers in a day (UTC).
+//! How much mail an account, all accounts of a domain and all of a tenant together may send to other servers in a day (UTC).
 //!
 //! A message beyond that is held, not lost. What was sent is written down as [`Sent`], a line of JSON each; reading those lines
 //! again makes the same counters.
 
 use std::collections::HashMap;
 
-use daemon::config::Budgets;
+use daemon::config::{Budget, Budgets};
+use ipc::budget::{OwnBudget, OwnBudgets, Payer, Spent};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub struct Sent {
     /// Days since 1970.
     day: i64,
     account: String,
+    /// Whose domain the account was in; a domain that changes hands takes nothing along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     recipients: Vec<String>,
 }
 
@@ -32,17 +36,9 @@ pub struct Sent {
 pub struct Ledger {
     budgets: Budgets,
     day: i64,
-    /// By account, and by domain as `@domain`.
-    spent: HashMap<String, Spent>,
+    spent: HashMap<Payer, Spent>,
     /// By account: each recipient, with the day of the last message.
     known: HashMap<String, HashMap<String, i64>>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Spent {
-    messages: u64,
-    recipients: u64,
-    first_time: u64,
 }
 
 /// What comes of a message that is to be sent.
@@ -82,15 +78,16 @@ impl Ledger {
         true
     }
 
-    /// Counts a message, if there is budget for it.
-    pub fn charge(&mut self, account: &str, recipients: &[String]) -> Charge {
-        let account = account.to_lowercase();
+    /// Counts a message of an account, in lower case, if there is budget for it: the configuration's, or where there is one, its
+    /// own.
+    pub fn charge(&mut self, account: String, own: &OwnBudgets, recipients: &[String]) -> Charge {
         let sent = Sent {
             day: self.day,
             account,
+            tenant: own.tenant.as_ref().map(|tenant| tenant.name.clone()),
             recipients: recipients.to_vec(),
         };
-        match self.check(&sent) {
+        match self.check(&sent, own) {
             Ok(()) => {
                 self.note(&sent);
                 Charge::Charged(sent)
@@ -103,8 +100,8 @@ impl Ledger {
     pub fn note(&mut self, sent: &Sent) {
         if sent.day == self.day {
             let message = self.cost(sent);
-            for payer in payers(&sent.account) {
-                self.spent.entry(payer).or_default().add(message);
+            for payer in payers(sent) {
+                add(self.spent.entry(payer).or_default(), message);
             }
         }
         let known = self.known.entry(sent.account.clone()).or_default();
@@ -118,29 +115,61 @@ impl Ledger {
         }
     }
 
-    fn check(&self, sent: &Sent) -> Result<(), String> {
+    /// What somebody has sent today.
+    #[must_use]
+    pub fn spent(&self, payer: &Payer) -> Spent {
+        self.spent.get(payer).copied().unwrap_or_default()
+    }
+
+    fn check(&self, sent: &Sent, own: &OwnBudgets) -> Result<(), String> {
         let message = self.cost(sent);
-        let budgets = [
-            ("account", &self.budgets.account),
-            ("domain", &self.budgets.domain),
-        ];
-        for (payer, (whose, budget)) in payers(&sent.account).into_iter().zip(budgets) {
-            let mut spent = self.spent.get(&payer).copied().unwrap_or_default();
-            spent.add(message);
-            for (what, spent, limit) in [
-                ("messages", spent.messages, budget.messages),
-                ("recipients", spent.recipients, budget.recipients),
-                (
-                    "first_time_recipients",
-                    spent.first_time,
-                    budget.first_time_recipients,
-                ),
-            ] {
-                if limit != 0 && spent > u64::from(limit) {
-                    return Err(format!(
-                        "relay.budgets.{whose}.{what} allows {payer} no more than {limit} a day"
-                    ));
-                }
+        let tenant = own.tenant.as_ref();
+        let tenant = tenant.map_or_else(OwnBudget::default, |tenant| tenant.budget);
+        for (payer, own) in payers(sent).zip([own.account, own.domain, tenant]) {
+            let mut spent = self.spent(&payer);
+            add(&mut spent, message);
+            self.check_one(&payer, own, spent)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody may have spent so much.
+    fn check_one(&self, payer: &Payer, own: OwnBudget, spent: Spent) -> Result<(), String> {
+        let (key, command, all): (_, _, &Budget) = match payer {
+            Payer::Account(_) => ("account", "user", &self.budgets.account),
+            Payer::Domain(_) => ("domain", "domain", &self.budgets.domain),
+            Payer::Tenant(_) => ("tenant", "tenant", &self.budgets.tenant),
+        };
+        for (what, option, spent, own, all) in [
+            (
+                "messages",
+                "messages",
+                spent.messages,
+                own.messages,
+                all.messages,
+            ),
+            (
+                "recipients",
+                "recipients",
+                spent.recipients,
+                own.recipients,
+                all.recipients,
+            ),
+            (
+                "first_time_recipients",
+                "first-time",
+                spent.first_time_recipients,
+                own.first_time_recipients,
+                all.first_time_recipients,
+            ),
+        ] {
+            let limit = own.unwrap_or(all);
+            if limit != 0 && spent > u64::from(limit) {
+                let rule = match own {
+                    Some(_) => format!("rmailctl {command} budget --{option}"),
+                    None => format!("relay.budgets.{key}.{what}"),
+                };
+                return Err(format!("{rule} allows {payer} no more than {limit} a day"));
             }
         }
         Ok(())
@@ -152,7 +181,7 @@ impl Ledger {
         Spent {
             messages: 1,
             recipients: sent.recipients.len() as u64,
-            first_time: sent.recipients.iter().filter(is_new).count() as u64,
+            first_time_recipients: sent.recipients.iter().filter(is_new).count() as u64,
         }
     }
 
@@ -169,6 +198,7 @@ impl Ledger {
                 lines.extend(recipients.chunks(PER_LINE).map(|some| Sent {
                     day,
                     account: account.clone(),
+                    tenant: None,
                     recipients: some.to_vec(),
                 }));
             }
@@ -177,18 +207,21 @@ impl Ledger {
     }
 }
 
-impl Spent {
-    const fn add(&mut self, other: Self) {
-        self.messages = self.messages.saturating_add(other.messages);
-        self.recipients = self.recipients.saturating_add(other.recipients);
-        self.first_time = self.first_time.saturating_add(other.first_time);
-    }
+const fn add(spent: &mut Spent, message: Spent) {
+    spent.messages = spent.messages.saturating_add(message.messages);
+    spent.recipients = spent.recipients.saturating_add(message.recipients);
+    spent.first_time_recipients = spent
+        .first_time_recipients
+        .saturating_add(message.first_time_recipients);
 }
 
-/// Whose budgets a message of the account is paid from.
-fn payers(account: &str) -> [String; 2] {
+/// Whose budgets a message is paid from.
+fn payers(sent: &Sent) -> impl Iterator<Item = Payer> {
+    let account = sent.account.clone();
     let domain = account.rsplit_once('@').map_or("", |(_, domain)| domain);
-    [account.to_owned(), format!("@{domain}")]
+    let domain = Payer::Domain(domain.to_owned());
+    let tenant = sent.tenant.clone().map(Payer::Tenant);
+    [Payer::Account(account), domain].into_iter().chain(tenant)
 }
 
 fn forget_oldest(known: &mut HashMap<String, i64>) {
@@ -228,7 +261,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> impl Iterator<Item = T> {
 
 #[cfg(test)]
 mod tests {
-    use daemon::config::Budget;
+    use ipc::budget::TenantBudget;
 
     use super::*;
 
@@ -243,7 +276,16 @@ mod tests {
     }
 
     fn ledger(account: Budget, domain: Budget) -> Ledger {
-        let mut ledger = Ledger::new(&Budgets { account, domain });
+        let tenant = Budget::default();
+        ledger_of(Budgets {
+            account,
+            domain,
+            tenant,
+        })
+    }
+
+    fn ledger_of(budgets: Budgets) -> Ledger {
+        let mut ledger = Ledger::new(&budgets);
         ledger.turn(100 * DAY);
         ledger
     }
@@ -253,10 +295,35 @@ mod tests {
     }
 
     fn goes(ledger: &mut Ledger, account: &str, numbers: std::ops::Range<usize>) -> bool {
-        matches!(
-            ledger.charge(account, &addresses(numbers)),
-            Charge::Charged(_)
-        )
+        goes_for(ledger, account, &OwnBudgets::default(), numbers)
+    }
+
+    fn goes_for(
+        ledger: &mut Ledger,
+        account: &str,
+        own: &OwnBudgets,
+        numbers: std::ops::Range<usize>,
+    ) -> bool {
+        matches!(charge(ledger, account, own, numbers), Charge::Charged(_))
+    }
+
+    fn charge(
+        ledger: &mut Ledger,
+        account: &str,
+        own: &OwnBudgets,
+        numbers: std::ops::Range<usize>,
+    ) -> Charge {
+        ledger.charge(account.to_owned(), own, &addresses(numbers))
+    }
+
+    fn of_tenant(name: &str) -> OwnBudgets {
+        OwnBudgets {
+            tenant: Some(TenantBudget {
+                name: name.into(),
+                budget: OwnBudget::default(),
+            }),
+            ..OwnBudgets::default()
+        }
     }
 
     #[test]
@@ -268,7 +335,7 @@ mod tests {
         ] {
             let mut ledger = ledger(budget, Budget::default());
             assert!(goes(&mut ledger, ALICE, 0..1));
-            assert!(goes(&mut ledger, "Alice@example.test", last));
+            assert!(goes(&mut ledger, ALICE, last));
             assert!(!goes(&mut ledger, ALICE, beyond.clone()));
             // What is held costs nothing, and is nobody else's concern.
             assert!(!goes(&mut ledger, ALICE, beyond.clone()));
@@ -296,10 +363,95 @@ mod tests {
         let mut ledger = ledger(Budget::default(), budget(2, 0, 0));
         assert!(goes(&mut ledger, ALICE, 0..1));
         assert!(goes(&mut ledger, "bob@example.test", 0..1));
-        let over = ledger.charge("carol@example.test", &addresses(0..1));
+        let none = OwnBudgets::default();
+        let over = charge(&mut ledger, "carol@example.test", &none, 0..1);
         let reason = "relay.budgets.domain.messages allows @example.test no more than 2 a day";
         assert_eq!(over, Charge::Over(reason.into()));
         assert!(goes(&mut ledger, "alice@other.test", 0..1));
+    }
+
+    #[test]
+    fn a_tenant_has_one_budget_for_all_its_domains_and_no_other_tenant_pays() {
+        let mut ledger = ledger_of(Budgets {
+            account: Budget::default(),
+            domain: Budget::default(),
+            tenant: budget(0, 3, 0),
+        });
+        let (acme, other) = (of_tenant("acme"), of_tenant("other"));
+        assert!(goes_for(&mut ledger, ALICE, &acme, 0..2));
+        assert!(goes_for(&mut ledger, "bob@second.test", &acme, 0..1));
+        let over = charge(&mut ledger, "carol@third.test", &acme, 0..1);
+        let reason = "relay.budgets.tenant.recipients allows the tenant acme no more than 3 a day";
+        assert_eq!(over, Charge::Over(reason.into()));
+        // What a domain sends later counts for whom it belongs to then.
+        assert!(goes_for(&mut ledger, ALICE, &other, 0..3));
+        assert!(!goes_for(&mut ledger, ALICE, &other, 0..1));
+        assert!(goes(&mut ledger, "dave@free.test", 0..9));
+        let spent = ledger.spent(&Payer::Tenant("acme".into()));
+        assert_eq!((spent.messages, spent.recipients), (2, 3));
+    }
+
+    /// What the operator says of the account, its domain or its tenant.
+    fn own(whose: &str, budget: OwnBudget) -> OwnBudgets {
+        let mut own = of_tenant("acme");
+        match whose {
+            "account" => own.account = budget,
+            "domain" => own.domain = budget,
+            _ => {
+                let name = "acme".into();
+                own.tenant = Some(TenantBudget { name, budget });
+            }
+        }
+        own
+    }
+
+    #[test]
+    fn what_the_operator_says_of_one_counts_instead_of_what_counts_for_all() {
+        for (whose, command, name) in [
+            ("account", "user", "alice@example.test"),
+            ("domain", "domain", "@example.test"),
+            ("tenant", "tenant", "the tenant acme"),
+        ] {
+            let mut budgets = Budgets {
+                account: Budget::default(),
+                ..Budgets::default()
+            };
+            match whose {
+                "account" => budgets.account = budget(2, 4, 9),
+                "domain" => budgets.domain = budget(2, 4, 9),
+                _ => budgets.tenant = budget(2, 4, 9),
+            }
+            let own = |messages, recipients, first_time_recipients| {
+                let budget = OwnBudget {
+                    messages,
+                    recipients,
+                    first_time_recipients,
+                };
+                own(whose, budget)
+            };
+            let mut ledger = ledger_of(budgets);
+            let of_all = own(None, None, None);
+            for numbers in [0..0, 0..1] {
+                assert!(goes_for(&mut ledger, ALICE, &of_all, numbers));
+            }
+            for (own, option, limit) in [
+                (own(Some(2), None, None), "messages", 2),
+                (own(Some(0), Some(1), None), "recipients", 1),
+                (own(Some(0), Some(0), Some(1)), "first-time", 1),
+            ] {
+                let over = charge(&mut ledger, ALICE, &own, 1..2);
+                let rule = format!("rmailctl {command} budget --{option}");
+                let reason = format!("{rule} allows {name} no more than {limit} a day");
+                assert_eq!(over, Charge::Over(reason));
+            }
+            // What is not named stays as it is for all.
+            let more = own(Some(0), None, None);
+            while goes_for(&mut ledger, ALICE, &more, 0..1) {}
+            let over = charge(&mut ledger, ALICE, &more, 0..1);
+            let reason =
+                format!("relay.budgets.{whose}.recipients allows {name} no more than 4 a day");
+            assert_eq!(over, Charge::Over(reason));
+        }
     }
 
     #[test]
@@ -308,7 +460,8 @@ mod tests {
         let mut first = new();
         let mut written = Vec::new();
         for numbers in [0..2, 0..2] {
-            let Charge::Charged(sent) = first.charge(ALICE, &addresses(numbers)) else {
+            let none = OwnBudgets::default();
+            let Charge::Charged(sent) = charge(&mut first, ALICE, &none, numbers) else {
                 panic!("over budget");
             };
             written.extend(encode(&[sent]).unwrap());

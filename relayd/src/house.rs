@@ -42,7 +42,9 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let hostname = domain(config.hostname.as_str())?;
     let carrier = carrier(&birth, &hostname)?;
     let desk = Arc::new(open_queue(&config)?);
-    let till = Till::open(Arc::clone(&desk), &config.relay.budgets);
+    let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
+    let till = Till::open(Arc::clone(&desk), ask.clone(), &config.relay.budgets);
+    let till = Arc::new(till.await.map_err(StartError::fault)?);
     let welcome = Welcome::open(Arc::clone(&desk), &config.smtp.greylisting);
     let reports = &config.authentication.aggregate_reports;
     let register = Register::open(Arc::clone(&desk), reports).await;
@@ -51,7 +53,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         welcome: welcome.await.map_err(StartError::fault)?,
         desk: Arc::clone(&desk),
         register: Arc::clone(&register),
-        till: till.await.map_err(StartError::fault)?,
+        till: Arc::clone(&till),
         enabled: config.relay.enabled,
         max_size: config.smtp.max_kept_size(),
         max_recipients: count(config.smtp.max_recipients.value()),
@@ -61,6 +63,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let operator = Operator {
         desk: Arc::clone(&desk),
         register: Arc::clone(&register),
+        till,
         started,
     };
     let smtpd = tokio::spawn(serve(
@@ -76,7 +79,6 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     for name in birth.inherited.rest() {
         warn!(name, "a socket was handed over that nobody serves");
     }
-    let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
     let courier = Courier {
         register,
         desk: Arc::clone(&desk),

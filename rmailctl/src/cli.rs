@@ -150,6 +150,19 @@ pub enum DomainCommand {
         #[command(flatten)]
         limits: LimitOptions,
     },
+    /// Change what all users of a domain together may send to other servers from midnight to midnight (UTC), or show it and what was sent today.
+    ///
+    /// What is not given stays. Mail beyond it is held: rmailctl queue list says why, rmailctl queue release lets it go.
+    Budget {
+        /// The domain.
+        domain: String,
+        /// What changes.
+        #[command(flatten)]
+        budget: BudgetOptions,
+        /// Show it as one JSON object instead of text.
+        #[arg(long, conflicts_with = "change")]
+        json: bool,
+    },
     /// Give a domain to a tenant.
     Assign {
         /// The domain.
@@ -200,6 +213,19 @@ pub enum TenantCommand {
         #[command(flatten)]
         limits: LimitOptions,
     },
+    /// Change what all users of a tenant's domains together may send to other servers from midnight to midnight (UTC), or show it and what was sent today.
+    ///
+    /// What is not given stays. Mail beyond it is held: rmailctl queue list says why, rmailctl queue release lets it go.
+    Budget {
+        /// The tenant.
+        tenant: String,
+        /// What changes.
+        #[command(flatten)]
+        budget: BudgetOptions,
+        /// Show it as one JSON object instead of text.
+        #[arg(long, conflicts_with = "change")]
+        json: bool,
+    },
     /// Say whether the text of a tenant's messages is kept, compressed, for searching. Without it a search reads every message.
     Search {
         /// The tenant.
@@ -234,6 +260,24 @@ pub struct LimitOptions {
     pub max_messages: Option<u64>,
 }
 
+/// What may be sent to other servers in a day, where it is not to be what `relay.budgets` says; 0 for no limit.
+#[derive(Debug, Args)]
+#[group(id = "change", multiple = true)]
+pub struct BudgetOptions {
+    /// Messages a day.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u32>,
+    /// Recipients a day, each counted for each message.
+    #[arg(long, value_name = "N")]
+    pub recipients: Option<u32>,
+    /// Recipients a day whom the account has not written to in the last sixty days.
+    #[arg(long, value_name = "N")]
+    pub first_time: Option<u32>,
+    /// All three as `relay.budgets` says.
+    #[arg(long, conflicts_with_all = ["messages", "recipients", "first_time"])]
+    pub default: bool,
+}
+
 /// `rmailctl user …`.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
@@ -255,6 +299,19 @@ pub enum UserCommand {
         /// The limits that change.
         #[command(flatten)]
         limits: LimitOptions,
+    },
+    /// Change what a user may send to other servers from midnight to midnight (UTC), or show it and what was sent today.
+    ///
+    /// What is not given stays. Mail beyond it is held: rmailctl queue list says why, rmailctl queue release lets it go.
+    Budget {
+        /// The address.
+        address: String,
+        /// What changes.
+        #[command(flatten)]
+        budget: BudgetOptions,
+        /// Show it as one JSON object instead of text.
+        #[arg(long, conflicts_with = "change")]
+        json: bool,
     },
     /// Show the users.
     List {

@@ -2,6 +2,7 @@
 
 mod alias;
 mod ban;
+mod budget;
 mod directory;
 mod exchange;
 mod failures;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -98,6 +98,18 @@ const MIGRATIONS: [&str; 5] = [
         day INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX srs_senders_by_day ON srs_senders (day);
+",
+    // What may be sent in a day, where that is not what the configuration says.
+    "
+    ALTER TABLE users ADD COLUMN budget_messages INTEGER;
+    ALTER TABLE users ADD COLUMN budget_recipients INTEGER;
+    ALTER TABLE users ADD COLUMN budget_first_time INTEGER;
+    ALTER TABLE domains ADD COLUMN budget_messages INTEGER;
+    ALTER TABLE domains ADD COLUMN budget_recipients INTEGER;
+    ALTER TABLE domains ADD COLUMN budget_first_time INTEGER;
+    ALTER TABLE tenants ADD COLUMN budget_messages INTEGER;
+    ALTER TABLE tenants ADD COLUMN budget_recipients INTEGER;
+    ALTER TABLE tenants ADD COLUMN budget_first_time INTEGER;
 ",
 ];
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use daemon::channel::{Answered, Events, Service};
+use ipc::budget::Payer;
 use ipc::control::{Alias, StoreControlAnswer, StoreControlEdge, StoreControlRequest, UserInfo};
 use ipc::frame::MAX_FRAME;
 use ipc::quota::{LimitChange, Limits};
 use ipc::{Call, Refusal, Secret};
 use tracing::{Instrument, info, info_span};
 
-use super::{House, ban, hex, quota, routing, tools};
+use super::{House, ban, budget, hex, quota, routing, tools};
 use crate::accounts::{address, domain};
 use crate::store::{Owner, Totals};
 
@@ -131,6 +132,12 @@ fn obey(
         StoreControlRequest::ListGrants { account, skip } => {
             return routing::list_grants(house, &owner(&account)?, skip);
         }
+        StoreControlRequest::ChangeBudget { whose, change } => {
+            budget::change(house, &whose, change)?;
+        }
+        StoreControlRequest::ShowBudget { whose } => {
+            return Ok(StoreControlAnswer::Budget(house.accounts.budget(&whose)?));
+        }
         StoreControlRequest::ShowStatus => return show_status(house),
         StoreControlRequest::WalkStore { work, scope, after } => {
             return tools::walk(house, work, &scope, after.as_deref(), fds);
@@ -239,8 +246,10 @@ fn list_users(
     let page = house.accounts.users(name, after.as_ref())?;
     let info = |account: crate::accounts::Account| {
         let totals = house.store.user(&account.owner)?.totals()?;
+        let address = account.owner.address();
         Ok(UserInfo {
-            address: account.owner.address(),
+            budget: house.accounts.budget(&Payer::Account(address.clone()))?,
+            address,
             limits: account.limits,
             usage: totals.into(),
         })

@@ -3,7 +3,7 @@
 //! | socket | asks | file |
 //! |---|---|---|
 //! | `smtpd` | deliveries, submission logins, senders | [`smtp`] |
-//! | `relayd` | deliveries (reports) | [`relay`] |
+//! | `relayd` | deliveries (reports), budgets | [`relay`] |
 //! | `imapd` | logins that open a mail session | [`imap`] |
 //! | `apid` | tokens, health | [`api`] |
 //! | `ctl` | the operator's orders | [`control`], [`routing`], [`tools`] |
@@ -11,6 +11,7 @@
 
 mod api;
 mod ban;
+mod budget;
 mod cache;
 mod control;
 mod delivery;

@@ -3,6 +3,7 @@
 
 use daemon::config::TRACE_SIZE;
 use ipc::Refusal;
+use ipc::budget::Payer;
 use ipc::control::{DomainInfo, StoreControlAnswer, TenantInfo};
 use ipc::quota::{LimitChange, Limits};
 use ipc::routing::Duty;
@@ -88,15 +89,19 @@ pub(super) fn list_domains(
     after: Option<&str>,
 ) -> Result<StoreControlAnswer, Refusal> {
     let page = house.accounts.domains(after)?;
-    let info = |entry: DomainEntry| DomainInfo {
-        usage: house.store.ledger().domain_usage(&entry.name),
-        name: entry.name,
-        tenant: entry.tenant,
-        limits: entry.limits,
-        rules: entry.rules,
+    let info = |entry: DomainEntry| {
+        Ok(DomainInfo {
+            usage: house.store.ledger().domain_usage(&entry.name),
+            budget: house.accounts.budget(&Payer::Domain(entry.name.clone()))?,
+            name: entry.name,
+            tenant: entry.tenant,
+            limits: entry.limits,
+            rules: entry.rules,
+        })
     };
+    let domains = page.entries.into_iter().map(info);
     Ok(StoreControlAnswer::Domains {
-        domains: page.entries.into_iter().map(info).collect(),
+        domains: domains.collect::<Result<_, Refusal>>()?,
         more: page.more,
     })
 }
@@ -137,16 +142,18 @@ pub(super) fn list_tenants(
             search_text,
         } = tenant;
         let (usage, domains) = house.store.ledger().tenant_usage(&name);
-        TenantInfo {
+        Ok(TenantInfo {
+            budget: house.accounts.budget(&Payer::Tenant(name.clone()))?,
             name,
             domains,
             limits,
             usage,
             search_text,
-        }
+        })
     };
+    let tenants = page.entries.into_iter().map(info);
     Ok(StoreControlAnswer::Tenants {
-        tenants: page.entries.into_iter().map(info).collect(),
+        tenants: tenants.collect::<Result<_, Refusal>>()?,
         more: page.more,
     })
 }

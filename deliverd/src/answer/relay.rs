@@ -1,15 +1,16 @@
-//! What relayd may ask: to deliver reports.
+//! What relayd may ask: to deliver reports, and what accounts may send.
 
 use std::sync::Arc;
 
 use daemon::channel::{Answered, Events, Service};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
-use ipc::relay::DeliveryEdge;
+use ipc::relay::{DeliveryEdge, RelayAnswer, RelayRequest};
 use ipc::{Call, Refusal};
 use tracing::{Instrument, info_span};
 
 use super::delivery::{self, Messages};
 use super::{House, hex};
+use crate::accounts::address;
+use crate::store::Owner;
 
 /// The door of relayd.
 pub(super) struct Door(pub(super) Arc<House>);
@@ -24,15 +25,24 @@ impl Service<DeliveryEdge> for Door {
     async fn answer(
         &self,
         messages: Arc<Messages>,
-        call: Call<DeliveryRequest>,
-    ) -> Result<Answered<DeliveryAnswer>, Refusal> {
+        call: Call<RelayRequest>,
+    ) -> Result<Answered<RelayAnswer>, Refusal> {
         let span = info_span!(
             "relayd",
             session = hex(call.context.session),
             message = hex(call.context.message)
         );
-        delivery::answer(&self.0, &messages, call.request)
-            .instrument(span)
-            .await
+        match call.request {
+            RelayRequest::Delivery(request) => {
+                let answered = delivery::answer(&self.0, &messages, request).instrument(span);
+                let Answered { answer, fds } = answered.await?;
+                Ok(Answered::with(RelayAnswer::Delivery(answer), fds))
+            }
+            RelayRequest::ShowBudgets { account } => {
+                let owner = Owner::of(&address(&account)?);
+                let read = self.0.work(move |house| house.accounts.budgets(&owner));
+                Ok(Answered::plain(RelayAnswer::Budgets(read.await?)))
+            }
+        }
     }
 }

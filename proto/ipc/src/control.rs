@@ -1,5 +1,6 @@
 //! rmailctl → deliverd and rmailctl → relayd: the operator's orders, over sockets only the operator can open.
 
+use crate::budget::{BudgetChange, OwnBudget, Payer, Spent};
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::quota::{LimitChange, Limits, Usage};
@@ -50,6 +51,8 @@ pub struct UserInfo {
     pub limits: Limits,
     /// Stored now.
     pub usage: Usage,
+    /// What the operator lets the user send.
+    pub budget: OwnBudget,
 }
 
 /// A domain as listed.
@@ -65,6 +68,8 @@ pub struct DomainInfo {
     pub usage: Usage,
     /// How its addresses are read.
     pub rules: AddressRules,
+    /// What the operator lets all its users together send.
+    pub budget: OwnBudget,
 }
 
 /// A tenant as listed.
@@ -80,6 +85,8 @@ pub struct TenantInfo {
     pub usage: Usage,
     /// Whether the text of its users' messages is kept for searching.
     pub search_text: bool,
+    /// What the operator lets all users of its domains together send.
+    pub budget: OwnBudget,
 }
 
 /// Somebody whose logins are not heard, because too many failed.
@@ -265,6 +272,18 @@ pub enum StoreControlRequest {
         /// How many entries were seen.
         skip: u32,
     },
+    /// Change what somebody may send to other servers in a day.
+    ChangeBudget {
+        /// Who.
+        whose: Payer,
+        /// What changes.
+        change: BudgetChange,
+    },
+    /// What may somebody send, where it is not what the configuration says?
+    ShowBudget {
+        /// Who.
+        whose: Payer,
+    },
     /// How is deliverd?
     ShowStatus,
     /// A piece of a walk over the store, small enough to keep nobody waiting.
@@ -350,6 +369,8 @@ pub enum StoreControlAnswer {
         /// Why mail for the address would be refused; `None` if it would be taken.
         refusal: Option<Refusal>,
     },
+    /// To [`StoreControlRequest::ShowBudget`].
+    Budget(OwnBudget),
     /// A page of addresses a user may send as.
     Grants {
         /// Ordered by domain and local part.
@@ -503,6 +524,13 @@ pub enum QueueControlRequest {
         /// Who submitted them.
         account: String,
     },
+    /// What have these sent today?
+    ShowSpent {
+        /// At most [`ENTRIES_PER_FRAME`].
+        payers: Vec<Payer>,
+    },
+    /// Somebody's budget was changed at deliverd: ask there again.
+    ForgetBudgets,
     /// How is relayd?
     ShowStatus,
     /// A page of the aggregate reports that were not sent yet, the oldest first.
@@ -538,6 +566,10 @@ pub enum QueueControlAnswer {
         /// How many.
         messages: u64,
     },
+    /// To [`QueueControlRequest::ShowSpent`], in its order.
+    Spent(Vec<Spent>),
+    /// To [`QueueControlRequest::ForgetBudgets`].
+    BudgetsForgotten,
     /// State of relayd.
     Status {
         /// Package version.

@@ -7,7 +7,7 @@
 //! | edge | module | who asks | who answers |
 //! |---|---|---|---|
 //! | [`smtp::SmtpEdge`] | [`smtp`] | smtpd | deliverd |
-//! | [`relay::DeliveryEdge`] | [`delivery`] | relayd | deliverd |
+//! | [`relay::DeliveryEdge`] | [`relay`], [`delivery`] | relayd | deliverd |
 //! | [`imap::ImapEdge`] | [`imap`] | imapd | deliverd |
 //! | [`session::SessionEdge`] | [`session`] | holder of a mail session descriptor | deliverd |
 //! | [`api::ApiEdge`] | [`api`] | apid | deliverd |
@@ -15,6 +15,7 @@
 //! | [`control::StoreControlEdge`], [`control::QueueControlEdge`] | [`control`] | rmailctl | deliverd, relayd |
 
 pub mod api;
+pub mod budget;
 pub mod cache;
 pub mod call;
 pub mod control;

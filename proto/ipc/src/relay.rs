@@ -1,15 +1,38 @@
-//! relayd → deliverd: delivery reports into the INBOX of their sender.
+//! relayd → deliverd: mail for users here, such as delivery reports, and what accounts may send.
 
+use crate::budget::OwnBudgets;
 use crate::delivery::{DeliveryAnswer, DeliveryRequest};
 use crate::edge::{Edge, Silence};
+use crate::frame::{Decode, Encode};
 
-/// relayd asks deliverd only to deliver.
+/// Orders of relayd to deliverd.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum RelayRequest {
+    /// Local delivery.
+    Delivery(DeliveryRequest),
+    /// What may this account, its domain and its tenant send?
+    ShowBudgets {
+        /// Its address.
+        account: String,
+    },
+}
+
+/// What deliverd answers to a [`RelayRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum RelayAnswer {
+    /// To [`RelayRequest::Delivery`].
+    Delivery(DeliveryAnswer),
+    /// To [`RelayRequest::ShowBudgets`].
+    Budgets(OwnBudgets),
+}
+
+/// relayd asks deliverd.
 #[derive(Debug)]
 pub struct DeliveryEdge;
 
 impl Edge for DeliveryEdge {
-    type Request = DeliveryRequest;
-    type Answer = DeliveryAnswer;
+    type Request = RelayRequest;
+    type Answer = RelayAnswer;
     type Event = Silence;
     const NAME: &'static str = "relayd-deliverd";
 }

@@ -54,7 +54,7 @@ pub struct Intake {
     /// Recipients a message may have, and as many again that have it already.
     pub max_recipients: usize,
     /// Where accounts pay.
-    pub till: Till,
+    pub till: Arc<Till>,
     /// Who is put off.
     pub welcome: Welcome,
     /// What is to be reported to domains.
@@ -294,7 +294,7 @@ impl Intake {
                 let sent = incoming.recipients.iter();
                 let sent = sent.filter(|one| one.standing == Standing::Waiting);
                 let addresses: Vec<String> = sent.map(|one| one.address.clone()).collect();
-                self.till.charge(account, &addresses).await
+                self.till.charge(account, &addresses).await?
             }
             (None, None) => None,
         };

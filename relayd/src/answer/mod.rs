@@ -1,6 +1,7 @@
 //! Everything relayd answers, and who may ask it: smtpd brings mail ([`intake`]), asks DNS ([`lookup`]) and wants connections to
 //! filters ([`filters`]); the operator looks and acts ([`operator`]).
 
+pub mod allowances;
 pub mod filters;
 pub mod intake;
 pub mod lookup;

@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use daemon::channel::{Answered, Events, Service};
 use ipc::control::{
-    QueueControlAnswer, QueueControlEdge, QueueControlRequest, QueuedMessage, QueuedRecipient,
+    ENTRIES_PER_FRAME, QueueControlAnswer, QueueControlEdge, QueueControlRequest, QueuedMessage,
+    QueuedRecipient,
 };
 use ipc::{Call, Refusal};
 use smtp::parameter::Priority;
 use tracing::info;
 
+use super::till::Till;
 use crate::aggregate::register::Register;
 use crate::clock;
 use crate::desk::{self, Desk};
@@ -35,6 +37,8 @@ pub struct Operator {
     pub desk: Arc<Desk>,
     /// What is to be reported to domains.
     pub register: Arc<Register>,
+    /// Where accounts pay.
+    pub till: Arc<Till>,
     /// When relayd started.
     pub started: Instant,
 }
@@ -61,6 +65,18 @@ impl Service<QueueControlEdge> for Operator {
             QueueControlRequest::ReleaseAccount { account } => {
                 let messages = self.release_all(&account.to_lowercase()).await?;
                 QueueControlAnswer::Released { messages }
+            }
+            QueueControlRequest::ShowSpent { payers } if payers.len() > ENTRIES_PER_FRAME => {
+                return Err(Refusal::Invalid(format!(
+                    "no more than {ENTRIES_PER_FRAME} can be asked about at once"
+                )));
+            }
+            QueueControlRequest::ShowSpent { payers } => {
+                QueueControlAnswer::Spent(self.till.spent(&payers).await)
+            }
+            QueueControlRequest::ForgetBudgets => {
+                self.till.forget_budgets();
+                QueueControlAnswer::BudgetsForgotten
             }
             QueueControlRequest::ShowStatus => self.status(),
             QueueControlRequest::ListReports { after } => {

@@ -4,9 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use daemon::config::Budgets;
-use tokio::sync::Mutex;
+use ipc::Refusal;
+use ipc::budget::{Payer, Spent};
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info};
 
+use super::allowances::Allowances;
+use crate::ask::Ask;
 use crate::budget::{self, Charge, Ledger, Sent};
 use crate::clock;
 use crate::desk::Desk;
@@ -16,6 +20,7 @@ use crate::queue::Book;
 #[derive(Debug)]
 pub struct Till {
     desk: Arc<Desk>,
+    allowances: Allowances,
     /// Held while a line is written, so that lines are in the order in which they were counted.
     ledger: Mutex<Ledger>,
 }
@@ -25,7 +30,7 @@ impl Till {
     ///
     /// # Errors
     /// When the file is there and cannot be read.
-    pub async fn open(desk: Arc<Desk>, budgets: &Budgets) -> io::Result<Self> {
+    pub async fn open(desk: Arc<Desk>, ask: Ask, budgets: &Budgets) -> io::Result<Self> {
         let bytes = desk.with_queue(|queue| queue.read_book(Book::Sent)).await?;
         let mut ledger = Ledger::new(budgets);
         ledger.turn(clock::now());
@@ -36,16 +41,26 @@ impl Till {
         }
         info!(lines, "read what accounts have sent");
         let ledger = Mutex::new(ledger);
-        Ok(Self { desk, ledger })
+        Ok(Self {
+            desk,
+            allowances: Allowances::new(ask),
+            ledger,
+        })
     }
 
     /// Counts a message. `Some` says why it is to be held; then it is not counted.
-    pub async fn charge(&self, account: &str, recipients: &[String]) -> Option<String> {
-        let mut ledger = self.ledger.lock().await;
-        if ledger.turn(clock::now()) {
-            self.write_anew(&ledger.summary()).await;
-        }
-        match ledger.charge(account, recipients) {
+    ///
+    /// # Errors
+    /// [`Allowances::of`]
+    pub async fn charge(
+        &self,
+        account: &str,
+        recipients: &[String],
+    ) -> Result<Option<String>, Refusal> {
+        let account = account.to_lowercase();
+        let own = self.allowances.of(&account).await?;
+        let mut ledger = self.today().await;
+        Ok(match ledger.charge(account, &own, recipients) {
             Charge::Charged(sent) => {
                 match budget::encode(&[sent]) {
                     Ok(line) => self.write(line).await,
@@ -54,7 +69,26 @@ impl Till {
                 None
             }
             Charge::Over(reason) => Some(reason),
+        })
+    }
+
+    /// What these have sent today, in their order.
+    pub async fn spent(&self, payers: &[Payer]) -> Vec<Spent> {
+        let ledger = self.today().await;
+        payers.iter().map(|payer| ledger.spent(payer)).collect()
+    }
+
+    /// Somebody's own budget has changed.
+    pub fn forget_budgets(&self) {
+        self.allowances.forget();
+    }
+
+    async fn today(&self) -> MutexGuard<'_, Ledger> {
+        let mut ledger = self.ledger.lock().await;
+        if ledger.turn(clock::now()) {
+            self.write_anew(&ledger.summary()).await;
         }
+        ledger
     }
 
     // The mail goes out all the same: who fills the disk must not stop everybody's.

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex};
 
 use daemon::channel::{Answered, Events, Service, serve};
 use daemon::stop::{self, StopSender};
+use ipc::budget::OwnBudgets;
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, MessageHandle};
-use ipc::relay::DeliveryEdge;
+use ipc::relay::{DeliveryEdge, RelayAnswer, RelayRequest};
 use ipc::{Call, Refusal};
 use sys::packet::PacketListener;
 use tokio::io::AsyncReadExt;
@@ -23,17 +24,22 @@ use tokio::io::AsyncReadExt;
 /// Recipient and message.
 pub(crate) type Inbox = Arc<Mutex<Vec<(String, String)>>>;
 
+/// By account; who is not in it has none of its own.
+pub(crate) type Budgets = Arc<Mutex<HashMap<String, OwnBudgets>>>;
+
 /// Ends with its test. `full@example.test` is refused when a message is to be brought.
 pub(crate) struct Deliverd {
     pub(crate) inbox: Inbox,
     /// Messages that were opened and aborted.
     pub(crate) aborted: Arc<AtomicUsize>,
+    pub(crate) budgets: Budgets,
     _stop: StopSender,
 }
 
 struct Postman {
     inbox: Inbox,
     aborted: Arc<AtomicUsize>,
+    budgets: Budgets,
 }
 
 #[derive(Default)]
@@ -44,6 +50,7 @@ struct Bag {
 impl Deliverd {
     pub(crate) fn start(socket: &Path) -> Self {
         let (inbox, aborted) = (Inbox::default(), Arc::default());
+        let budgets = Budgets::default();
         let (sender, stop) = stop::channel();
         let listener = PacketListener::bind(socket).unwrap();
         tokio::spawn(serve(
@@ -51,12 +58,14 @@ impl Deliverd {
             Arc::new(Postman {
                 inbox: Arc::clone(&inbox),
                 aborted: Arc::clone(&aborted),
+                budgets: Arc::clone(&budgets),
             }),
             stop,
         ));
         Self {
             inbox,
             aborted,
+            budgets,
             _stop: sender,
         }
     }
@@ -72,9 +81,18 @@ impl Service<DeliveryEdge> for Postman {
     async fn answer(
         &self,
         peer: Arc<Mutex<Bag>>,
-        call: Call<DeliveryRequest>,
-    ) -> Result<Answered<DeliveryAnswer>, Refusal> {
-        Ok(Answered::plain(match call.request {
+        call: Call<RelayRequest>,
+    ) -> Result<Answered<RelayAnswer>, Refusal> {
+        let request = match call.request {
+            RelayRequest::Delivery(request) => request,
+            RelayRequest::ShowBudgets { account } if account.ends_with("@example.test") => {
+                let budgets = self.budgets.lock().unwrap();
+                let budgets = budgets.get(&account).cloned().unwrap_or_default();
+                return Ok(Answered::plain(RelayAnswer::Budgets(budgets)));
+            }
+            RelayRequest::ShowBudgets { .. } => return Err(Refusal::NoSuchUser),
+        };
+        let answer = match request {
             DeliveryRequest::ResolveRecipient { address, .. }
                 if address.ends_with("@example.test") =>
             {
@@ -90,6 +108,7 @@ impl Service<DeliveryEdge> for Postman {
                 let handle = bag.open.len() as u64 + 1;
                 bag.open.insert(handle, (ours, Vec::new()));
                 let answer = DeliveryAnswer::MessageOpened(MessageHandle(handle));
+                let answer = RelayAnswer::Delivery(answer);
                 return Ok(Answered::with(answer, vec![theirs.into()]));
             }
             DeliveryRequest::EndTransaction { .. } => DeliveryAnswer::TransactionEnded,
@@ -136,6 +155,7 @@ impl Service<DeliveryEdge> for Postman {
                 self.aborted.fetch_add(1, Ordering::SeqCst);
                 DeliveryAnswer::MessageAborted
             }
-        }))
+        };
+        Ok(Answered::plain(RelayAnswer::Delivery(answer)))
     }
 }

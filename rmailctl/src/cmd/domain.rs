@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use daemon::config::Config;
+use ipc::budget::Payer;
 use ipc::control::{DomainInfo, StoreControlAnswer, StoreControlRequest};
 use ipc::routing::{AddressRules, Duty, RulesChange};
 use serde_json::json;
 
 use crate::Error;
 use crate::cli::{Backup, DomainCommand, Switch};
+use crate::cmd::budget::{self, Figures};
 use crate::cmd::{alias, quota};
 use crate::operator::{Store, unexpected};
 
@@ -17,7 +19,8 @@ use crate::operator::{Store, unexpected};
 /// # Errors
 /// [`Error`].
 pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
-    let store = Store::of(&Config::read(config)?);
+    let config = Config::read(config)?;
+    let store = Store::of(&config);
     match command {
         DomainCommand::Add {
             domain,
@@ -93,8 +96,15 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
                 tenant,
             };
             store.ask(what, request).await?;
+            // It is paid from the budget of another tenant now.
+            budget::tell_relayd(&config).await?;
         }
-        DomainCommand::List { json } => list(&store, json).await?,
+        DomainCommand::Budget {
+            domain,
+            budget,
+            json,
+        } => budget::run(&config, Payer::Domain(domain), budget, json).await?,
+        DomainCommand::List { json } => list(&config, &store, json).await?,
     }
     Ok(())
 }
@@ -157,25 +167,41 @@ pub(super) async fn all(store: &Store) -> Result<Vec<DomainInfo>, Error> {
     }
 }
 
-async fn list(store: &Store, json: bool) -> Result<(), Error> {
+async fn list(config: &Config, store: &Store, json: bool) -> Result<(), Error> {
     let domains = all(store).await?;
+    let payers = domains
+        .iter()
+        .map(|domain| Payer::Domain(domain.name.clone()));
+    let spent = budget::spent(config, payers.collect()).await?;
+    let figures = |(place, domain): (usize, &DomainInfo)| {
+        let spent = spent.get(place).copied();
+        Figures::of(domain.budget, &config.relay.budgets.domain, spent)
+    };
+    let budgets = domains.iter().enumerate().map(figures);
+    let rows = domains.iter().zip(budgets);
     if json {
-        let row = |domain: &DomainInfo| {
+        let row = |(domain, budget): (&DomainInfo, Figures)| {
             let mut row = quota::row(domain.usage, domain.limits);
             row.insert("domain".into(), json!(domain.name));
             row.insert("tenant".into(), json!(domain.tenant));
+            row.insert("budget".into(), budget.row());
             for (name, value) in options(&domain.rules) {
                 row.insert(name.into(), json!(value));
             }
             row
         };
-        println!("{}", json!(domains.iter().map(row).collect::<Vec<_>>()));
+        println!("{}", json!(rows.map(row).collect::<Vec<_>>()));
     } else {
-        for domain in domains {
+        for (domain, budget) in rows {
             let usage = quota::text(domain.usage, domain.limits);
             let rules = options(&domain.rules).map(|(name, value)| format!("{name}={value}"));
-            let tenant = domain.tenant.unwrap_or_default();
-            println!("{}\t{usage}\t{tenant}\t{}", domain.name, rules.join(" "));
+            let tenant = domain.tenant.as_deref().unwrap_or_default();
+            println!(
+                "{}\t{usage}\t{tenant}\t{}\t{}",
+                domain.name,
+                rules.join(" "),
+                budget.text()
+            );
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod alias;
 pub mod ban;
+pub mod budget;
 pub mod domain;
 pub mod expunged;
 pub mod grant;

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use daemon::config::Config;
+use ipc::budget::Payer;
 use ipc::control::{StoreControlAnswer, StoreControlRequest, TenantInfo};
 use ipc::quota::Limits;
 use serde_json::json;
 
 use crate::Error;
 use crate::cli::{Switch, TenantCommand};
+use crate::cmd::budget::{self, Figures};
 use crate::cmd::{domain, quota, store};
 use crate::operator::{Store, unexpected};
 
@@ -17,7 +19,8 @@ use crate::operator::{Store, unexpected};
 /// # Errors
 /// [`Error`].
 pub async fn run(config: &Path, command: TenantCommand) -> Result<(), Error> {
-    let store = Store::of(&Config::read(config)?);
+    let config = Config::read(config)?;
+    let store = Store::of(&config);
     let (what, request) = match command {
         TenantCommand::Add { tenant, limits } => (
             format!("cannot add the tenant {tenant}"),
@@ -38,7 +41,12 @@ pub async fn run(config: &Path, command: TenantCommand) -> Result<(), Error> {
             StoreControlRequest::RemoveTenant { name: tenant },
         ),
         TenantCommand::Search { tenant, keep } => return search(&store, tenant, keep).await,
-        TenantCommand::List { json } => return list(&store, json).await,
+        TenantCommand::Budget {
+            tenant,
+            budget,
+            json,
+        } => return budget::run(&config, Payer::Tenant(tenant), budget, json).await,
+        TenantCommand::List { json } => return list(&config, &store, json).await,
     };
     store.ask(what, request).await.map(drop)
 }
@@ -62,7 +70,7 @@ async fn search(operator: &Store, tenant: String, keep: Switch) -> Result<(), Er
     Ok(())
 }
 
-async fn list(store: &Store, json: bool) -> Result<(), Error> {
+async fn list(config: &Config, store: &Store, json: bool) -> Result<(), Error> {
     let mut tenants: Vec<TenantInfo> = Vec::new();
     loop {
         let request = StoreControlRequest::ListTenants {
@@ -81,17 +89,28 @@ async fn list(store: &Store, json: bool) -> Result<(), Error> {
             answer => return Err(unexpected(&answer)),
         }
     }
+    let payers = tenants
+        .iter()
+        .map(|tenant| Payer::Tenant(tenant.name.clone()));
+    let spent = budget::spent(config, payers.collect()).await?;
+    let figures = |(place, tenant): (usize, &TenantInfo)| {
+        let spent = spent.get(place).copied();
+        Figures::of(tenant.budget, &config.relay.budgets.tenant, spent)
+    };
+    let budgets = tenants.iter().enumerate().map(figures);
+    let rows = tenants.iter().zip(budgets);
     if json {
-        let row = |tenant: &TenantInfo| {
+        let row = |(tenant, budget): (&TenantInfo, Figures)| {
             let mut row = quota::row(tenant.usage, tenant.limits);
             row.insert("tenant".into(), json!(tenant.name));
             row.insert("domains".into(), json!(tenant.domains));
+            row.insert("budget".into(), budget.row());
             row.insert("search_text".into(), json!(tenant.search_text));
             row
         };
-        println!("{}", json!(tenants.iter().map(row).collect::<Vec<_>>()));
+        println!("{}", json!(rows.map(row).collect::<Vec<_>>()));
     } else {
-        for tenant in tenants {
+        for (tenant, budget) in rows {
             let usage = quota::text(tenant.usage, tenant.limits);
             let search = if tenant.search_text {
                 ""
@@ -99,8 +118,10 @@ async fn list(store: &Store, json: bool) -> Result<(), Error> {
                 "\tsearch text off"
             };
             println!(
-                "{}\t{usage}\t{} domains{search}",
-                tenant.name, tenant.domains
+                "{}\t{usage}\t{} domains{search}\t{}",
+                tenant.name,
+                tenant.domains,
+                budget.text()
             );
         }
     }

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use daemon::config::Config;
+use ipc::budget::Payer;
 use ipc::control::{StoreControlAnswer, StoreControlRequest, UserInfo};
 use ipc::quota::LimitChange;
 use serde_json::json;
 
 use crate::cli::UserCommand;
+use crate::cmd::budget::{self, Figures};
 use crate::cmd::{expunged, grant, quota};
 use crate::operator::{Store, unexpected};
 use crate::{Error, secret};
@@ -46,6 +48,11 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
                 .ask(what, StoreControlRequest::LimitUser { address, limits })
                 .await?;
         }
+        UserCommand::Budget {
+            address,
+            budget,
+            json,
+        } => budget::run(&config, Payer::Account(address), budget, json).await?,
         UserCommand::Passwd {
             address,
             password_stdin,
@@ -67,7 +74,7 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
         UserCommand::Grant { account, sender } => grant::grant(&store, account, sender).await?,
         UserCommand::Revoke { account, sender } => grant::revoke(&store, account, sender).await?,
         UserCommand::Grants { account, json } => grant::list(&store, &account, json).await?,
-        UserCommand::List { domain, json } => list(&store, domain, json).await?,
+        UserCommand::List { domain, json } => list(&config, &store, domain, json).await?,
         UserCommand::Expunged {
             address,
             options,
@@ -121,7 +128,12 @@ fn password(from_stdin: bool, address: &str) -> Result<ipc::Secret, Error> {
     }
 }
 
-async fn list(store: &Store, domain: Option<String>, json: bool) -> Result<(), Error> {
+async fn list(
+    config: &Config,
+    store: &Store,
+    domain: Option<String>,
+    json: bool,
+) -> Result<(), Error> {
     let mut users: Vec<UserInfo> = Vec::new();
     loop {
         let after = users.last().map(|user| user.address.clone());
@@ -139,17 +151,28 @@ async fn list(store: &Store, domain: Option<String>, json: bool) -> Result<(), E
             answer => return Err(unexpected(&answer)),
         }
     }
+    let payers = users
+        .iter()
+        .map(|user| Payer::Account(user.address.clone()));
+    let spent = budget::spent(config, payers.collect()).await?;
+    let figures = |(place, user): (usize, &UserInfo)| {
+        let spent = spent.get(place).copied();
+        Figures::of(user.budget, &config.relay.budgets.account, spent)
+    };
+    let budgets = users.iter().enumerate().map(figures);
+    let rows = users.iter().zip(budgets);
     if json {
-        let row = |user: &UserInfo| {
+        let row = |(user, budget): (&UserInfo, Figures)| {
             let mut row = quota::row(user.usage, user.limits);
             row.insert("address".into(), json!(user.address));
+            row.insert("budget".into(), budget.row());
             row
         };
-        println!("{}", json!(users.iter().map(row).collect::<Vec<_>>()));
+        println!("{}", json!(rows.map(row).collect::<Vec<_>>()));
     } else {
-        for user in users {
+        for (user, budget) in rows {
             let usage = quota::text(user.usage, user.limits);
-            println!("{}\t{usage}", user.address);
+            println!("{}\t{usage}\t{}", user.address, budget.text());
         }
     }
     Ok(())

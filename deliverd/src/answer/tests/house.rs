@@ -20,7 +20,7 @@ async fn each_socket_answers_its_own_role_only() {
             .call(
                 Context::default(),
                 WITHIN,
-                DeliveryRequest::OpenMessage { transaction: 0 }
+                RelayRequest::Delivery(DeliveryRequest::OpenMessage { transaction: 0 })
             )
             .await
             .is_ok()

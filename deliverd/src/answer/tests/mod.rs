@@ -13,7 +13,7 @@ use ipc::control::{Alias, AliasKind, StoreControlAnswer, StoreControlEdge, Store
 use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination, MessageHandle};
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::quota::{LimitChange, Limits, Usage};
-use ipc::relay::DeliveryEdge;
+use ipc::relay::{DeliveryEdge, RelayRequest};
 use ipc::session::{
     FlagChange, MailboxStatus, MessageIds, PAGES_PER_READ, SessionAnswer, SessionEdge,
     SessionEvent, SessionRequest,

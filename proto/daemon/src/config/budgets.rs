@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The `relay.budgets` section. Mail beyond a budget is held in the queue until the operator releases it.
+/// The `relay.budgets` section, for all who have no budget of their own (`rmailctl user budget`, `domain budget`, `tenant budget`). Mail
+/// beyond a budget is held in the queue until the operator releases it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Budgets {
@@ -10,6 +11,8 @@ pub struct Budgets {
     pub account: Budget,
     /// Of all accounts of a domain together.
     pub domain: Budget,
+    /// Of all accounts of a tenant's domains together.
+    pub tenant: Budget,
 }
 
 /// What may be sent from midnight to midnight, UTC; 0 sets no limit.
@@ -34,6 +37,7 @@ impl Default for Budgets {
         Self {
             account,
             domain: Budget::default(),
+            tenant: Budget::default(),
         }
     }
 }
