@@ -10,6 +10,7 @@ mod world;
 
 use std::io::Write;
 
+use ipc::control::QueueControlRequest;
 use ipc::queue::{Recipient, Standing};
 use relayd::queue::QueueId;
 use relayd::queue::journal::{self, Header, Particular, Record, VERSION};
@@ -223,6 +224,39 @@ async fn a_sender_is_warned_once_that_a_mail_has_to_wait() {
                 ],
             );
         }
+    }
+}
+
+/// Hurries the only message until so many attempts have begun; each begins when all that the one before led to is written down.
+async fn try_until(house: &House, attempts: u32) {
+    for _ in 0..400 {
+        let hurry = QueueControlRequest::RetryMessage { queue_id: None };
+        house.order(hurry).await.unwrap();
+        let queue = house.queue().await;
+        if queue[0].recipients[0].attempts >= attempts {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{:?}", house.queue().await);
+}
+
+#[tokio::test]
+async fn a_sender_who_was_warned_is_not_warned_again_after_a_kill() {
+    let (port, waits) = (free_port(), ["3600"; 100].join(","));
+    let mut house = House::build(&format!(
+        "\"port\": {port}, \"dns\": [\"127.0.0.1:9\"], \"retry_seconds\": [{waits}]"
+    ));
+    let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
+    // It makes the directory before it answers.
+    house.queue().await;
+    house.kill();
+    leave_behind(&house, 5, Vec::new());
+    for attempts in [2, 4] {
+        house.start();
+        try_until(&house, attempts).await;
+        house.kill();
+        assert_eq!(reports(&deliverd).len(), 1);
     }
 }
 
