@@ -105,7 +105,7 @@ impl Server {
         .line("SMTPUTF8")
         .line("ENHANCEDSTATUSCODES")
         .line("CHUNKING")
-        // RFC 9422 §4: there is no limit on the domains of the recipients.
+        // RFC 9422 §4.3: RCPTDOMAINMAX is for servers that bind to one way of delivery with the first recipient. None is told.
         .line(&alloc::format!(
             "LIMITS MAILMAX={} RCPTMAX={}",
             self.config.max_messages,
