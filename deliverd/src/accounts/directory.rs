@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::password::{self, Stored};
 use super::rules::{number, rules};
-use super::{Accounts, domain};
+use super::{Accounts, domain, former};
 use crate::clock;
 use crate::fault::OrFault;
 use crate::store::Owner;
@@ -252,9 +252,11 @@ impl Accounts {
     /// Gives a user a new password; tokens issued before end.
     pub(crate) fn set_password(&self, owner: &Owner, password: &Secret) -> Result<(), Refusal> {
         password::check(password)?;
-        let stored = Stored::new(password.reveal(), self.iterations)?;
+        let before = self.stored_password(owner)?.ok_or(Refusal::NotFound)?;
+        let stored = Stored::following(&before, password.reveal(), self.iterations)?;
         let mut database = self.database();
         let change = database.transaction().or_fault("change a password")?;
+        former::keep(&change, owner)?;
         write_password(&change, owner, &stored)?;
         let ended = change.execute(
             "DELETE FROM tokens WHERE user = (SELECT users.id FROM users JOIN domains ON domains.id = users.domain

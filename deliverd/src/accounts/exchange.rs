@@ -244,25 +244,42 @@ impl Doorman {
         message: &Secret,
     ) -> Result<(Owner, Vec<u8>), Refusal> {
         let (proven, last) = scram.read(message.reveal())?;
-        // What was guessed does not show, so each wrong proof counts.
-        let mut tag = [0; 8];
-        getrandom::fill(&mut tag).map_err(|error| {
-            error!(%error, "cannot get random bytes");
-            Refusal::StorageFault
-        })?;
-        let attempt = self.attempt(who, u64::from_ne_bytes(tag))?;
         let owner = who.owner.clone();
         let current = self.record(owner.clone(), who.name()).await;
+        let mut former = None;
         let judged = match current {
             // A password that was changed meanwhile is neither right nor wrong.
             Ok(current) if current != stored => Err(Refusal::Busy),
             Ok(_) => match (owner, stored.check_proof(&proven, &last.proof)) {
                 (Some(owner), Some(signature)) => Ok((owner, signature)),
-                (Some(_) | None, _) => Err(Refusal::BadCredentials { wait: 0 }),
+                (Some(owner), None) => {
+                    let look_up = move |accounts: &Accounts| {
+                        accounts.former_key(&owner, &stored, &proven, &last.proof)
+                    };
+                    former = self.look_up(look_up).await?;
+                    Err(Refusal::BadCredentials { wait: 0 })
+                }
+                (None, _) => Err(Refusal::BadCredentials { wait: 0 }),
             },
             Err(refusal) => Err(refusal),
         };
+        // Counted before anybody hears of it, so that many guesses at once count too.
+        let attempt = self.attempt(who, self.tag_of_proof(who, former)?)?;
         self.settle(&attempt, judged).await
+    }
+
+    /// The same number for proofs made with the same former password. What else was guessed does not show, so each other wrong proof
+    /// counts.
+    fn tag_of_proof(&self, who: &Who, former: Option<Vec<u8>>) -> Result<u64, Refusal> {
+        if let Some(key) = former {
+            return Ok(self.tag(who, &key));
+        }
+        let mut tag = [0; 8];
+        getrandom::fill(&mut tag).map_err(|error| {
+            error!(%error, "cannot get random bytes");
+            Refusal::StorageFault
+        })?;
+        Ok(u64::from_ne_bytes(tag))
     }
 
     async fn take_token(
@@ -482,6 +499,55 @@ mod tests {
             world.scram("nonsense", b"x").await,
             Err(Refusal::BadCredentials { wait: 8 })
         );
+    }
+
+    #[tokio::test]
+    async fn a_device_with_a_former_password_counts_once_and_locks_nobody_out() {
+        let world = world();
+        for new in ["another1", "another2", "another3"] {
+            let new = Secret::new(new);
+            world.accounts.set_password(&alice(), &new).unwrap();
+        }
+        let user = "alice@a.example";
+        for old in [&b"password"[..], b"another1"] {
+            for _ in 0..20 {
+                let refused = world.scram(user, old).await;
+                assert!(matches!(refused, Err(Refusal::BadCredentials { .. })));
+            }
+        }
+        assert_eq!(world.scram(user, b"another3").await, Ok(alice()));
+        // The two old ones have used two of the three failures there are.
+        let guessed = world.scram(user, b"a guess").await;
+        assert_eq!(guessed, Err(Refusal::BadCredentials { wait: 8 }));
+        let locked = Err(Refusal::TooManyFailures);
+        assert_eq!(world.scram(user, b"another3").await, locked);
+    }
+
+    #[tokio::test]
+    async fn a_former_password_opens_nothing_and_is_told_as_late_as_a_guess() {
+        let world = world();
+        let new = Secret::new("another1");
+        world.accounts.set_password(&alice(), &new).unwrap();
+        for wait in [1, 2, 4, 8, 8] {
+            let refused = world.scram("alice@a.example", b"password").await;
+            assert_eq!(refused, Err(Refusal::BadCredentials { wait }));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_last_passwords_are_known() {
+        let world = world();
+        for new in ["another1", "another2", "another3", "another4"] {
+            let new = Secret::new(new);
+            world.accounts.set_password(&alice(), &new).unwrap();
+        }
+        let user = "alice@a.example";
+        for _ in 0..3 {
+            let refused = world.scram(user, b"password").await;
+            assert!(matches!(refused, Err(Refusal::BadCredentials { .. })));
+        }
+        let locked = Err(Refusal::TooManyFailures);
+        assert_eq!(world.scram(user, b"another4").await, locked);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod budget;
 mod directory;
 mod exchange;
 mod failures;
+mod former;
 mod known;
 mod login;
 mod password;

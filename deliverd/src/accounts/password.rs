@@ -46,6 +46,20 @@ impl Stored {
         Ok(Self::with_salt(&prepared(password), salt, iterations))
     }
 
+    /// The record that follows that of another password. It keeps the salt, which is the only one that clients of SCRAM are told:
+    /// so it shows whether a wrong proof was made with the password before. The salt is there to differ from other users', and does.
+    pub(crate) fn following(
+        before: &Self,
+        password: &[u8],
+        iterations: u32,
+    ) -> Result<Self, Refusal> {
+        if before.iterations != iterations {
+            return Self::new(password, iterations);
+        }
+        let salt = before.salt.clone();
+        Ok(Self::with_salt(&prepared(password), salt, iterations))
+    }
+
     pub(super) fn with_salt(password: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
         // RFC 5802 §3: SaltedPassword := Hi(password, salt, i); ClientKey := HMAC(SaltedPassword, "Client Key");
         // StoredKey := H(ClientKey); ServerKey := HMAC(SaltedPassword, "Server Key").

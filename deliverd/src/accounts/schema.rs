@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -110,6 +110,17 @@ const MIGRATIONS: [&str; 6] = [
     ALTER TABLE tenants ADD COLUMN budget_messages INTEGER;
     ALTER TABLE tenants ADD COLUMN budget_recipients INTEGER;
     ALTER TABLE tenants ADD COLUMN budget_first_time INTEGER;
+",
+    // What proofs with passwords of before are known by, as long as the salt is the same.
+    "
+    CREATE TABLE former_passwords (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        user INTEGER NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+        salt BLOB NOT NULL,
+        iterations INTEGER NOT NULL,
+        stored_key BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX former_passwords_by_user ON former_passwords (user);
 ",
 ];
 

@@ -203,7 +203,7 @@ pub struct Limits {
     /// Connections at once from one address, per daemon; `smtp.limits` says whom smtpd exempts from it.
     pub connections_per_address: u32,
     /// Failed logins for one account from one network (a /24 or /64) within the window before more are refused unheard. The
-    /// same wrong password counts once.
+    /// same wrong password counts once; over SCRAM, which hides what was guessed, if it was the account's before.
     pub auth_failures: u32,
     /// The same from one network, whatever the account.
     pub auth_failures_per_network: u32,
