@@ -1,13 +1,15 @@
 //! The SMTP server machine: a session is the same however its bytes are cut on the way.
 
 use smtp::data::Stray;
-use smtp::server::Role;
+use smtp::hold::HoldLimit;
+use smtp::server::{Offer, Proxying, Role};
 
 use super::pieces::Connection;
 use super::world::{World, config};
 
 /// The first line is digits for how the rest, a session, is cut, and letters for its port: `S` for submission, `L` for LMTP,
-/// `N` where stray line ends are normalized, `B` where messages may be binary.
+/// `N` where stray line ends are normalized, `B` where messages may be binary, `E` where every extension is offered and the client is
+/// a proxy.
 ///
 /// # Panics
 /// When the property does not hold.
@@ -32,6 +34,19 @@ fn outcome(connection: &Connection<'_>, pieces: &[&[u8]]) -> (String, Vec<Vec<u8
         config.stray_line_ends = Stray::Normalize;
     }
     config.binary_mime = connection.says(b'B');
+    if connection.says(b'E') {
+        config.proxying = Proxying::Login;
+        config.offer = Offer {
+            dsn: true,
+            require_tls: true,
+            priority: true,
+            deliver_by: true,
+            hold: Some(HoldLimit {
+                seconds: 3600,
+                until: 3600,
+            }),
+        };
+    }
     let mut world = World::with_tls(config);
     pieces.iter().for_each(|piece| world.say(piece));
     (world.heard(), world.messages, world.closed)

@@ -217,11 +217,18 @@ impl Receiver {
     }
 
     fn give(&mut self, run: &[u8], out: &mut Vec<u8>) {
+        let room = self.max_line.saturating_sub(self.line_len);
         self.line_len = self.line_len.saturating_add(run.len());
-        if self.line_len > self.max_line {
-            self.fail(DataFault::LineTooLong);
+        match run.get(..room).filter(|_| room < run.len()) {
+            None => self.copy(run, out),
+            // As much of the line as fits is given out however it was cut, but no half of a line end.
+            Some(start) => {
+                if !start.contains(&b'\r') {
+                    self.copy(start, out);
+                }
+                self.fail(DataFault::LineTooLong);
+            }
         }
-        self.copy(run, out);
     }
 
     fn copy(&mut self, run: &[u8], out: &mut Vec<u8>) {
@@ -416,6 +423,14 @@ mod tests {
         assert_eq!(receiver.fault(), None);
         receiver.feed(b"12345\r\n", &mut out);
         assert_eq!(receiver.fault(), Some(DataFault::LineTooLong));
+        // No half of a line end is given out.
+        assert_eq!(out, b"1234\r\n12345");
+        receiver.feed(b"1\r\n", &mut out);
+        assert_eq!(out, b"1234\r\n12345");
+        let mut receiver = Receiver::new(6, Stray::Reject);
+        let mut out = Vec::new();
+        receiver.feed(b"1234567\r\n", &mut out);
+        assert_eq!(out, b"123456");
     }
 
     #[test]

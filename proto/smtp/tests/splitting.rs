@@ -11,7 +11,7 @@ mod world;
 use proptest::prelude::*;
 use smtp::data::Stray;
 use smtp::hold::HoldLimit;
-use smtp::server::{Offer, Role, Summary};
+use smtp::server::{Offer, Proxying, Role, Summary};
 use world::{World, config};
 
 const SESSION: &[u8] = b"EHLO client.example\r\nVRFY x\r\nMAIL FROM:<a@example.com> SIZE=100\r\n\
@@ -53,6 +53,9 @@ fn outcome(setting: Setting, pieces: &[&[u8]]) -> (String, Vec<Vec<u8>>, Vec<Sum
     let mut config = config(setting.role);
     config.stray_line_ends = setting.stray;
     config.binary_mime = setting.binary;
+    if setting.binary {
+        config.proxying = Proxying::Login;
+    }
     config.offer = Offer {
         dsn: setting.binary,
         require_tls: setting.binary,
@@ -120,6 +123,28 @@ fn single_octets_give_the_same_session() {
     }
 }
 
+#[test]
+fn of_two_faults_the_same_is_told_wherever_the_text_is_cut() {
+    // The header is too large in the middle of a line that is too long; the limits are 8,000 and 5,000 octets.
+    let lines = [&b"A: "[..], &[b'x'; 4000], b"\r\nB: ", &[b'x'; 6000]].concat();
+    let start = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\n";
+    let data = [start, &b"DATA\r\n"[..], &lines, b"\r\n.\r\n"].concat();
+    let chunk = format!("BDAT {} LAST\r\n", lines.len());
+    let chunk = [start, chunk.as_bytes(), &lines].concat();
+    for session in [data, chunk] {
+        let whole = outcome(EXCHANGE, &[&session]);
+        assert!(
+            whole.0.contains("552 5.3.4 the header of the message"),
+            "{}",
+            whole.0
+        );
+        let octets: Vec<&[u8]> = session.chunks(1).collect();
+        assert_eq!(outcome(EXCHANGE, &octets), whole);
+        let (head, tail) = session.split_at(session.len() - 1500);
+        assert_eq!(outcome(EXCHANGE, &[head, tail]), whole);
+    }
+}
+
 // Lines that mean something, ends that do not, and noise.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let words: &[&[u8]] = &[
@@ -159,6 +184,14 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"AUTH LOGIN\r\n",
         b"AUTH PLAIN AGFsaWNlQGV4YW1wbGUub3JnAHdvbmRlcmxhbmQ=\r\n",
         b"*\r\n",
+        b"AUTH SCRAM-SHA-256 bW9yZQ==\r\n",
+        b"AUTH OAUTHBEARER\r\n",
+        b"bW9yZQ==\r\n",
+        b"eWVz\r\n",
+        b"XCLIENT ADDR=198.51.100.9 HELO=client.example\r\n",
+        b"XCLIENT LOGIN=alice@example.org\r\n",
+        b"XCLIENT ADDR=192.0.2.66\r\n",
+        b"VRFY x\r\n",
         b"STARTTLS\r\n",
         b"NOOP\r\n",
         b"Received: y\r\n",
@@ -170,6 +203,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         20 => prop::sample::select(words).prop_map(<[u8]>::to_vec),
         1 => Just([b"x".repeat(3000), b"\r\n".to_vec()].concat()),
+        1 => Just([b"A: ".to_vec(), b"x".repeat(6000), b"\r\n".to_vec()].concat()),
         1 => Just(b"Received: a\r\n".repeat(110)),
         1 => Just(b"text with 20 octets\r\n".repeat(600)),
         1 => proptest::collection::vec(any::<u8>(), 0..8),
