@@ -9,6 +9,7 @@ mod pieces;
 pub mod proxies;
 pub mod replies;
 pub mod sasl_messages;
+pub mod senders;
 pub mod session;
 pub mod signatures;
 

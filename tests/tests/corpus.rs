@@ -68,3 +68,8 @@ fn answers_of_filters_in_the_corpus_are_the_same_however_they_are_cut() {
 fn signatures_of_the_corpus_are_judged_the_same_however_they_are_cut() {
     replay("dkim", fuzz::signatures::check);
 }
+
+#[test]
+fn senders_of_the_corpus_are_judged_with_few_questions_and_no_forged_result_is_left() {
+    replay("sender", fuzz::senders::check);
+}

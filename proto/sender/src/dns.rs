@@ -53,6 +53,11 @@ pub enum Answer {
     Fault,
 }
 
+/// Where the DMARC record of a domain is (RFC 9989 §4.10).
+pub(crate) fn record_name(domain: &str) -> String {
+    format!("_dmarc.{domain}")
+}
+
 impl Question {
     pub(crate) fn new(name: &str, kind: Kind) -> Self {
         let name = name.into();
@@ -61,7 +66,7 @@ impl Question {
 
     /// For the DMARC record of a domain (RFC 9989 §4.7).
     pub(crate) fn record_of(domain: &str) -> Self {
-        Self::new(&format!("_dmarc.{domain}"), Kind::Txt)
+        Self::new(&record_name(domain), Kind::Txt)
     }
 
     /// For the addresses of `name` of the family of `address`.

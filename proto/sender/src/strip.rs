@@ -126,7 +126,8 @@ impl Strip {
         let name = name.trim_ascii_end();
         // The empty line, or what is no field: the header is over.
         if byte == b'\n' {
-            let is_empty = name.is_empty();
+            // Blanks are no end: others may see fields behind them.
+            let is_empty = matches!(self.held.as_slice(), b"\n" | b"\r\n");
             out.append(&mut self.held);
             self.state = match is_empty {
                 true => State::Body,
@@ -207,8 +208,9 @@ fn owner(value: &[u8], is_end: bool) -> Owner {
     }
     while let Some((&byte, tail)) = rest.split_first() {
         match byte {
-            b';' | b' ' | b'\t' | b'\r' | b'\n' | b'(' if host.is_empty() => return Owner::Nobody,
-            b';' | b' ' | b'\t' | b'\r' | b'\n' | b'(' => return Owner::Host(host),
+            b';' | b'(' if host.is_empty() => return Owner::Nobody,
+            b';' | b'(' => return Owner::Host(host),
+            _ if is_blank(byte) => return Owner::Host(host),
             _ => host.push(byte),
         }
         rest = tail;
@@ -218,6 +220,11 @@ fn owner(value: &[u8], is_end: bool) -> Owner {
         (true, true) => Owner::Nobody,
         (true, false) => Owner::Host(host),
     }
+}
+
+// Somebody may take any control character for white space.
+const fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte.is_ascii_control()
 }
 
 // What stands behind white space and comments; `None` when a comment does not end.
@@ -232,8 +239,7 @@ fn skip_comments(value: &[u8]) -> Option<&[u8]> {
                 rest = tail.get(1..)?;
                 continue;
             }
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ if depth > 0 => {}
+            _ if depth > 0 || is_blank(byte) => {}
             _ => return Some(rest),
         }
         rest = tail;
@@ -272,6 +278,7 @@ mod tests {
             "Authentication-Results: \"mx.ex\\ample.org\"; spf=pass\r\n",
             "Authentication-Results: mx.example.org(x); none\r\n",
             "Authentication-Results: mx.example.org\r\n",
+            "Authentication-Results:\u{b}mx.example.org\u{c}\r\n",
             "Authentication-Results: ; spf=pass\r\n",
             "Authentication-Results:\r\n",
             "Authentication-Results: (never ends\r\n",
@@ -283,6 +290,10 @@ mod tests {
                 format!("A: b\r\nC: d\r\n e\r\n\r\n{forged}"),
                 "{forged}"
             );
+            for blank in [" \r\n", "\r\r\n", "\t\r\r\n"] {
+                let message = format!("{blank}{forged}\r\n");
+                assert_eq!(strip(&message), format!("{blank}\r\n"), "{forged}");
+            }
             let message = format!("{forged}{forged}\r\nbody\r\n");
             assert_eq!(strip(&message), "\r\nbody\r\n", "{forged}");
             assert_eq!(strip(forged), "", "{forged}");

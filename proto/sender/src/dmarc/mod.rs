@@ -17,7 +17,7 @@ pub use self::basis::Basis;
 pub use self::kinship::Kinship;
 use self::record::{Record, Suffix};
 pub use self::report::{ReportUri, permission, report_uris};
-use crate::dns::{self, Answer, Kind, Question, is_name, is_within};
+use crate::dns::{self, Answer, Kind, Question, is_name, is_within, record_name};
 
 /// Domains above one that are asked, with itself (RFC 9989 §4.10).
 const MAX_STEPS: usize = 8;
@@ -301,8 +301,11 @@ impl Check {
         let mut found = Vec::new();
         let mut at = domain;
         loop {
-            let Some(record) = self.known.get(at) else {
-                return Err(State::Record(at.into()));
+            let record = match self.known.get(at) {
+                Some(record) => record,
+                // Its name with `_dmarc` in front is too long to be one.
+                None if !is_name(&record_name(at)) => &None,
+                None => return Err(State::Record(at.into())),
             };
             found.extend(record.map(|record| (at, record)));
             let ends = match record {

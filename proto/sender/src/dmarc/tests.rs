@@ -217,6 +217,17 @@ fn the_walk_takes_eight_steps_at_most() {
 }
 
 #[test]
+fn who_is_too_long_to_be_asked_has_no_record_and_is_no_way_around_one() {
+    let below = alloc::format!("{}.{}", vec!["x".repeat(60); 3].join("."), "y".repeat(56));
+    let author = alloc::format!("{below}.example.com");
+    assert!(is_name(&author) && !is_name(&record_name(&author)));
+    let zone: Zone<'_> = &[("_dmarc.example.com", REJECT)];
+    let (outcome, asked) = check(zone, spf(&author, "evil.test"));
+    assert_eq!(outcome.policy, Policy::Reject);
+    assert!(asked.iter().all(|name| is_name(name)), "{asked:?}");
+}
+
+#[test]
 fn without_an_answer_nothing_is_a_failure() {
     let silent: Zone<'_> = &[("_dmarc.example.com", "!")];
     assert_eq!(
