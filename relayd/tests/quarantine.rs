@@ -109,6 +109,7 @@ fn plant(house: &House, age: i64) -> QueueId {
         quarantine: Some(Quarantined { onward: None }),
         recipients: vec![CAROL.into()],
         parameters: String::new(),
+        tls_waived: false,
         particulars: vec![Particular {
             recipient: 0,
             parameters: String::new(),

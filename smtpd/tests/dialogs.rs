@@ -26,38 +26,18 @@ use tokio::time::{sleep, timeout};
 use world::World;
 
 /// Dialogs that need more than can happen to a running server at will.
-const MACHINE_ONLY: [(&str, &str); 8] = [
+const MACHINE_ONLY: [(&str, &str); 3] = [
     (
-        "auth_exchange",
-        "the messages of a login are deliverd's, which counts them; `logins.rs` has real ones",
-    ),
-    (
-        "auth_failures",
-        "one of its failures is a login bound to TLS where that cannot be, and here it can",
-    ),
-    (
-        "commit_failure",
+        "opening_refused",
         "a small message is only opened when it is whole, so its opening cannot fail alone",
     ),
     (
-        "dsn",
-        "that a message was delivered is told by another one, to relayd; `wishes.rs` has it",
-    ),
-    (
-        "futurerelease",
-        "the last moment that is offered depends on the clock",
-    ),
-    (
-        "xclient",
+        "xclient_crowded",
         "the client that is refused is so by its number; `xclient.rs` has it refused by limits",
     ),
     (
-        "xclient_login",
-        "the account that is refused is so by its name; `xclient.rs` asks deliverd",
-    ),
-    (
-        "lmtp",
-        "deliverd delivers to all recipients of a message or to none",
+        "lmtp_each",
+        "deliverd delivers to all recipients of a message or to none; `lmtp.rs` has it refuse one",
     ),
 ];
 

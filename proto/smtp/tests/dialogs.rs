@@ -32,7 +32,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use script::{matches, octets};
-use smtp::server::{Input, Role};
+use smtp::hold::HoldLimit;
+use smtp::server::{Config, Input, Offer, Proxying, Role};
 use world::{World, config};
 
 fn dialog_files() -> Vec<PathBuf> {
@@ -159,4 +160,65 @@ fn dialogs_go_as_written_octet_by_octet() {
     dialog_files()
         .iter()
         .for_each(|path| replay(path, Delivery::Octets));
+}
+
+/// What a server says to these commands.
+fn said(mut world: World, commands: &str) -> String {
+    world.say(commands.as_bytes());
+    world.heard()
+}
+
+#[test]
+fn each_command_extension_and_mechanism_has_a_dialog() {
+    let mut all = String::from("\n");
+    for path in dialog_files() {
+        all.push_str(&fs::read_to_string(path).unwrap());
+    }
+    let is_said = |words: &str| {
+        let lines = all.lines().filter(|line| line.starts_with('C'));
+        let mut lines = lines.map(|line| line.replace("\\r\\n", " ").to_uppercase() + " ");
+        lines.any(|line| line.contains(&format!(" {words} ")))
+    };
+    let help = said(World::new(config(Role::Exchange)), "HELP\r\n");
+    let help = help.lines().find(|line| line.starts_with("214-")).unwrap();
+    let verbs: Vec<&str> = help.split(' ').skip(2).collect();
+    assert!(verbs.contains(&"BDAT"), "{verbs:?}");
+    for verb in verbs {
+        assert!(is_said(verb), "no dialog has {verb}");
+    }
+    let everything = Config {
+        binary_mime: true,
+        proxying: Proxying::Login,
+        offer: Offer {
+            dsn: true,
+            require_tls: true,
+            priority: true,
+            deliver_by: true,
+            hold: Some(HoldLimit {
+                seconds: 60,
+                until: 60,
+            }),
+        },
+        ..config(Role::Submission)
+    };
+    let clear = said(World::new(config(Role::Exchange)), "EHLO x\r\n");
+    let secure = said(World::with_tls(everything), "EHLO x\r\n");
+    let keywords = [clear, secure].concat();
+    let keywords = keywords.lines().filter_map(|line| line.get(4..));
+    let keywords = keywords.filter(|line| !line.starts_with("mx.example.org"));
+    let mut count = 0;
+    for line in keywords {
+        let keyword = line.split(' ').next().unwrap();
+        let is_told = ["S: 250-", "S: 250 "].iter().any(|start| {
+            let told = format!("\n{start}{keyword}");
+            all.contains(&(told.clone() + "\n")) || all.contains(&(told + " "))
+        });
+        assert!(is_told, "no dialog has {keyword}");
+        count += 1;
+    }
+    assert!(count > 20, "{count} keywords");
+    for mechanism in sasl::Mechanism::ALL {
+        let words = format!("AUTH {}", mechanism.name());
+        assert!(is_said(&words), "no dialog has {words}");
+    }
 }

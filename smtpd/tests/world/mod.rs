@@ -102,6 +102,8 @@ pub(crate) struct Store {
     pub(crate) noted: Mutex<Vec<Observation>>,
     /// What there is in DNS.
     pub(crate) zone: Mutex<HashMap<(String, Kind), Found>>,
+    /// Names about which there is never an answer.
+    pub(crate) silence: Mutex<Vec<String>>,
     /// How many questions are answered Busy before others are heard.
     pub(crate) busy: Mutex<usize>,
     /// Everybody at example.org lives here, but nobody@.
@@ -246,17 +248,25 @@ impl Store {
     /// Says back what a login is bound to, or what the client said, and lets it in when it then says "yes".
     fn log_in(&self, request: LoginRequest) -> Result<SmtpAnswer, Refusal> {
         let mut logins = self.logins.lock().unwrap();
+        let is_in_dialog = *self.is_full_of_life.lock().unwrap();
         match request {
             LoginRequest::Begin(start) => {
                 assert_eq!(start.client, "127.0.0.1");
                 let exchange = logins.last().map_or(1, |last| last + 1);
                 logins.push(exchange);
-                let message = start.binding.map_or(start.message, Secret::new);
+                // The dialogs do not know what this TLS session can be bound to.
+                let binding = start.binding.filter(|_| !is_in_dialog);
+                let message = binding.map_or(start.message, Secret::new);
                 Ok(SmtpAnswer::LoginChallenged(Challenge { exchange, message }))
             }
             LoginRequest::Continue { exchange, message } => {
                 logins.retain(|one| *one != exchange);
                 match message.reveal() {
+                    b"more" if is_in_dialog => {
+                        logins.push(exchange + 1);
+                        let exchange = exchange + 1;
+                        Ok(SmtpAnswer::LoginChallenged(Challenge { exchange, message }))
+                    }
                     b"yes" => Ok(SmtpAnswer::Authenticated {
                         account: "alice@example.org".into(),
                     }),
@@ -573,6 +583,10 @@ impl Service<QueueEdge> for Relayd {
                         *busy -= 1;
                         return Err(Refusal::Busy);
                     }
+                }
+                let is_silent = self.store.silence.lock().unwrap().contains(&question.name);
+                if is_silent {
+                    return std::future::pending().await;
                 }
                 let zone = self.store.zone.lock().unwrap();
                 let found = zone.get(&(question.name, question.kind)).cloned();
@@ -904,15 +918,20 @@ impl World {
         stream: TcpStream,
         protocols: &[&[u8]],
     ) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = self.client_config();
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("mx.example.org").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         Client::new(connector.connect(name, stream).await.unwrap())
+    }
+
+    /// Of a client that trusts our certificate.
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth()
     }
 }
 
