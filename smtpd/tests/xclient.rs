@@ -11,6 +11,7 @@ mod world;
 use daemon::config::{Network, Xclient};
 use daemon::port::Begins;
 use smtp::server::Role;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use world::World;
 
@@ -103,6 +104,26 @@ async fn a_proxy_for_logins_needs_no_password() {
         .await;
     other.ask("EHLO client.example", "250").await;
     other.ask("MAIL FROM:<alice@example.org>", "530").await;
+}
+
+#[tokio::test]
+async fn what_the_tls_of_a_proxy_proves_is_not_its_clients() {
+    let mut world = World::new();
+    world.xclient.login_clients = network("127.0.0.1");
+    let address = world.listen(Role::Submission, Begins::Tls).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut client = world.secure(stream).await;
+    client.expect("220").await;
+    let offered = client.ask("EHLO proxy.example", "250").await;
+    assert!(offered.contains(" SCRAM-SHA-256-PLUS "), "{offered}");
+    client.ask("XCLIENT HELO=client.example", "220").await;
+    let offered = client.ask("EHLO client.example", "250").await;
+    assert!(!offered.contains("PLUS"), "{offered}");
+    client.ask("AUTH SCRAM-SHA-256-PLUS aGVsbG8=", "504").await;
+    // deliverd, as it is here, says back what a login can be bound to, if there is anything.
+    client
+        .ask("AUTH SCRAM-SHA-256 aGVsbG8=", "334 aGVsbG8=")
+        .await;
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ impl Server {
             self.peer = address;
             self.is_proxied = true;
         }
+        // What the TLS of the proxy proves is not its client's.
+        self.proofs = sasl::Proofs::default();
         let extended = said.is_extended;
         self.hello = said.hello.map(|name| Hello { name, extended });
         self.authenticated = said.login.is_some();
