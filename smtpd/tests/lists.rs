@@ -143,6 +143,28 @@ async fn the_domain_of_the_sender_is_looked_up_in_lists_of_domains() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_the_client_and_of_the_sender_counts_together() {
+    let domains = |zone: &str, score| DnsList {
+        of: Listed::SenderDomain,
+        ..list(zone, score)
+    };
+    let (bad, good) = (domains("d.example", 10), domains("w.example", -5));
+    let mut world = world(vec![list("a.example", 4), list("b.example", 5), bad, good]);
+    add(&world, "1.2.0.192.a.example", "127.0.0.2");
+    add(&world, "2.2.0.192.b.example", "127.0.0.2");
+    for zone in ["d.example", "w.example"] {
+        add(&world, &format!("mixed.example.{zone}"), "127.0.0.2");
+    }
+    // A list of addresses is not asked about domains.
+    add(&world, "mixed.example.a.example", "127.0.0.2");
+    let address = world.listen(Role::Exchange, Begins::Clear).await;
+    for (client, start) in [("192.0.2.1", "250"), ("192.0.2.2", "550 5.7.1")] {
+        let said = told(address, client, "a@mixed.example").await;
+        assert!(said.starts_with(start), "{client}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_lists_everybody_is_ignored() {
     let mut world = world(vec![list("gone.example", 10)]);
     for last in [1, 2] {
@@ -180,4 +202,18 @@ async fn without_an_answer_mail_is_taken_and_submission_never_asks() {
     client.ask("LHLO client.example", "250").await;
     client.ask("MAIL FROM:<a@example.com>", "250").await;
     client.ask("RCPT TO:<bob@example.org>", "250").await;
+}
+
+#[tokio::test]
+async fn a_list_that_is_silent_is_not_waited_for_and_the_others_count() {
+    let mut world = world(vec![list("slow.example", 9), list("a.example", 10)]);
+    let silent = |last: u8| format!("{last}.2.0.192.slow.example");
+    *world.queue.silence.lock().unwrap() = vec![silent(1), silent(2)];
+    add(&world, "1.2.0.192.a.example", "127.0.0.2");
+    let address = world.listen(Role::Exchange, Begins::Clear).await;
+    let listed = told(address, "192.0.2.1", SENDER);
+    let unlisted = told(address, "192.0.2.2", SENDER);
+    let (listed, unlisted) = tokio::join!(listed, unlisted);
+    assert!(listed.starts_with("550 5.7.1"), "{listed}");
+    assert!(unlisted.starts_with("250"), "{unlisted}");
 }

@@ -8,6 +8,7 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::config::Network;
@@ -16,6 +17,8 @@ use smtp::server::Role;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 use world::{Client, World};
 
 fn network(text: &str) -> Network {
@@ -149,4 +152,23 @@ async fn who_sends_on_and_on_after_the_last_reply_is_not_listened_to() {
         sent += piece.len();
     }
     assert!(sent < MANY, "the server took all of it");
+}
+
+#[tokio::test]
+async fn any_name_gets_the_one_certificate() {
+    let mut world = World::new();
+    let address = world.listen(Role::Submission, Begins::Tls).await;
+    let connector = TlsConnector::from(Arc::new(world.client_config()));
+    for number in 0..20 {
+        let name = ServerName::try_from(format!("{number}.{}.example", "x".repeat(60))).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        // The client is shown a certificate that it trusts, but not for that name.
+        let refused = connector.connect(name, stream).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("not valid for name"),
+            "{refused}"
+        );
+    }
+    let stream = TcpStream::connect(address).await.unwrap();
+    world.secure(stream).await.expect("220").await;
 }

@@ -10,12 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/rfc.md",
+    "docs/hostile-smtp.md",
 ];
 const PLACES: [&str; 11] = [
     "proto",
@@ -147,5 +148,64 @@ fn every_function_that_the_architecture_names_exists() {
         let definition = format!("fn {name}");
         let exists = sources.values().any(|text| text.contains(&definition));
         assert!(exists, "{word}");
+    }
+}
+
+/// The cells of a document's tables that have this head.
+fn table_rows(document: &str, head: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let tables = text.split("\n\n").filter(|part| part.starts_with(head));
+    let rows = tables.flat_map(|table| table.lines().skip(2));
+    rows.map(|row| row.split(" | ").map(str::to_owned).collect())
+        .collect()
+}
+
+fn in_backticks(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_test_and_guard_of_the_tables_of_hostile_input_exists() {
+    let sources = sources();
+    let head = "| precedent | input | here | tests | guard |";
+    let rows = table_rows("docs/hostile-smtp.md", head);
+    assert!(rows.len() > 35, "{} rows", rows.len());
+    for row in rows {
+        let [precedent, _, _, tests, guards] = row.as_slice() else {
+            panic!("not five cells: {row:?}");
+        };
+        assert!(in_backticks(tests).count() > 0, "{precedent}: no test");
+        for name in in_backticks(tests) {
+            let definition = format!("fn {name}(");
+            let is_test = |text: &String| {
+                let mut parts: Vec<&str> = text.split(&definition).collect();
+                parts.pop();
+                let attributes = parts
+                    .iter()
+                    .filter_map(|before| before.rsplit("\n\n").next());
+                attributes.into_iter().any(|lines| {
+                    ["#[test", "#[tokio::test"]
+                        .iter()
+                        .any(|test| lines.contains(test))
+                })
+            };
+            assert!(sources.values().any(is_test), "{precedent}: no test {name}");
+        }
+        let mut functions = Vec::new();
+        for word in in_backticks(guards) {
+            if !is_path(word) {
+                functions.push(word.rsplit("::").next().unwrap_or(word));
+                continue;
+            }
+            let text = &sources[Path::new(word)];
+            for name in std::mem::take(&mut functions) {
+                let definition = format!("fn {name}");
+                assert!(text.contains(&definition), "{word} has no {name}");
+            }
+        }
+        assert!(
+            functions.is_empty(),
+            "{precedent}: no file for {functions:?}"
+        );
     }
 }

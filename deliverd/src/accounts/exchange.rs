@@ -493,6 +493,10 @@ mod tests {
                 world.scram(user, b"password").await,
                 Err(Refusal::TooManyFailures)
             );
+            // Whoever is not heard is not told salt and iterations either.
+            let first = format!("n,,n={user},r=abc");
+            let begun = world.begin("SCRAM-SHA-256", &first).await;
+            assert_eq!(begun.err(), Some(Refusal::TooManyFailures));
         }
         // A name that is no address is counted for its network alone.
         assert_eq!(
@@ -574,7 +578,11 @@ mod tests {
         let Challenge { exchange, message } = world.begin("SCRAM-SHA-256", user).await.unwrap();
         let said = String::from_utf8(message.reveal().to_vec()).unwrap();
         let (last, _) = respond(bare, &said, b"password", b"n,,");
-        assert!(world.proceed(exchange, &last).await.is_ok());
+        let Ok(Step::Challenged(verdict)) = world.proceed(exchange, &last).await else {
+            panic!("our proof was not shown");
+        };
+        let more = world.proceed(verdict.exchange, "x").await;
+        assert!(matches!(more, Err(Refusal::Invalid(_))));
         let again = world.proceed(exchange, &last).await;
         assert!(matches!(again, Err(Refusal::UnknownHandle)));
         // Another login has another nonce, so what was heard of one opens no other.
@@ -661,6 +669,10 @@ mod tests {
         for (mechanism, message) in [
             ("OAUTHBEARER", "n,,\x01auth=Bearer x\x01\x01".to_owned()),
             (
+                "OAUTHBEARER",
+                format!("n,a=bob@a.example,\x01auth=Bearer {token}\x01\x01"),
+            ),
+            (
                 "XOAUTH2",
                 format!("user=bob@a.example\x01auth=Bearer {token}\x01\x01"),
             ),
@@ -672,6 +684,29 @@ mod tests {
             let end = world.proceed(challenge.exchange, "\x01").await;
             assert!(matches!(end, Err(Refusal::BadCredentials { wait: 1 })));
         }
+    }
+
+    #[tokio::test]
+    async fn who_guesses_tokens_is_locked_out_and_who_has_an_old_one_is_not() {
+        let world = world();
+        let token = world.accounts.issue_token(&alice()).unwrap();
+        let token = str::from_utf8(token.reveal()).unwrap();
+        let say = async |token: &str| {
+            let message = format!("user=alice@a.example\x01auth=Bearer {token}\x01\x01");
+            let begun = world.begin("XOAUTH2", &message).await?;
+            let end = world.proceed(begun.exchange, "\x01").await;
+            Err::<(), _>(end.err().unwrap())
+        };
+        for _ in 0..9 {
+            let again = say("ended").await;
+            assert_eq!(again, Err(Refusal::BadCredentials { wait: 1 }));
+        }
+        for (guess, wait) in [("a", 2), ("b", 4)] {
+            let guessed = say(guess).await;
+            assert_eq!(guessed, Err(Refusal::BadCredentials { wait }));
+        }
+        assert_eq!(say("c").await, Err(Refusal::TooManyFailures));
+        assert_eq!(say(token).await, Err(Refusal::TooManyFailures));
     }
 
     #[tokio::test]

@@ -128,6 +128,52 @@ mod tests {
     }
 
     #[test]
+    fn a_token_ends_in_time_and_the_oldest_of_too_many_before() {
+        let temp = tempfile::tempdir().unwrap();
+        let accounts = Accounts::cheap(temp.path());
+        accounts.add_domain("a.example", None).unwrap();
+        let alice = Owner {
+            local: "alice".into(),
+            domain: "a.example".into(),
+        };
+        let limits = ipc::quota::Limits::default();
+        let password = Secret::new("password");
+        accounts.add_user(&alice, &password, limits).unwrap();
+        let issue = || accounts.issue_token(&alice).unwrap();
+        let end = |at: i64| {
+            let ended = accounts
+                .database()
+                .execute("UPDATE tokens SET expires = ?1", [at]);
+            ended.unwrap();
+        };
+        let count = || -> i64 {
+            let database = accounts.database();
+            let count = database.query_row("SELECT count(*) FROM tokens", [], |row| row.get(0));
+            count.unwrap()
+        };
+        let first = issue();
+        end(clock::seconds() + 60);
+        assert_eq!(
+            accounts.token_owner(first.reveal()),
+            Ok(Some(alice.clone()))
+        );
+        end(clock::seconds());
+        assert_eq!(accounts.token_owner(first.reveal()), Ok(None));
+        let second = issue();
+        assert_eq!(count(), 1, "what has ended is not kept");
+        end(clock::seconds() + 60);
+        let others: Vec<Secret> = (0..MAX_TOKENS).map(|_| issue()).collect();
+        assert_eq!(count(), MAX_TOKENS);
+        assert_eq!(accounts.token_owner(second.reveal()), Ok(None));
+        for other in others {
+            assert_eq!(
+                accounts.token_owner(other.reveal()),
+                Ok(Some(alice.clone()))
+            );
+        }
+    }
+
+    #[test]
     fn the_token_itself_is_not_in_the_database() {
         let temp = tempfile::tempdir().unwrap();
         let accounts = Accounts::cheap(temp.path());

@@ -480,6 +480,41 @@ mod tests {
         panic!("no room was made");
     }
 
+    #[tokio::test]
+    async fn without_descriptors_a_port_waits_before_it_tries_again_and_goes_on() {
+        const EMFILE: i32 = 24;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (_sender, stop) = stop::channel();
+        let (door, proxy) = (Door::new(NO_LIMITS), None);
+        let mut visits = Visits {
+            name: "echo",
+            protocol: Arc::new(Echo { door, proxy }),
+            stop,
+            open: JoinSet::new(),
+        };
+        let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+        let mut left = 3;
+        let poll = move |context: &mut Context<'_>| {
+            if left == 0 {
+                return listener.poll_accept(context);
+            }
+            left -= 1;
+            failed.send(std::time::Instant::now()).unwrap();
+            Poll::Ready(Err(io::Error::from_raw_os_error(EMFILE)))
+        };
+        tokio::spawn(async move { visits.take(poll, Visits::admit).await });
+        assert_eq!(echo(&mut client, b'x').await, Some(b'x'));
+        let mut before = failures.recv().await.unwrap();
+        for _ in 0..2 {
+            let next = failures.recv().await.unwrap();
+            assert!(next - before >= BACK_OFF, "it does not wait");
+            before = next;
+        }
+    }
+
     const NO_LIMITS: Limits = Limits {
         total: 0,
         per_address: 0,

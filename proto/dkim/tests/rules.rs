@@ -267,6 +267,12 @@ fn a_signature_of_one_octet_fails() {
         let signature = only(judge(short.as_bytes(), &record));
         assert_eq!(signature.flaw, Some(Flaw::HeaderChanged), "{algorithm}");
         assert_eq!(signature.signature, "YQ==");
+        for none in ["", "!", "YQ\u{e4}"] {
+            let none = format!("{} b={none}{}", &signed[..start], &signed[end..]);
+            let signature = only(judge(none.as_bytes(), &record));
+            assert_eq!(signature.flaw, Some(Flaw::Bad("b")), "{algorithm}");
+            assert_eq!(signature.verdict, Verdict::PermError, "{algorithm}");
+        }
     }
 }
 

@@ -349,7 +349,7 @@ mod tests {
         let entries = rates.sets.iter().flatten().flat_map(|set| set.iter());
         assert!(entries.count() <= 64 * WAYS);
         // What is over is the first to make room.
-        for number in 1000..2000 {
+        for number in 1000..11_000 {
             connect(&mut rates, numbered(number), at(1800));
         }
         let left = abusers.iter().filter(|of| rates.find(**of).is_some());
