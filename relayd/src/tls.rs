@@ -184,3 +184,20 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_can_lift_what_recipients_demand_but_not_what_the_configuration_does() {
+        for demanded in [Policy::Opportunistic, Policy::Required, Policy::Verified] {
+            assert_eq!(Wish::AsDemanded.of_recipient(demanded), demanded);
+            assert_eq!(Wish::Waived.of_recipient(demanded), Policy::Opportunistic);
+            assert_eq!(Wish::Required.of_recipient(demanded), Policy::Verified);
+            assert_eq!(Wish::AsDemanded.of_smarthost(demanded), demanded);
+            assert_eq!(Wish::Waived.of_smarthost(demanded), demanded);
+            assert_eq!(Wish::Required.of_smarthost(demanded), Policy::Verified);
+        }
+    }
+}

@@ -10,7 +10,7 @@ mod world;
 
 use world::deliverd::Deliverd;
 use world::house::{House, envelope, wanting};
-use world::{Hear, Say, Step, delivery, scripted};
+use world::{EHLO, Hear, Say, Step, delivery, free_port, scripted};
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@[127.0.0.1]";
@@ -109,4 +109,45 @@ async fn nobody_else_gets_it_and_the_sender_gets_the_header_back() {
         assert!(reports[0].contains("Subject: hello"));
         assert!(!reports[0].contains("secret"), "{}", reports[0]);
     }
+}
+
+const WAIVED: &[u8] = b"Subject: hello\r\nTLS-Required: No\r\n\r\nplain\r\n";
+
+#[tokio::test]
+async fn that_tls_is_waived_is_kept_unless_it_is_required_or_the_header_does_not_say_so() {
+    let twice = [b"TLS-Required: No\r\n".as_slice(), WAIVED].concat();
+    let below = [b"Subject: x\r\n\r\n".as_slice(), WAIVED].concat();
+    for (parameters, body, wanted) in [
+        ("", WAIVED, true),
+        ("REQUIRETLS", WAIVED, false),
+        ("", &twice, false),
+        ("", &below, false),
+        ("", BODY, false),
+    ] {
+        // Nobody takes it, so it stays.
+        let house = House::build(&format!("\"port\": {}", free_port()));
+        let recipients = vec![wanting(BOB, "")];
+        let brought = house.submit_as(envelope(ALICE, parameters), recipients, body);
+        let id = brought.await.unwrap();
+        let journal = house.home.path().join(format!("queue/{id}.env"));
+        let journal = std::fs::read_to_string(journal).unwrap();
+        assert_eq!(journal.contains("\"tls_waived\":true"), wanted, "{journal}");
+    }
+}
+
+#[tokio::test]
+async fn who_gets_a_mail_with_tls_waived_sees_that() {
+    let mut script = EHLO.to_vec();
+    script.extend(delivery("MAIL FROM:<alice@example.test>"));
+    let (address, server) = scripted(vec![script]).await;
+    let house = House::build(&format!("\"port\": {}", address.port()));
+    let recipients = vec![wanting(BOB, "")];
+    let brought = house.submit_as(envelope(ALICE, ""), recipients, WAIVED);
+    brought.await.unwrap();
+    house.queue_until(|queue| queue.is_empty()).await;
+    let heard = server.await.unwrap();
+    assert!(
+        heard.contains("\r\nTLS-Required: No\r\n\r\nplain\r\n"),
+        "{heard}"
+    );
 }

@@ -78,7 +78,7 @@ for path in glob.glob(f"{mails}/mail.*"):
     recipient = re.search(rb"X-Rcpt-Args: <(.*?)>", text)[1].decode()
     message = email.message_from_bytes(text, policy=email.policy.default)
     assert message["From"].addresses[0].addr_spec == "dmarc@example.test"
-    assert message["To"] == recipient and message["Auto-Submitted"] == "auto-generated"
+    assert message["To"].addresses[0].addr_spec == recipient and message["Auto-Submitted"] == "auto-generated"
     part = next(part for part in message.walk() if part.get_content_type() == "application/gzip")
     document = gzip.decompress(part.get_content())
     root = tree.fromstring(document)
