@@ -4,6 +4,7 @@
 mod admission;
 mod filtered;
 mod greylist;
+mod holding;
 mod message;
 mod targets;
 mod ways;
@@ -18,7 +19,7 @@ use ipc::{Context, Refusal};
 use mail::address::{Address, Domain, ReversePath};
 use smtp::command::{BodyType, Mail, Rcpt};
 use smtp::date::Timestamp;
-use smtp::parameter::{MailParameters, RcptParameters};
+use smtp::parameter::RcptParameters;
 use smtp::received::return_path;
 use smtp::reply::Reply;
 use smtp::server::{Answer, Envelope, Question, Summary};
@@ -29,7 +30,6 @@ use self::message::{OpenMessage, Place};
 use self::targets::{Reach, Targets};
 use self::ways::Ways;
 use crate::ask::{Ask, Problem, Route};
-use crate::custody::Custody;
 use crate::filter::{Filters, Panel};
 use crate::guard::Pass;
 use crate::judge::{Inquiry, Inspection, Judge, Verdict};
@@ -294,11 +294,6 @@ impl Desk {
         }
     }
 
-    // Under which rule a recipient of that domain is, if they are not all alike.
-    fn rule(&self, domain: &Domain) -> Option<Rule> {
-        self.judge.as_ref()?.rule(domain)
-    }
-
     fn relay(&mut self, address: String, parameters: RcptParameters, rule: Option<Rule>) -> Answer {
         let (remote, passage) = (vec![address.clone()], Some(Passage::AsItIs));
         self.grant(&address, parameters, rule, (Vec::new(), remote), passage)
@@ -444,20 +439,8 @@ impl Desk {
             parameters: mail.parameters.to_string(),
         };
         if may_hold {
-            let onward = &envelope.reverse_path;
-            let onward = (*onward != message.sender).then(|| onward.clone());
-            // Nobody knows when it is released.
-            let parameters = MailParameters {
-                by: None,
-                ..mail.parameters.clone()
-            };
-            let envelope = ipc::queue::Envelope {
-                reverse_path: message.sender.clone(),
-                parameters: parameters.to_string(),
-                ..envelope.clone()
-            };
-            let ask = Arc::clone(&self.ask);
-            message.custody = Some(Custody::new(ask, context, envelope, onward, in_custody));
+            let custody = self.begin_custody(message, mail, &envelope, in_custody);
+            message.custody = Some(custody);
         }
         if is_sent {
             message.remote = Some(self.ask.open_queue(context, envelope).await?);
@@ -467,20 +450,6 @@ impl Desk {
             message.notice = Some(Notice::new(ask, context, envelope, queued));
         }
         Ok(())
-    }
-
-    // Whether the message may have to be held for any of these.
-    fn may_hold(
-        &self,
-        message: &OpenMessage,
-        local: &BTreeSet<String>,
-        remote: &BTreeSet<String>,
-    ) -> bool {
-        let Some(judge) = self.judge.as_ref().filter(|_| message.is_judged) else {
-            return false;
-        };
-        let mut all = local.iter().chain(remote);
-        all.any(|one| judge.may_hold(&message.ways.to(one)))
     }
 
     // Who logged in writes in their own name, also where people look (RFC 6409 §6.1). Mail from elsewhere is not judged here.

@@ -204,8 +204,10 @@ impl Message {
     /// Recipients of whom the sender wants to be told when they have to wait, and was not told yet.
     pub fn unwarned(&self) -> impl Iterator<Item = (usize, &Recipient)> {
         let is_sent = self.reverse_path != ReversePath::Null;
+        // Of what came into quarantine its sender, who may be anybody, hears nothing as long as it is held.
+        let is_secret = self.header.quarantine.is_some() && self.hold.is_some();
         self.waiting().filter(move |(_, recipient)| {
-            is_sent && !recipient.warned && recipient.parameters.notify().delay
+            is_sent && !is_secret && !recipient.warned && recipient.parameters.notify().delay
         })
     }
 

@@ -95,8 +95,9 @@ impl OpenMessage {
                 verdict.disposition(&self.ways.to(address))
             })
         };
-        let is_held = |address: &str| disposition(address).is_held();
-        let is_free = |address: &str| !is_held(address);
+        // Invariant: who does not get it now is in the copy that is held.
+        let is_copied = self.custody.is_some();
+        let is_free = |address: &str| !is_copied || !disposition(address).is_held();
         if let (Some(mut custody), Some(verdict)) = (self.custody.take(), verdict)
             && let Some(cause) = custody.cause(disposition)
         {

@@ -51,3 +51,42 @@ impl Ways {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::{Authentication, DomainMeasures};
+    use mail::address::Domain;
+
+    use super::*;
+    use crate::measure::Rulebook;
+
+    #[test]
+    fn who_is_taken_back_leaves_only_what_others_brought() {
+        let entry = |name: &str| DomainMeasures {
+            names: vec![name.to_owned().try_into().unwrap()],
+            ..DomainMeasures::default()
+        };
+        let book = Rulebook::new(&Authentication {
+            domains: vec![entry("a.example"), entry("b.example")],
+            ..Authentication::default()
+        });
+        let [a, b] = ["a.example", "b.example"]
+            .map(|name| book.rule(&Domain::parse(name).unwrap()).unwrap());
+        let [alice, bob] = ["alice", "bob"].map(str::to_owned);
+        let mut ways = Ways::default();
+        assert_eq!(ways.to(&alice), [Rule::default()]);
+        ways.note(Some(a), [&alice]);
+        ways.note(Some(b), [&alice, &bob]);
+        assert_eq!((ways.to(&alice), ways.to(&bob)), (vec![a, b], vec![b]));
+        ways.take_back();
+        ways.take_back();
+        assert_eq!(
+            (ways.to(&alice), ways.to(&bob)),
+            (vec![a], vec![Rule::default()])
+        );
+        // Another of the same domain adds nothing that could be taken back.
+        ways.note(Some(a), [&alice]);
+        ways.take_back();
+        assert_eq!(ways.to(&alice), [a]);
+    }
+}

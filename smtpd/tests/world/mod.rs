@@ -117,6 +117,15 @@ pub(crate) struct Opened {
     messages: Mutex<HashMap<u64, Open>>,
 }
 
+impl Opened {
+    fn note(&self, message: MessageHandle, quarantine: Option<Quarantine>) {
+        let mut messages = self.messages.lock().unwrap();
+        if let Some(open) = messages.get_mut(&message.0) {
+            open.quarantine = quarantine;
+        }
+    }
+}
+
 struct Open {
     quarantine: Option<Quarantine>,
     recipients: Vec<String>,
@@ -551,9 +560,7 @@ impl Service<QueueEdge> for Relayd {
                 if quarantine.is_some() && *self.store.is_full.lock().unwrap() {
                     return Err(Refusal::QuarantineFull);
                 }
-                if let Some(open) = peer.messages.lock().unwrap().get_mut(&message.0) {
-                    open.quarantine = quarantine;
-                }
+                peer.note(message, quarantine);
                 self.store.commit(&peer, message, size, head).await?;
                 QueueAnswer::MessageQueued {
                     queue_id: "q1".into(),
