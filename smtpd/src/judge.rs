@@ -406,18 +406,21 @@ impl Inspection {
             signed,
             author: author.clone(),
             dmarc: results::NOTHING,
+            vouchers: 0,
         };
         let mut basis = None;
         if let Some(subject) = findings.dmarc_subject(context.message) {
             let asked = judge.dmarc(context, subject);
             let outcome = timeout_at(end, asked).await;
             (findings.dmarc, basis) = outcome.unwrap_or((results::NO_ANSWER, None));
+            findings.look_for_vouchers(&judge.rules.trusted_arc_sealers);
         }
         findings.log();
         let of_rule = |rule| findings.disposition(judge.book.measures(rule));
         let dispositions: Vec<_> = recipients.iter().copied().map(of_rule).collect();
         let refusal = findings.refusal(&dispositions);
         let applied = Applied::new(findings.dmarc, refusal.is_none(), &dispositions);
+        let applied = applied.because_of(findings.vouched());
         applied.log();
         // What is put off comes again and is told of then.
         let is_over = !refusal.as_ref().is_some_and(Reply::is_temporary);

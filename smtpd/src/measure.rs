@@ -140,12 +140,14 @@ pub(crate) enum Override {
     LocalPolicy,
     /// The domain wants it for a part of the messages only (RFC 7489 §6.6.4), or tries its policy out.
     SampledOut,
+    /// Sealers of ARC that are trusted say that DMARC passed before.
+    Vouched(String),
 }
 
 impl Override {
     const fn as_str(&self) -> &'static str {
         match self {
-            Self::LocalPolicy => "local_policy",
+            Self::LocalPolicy | Self::Vouched(_) => "local_policy",
             Self::SampledOut => "sampled_out",
         }
     }
@@ -170,6 +172,18 @@ impl Applied {
                 _ => Some(Override::LocalPolicy),
             },
             key: mildest.map_or(Cause::Nothing, |one| one.cause).key(),
+        }
+    }
+
+    /// The same, where a chain of ARC is why nothing was done; `chain` says which, as a report has it.
+    // RFC 8617 §7.2.2.
+    pub(crate) fn because_of(self, chain: Option<String>) -> Self {
+        match (&self.reason, self.disposition, chain) {
+            (Some(Override::LocalPolicy), Policy::None, Some(chain)) => Self {
+                reason: Some(Override::Vouched(chain)),
+                ..self
+            },
+            _ => self,
         }
     }
 

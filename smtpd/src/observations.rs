@@ -156,6 +156,7 @@ fn fate(
     }
     let reason = applied.reason.as_ref().map(|reason| match reason {
         Override::LocalPolicy => Reason::LocalPolicy(None),
+        Override::Vouched(chain) => Reason::LocalPolicy(Some(bounded(chain))),
         Override::SampledOut if basis.is_test => Reason::TestMode,
         Override::SampledOut => Reason::SampledOut,
     });

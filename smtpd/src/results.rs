@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use daemon::config::{Measure, Measures, Unanswered};
-use dkim::{ChainVerdict, Outcome, Signature};
+use daemon::config::{HostName, Measure, Measures, Unanswered};
+use dkim::{ChainVerdict, Outcome, Sealer, Signature};
 use ipc::queue::MAX_REASON;
 use mail::address::{Domain, ReversePath};
+use sender::attested;
 use sender::dmarc::{self, Policy};
 use sender::results::Field;
 use sender::spf;
@@ -42,6 +43,8 @@ pub(crate) struct Findings {
     pub(crate) signed: Outcome,
     pub(crate) author: Author,
     pub(crate) dmarc: dmarc::Outcome,
+    /// How many of the newest sealers of the chain are believed that DMARC passed before they got the message.
+    pub(crate) vouchers: usize,
 }
 
 impl Findings {
@@ -68,6 +71,39 @@ impl Findings {
             // The lowest bits are the same for all messages of this process.
             lot: u8::try_from((message >> 8) % 100).unwrap_or(0),
         })
+    }
+
+    /// Looks who of those in `trusted` says that DMARC passed for the author, where it does not here.
+    // RFC 8617 §7.2: whom a chain is believed depends on all who have sealed since; the newest signature covers the message as it came.
+    pub(crate) fn look_for_vouchers(&mut self, trusted: &[HostName]) {
+        let Author::One(author) = &self.author else {
+            return;
+        };
+        let is_trusted = |sealer: &&Sealer| {
+            let domain = sealer.domain.as_str();
+            trusted
+                .iter()
+                .any(|one| one.as_str().eq_ignore_ascii_case(domain))
+        };
+        let author = author.domain().as_str();
+        let believed = self.signed.chain.sealers.iter().rev();
+        let mut believed = believed.take_while(is_trusted);
+        let found = believed.position(|sealer| attested::passed(&sealer.results, author));
+        let is_needed = self.dmarc.verdict == dmarc::Verdict::Fail && !self.signed.chain.limited;
+        self.vouchers = found.filter(|_| is_needed).map_or(0, |place| place + 1);
+    }
+
+    /// What a report about DMARC says of a chain that is believed (RFC 8617 §7.2.2).
+    pub(crate) fn vouched(&self) -> Option<String> {
+        let sealers = &self.signed.chain.sealers;
+        let numbered = sealers.iter().enumerate().rev().take(self.vouchers);
+        let mut text = String::from("arc=pass");
+        for (place, sealer) in numbered {
+            let number = place + 1;
+            let (domain, selector) = (&sealer.domain, &sealer.selector);
+            text += &format!(" as[{number}].d={domain} as[{number}].s={selector}");
+        }
+        (self.vouchers > 0).then_some(text)
     }
 
     pub(crate) fn log(&self) {
@@ -123,7 +159,11 @@ impl Findings {
             dmarc::Verdict::Pass | dmarc::Verdict::Fail
         );
         let wanted = Some(wanted.as_str()).filter(|_| is_known);
-        field.add("dmarc", self.dmarc_word(), wanted, author.as_slice());
+        // RFC 8601 §2.2: the reason stands before what was looked at.
+        let vouched = self.vouched();
+        let reason = vouched.as_deref().map(|text| ("reason", text));
+        let about: Vec<_> = reason.into_iter().chain(author).collect();
+        field.add("dmarc", self.dmarc_word(), wanted, &about);
         if self.signed.signatures.is_empty() {
             field.add("dkim", "none", None, &[]);
         }
@@ -157,6 +197,7 @@ impl Findings {
     fn strictest(&self, measures: Measures) -> (Measure, Cause) {
         let is_unclear = matches!(self.author, Author::Unclear | Author::Several(_));
         let of_dmarc = match self.dmarc.policy {
+            _ if self.vouchers > 0 => Measure::Accept,
             Policy::Reject => measures.dmarc_reject,
             Policy::Quarantine => measures.dmarc_quarantine,
             Policy::None => Measure::Accept,
@@ -243,4 +284,122 @@ fn add_signature(field: &mut Field, signature: &Signature) {
         .filter_map(|(name, value)| Some((name, value?)));
     let known: Vec<_> = known.collect();
     field.add("dkim", signature.verdict.as_str(), flaw.as_deref(), &known);
+}
+
+#[cfg(test)]
+mod tests {
+    use dkim::Chain;
+    use mail::address::Address;
+    use sender::iprev;
+
+    use super::*;
+
+    const PASS: &str = "mx; dmarc=pass header.from=shop.example";
+    const FAIL: &str = "mx; dmarc=fail header.from=shop.example";
+
+    fn spf() -> Spf {
+        Spf {
+            domain: "list.example".into(),
+            verdict: spf::Verdict::None,
+            problem: None,
+            explanation: None,
+        }
+    }
+
+    /// Mail of shop.example that fails, whose chain these have sealed.
+    fn findings(sealers: &[(&str, &str)]) -> Findings {
+        let sealer = |(domain, results): &(&str, &str)| Sealer {
+            domain: Domain::parse(domain).unwrap(),
+            selector: "s".into(),
+            results: results.as_bytes().to_vec(),
+        };
+        Findings {
+            client: IpAddr::from([192, 0, 2, 1]),
+            hello: spf(),
+            mail: spf(),
+            sender: ReversePath::Null,
+            iprev: Iprev {
+                verdict: iprev::Verdict::Pass,
+                name: None,
+            },
+            signed: Outcome {
+                signatures: Vec::new(),
+                passed_over: 0,
+                header_too_large: false,
+                chain: Chain {
+                    verdict: ChainVerdict::Pass,
+                    flaw: None,
+                    sealers: sealers.iter().map(sealer).collect(),
+                    limited: false,
+                },
+            },
+            author: Author::One(Address::parse("a@shop.example").unwrap()),
+            dmarc: dmarc::Outcome {
+                verdict: dmarc::Verdict::Fail,
+                policy: Policy::Reject,
+                published: Policy::Reject,
+            },
+            vouchers: 0,
+        }
+    }
+
+    /// How many are believed when list.example and relay.example are trusted.
+    fn vouchers(mut findings: Findings) -> usize {
+        let trusted = ["list.example", "relay.example"];
+        let trusted = trusted.map(|name| String::from(name).try_into().unwrap());
+        findings.look_for_vouchers(&trusted);
+        findings.vouchers
+    }
+
+    #[test]
+    fn the_newest_sealers_are_believed_as_far_as_they_are_trusted() {
+        const LIST: &str = "list.example";
+        for (sealers, believed) in [
+            (&[][..], 0),
+            (&[(LIST, PASS)], 1),
+            (&[(LIST, FAIL)], 0),
+            (&[("evil.example", PASS)], 0),
+            (&[("sub.list.example", PASS)], 0),
+            (&[(LIST, PASS), ("relay.example", FAIL)], 2),
+            (&[(LIST, PASS), ("evil.example", PASS)], 0),
+            (&[("evil.example", PASS), (LIST, FAIL)], 0),
+            (&[("evil.example", FAIL), (LIST, PASS)], 1),
+            (&[(LIST, PASS), ("evil.example", FAIL), (LIST, FAIL)], 0),
+        ] {
+            assert_eq!(vouchers(findings(sealers)), believed, "{sealers:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_changes_nothing_where_it_is_not_about_that() {
+        let sealed = || findings(&[("list.example", PASS)]);
+        assert_eq!(vouchers(sealed()), 1);
+        let mut other = sealed();
+        other.author = Author::One(Address::parse("a@bank.example").unwrap());
+        assert_eq!(vouchers(other), 0);
+        let mut several = sealed();
+        several.author = Author::Several(Vec::new());
+        assert_eq!(vouchers(several), 0);
+        let mut partial = sealed();
+        partial.signed.chain.limited = true;
+        assert_eq!(vouchers(partial), 0);
+        let mut passing = sealed();
+        passing.dmarc.verdict = dmarc::Verdict::Pass;
+        assert_eq!(vouchers(passing), 0);
+    }
+
+    #[test]
+    fn who_is_believed_about_dmarc_is_not_believed_about_spf() {
+        let mut findings = findings(&[("list.example", PASS)]);
+        findings.vouchers = 1;
+        findings.mail.verdict = spf::Verdict::Fail;
+        let general = daemon::config::Authentication::default().measures();
+        let measure = |measures| findings.disposition(measures).measure;
+        assert_eq!(measure(general), Measure::Accept);
+        let strict = Measures {
+            spf_fail: Measure::Junk,
+            ..general
+        };
+        assert_eq!(measure(strict), Measure::Junk);
+    }
 }

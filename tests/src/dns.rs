@@ -56,13 +56,19 @@ impl NameServer {
     /// Starts it.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, with more lines of its zone.
+    #[must_use]
+    pub fn start_with(more: &str) -> Self {
         let home = tempfile::Builder::new()
             .prefix("rmail-nsd-")
             .tempdir_in("/tmp")
             .expect("/tmp is writable");
         let dir = home.path();
         let port = Port::reserve();
-        std::fs::write(dir.join("test.zone"), ZONE).expect("our own file");
+        std::fs::write(dir.join("test.zone"), [ZONE, more].concat()).expect("our own file");
         let config = format!(
             "server:\n ip-address: 127.0.0.1\n port: {}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{dir}\"\n pidfile: \"\"\n \
              xfrdfile: \"\"\n zonelistfile: \"{dir}/zones\"\n xfrdir: \"{dir}\"\n server-count: 1\n do-ip6: no\n database: \"\"\n verbosity: 1\n\

@@ -361,7 +361,8 @@ print(json.dumps(dkim.arc_verify(message, dnsfunc=lookup)[0].decode()))
         assert_eq!(chain.verdict, ChainVerdict::Pass);
         assert_eq!(chain.sealers.len(), hop);
         assert_eq!(chain.newest().unwrap().domain.as_str(), "example.org");
-        let results = String::from_utf8(chain.results).unwrap();
+        let results = chain.newest().unwrap().results.clone();
+        let results = String::from_utf8(results).unwrap();
         assert!(
             results.starts_with(&format!("lists{hop}.example.org;")),
             "{results}"
@@ -375,7 +376,7 @@ print(json.dumps(dkim.arc_verify(message, dnsfunc=lookup)[0].decode()))
             changed.flaw,
             Some(dkim::ChainFlaw::Message(Flaw::BodyChanged))
         );
-        assert!(changed.sealers.is_empty() && changed.results.is_empty());
+        assert!(changed.sealers.is_empty());
         let text = String::from_utf8(sealed).unwrap();
         let changed = text.replace("hop1.example", "evil.example");
         let chain = world.verify(changed.as_bytes()).chain;

@@ -74,6 +74,8 @@ pub struct Sealer {
     pub domain: Domain,
     /// `s=` of the ARC-Seal in lower-case A-labels.
     pub selector: String,
+    /// What it found: its ARC-Authentication-Results on one line, after `i=`; its octets are whatever the sealer wrote.
+    pub results: Vec<u8>,
 }
 
 /// A chain and what is to be said about it.
@@ -85,9 +87,8 @@ pub struct Chain {
     pub flaw: Option<ChainFlaw>,
     /// Who added the sets, the oldest first. Empty unless the chain holds; who trusts a chain trusts them all.
     pub sealers: Vec<Sealer>,
-    /// What the newest sealer found: its ARC-Authentication-Results on one line, after `i=`. Empty unless the chain
-    /// holds; its octets are whatever the sealer wrote.
-    pub results: Vec<u8>,
+    /// The newest ARC-Message-Signature has `l=`: more may stand behind what it covers.
+    pub limited: bool,
 }
 
 impl Chain {
@@ -96,7 +97,7 @@ impl Chain {
             verdict: ChainVerdict::None,
             flaw: None,
             sealers: Vec::new(),
-            results: Vec::new(),
+            limited: false,
         }
     }
 
@@ -120,6 +121,7 @@ impl Chain {
 pub(crate) struct Draft {
     /// The newest ARC-Message-Signature.
     pub(crate) message: Claim,
+    limited: bool,
     sets: Vec<Set>,
 }
 
@@ -203,7 +205,11 @@ fn draft(header: &Header<'_>, places: Vec<[usize; 3]>) -> Result<Draft, ChainFla
     if message.names(b"arc-seal") {
         return Err(ChainFlaw::Message(Flaw::Bad("h")));
     }
-    Ok(Draft { message, sets })
+    Ok(Draft {
+        message,
+        limited: tags.value("l").is_some(),
+        sets,
+    })
 }
 
 /// The instance of a field, which is at least 1.
@@ -241,15 +247,12 @@ pub(crate) fn judge(
     Chain {
         verdict: ChainVerdict::Pass,
         flaw: None,
-        results: draft.results(header),
-        sealers: draft.sets.into_iter().map(sealer).collect(),
-    }
-}
-
-fn sealer(set: Set) -> Sealer {
-    Sealer {
-        domain: set.seal.domain,
-        selector: set.seal.selector,
+        limited: draft.limited,
+        sealers: draft
+            .sets
+            .into_iter()
+            .map(|set| set.sealer(header))
+            .collect(),
     }
 }
 
@@ -273,18 +276,22 @@ impl Draft {
         }
         Ok(())
     }
-
-    fn results(&self, header: &Header<'_>) -> Vec<u8> {
-        let newest = self.sets.last().and_then(|set| header.field(set.places[0]));
-        let text = newest
-            .map(mail::header::Field::unfolded)
-            .unwrap_or_default();
-        let start = memchr::memchr(b';', &text).map_or(text.len(), |found| found + 1);
-        text.get(start..).unwrap_or_default().trim_ascii().to_vec()
-    }
 }
 
 impl Set {
+    fn sealer(self, header: &Header<'_>) -> Sealer {
+        let text = header
+            .field(self.places[0])
+            .map(mail::header::Field::unfolded)
+            .unwrap_or_default();
+        let start = memchr::memchr(b';', &text).map_or(text.len(), |found| found + 1);
+        Sealer {
+            domain: self.seal.domain,
+            selector: self.seal.selector,
+            results: text.get(start..).unwrap_or_default().trim_ascii().to_vec(),
+        }
+    }
+
     /// Verifies the seal and adds the set to what the next one covers.
     fn verify(
         &self,

@@ -42,7 +42,7 @@ fn a_chain_may_have_fifty_links() {
         assert_eq!(chain.verdict, ChainVerdict::Pass);
         assert_eq!(chain.sealers.len(), length);
         let results = format!("mx{length}.example; none");
-        assert_eq!(chain.results, results.as_bytes());
+        assert_eq!(chain.newest().unwrap().results, results.as_bytes());
     }
     assert_eq!(chain(MESSAGE.as_bytes()).verdict, ChainVerdict::None);
     assert_eq!(chain(&passed_on(51)).flaw, Some(ChainFlaw::TooLong));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::AggregateReports;
 use super::measures::DomainMeasures;
 use super::quarantine::Quarantine;
-use super::value::{AtMost, Network};
+use super::value::{AtMost, HostName, Network};
 
 /// The `authentication` section. Mail of users who log in, and LMTP, is not its concern.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -33,6 +33,9 @@ pub struct Authentication {
     pub unanswered: Unanswered,
     /// Domains for whose users something else is done about some of that.
     pub domains: Vec<DomainMeasures>,
+    /// Who is believed that a message which it passed on and changed, such as a mailing list, was from whom it says: its chain must hold
+    /// (ARC, RFC 8617) and the newest seals of it be by these domains. Then nothing is done because of DMARC.
+    pub trusted_arc_sealers: Vec<HostName>,
     /// Bounds of what is kept for the operator alone.
     pub quarantine: Quarantine,
     /// What domains are told about mail in their name.
@@ -78,6 +81,7 @@ impl Default for Authentication {
             unclear_author: Measure::Reject,
             unanswered: Unanswered::Accept,
             domains: Vec::new(),
+            trusted_arc_sealers: Vec::new(),
             quarantine: Quarantine::default(),
             aggregate_reports: AggregateReports::default(),
         }
