@@ -8,6 +8,7 @@
 
 mod world;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daemon::channel::CallError;
@@ -207,6 +208,8 @@ async fn what_the_operator_allows_one_account_counts_from_when_relayd_is_told() 
         find(&house, &id).await.hold,
         "rmailctl user budget --recipients allows alice@example.test no more than 2 a day"
     );
+    // Once for each account, however much it sends.
+    assert_eq!(deliverd.asked.load(Ordering::SeqCst), 2);
     deliverd.allow_recipients(ALICE, 0);
     let forgotten = house.order(QueueControlRequest::ForgetBudgets).await;
     assert_eq!(forgotten.unwrap(), QueueControlAnswer::BudgetsForgotten);

@@ -11,7 +11,7 @@ mod world;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use daemon::config::{Filter, OnFailure};
+use daemon::config::{Filter, OnFailure, Oversize};
 use daemon::port::Begins;
 use smtp::server::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,6 +79,7 @@ fn filter(name: &str, on_failure: OnFailure) -> Filter {
         connect_timeout_seconds: 1.try_into().unwrap(),
         timeout_seconds: 1.try_into().unwrap(),
         max_message_size: 100_000.try_into().unwrap(),
+        oversize: Oversize::Accept,
     }
 }
 
@@ -398,6 +399,78 @@ async fn a_message_larger_than_a_filter_wants_to_see_passes_it_by() {
     assert!(reply.starts_with("250"), "{reply}");
     assert!(world.store.kept()[0].text().ends_with(&large));
     assert!(!kinds(&told).contains('E'));
+}
+
+/// A text of so many bytes, without the CRLF that ends it.
+fn of_size(size: usize) -> String {
+    let head = "A: b\r\n\r\n";
+    let lines = "0123456789\r\n".repeat(size / 12);
+    let text: String = head.chars().chain(lines.chars()).take(size - 4).collect();
+    let text = text.trim_end().to_owned();
+    let missing = size - 2 - text.len();
+    text + &"x".repeat(missing)
+}
+
+#[tokio::test]
+async fn a_message_larger_than_a_filter_sees_is_dealt_with_as_its_policy_says() {
+    for (oversize, expected) in [
+        (Oversize::Accept, "250"),
+        (
+            Oversize::TempFail,
+            "451 4.3.4 a filter of this server can check no more than 2000 bytes",
+        ),
+        (
+            Oversize::Reject,
+            "552 5.3.4 a filter of this server can check no more than 2000 bytes",
+        ),
+    ] {
+        let mut world = World::new();
+        let told = world.add_filter("one", OnFailure::Accept, 0, Act::Wait);
+        world.filters[0].max_message_size = 2000.try_into().unwrap();
+        world.filters[0].oversize = oversize;
+        let mut client = world.visit().await;
+        let reply = deliver(&mut client, &of_size(2000)).await;
+        assert!(reply.starts_with("250"), "{reply}");
+        assert!(kinds(&told).contains('E'));
+        told.lock().unwrap().clear();
+        // The last one is not even held to its end.
+        for size in [2001, 9000] {
+            let reply = deliver(&mut client, &of_size(size)).await;
+            assert!(reply.starts_with(expected), "{size} {reply}");
+            assert!(!kinds(&told).contains('E'));
+        }
+        let kept = if oversize == Oversize::Accept { 3 } else { 1 };
+        assert_eq!(world.store.kept().len(), kept);
+        client.ask("NOOP", "250").await;
+        world.store.sees_nothing_held().await;
+    }
+}
+
+#[tokio::test]
+async fn each_filter_has_its_own_size_and_policy_and_who_wants_no_text_has_none() {
+    let mut world = World::new();
+    world.add_filter("small", OnFailure::Accept, 0, Act::Wait);
+    let large = world.add_filter("large", OnFailure::Accept, 0, Act::Wait);
+    // This one wants to hear no more at MAIL.
+    let leaves = Act::Say(packet(b'a', b""));
+    world.add_filter("leaves", OnFailure::Accept, b'M', leaves);
+    let sizes = [2000, 4000, 1024];
+    for (filter, size) in world.filters.iter_mut().zip(sizes) {
+        filter.max_message_size = size.try_into().unwrap();
+        filter.oversize = Oversize::Reject;
+    }
+    world.filters[0].oversize = Oversize::Accept;
+    let mut client = world.visit().await;
+    let reply = deliver(&mut client, &of_size(4000)).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert!(kinds(&large).contains('E'));
+    let reply = deliver(&mut client, &of_size(4001)).await;
+    assert!(reply.contains("no more than 4000 bytes"), "{reply}");
+    world.filters[0].oversize = Oversize::Reject;
+    let mut client = world.visit().await;
+    let reply = deliver(&mut client, &of_size(3000)).await;
+    assert!(reply.contains("no more than 2000 bytes"), "{reply}");
+    assert_eq!(world.store.kept().len(), 1);
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ fn the_operator_gives_one_account_domain_or_tenant_a_budget_of_its_own() {
     assert_eq!(send(&system, ALICE), None);
     let alice = listed(&system, "user", "address", ALICE);
     assert_eq!(alice["messages"], figure(2, 3, true));
-    assert_eq!(alice["first_time"], figure(1, 500, false));
+    assert_eq!(alice["first_time"], figure(1, 0, false));
     for (what, name) in [("domain", "example.test"), ("tenant", "acme")] {
         system
             .rmailctl(&[what, "budget", name, "--messages", "2"])

@@ -177,6 +177,95 @@ fn a_filter_on_libmilter_refuses_at_each_stage_and_changes_the_rest() {
     }
 }
 
+/// Says in each message that it has seen it, before or after others.
+const WITNESS: &str = r#"
+class Filter(Milter.Base):
+    def eom(self):
+        self.addheader('X-Seen', NAME)
+        return Milter.CONTINUE
+"#;
+
+#[test]
+fn a_message_too_large_for_a_filter_passes_by_or_is_refused_as_its_policy_says() {
+    skip_unless!(Filter::has_python(), "python3-milter is not installed");
+    let dir = filter::directory();
+    let filter = Filter::python(dir.path(), &WITNESS.replace("NAME", "'it'"));
+    let entry = |listener: &str, policy: &str| {
+        let mut entry = filter.entry(&format!("on-{listener}"), &[listener]);
+        entry["max_message_size"] = json!(2048);
+        entry["oversize"] = json!(policy);
+        entry
+    };
+    let system = start(&[entry("mx", "reject"), entry("submission", "accept")]);
+    let text = |size: usize| {
+        let header = "From: alice@example.test\r\n\r\n";
+        let body = "x".repeat(size - header.len() - 2);
+        format!("{header}{body}\r\n").into_bytes()
+    };
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    client
+        .deliver("x@outside.test", "bob@example.test", &text(2048))
+        .unwrap();
+    assert!(only(&system, "bob@example.test").contains("\r\nX-Seen: it\r\n"));
+    let refused = client.deliver("x@outside.test", "bob@example.test", &text(2049));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.starts_with(
+            "552 5.3.4 a filter of this server can check no more than 2048 bytes of a message"
+        ),
+        "{refused}"
+    );
+    assert!(
+        system.log().contains("larger than the filter is shown"),
+        "{}",
+        system.log()
+    );
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    client.login("alice@example.test", PASSWORD).unwrap();
+    // Date and Message-ID, which are added here, count.
+    for size in [1500, 2049] {
+        client
+            .deliver("alice@example.test", "alice@example.test", &text(size))
+            .unwrap();
+    }
+    let kept = all(&system, "alice@example.test");
+    let seen = kept.iter().filter(|text| text.contains("X-Seen: it"));
+    assert_eq!((kept.len(), seen.count()), (2, 1));
+    assert_eq!(all(&system, "bob@example.test").len(), 1);
+}
+
+#[test]
+fn the_order_of_filters_is_that_of_the_listener() {
+    skip_unless!(Filter::has_python(), "python3-milter is not installed");
+    let dir = filter::directory();
+    let [one, two] =
+        ["'one'", "'two'"].map(|name| Filter::python(dir.path(), &WITNESS.replace("NAME", name)));
+    let system = start(&[
+        one.entry("one", &["mx"]),
+        two.entry("two", &["mx", "submission"]),
+        one.entry("one-after-two", &["submission"]),
+    ]);
+    let text = b"From: alice@example.test\r\n\r\nhi\r\n";
+    let order = |address: &str| {
+        let kept = only(&system, address);
+        let seen = kept
+            .lines()
+            .filter_map(|line| line.strip_prefix("X-Seen: "));
+        seen.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    client
+        .deliver("x@outside.test", "bob@example.test", text)
+        .unwrap();
+    assert_eq!(order("bob@example.test"), ["one", "two"]);
+    let mut client = Client::hello(system.address("submission")).unwrap();
+    client.login("alice@example.test", PASSWORD).unwrap();
+    client
+        .deliver("alice@example.test", "alice@example.test", text)
+        .unwrap();
+    assert_eq!(order("alice@example.test"), ["two", "one"]);
+}
+
 #[test]
 fn a_hostile_filter_costs_its_own_mail_and_nothing_else() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

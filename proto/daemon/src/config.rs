@@ -27,7 +27,7 @@ pub use aggregate_reports::AggregateReports;
 pub use authentication::{Authentication, Measure, Unanswered};
 pub use budgets::{Budget, Budgets};
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
-pub use filter::{Filter, FilterAddress, FilterListener, OnFailure};
+pub use filter::{Filter, FilterAddress, FilterListener, OnFailure, Oversize};
 pub use greylisting::Greylisting;
 pub use measures::{DomainMeasures, Measures};
 pub use quarantine::Quarantine;

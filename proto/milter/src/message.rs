@@ -61,11 +61,11 @@ impl Message {
         })
     }
 
-    /// Octets of the whole message.
+    /// Octets of what a filter is shown: all but our own trace field.
     #[must_use]
     pub fn size(&self) -> usize {
         let fields: usize = self.fields.iter().map(|line| line.octets.len()).sum();
-        self.trace.len() + fields + self.separator.len() + self.body.len()
+        fields + self.separator.len() + self.body.len()
     }
 
     /// The body.

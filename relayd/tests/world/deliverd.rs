@@ -33,6 +33,8 @@ pub(crate) struct Deliverd {
     /// Messages that were opened and aborted.
     pub(crate) aborted: Arc<AtomicUsize>,
     pub(crate) budgets: Budgets,
+    /// Questions for them.
+    pub(crate) asked: Arc<AtomicUsize>,
     _stop: StopSender,
 }
 
@@ -40,6 +42,7 @@ struct Postman {
     inbox: Inbox,
     aborted: Arc<AtomicUsize>,
     budgets: Budgets,
+    asked: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -50,7 +53,7 @@ struct Bag {
 impl Deliverd {
     pub(crate) fn start(socket: &Path) -> Self {
         let (inbox, aborted) = (Inbox::default(), Arc::default());
-        let budgets = Budgets::default();
+        let (budgets, asked) = (Budgets::default(), Arc::<AtomicUsize>::default());
         let (sender, stop) = stop::channel();
         let listener = PacketListener::bind(socket).unwrap();
         tokio::spawn(serve(
@@ -59,6 +62,7 @@ impl Deliverd {
                 inbox: Arc::clone(&inbox),
                 aborted: Arc::clone(&aborted),
                 budgets: Arc::clone(&budgets),
+                asked: Arc::clone(&asked),
             }),
             stop,
         ));
@@ -66,6 +70,7 @@ impl Deliverd {
             inbox,
             aborted,
             budgets,
+            asked,
             _stop: sender,
         }
     }
@@ -86,6 +91,7 @@ impl Service<DeliveryEdge> for Postman {
         let request = match call.request {
             RelayRequest::Delivery(request) => request,
             RelayRequest::ShowBudgets { account } if account.ends_with("@example.test") => {
+                self.asked.fetch_add(1, Ordering::SeqCst);
                 let budgets = self.budgets.lock().unwrap();
                 let budgets = budgets.get(&account).cloned().unwrap_or_default();
                 return Ok(Answered::plain(RelayAnswer::Budgets(budgets)));

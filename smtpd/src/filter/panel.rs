@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::config::{Filter, OnFailure};
+use daemon::config::{Filter, OnFailure, TRACE_SIZE};
 use ipc::Context;
 use milter::message::Message;
 use milter::reply::{Change, Verdict};
@@ -148,6 +148,8 @@ impl Panel {
         let open = self.seats.iter().filter(|seat| seat.is_open());
         let limits = open.map(|seat| seat.filter.max_message_size.value());
         let limit = limits.max().or_else(|| self.discarded.then_some(0));
+        // Our own trace is held, too, and not shown to anybody: who is too large is known for sure when all is there.
+        let limit = limit.map(|limit| limit.saturating_add(TRACE_SIZE));
         Ok(limit.map(|limit| Held::new(&self.filters.means, limit)))
     }
 
@@ -156,10 +158,8 @@ impl Panel {
         let open = self.seats.iter().filter(|seat| seat.is_open());
         let is_strict = |seat: &Seat| seat.filter.on_failure != OnFailure::Accept;
         match full {
-            Full::Message => {
-                info!("larger than any filter wants to see, passes by");
-                None
-            }
+            // It has more than each of them wants to see.
+            Full::Message => open.into_iter().find_map(Seat::oversize),
             // However strict they are: that is no fault of the message.
             Full::Memory if open.into_iter().any(is_strict) => {
                 warn!("no memory to hold a message for filters: raise smtp.filter_memory");
@@ -251,6 +251,24 @@ impl Seat {
         self.standing = Standing::Broken;
     }
 
+    /// What is said of a message that is too large for it; `None` where that passes by.
+    fn oversize(&self) -> Option<Reply> {
+        let Filter {
+            name,
+            oversize,
+            max_message_size,
+            ..
+        } = &*self.filter;
+        let limit = max_message_size.value();
+        info!(
+            filter = name,
+            max_message_size = limit,
+            ?oversize,
+            "a message is larger than the filter is shown"
+        );
+        words::oversize(*oversize, limit)
+    }
+
     /// What is said while it does not work; passing it by is to say [`Verdict::Continue`].
     fn excuse(&self) -> Result<Verdict, Reply> {
         words::failure(self.filter.on_failure).map_or(Ok(Verdict::Continue), Err)
@@ -289,12 +307,8 @@ impl Seat {
             Standing::Broken => return Some(self.excuse()),
         }
         if message.size() as u64 > self.filter.max_message_size.value() {
-            info!(
-                filter = self.filter.name,
-                "larger than it wants to see, passes by"
-            );
             self.standing = Standing::Left;
-            return None;
+            return self.oversize().map(Err);
         }
         for (name, value) in message.fields() {
             match self

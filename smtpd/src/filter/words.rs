@@ -1,6 +1,6 @@
 //! What clients are told of a filter's verdict.
 
-use daemon::config::OnFailure;
+use daemon::config::{OnFailure, Oversize};
 use milter::reply::{Refusal, Verdict};
 use smtp::reply::Reply;
 
@@ -35,6 +35,27 @@ fn own_words(refusal: &Refusal) -> Reply {
     lines.fold(Reply::new(code, enhanced, first), |reply, line| {
         reply.line(line)
     })
+}
+
+/// What clients are told of a message that has more bytes than a filter looks at; `None` where it passes by.
+pub(super) fn oversize(policy: Oversize, limit: u64) -> Option<Reply> {
+    let text = |what: &str| {
+        format!("a filter of this server can check no more than {limit} bytes of a message: {what}")
+    };
+    match policy {
+        Oversize::Accept => None,
+        Oversize::TempFail => Some(Reply::new(
+            451,
+            (4, 3, 4),
+            &text("try again later, or send less"),
+        )),
+        // RFC 3463 §3.4.
+        Oversize::Reject => Some(Reply::new(
+            552,
+            (5, 3, 4),
+            &text("send it in smaller parts, or as a link"),
+        )),
+    }
 }
 
 /// What clients are told while a filter does not work; `None` where mail passes by.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{AtLeast, HostName};
 
-/// One filter of `smtp.filters`.
+/// One filter of `smtp.filters`. One that is to have another place in the order, or other policies, on another listener is listed
+/// once for each, under different names.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -27,10 +28,13 @@ pub struct Filter {
     /// Seconds it may take for an answer, or a sign that it is at work.
     #[serde(default = "timeout")]
     pub timeout_seconds: AtLeast<1>,
-    /// Bytes of the largest message it is shown. Larger ones pass it by, and so do those for which `filter_memory` does not
-    /// suffice when `on_failure` is `accept`.
+    /// Bytes of the largest message it is shown, our own `Received` not counted. Those for which `filter_memory` does not suffice
+    /// pass it by when `on_failure` is `accept`.
     #[serde(default = "max_message_size")]
     pub max_message_size: AtLeast<1024>,
+    /// What becomes of larger messages.
+    #[serde(default)]
+    pub oversize: Oversize,
 }
 
 /// A listener of smtpd.
@@ -55,6 +59,23 @@ pub enum OnFailure {
     #[default]
     TempFail,
     /// It is refused for good.
+    Reject,
+}
+
+/// What becomes of messages that are too large for a filter.
+///
+/// They pass by unless the admin says otherwise. Most filters look for spam, and spam is small; who sends a large file is expected,
+/// and would not understand why it is refused. A filter that must have seen everything, as a virus scanner, wants `reject`, or a
+/// `max_message_size` well above `smtp.max_message_size`: otherwise what is to be hidden from it only has to be large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Oversize {
+    /// They pass by.
+    #[default]
+    Accept,
+    /// The client is told to come again: for as long as it takes to raise the limit.
+    TempFail,
+    /// They are refused for good.
     Reject,
 }
 
