@@ -420,7 +420,7 @@ mod tests {
         note(&mut period, "a.example", 0);
         assert_eq!(told(&period, "a.example").1[0].1, 2);
         let small = Limits {
-            octets: 1200,
+            octets: 1000,
             ..LIMITS
         };
         let mut period = Period::new(0, small);
@@ -430,7 +430,7 @@ mod tests {
         note(&mut period, "b.example", 0);
         let (messages, rows, unlisted) = told(&period, "a.example");
         assert_eq!((messages, rows.len() as u64 + unlisted), (10, 10));
-        assert!((1..3).contains(&rows.len()) && period.octets <= 1200);
+        assert!((1..3).contains(&rows.len()) && period.octets <= 1000);
         assert_eq!(period.unlisted, 1);
     }
 
