@@ -163,6 +163,8 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         },
         max_bad_commands: count(smtp.max_bad_commands.value()),
         max_idle_commands: count(smtp.max_idle_commands.value()),
+        undelayed_errors: count(smtp.limits.undelayed_errors.into()),
+        error_delay: Duration::from_millis(smtp.limits.error_delay_ms.value().into()),
         stray_line_ends: match smtp.stray_line_ends {
             StrayLineEnds::Reject => Stray::Reject,
             StrayLineEnds::Normalize => Stray::Normalize,

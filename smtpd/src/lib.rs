@@ -19,6 +19,7 @@ mod certificate;
 mod custody;
 pub mod desk;
 pub mod dns;
+mod farewell;
 pub mod filter;
 pub mod guard;
 pub mod house;

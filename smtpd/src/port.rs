@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::certificate;
 use crate::desk::{self, Desk};
+use crate::farewell;
 use crate::filter::Filters;
 use crate::guard::{Exceeded, Pass};
 use crate::house::House;
@@ -240,12 +241,7 @@ impl Visit {
             let key = "smtp.limits.greeting_delay_ms";
             warn!(key, "the client talked before it was greeted, refused");
             self.port.send_away(stream, &words::talked_first()).await;
-            // Closing with bytes unread would reset the connection and take the reply from the client, who may be gone already.
-            let _ = timeout(LINGER, async {
-                while stream.read(&mut heard).await? > 0 {}
-                io::Result::Ok(())
-            })
-            .await;
+            farewell::linger(stream, LINGER).await;
         }
         Ok(false)
     }

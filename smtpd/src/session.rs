@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::desk::Desk;
+use crate::farewell;
 
 /// Read at once while the client says commands: idle connections are many and should be small.
 const COMMAND_READ: usize = 1024;
@@ -23,11 +24,8 @@ const FULL: usize = 8 * 1024;
 const SOON: Duration = Duration::from_millis(100);
 /// A client that does not read our replies for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// How long the client may take to hear our last reply …
+/// How long the client may take to hear our last reply.
 const LINGER: Duration = Duration::from_secs(2);
-/// … and how many octets it may send meanwhile.
-const LINGER_OCTETS: usize = 1024 * 1024;
 
 /// How a conversation ended.
 #[derive(Debug)]
@@ -89,12 +87,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         let mut buffer = Vec::new();
         let mut told = false;
         loop {
-            let acted = self.act().await;
+            let acted = self.act(stop).await;
             self.desk.count_commands(self.server.take_line_count());
             match acted? {
                 Flow::On => {}
                 Flow::Close => {
-                    self.close(&mut buffer).await;
+                    drop(buffer);
+                    farewell::linger(self.stream, LINGER).await;
                     return Ok(Flow::Close);
                 }
                 Flow::StartTls => return Ok(Flow::StartTls),
@@ -138,11 +137,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     }
 
     // Does all that the machine wants, and writes what is to be said before it listens again.
-    async fn act(&mut self) -> io::Result<Flow> {
+    async fn act(&mut self, stop: &Stop) -> io::Result<Flow> {
         let mut flow = Flow::On;
         while let Some(action) = self.server.next() {
             match action {
                 Action::Send(bytes) => self.out.extend(bytes),
+                Action::Pause(time) => self.pause(time, stop).await?,
                 Action::Deadline(time) => self.timer.as_mut().reset(Instant::now() + time),
                 Action::Ask(question) => {
                     let answer = self.answer(question).await?;
@@ -183,24 +183,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         flushed.map(|()| answer)
     }
 
-    // What the client still sends is read for a while: closing with bytes unread would reset the
-    // connection and take our last reply from the client.
-    async fn close(&mut self, buffer: &mut Vec<u8>) {
-        *buffer = vec![0; BODY_READ];
-        let farewell = timeout(LINGER, async {
-            self.stream.shutdown().await?;
-            let mut room = LINGER_OCTETS;
-            while room > 0 {
-                match self.stream.read(buffer).await? {
-                    0 => break,
-                    // Who sends on and on is not listening.
-                    n => room = room.saturating_sub(n),
-                }
-            }
-            Ok::<(), io::Error>(())
-        });
-        // The client may be gone already; nothing depends on it any more.
-        let _ = farewell.await;
+    // Nothing is read meanwhile, so a client that goes on sending is held up itself.
+    async fn pause(&mut self, time: Duration, stop: &Stop) -> io::Result<()> {
+        if self.desk.is_exempt() {
+            return Ok(());
+        }
+        flush(self.stream, &mut self.out).await?;
+        tokio::select! {
+            () = sleep(time) => Ok(()),
+            () = stop.requested() => Ok(()),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use daemon::config::Network;
 use daemon::port::Begins;
-use smtp::server::Role;
+use smtp::server::{Config, Role};
 use tokio::net::TcpStream;
 use world::{Client, World};
 
@@ -227,6 +227,35 @@ async fn who_talks_before_the_greeting_is_refused() {
         .await;
     assert_eq!(hasty.hear().await, "");
     sends_mail(&world, address, "192.0.2.1").await;
+}
+
+#[tokio::test]
+async fn a_client_that_only_makes_work_waits_for_its_replies_and_others_do_not() {
+    let mut world = world("{}");
+    world.offer = Some(Config {
+        undelayed_errors: 2,
+        error_delay: Duration::from_secs(3600),
+        ..Config::new(world.house.hostname.clone(), Role::Exchange)
+    });
+    let address = world.listen(Role::Exchange, Begins::Clear).await;
+    let mut idle = greeted(address, "192.0.2.1").await;
+    idle.send("NOOP\r\nRSET\r\nNOOP\r\n").await;
+    // Those before are not kept back with it.
+    idle.expect("250").await;
+    idle.expect("250").await;
+    sends_mail(&world, address, "192.0.2.1").await;
+    // No limit applies to this one.
+    let mut exempt = greeted(address, "127.0.0.1").await;
+    for _ in 0..10 {
+        exempt.ask("NOOP", "250").await;
+    }
+    let silence = tokio::time::timeout(Duration::from_millis(50), idle.hear());
+    assert!(silence.await.is_err());
+    // It does not hold up the daemon's end.
+    world.stop_smtpd();
+    idle.expect("250").await;
+    idle.expect("421 4.3.2").await;
+    assert_eq!(idle.hear().await, "");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A private name server: NSD (Debian package `nsd`), serving one zone on a loopback port.
+//! A private name server: NSD (Debian package `nsd`), serving the zone `test` and what else a test wants, on a loopback port.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -56,24 +56,30 @@ impl NameServer {
     /// Starts it.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with("")
+        Self::with("", &[])
     }
 
-    /// The same, with more lines of its zone.
+    /// Starts one that has these records in `test.`, too, and these zones: name and text of each.
     #[must_use]
-    pub fn start_with(more: &str) -> Self {
+    pub fn with(records: &str, zones: &[(&str, &str)]) -> Self {
         let home = tempfile::Builder::new()
             .prefix("rmail-nsd-")
             .tempdir_in("/tmp")
             .expect("/tmp is writable");
         let dir = home.path();
         let port = Port::reserve();
-        std::fs::write(dir.join("test.zone"), [ZONE, more].concat()).expect("our own file");
+        let test = format!("{ZONE}{records}");
+        let all = [&[("test", test.as_str())], zones].concat();
+        let mut listed = String::new();
+        for (name, text) in all {
+            std::fs::write(dir.join(format!("{name}.zone")), text).expect("our own file");
+            listed += &format!("zone:\n name: {name}\n zonefile: {name}.zone\n");
+        }
         let config = format!(
             "server:\n ip-address: 127.0.0.1\n port: {}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{dir}\"\n pidfile: \"\"\n \
              xfrdfile: \"\"\n zonelistfile: \"{dir}/zones\"\n xfrdir: \"{dir}\"\n server-count: 1\n do-ip6: no\n database: \"\"\n verbosity: 1\n\
              remote-control:\n control-enable: no\n\
-             zone:\n name: test\n zonefile: test.zone\n",
+             {listed}",
             port.number(),
             dir = dir.display(),
         );

@@ -1,4 +1,4 @@
-//! Private filters: OpenDKIM (Debian package `opendkim`), and filters written in Python (`python3-milter`).
+//! Private filters: OpenDKIM (Debian package `opendkim`), Rspamd (`rspamd`), and filters written in Python (`python3-milter`).
 
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -102,6 +102,49 @@ impl Filter {
             address,
             port,
         )
+    }
+
+    /// Rspamd on a TCP port, with no rules but the test patterns that it knows: one for spam to be refused, one for spam to be
+    /// marked. It says in the header what it found, and asks no name server.
+    #[must_use]
+    pub fn rspamd(dir: &Path) -> Self {
+        let home = dir.join("rspamd");
+        std::fs::create_dir(&home).expect("our own directory");
+        // Its own list of top-level domains takes it seconds to read.
+        std::fs::write(home.join("tld"), "test\n").expect("our own directory");
+        let port = Port::reserve();
+        let config = format!(
+            r#"lua = "$RULESDIR/rspamd.lua"
+            options {{
+                filters = ""; gtube_patterns = "all"; disable_hyperscan = true; local_addrs = [];
+                url_tld = "{home}/tld"; pidfile = "{home}/pid"; tempdir = "{home}"; hs_cache_dir = "{home}";
+                control_socket = "{home}/control mode=0600";
+                dns {{ nameserver = ["127.0.0.1:9"]; timeout = 1s; retransmits = 0; }}
+            }}
+            logging {{ type = "console"; level = "info"; }}
+            actions {{ reject = 15; add_header = 6; }}
+            modules {{ path = "$PLUGINSDIR/milter_headers.lua"; }}
+            milter_headers {{ use = ["x-spamd-result"]; skip_local = false; }}
+            worker "rspamd_proxy" {{
+                bind_socket = "127.0.0.1:{port}"; milter = yes; count = 1;
+                upstream "local" {{ default = yes; self_scan = yes; }}
+            }}
+            "#,
+            home = home.display(),
+            port = port.number(),
+        );
+        let file = home.join("rspamd.conf");
+        std::fs::write(&file, config).expect("our own directory");
+        let mut command = program::command("rspamd");
+        // It refuses to run as root unless it is told that this is meant.
+        command.args(["-f", "-i", "-c"]).arg(&file);
+        for name in ["DBDIR", "RUNDIR"] {
+            command
+                .arg("--var")
+                .arg(format!("{name}={}", home.display()));
+        }
+        let address = format!("inet:127.0.0.1:{}", port.number());
+        Self::start(&mut command, &home.join("log"), address, Some(port))
     }
 
     /// Whether filters in Python can run here.

@@ -1,8 +1,10 @@
 //! A small SMTP client that says exactly what a test wants, byte for byte.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 /// A connection to an SMTP server.
 #[derive(Debug)]
@@ -33,7 +35,21 @@ impl Client {
     /// # Errors
     /// The connection fails, or the server closes it.
     pub fn connect(address: SocketAddr) -> io::Result<(Self, Reply)> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        Self::over(TcpStream::connect_timeout(
+            &address,
+            Duration::from_secs(5),
+        )?)
+    }
+
+    /// The same over a connection from this address of ours.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn connect_from(from: Ipv4Addr, address: SocketAddr) -> io::Result<(Self, Reply)> {
+        Self::over(open_from(from, address)?)
+    }
+
+    fn over(stream: TcpStream) -> io::Result<(Self, Reply)> {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         stream.set_nodelay(true)?;
@@ -49,9 +65,17 @@ impl Client {
     /// # Errors
     /// The connection fails, or the server refuses.
     pub fn hello(address: SocketAddr) -> io::Result<Self> {
+        Self::hello_as(address, "client.example.net")
+    }
+
+    /// The same under this name.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn hello_as(address: SocketAddr, name: &str) -> io::Result<Self> {
         let (mut client, greeting) = Self::connect(address)?;
         expect(&greeting, 220)?;
-        let reply = client.command("EHLO client.example.net")?;
+        let reply = client.command(&format!("EHLO {name}"))?;
         expect(&reply, 250)?;
         Ok(client)
     }
@@ -158,6 +182,18 @@ fn expect(reply: &Reply, code: u16) -> io::Result<()> {
     } else {
         Err(io::Error::other(reply.text()))
     }
+}
+
+/// Connects from this address of ours: all of 127.0.0.0/8 is.
+///
+/// # Errors
+/// The connection fails.
+pub fn open_from(from: Ipv4Addr, server: SocketAddr) -> io::Result<TcpStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrV4::new(from, 0))?;
+    connect(&socket, &server)?;
+    Ok(TcpStream::from(socket))
 }
 
 /// A message with CRLF line ends as it goes over the wire, the end included (RFC 5321 §4.5.2).

@@ -122,6 +122,22 @@ impl System {
         is_running(pid).then_some(pid)
     }
 
+    /// Processor time that a daemon has spent until now, in steps of ten milliseconds.
+    #[must_use]
+    pub fn time_of(&self, daemon: &str) -> Duration {
+        let pid = self.pid(daemon).expect("it runs");
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let (_, rest) = stat.rsplit_once(')').expect("proc_pid_stat(5)");
+        // utime and stime, in hundredths of a second.
+        let ticks: u64 = rest
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().expect("proc_pid_stat(5)"))
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// Process id of the supervisor.
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {

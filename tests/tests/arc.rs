@@ -79,7 +79,7 @@ fn a_chain_is_believed_as_far_as_its_newest_sealers_are() {
     );
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let names = NameServer::start_with(&records(dir));
+    let names = NameServer::with(&records(dir), &[]);
     let system = |trusted: Value| {
         System::start(Options::alice().config(&json!({
             "authentication": {"trusted_clients": [], "trusted_arc_sealers": trusted},

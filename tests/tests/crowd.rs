@@ -13,26 +13,37 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 use system_tests::load::{message, recognize};
+use system_tests::nuisance::{self, Target, Way};
 use system_tests::smtp::Client;
-use system_tests::{Options, System, skip_without};
+use system_tests::{Options, System, program, python, skip_without};
 
 const GOOD: u32 = 950;
-const BAD: u32 = 50;
+/// Clients that misbehave in each of the ways that are measured.
+const BAD: u32 = 10;
 /// In this time all well-behaved clients connect, and in this they bring a message each, over and over.
 const ROUND: Duration = Duration::from_secs(10);
-const ROUNDS: u32 = 4;
 const STACK: usize = 256 * 1024;
 
-/// What well-behaved clients had to wait for.
+/// What is measured in turn, so that all meet the same moods of the machine.
+struct Plan {
+    /// Messages of each well-behaved client in each turn.
+    rounds: u32,
+    turns: u32,
+    /// In which ways others misbehave.
+    crowds: Vec<(&'static str, Vec<Way>)>,
+    /// Each of those has an address of its own, in a network of its own.
+    has_addresses: bool,
+}
+
+/// What well-behaved clients had to wait for, and what it took.
 #[derive(Default)]
 struct Waits {
     /// For greeting and EHLO.
@@ -41,6 +52,18 @@ struct Waits {
     message: Vec<Duration>,
     acknowledged: BTreeSet<u32>,
     failures: Vec<String>,
+    /// Processor time of the well-behaved and of the others.
+    good: Duration,
+    bad: Duration,
+}
+
+/// A turn's waits, and the processor time of the daemons meanwhile.
+#[derive(Default)]
+struct Sum {
+    waits: Waits,
+    smtpd: Duration,
+    deliverd: Duration,
+    time: Duration,
 }
 
 /// A thousand clients need as many descriptors.
@@ -61,8 +84,15 @@ fn spawn<'scope>(
     builder.spawn_scoped(scope, work).expect("a thread");
 }
 
+/// Processor time of this thread until now.
+fn own_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("our own thread");
+    let nanoseconds = text.split(' ').next().unwrap();
+    Duration::from_nanos(nanoseconds.parse().unwrap())
+}
+
 /// Brings one message in each round.
-fn behave(server: SocketAddr, place: u32, number: &AtomicU32, waits: &Mutex<Waits>) {
+fn behave(server: SocketAddr, place: u32, rounds: u32, number: &AtomicU32, waits: &Mutex<Waits>) {
     let begin = Instant::now();
     let turn = ROUND * place / GOOD;
     std::thread::sleep(turn);
@@ -72,106 +102,94 @@ fn behave(server: SocketAddr, place: u32, number: &AtomicU32, waits: &Mutex<Wait
         Err(error) => return waits.lock().unwrap().failures.push(error.to_string()),
     };
     waits.lock().unwrap().hello.push(asked.elapsed());
-    for round in 1..=ROUNDS {
+    for round in 1..=rounds {
         let due = ROUND * round + turn;
         std::thread::sleep(due.saturating_sub(begin.elapsed()));
         let number = number.fetch_add(1, Ordering::Relaxed);
         let to = ["alice@example.test", "bob@example.test"][number as usize % 2];
+        let message = message(number);
         let asked = Instant::now();
-        let sent = client.deliver("x@outside.test", to, &message(number));
+        let sent = client.deliver("x@outside.test", to, &message);
+        let waited = asked.elapsed();
         let mut waits = waits.lock().unwrap();
         match sent {
             Ok(()) => {
-                waits.message.push(asked.elapsed());
+                waits.message.push(waited);
                 waits.acknowledged.insert(number);
             }
             Err(error) => return waits.failures.push(error.to_string()),
         }
     }
+    waits.lock().unwrap().good += own_time();
 }
 
-/// Misbehaves in one of several ways until it is over.
-fn misbehave(system: &System, kind: u32, over: &AtomicBool) {
-    let (plain, tls) = (system.address("smtp"), system.address("submissions"));
-    while !over.load(Ordering::Relaxed) {
-        // Whatever comes of it: the next try follows.
-        let _ = match kind % 5 {
-            0 => drip(plain, b"", over),
-            1 => drip(
-                plain,
-                b"EHLO x\r\nMAIL FROM:<x@outside.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n",
-                over,
-            ),
-            2 => deaf(plain),
-            3 => probe(plain),
-            _ => abandon(tls),
-        };
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn connect(server: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(server)?;
-    stream.set_write_timeout(Some(Duration::from_secs(2)))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    Ok(stream)
-}
-
-/// An octet in a second, in the middle of a command or of a message.
-fn drip(server: SocketAddr, first: &[u8], over: &AtomicBool) -> io::Result<()> {
-    let mut stream = connect(server)?;
-    stream.write_all(first)?;
-    while !over.load(Ordering::Relaxed) {
-        stream.write_all(b"x")?;
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    Ok(())
-}
-
-/// Asks and asks, and does not listen.
-fn deaf(server: SocketAddr) -> io::Result<()> {
-    let mut stream = connect(server)?;
-    loop {
-        stream.write_all(&b"EHLO x\r\n".repeat(1000))?;
-    }
-}
-
-/// Tries addresses, and then something that is no SMTP.
-fn probe(server: SocketAddr) -> io::Result<()> {
-    let mut stream = connect(server)?;
-    stream.write_all(b"EHLO x\r\nMAIL FROM:<>\r\n")?;
-    for name in 0..50 {
-        stream.write_all(format!("RCPT TO:<{name}@example.test>\r\n").as_bytes())?;
-    }
-    stream.write_all(b"\0\x16\x03GET / HTTP/1.1\r\n")?;
-    stream.read_to_end(&mut Vec::new()).map(drop)
-}
-
-/// Begins a TLS handshake and goes.
-fn abandon(server: SocketAddr) -> io::Result<()> {
-    let mut stream = connect(server)?;
-    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
-}
-
-/// All rounds, beside so many clients that misbehave.
-fn measure(system: &System, bad: u32, number: &AtomicU32) -> Waits {
+/// All rounds of one turn, beside clients that misbehave in these ways.
+fn measure(system: &System, plan: &Plan, ways: &[Way], target: &Target, number: &AtomicU32) -> Sum {
     let waits = Mutex::new(Waits::default());
     let over = AtomicBool::new(false);
-    let server = system.address("smtp");
+    let (smtpd, deliverd) = (system.time_of("smtpd"), system.time_of("deliverd"));
+    let begin = Instant::now();
     std::thread::scope(|scope| {
-        for kind in 0..bad {
-            let over = &over;
-            spawn(scope, move || misbehave(system, kind, over));
+        for place in 0..ways.len() as u32 * BAD {
+            let (over, waits) = (&over, &waits);
+            let from = match plan.has_addresses {
+                true => Ipv4Addr::new(127, place as u8 + 1, 0, 1),
+                false => Ipv4Addr::LOCALHOST,
+            };
+            let way = ways[place as usize % ways.len()];
+            spawn(scope, move || {
+                nuisance::misbehave(way, target, from, over);
+                waits.lock().unwrap().bad += own_time();
+            });
         }
         std::thread::scope(|scope| {
             for place in 0..GOOD {
                 let waits = &waits;
-                spawn(scope, move || behave(server, place, number, waits));
+                spawn(scope, move || {
+                    behave(target.smtp, place, plan.rounds, number, waits);
+                });
             }
         });
         over.store(true, Ordering::Relaxed);
     });
-    waits.into_inner().unwrap()
+    Sum {
+        waits: waits.into_inner().unwrap(),
+        smtpd: system.time_of("smtpd").saturating_sub(smtpd),
+        deliverd: system.time_of("deliverd").saturating_sub(deliverd),
+        time: begin.elapsed(),
+    }
+}
+
+impl Sum {
+    fn add(&mut self, other: Self) {
+        self.waits.hello.extend(other.waits.hello);
+        self.waits.message.extend(other.waits.message);
+        self.waits.acknowledged.extend(other.waits.acknowledged);
+        self.waits.failures.extend(other.waits.failures);
+        self.waits.good += other.waits.good;
+        self.waits.bad += other.waits.bad;
+        self.smtpd += other.smtpd;
+        self.deliverd += other.deliverd;
+        self.time += other.time;
+    }
+
+    /// Waits in milliseconds, processor time in microseconds for each message of the well-behaved, that of the others in
+    /// thousandths of a processor.
+    fn show(&mut self, what: &str) {
+        let hello = quantiles(&mut self.waits.hello);
+        let message = quantiles(&mut self.waits.message);
+        let count = self.waits.acknowledged.len() as f64;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
+        let (smtpd, deliverd) = (each(self.smtpd), each(self.deliverd));
+        let (good, bad) = (each(self.waits.good), self.waits.bad.as_secs_f64());
+        let bad = bad * 1e3 / self.time.as_secs_f64();
+        let text = |times: [f64; 4]| times.map(|time| format!("{time:7.1}")).concat();
+        println!(
+            "{what:16} {} |{} |{smtpd:7.0}{deliverd:7.0}{good:7.0} |{bad:7.0}",
+            text(hello),
+            text(message)
+        );
+    }
 }
 
 /// At 50, 90 and 99 percent, and the longest, in milliseconds.
@@ -181,50 +199,111 @@ fn quantiles(times: &mut [Duration]) -> [f64; 4] {
     [at(50), at(90), at(99), at(100)]
 }
 
-fn show(what: &str, mut quiet: Vec<Duration>, mut crowded: Vec<Duration>) {
-    let (quiet, crowded) = (quantiles(&mut quiet), quantiles(&mut crowded));
-    println!("{what:8} {:>10} {:>10} {:>7}", "without", "with", "ratio");
-    for (name, (without, with)) in ["50 %", "90 %", "99 %", "longest"]
+fn compare(limits: &Value, plan: &Plan) {
+    raise_limit();
+    let config = json!({"log_level": "warn", "smtp": {"max_connections": 2000, "limits": limits}});
+    let system = System::start(Options::default().config(&config));
+    let target = Target {
+        smtp: system.address("smtp"),
+        submissions: system.address("submissions"),
+        client_hello: nuisance::client_hello(),
+    };
+    let number = AtomicU32::new(0);
+    let mut sums: Vec<Sum> = plan.crowds.iter().map(|_| Sum::default()).collect();
+    for _ in 0..plan.turns {
+        for (sum, (_, ways)) in sums.iter_mut().zip(&plan.crowds) {
+            sum.add(measure(&system, plan, ways, &target, &number));
+        }
+    }
+    println!(
+        "{GOOD} clients, beside {BAD} others of each kind; {} turns",
+        plan.turns
+    );
+    println!(
+        "{:16} {:^28} |{:^28} |{:^21} |",
+        "", "hello ms", "message ms", "µs per message"
+    );
+    let quantiles = "    50 %    90 %    99 % longest";
+    println!(
+        "{:16} {quantiles} |{quantiles} |  smtpd deliv. client | others ‰",
+        ""
+    );
+    for (sum, (what, _)) in sums.iter_mut().zip(&plan.crowds) {
+        sum.show(what);
+    }
+    let acknowledged: BTreeSet<u32> = sums
         .iter()
-        .zip(quiet.iter().zip(crowded))
-    {
-        let ratio = with / without;
-        println!("{name:8} {without:7.1} ms {with:7.1} ms {ratio:7.2}");
+        .flat_map(|sum| sum.waits.acknowledged.iter().copied())
+        .collect();
+    for sum in &sums {
+        assert!(sum.waits.failures.is_empty(), "{:?}", sum.waits.failures);
+    }
+    assert_eq!(acknowledged.len() as u32, number.into_inner());
+    let mut kept = BTreeSet::new();
+    for address in ["alice@example.test", "bob@example.test"] {
+        let files = system.account(address).messages("INBOX");
+        kept.extend(files.iter().filter_map(|file| recognize(&file.bytes())));
+    }
+    assert_eq!(
+        acknowledged.difference(&kept).count(),
+        0,
+        "acknowledged and gone"
+    );
+    println!("all {} messages are there", acknowledged.len());
+}
+
+fn without_and_with(has_addresses: bool) -> Plan {
+    Plan {
+        rounds: 4,
+        turns: 3,
+        crowds: vec![("without", Vec::new()), ("with", Way::ALL.to_vec())],
+        has_addresses,
     }
 }
 
 #[test]
 #[ignore = "measures for minutes; the command is at the top of this file"]
 fn the_well_behaved_of_a_thousand_clients_lose_nothing() {
-    raise_limit();
-    let config = json!({"log_level": "warn", "smtp": {"max_connections": 2000}});
-    let system = System::start(Options::default().config(&config));
-    let number = AtomicU32::new(0);
-    let (mut quiet, mut crowded) = (Waits::default(), Waits::default());
-    // Turn by turn, so that both meet the same moods of the machine.
-    for _ in 0..2 {
-        for (all, bad) in [(&mut quiet, 0), (&mut crowded, BAD)] {
-            let waits = measure(&system, bad, &number);
-            assert!(waits.failures.is_empty(), "{:?}", waits.failures);
-            all.hello.extend(waits.hello);
-            all.message.extend(waits.message);
-            all.acknowledged.extend(waits.acknowledged);
-        }
-    }
-    let all = &quiet.acknowledged | &crowded.acknowledged;
-    assert_eq!(all.len(), (GOOD * ROUNDS * 4) as usize);
-    let mut kept = BTreeSet::new();
-    for address in ["alice@example.test", "bob@example.test"] {
-        let files = system.account(address).messages("INBOX");
-        kept.extend(files.iter().filter_map(|file| recognize(&file.bytes())));
-    }
-    assert_eq!(all.difference(&kept).count(), 0, "acknowledged and gone");
-    println!(
-        "{GOOD} clients, {} messages, without and with {BAD} others",
-        all.len()
-    );
-    show("hello", quiet.hello, crowded.hello);
-    show("message", quiet.message, crowded.message);
+    skip_without!("openssl");
+    let no_limits = json!({
+        "exempt": [], "connections": 0, "commands": 0, "recipients": 0, "refused_recipients": 0, "greeting_delay_ms": 0,
+    });
+    compare(&no_limits, &without_and_with(false));
+}
+
+#[test]
+#[ignore = "measures for minutes; the command is at the top of this file"]
+fn those_with_addresses_of_their_own_meet_the_limits() {
+    skip_without!("openssl");
+    // The well-behaved have one address together.
+    let limits = json!({"exempt": ["127.0.0.1"]});
+    compare(&limits, &without_and_with(true));
+}
+
+#[test]
+#[ignore = "measures for minutes; the command is at the top of this file"]
+fn each_way_to_misbehave_has_its_price() {
+    skip_without!("openssl");
+    let no_limits = json!({
+        "exempt": [], "connections": 0, "commands": 0, "recipients": 0, "refused_recipients": 0, "greeting_delay_ms": 0,
+    });
+    let names = [
+        "slow command",
+        "slow message",
+        "deaf",
+        "guesses",
+        "abandons",
+        "half handshake",
+    ];
+    let mut crowds = vec![("without", Vec::new())];
+    crowds.extend(names.into_iter().zip(Way::ALL.map(|way| vec![way])));
+    let plan = Plan {
+        rounds: 2,
+        turns: 2,
+        crowds,
+        has_addresses: false,
+    };
+    compare(&no_limits, &plan);
 }
 
 const IDLE: &str = r#"
@@ -254,27 +333,32 @@ def visit(port, secure):
     hear(stream)
     return stream
 
-def measure(what, port, secure):
-    # What the first connections bring into memory for good is not theirs.
-    first = [visit(port, secure) for _ in range(100)]
-    before = memory()
-    all = [visit(port, secure) for _ in range(count)]
-    after = memory()
-    each = ', '.join(f'{name} {(after[name] - before[name]) * 1024 // count}' for name in before)
-    print(f'{what}: {count} idle connections: {each} bytes each')
+# What the first connections bring into memory for good is not theirs.
+stay = [visit(ports[port], secure) for _ in range(100)]
+before = memory()
+for number in range(1, count + 1):
     # They stay: what is freed now would be given to the next.
-    return first + all
-
-clear = measure('clear text', ports['smtp'], False)
-secure = measure('TLS', ports['submissions'], True)
+    stay.append(visit(ports[port], secure))
+    if number in (1000, count):
+        after = memory()
+        each = ', '.join(f'{name} {(after[name] - before[name]) * 1024 // number}' for name in before)
+        print(f'{port}: {number} idle connections: {each} bytes each')
 "#;
 
 #[test]
-#[ignore = "measures; the command is at the top of this file"]
+#[ignore = "measures for minutes; the command is at the top of this file"]
 fn an_idle_connection_is_small() {
     skip_without!("/usr/bin/python3");
-    let config = json!({"log_level": "warn", "smtp": {"max_connections": 4000}});
-    let system = System::start(Options::without_users().config(&config));
-    let outcome = system.python(IDLE, &json!({"smtpd": system.pid("smtpd"), "count": 1000}));
-    print!("{}", outcome.stdout);
+    let config = json!({"log_level": "warn", "smtp": {"max_connections": 20_000}});
+    // The client needs a descriptor for each, and so does the server.
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let count = most.saturating_sub(1000).min(10_000);
+    for (port, secure) in [("smtp", false), ("submissions", true)] {
+        let system = System::start(Options::without_users().config(&config));
+        let smtpd = system.pid("smtpd");
+        let more = json!({"smtpd": smtpd, "count": count, "port": port, "secure": secure});
+        let mut script = python::command(IDLE, &system.variables(&more));
+        let outcome = program::run(&mut script, b"", Duration::from_secs(1200)).succeeded();
+        print!("{}", outcome.stdout);
+    }
 }

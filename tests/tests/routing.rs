@@ -8,8 +8,9 @@
 )]
 
 use serde_json::{Value, json};
+use system_tests::postsrsd::Postsrsd;
 use system_tests::smtp::Client;
-use system_tests::{Options, System};
+use system_tests::{Options, System, skip_without};
 
 const ALICE: &str = "alice@example.test";
 const LETTER: &[u8] = b"From: carol@outside.test\r\nSubject: x\r\n\r\ntext\r\n";
@@ -210,6 +211,58 @@ fn a_sender_is_rewritten_when_an_alias_leads_outside_and_reports_find_back() {
     system.wait_for_restart("deliverd", before);
     deliver(&system, "", &short);
     assert!(queued(&system).contains(&(String::new(), vec![long])));
+}
+
+#[test]
+fn what_postsrsd_and_we_rewrote_after_one_another_finds_back_through_both() {
+    skip_without!("postsrsd");
+    let theirs = Postsrsd::start("forwarder.test");
+    let system = start(Options::alice());
+    let alias = [
+        "alias",
+        "add",
+        "example.test",
+        "exact",
+        "away",
+        "x@far.test",
+    ];
+    system.rmailctl(&alias).succeeded();
+    let rewrite = |sender: &str| {
+        let before = queued(&system);
+        deliver(&system, sender, "away@example.test");
+        let new = queued(&system)
+            .into_iter()
+            .find(|one| !before.contains(one));
+        new.unwrap().0
+    };
+    let finds_back_to = |rewritten: &str, sender: &str| {
+        deliver(&system, "", rewritten);
+        let back = (String::new(), vec![sender.to_owned()]);
+        assert!(
+            queued(&system).contains(&back),
+            "{rewritten}: {:?}",
+            queued(&system)
+        );
+    };
+    // First they, then we.
+    let first = theirs.rewrite("carol@outside.test");
+    let second = rewrite(&first);
+    assert!(second.starts_with("SRS1="), "{second}");
+    let rest = first.strip_prefix("SRS0").unwrap();
+    let rest = rest.strip_suffix("@forwarder.test").unwrap();
+    let whole = format!("=forwarder.test={rest}@example.test");
+    assert!(second.ends_with(&whole), "{second}");
+    finds_back_to(&second, &first);
+    assert_eq!(theirs.restore(&first), "carol@outside.test");
+    // First we, then they, then we again.
+    let first = rewrite("dave@outside.test");
+    let second = theirs.rewrite(&first);
+    assert!(second.starts_with("SRS1="), "{second}");
+    assert!(second.ends_with("@forwarder.test"), "{second}");
+    assert_eq!(theirs.restore(&second), first);
+    let third = rewrite(&second);
+    assert_ne!(third, first);
+    finds_back_to(&third, "dave@outside.test");
 }
 
 #[test]

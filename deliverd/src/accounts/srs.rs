@@ -216,7 +216,16 @@ impl Accounts {
         };
         let original = match form {
             Form::First(rest) => self.undo_first(rest, today())?,
-            Form::Further(signed) => self.undo_further(signed),
+            Form::Further(signed) => match self.undo_further(signed) {
+                // It went out from here, and came back from whoever passed it on.
+                Some(first) if first.domain() == address.domain() => {
+                    match self::form(first.local()) {
+                        Some(Form::First(rest)) => self.undo_first(rest, today())?,
+                        Some(Form::Further(_)) | None => None,
+                    }
+                }
+                original => original,
+            },
         };
         // Never the business of a catch-all, either: the address is forged or too old.
         original.map(Some).ok_or(Refusal::NoSuchUser)
@@ -390,6 +399,24 @@ mod tests {
             back(&world, &further),
             Ok(vec!["SRS0=abc=xy=home.example=user@one.example".to_owned()])
         );
+    }
+
+    #[test]
+    fn what_comes_round_to_us_again_leads_back_to_who_wrote_it() {
+        let world = world();
+        let first = rewrite(&world, "user@far.example");
+        // As postsrsd rewrites it.
+        let rest = first.local().strip_prefix("SRS0").unwrap();
+        let between = format!("SRS1=hash=a.example={rest}@post.example");
+        let again = rewrite(&world, &between);
+        assert!(again.local().starts_with("SRS1="), "{again}");
+        assert_eq!(
+            back(&world, &again),
+            Ok(vec!["user@far.example".to_owned()])
+        );
+        let forged = between.replace("far.example", "victim.example");
+        let again = rewrite(&world, &forged);
+        assert_eq!(back(&world, &again), Err(Refusal::NoSuchUser));
     }
 
     #[test]

@@ -11,10 +11,12 @@ pub enum Fault {
     Unexpected(u8),
     /// A packet that is not written as its kind must be.
     Malformed(u8),
-    /// It wants to do, or not to hear, what it was not offered.
+    /// It wants the conversation to go as it was not offered.
     Terms,
     /// It speaks this version of the protocol, which is too old or not known.
     Version(u32),
+    /// It wants the message put aside, which is not offered.
+    Quarantine,
     /// It wants to change what it did not say it would.
     NotAgreed(u8),
     /// It wants more changes than a message may have.
@@ -38,6 +40,9 @@ impl fmt::Display for Fault {
                     "it speaks version {version} of the milter protocol, not 2 to 6"
                 )
             }
+            Self::Quarantine => f.write_str(
+                "it wants a message quarantined, which it was not offered: have it refuse or mark such mail",
+            ),
             Self::NotAgreed(kind) => write!(
                 f,
                 "it sent '{}' without having asked for that right",

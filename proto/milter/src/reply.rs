@@ -118,6 +118,7 @@ impl Reply {
             b'+' | b'2' => change(address(data).map(Change::AddRecipient)),
             b'-' => change(address(data).map(Change::DeleteRecipient)),
             b'b' => Ok(Self::Change(Change::Body(data.clone()))),
+            b'q' => Err(Fault::Quarantine),
             _ => Err(Fault::Unexpected(*kind)),
         }
     }

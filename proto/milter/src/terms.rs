@@ -119,7 +119,7 @@ impl Terms {
         if !(OLDEST..=VERSION).contains(&version) {
             return Err(Fault::Version(version));
         }
-        if actions & !action::ALL != 0 || steps & !step::ALL != 0 {
+        if steps & !step::ALL != 0 {
             return Err(Fault::Terms);
         }
         // The command is newer than such a filter.
@@ -129,7 +129,8 @@ impl Terms {
             0
         };
         let mut terms = Self {
-            actions,
+            // Rspamd says that it may do anything, whatever it was offered. What it must not do is a fault when it is done.
+            actions: actions & action::ALL,
             steps: steps | unknown,
             ..Self::default()
         };

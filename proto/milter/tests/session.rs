@@ -318,8 +318,6 @@ fn terms_that_were_not_offered_are_a_fault() {
     for (sent, fault) in [
         (terms(1, 0, 0, b""), Fault::Version(1)),
         (terms(7, 0, 0, b""), Fault::Version(7)),
-        // Quarantine.
-        (terms(6, 0x20, 0, b""), Fault::Terms),
         // Packets of a megabyte.
         (terms(6, 0, 0x2000_0000, b""), Fault::Terms),
         (packet(b'O', &[0; 11]), Fault::Malformed(b'O')),
@@ -333,6 +331,18 @@ fn terms_that_were_not_offered_are_a_fault() {
         let (mut session, _) = Session::begin(0);
         assert_eq!(session.feed(&sent), Err(fault));
     }
+}
+
+#[test]
+fn what_a_filter_may_do_of_its_own_accord_is_no_fault_until_it_does_it() {
+    const QUARANTINE: u32 = 0x20;
+    let mut session = at_end(ALL_ACTIONS | QUARANTINE);
+    session.feed(&packet(b'h', b"X-A\0b\0")).unwrap();
+    assert_eq!(
+        session.feed(&packet(b'q', b"because\0")),
+        Err(Fault::Quarantine)
+    );
+    assert_eq!(session.take_changes().len(), 1);
 }
 
 #[test]

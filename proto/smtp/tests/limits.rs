@@ -229,6 +229,33 @@ fn recipients_are_refused_so_often_that_a_pipelining_client_is_not_sent_away() {
 }
 
 #[test]
+fn replies_to_a_client_of_no_use_are_held_back_longer_and_longer() {
+    let ms = Duration::from_millis;
+    let mut world = World::new(Config {
+        undelayed_errors: 4,
+        error_delay: ms(100),
+        max_idle_commands: 100,
+        ..config(Role::Exchange)
+    });
+    world.say(
+        b"EHLO x\r\nFOO\r\nRSET\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<nobody@example.org>\r\n",
+    );
+    assert_eq!(world.pauses, []);
+    world.say(b"RCPT TO:<nobody@example.org>\r\nFOO\r\nNOOP\r\n");
+    assert_eq!(world.pauses, [ms(100), ms(200), ms(300)]);
+    world.say(&b"NOOP\r\n".repeat(20));
+    assert_eq!(world.pauses.last(), Some(&ms(1000)));
+    // What brings a message is never held back, and a message that was taken shows that the client is of use.
+    world.pauses.clear();
+    world.say(b"RCPT TO:<b@example.org>\r\nDATA\r\nx\r\n.\r\n");
+    assert!(last(&mut world).starts_with("250 2.0.0"));
+    world.say(&b"NOOP\r\n".repeat(4));
+    assert_eq!(world.pauses, []);
+    world.say(b"NOOP\r\n");
+    assert_eq!(world.pauses, [ms(100)]);
+}
+
+#[test]
 fn who_sends_as_fast_as_demanded_gets_more_time_and_nobody_else() {
     // 10 octets a second of three minutes.
     const DUE: usize = 1800;

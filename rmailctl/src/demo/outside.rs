@@ -74,7 +74,7 @@ async fn converse(
                 }
                 Action::Body(bytes) => body.extend(bytes),
                 Action::Abort => body.clear(),
-                Action::Deadline(_) => {}
+                Action::Deadline(_) | Action::Pause(_) => {}
                 Action::StartTls | Action::Close => return Some(()),
             }
         }

@@ -133,6 +133,12 @@ impl Desk {
         Err(words::listed(path, &zone, &reason))
     }
 
+    /// Whether the client may make as much work as it likes.
+    #[must_use]
+    pub fn is_exempt(&self) -> bool {
+        self.pass.is_exempt()
+    }
+
     /// Notes how many commands the client gave.
     pub fn count_commands(&self, number: u32) {
         self.pass.count(Kind::Command, number);

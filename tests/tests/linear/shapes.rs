@@ -347,6 +347,7 @@ fn session(bytes: &[u8]) {
         max_recipients: usize::MAX,
         max_text_line: usize::MAX,
         max_idle_commands: usize::MAX,
+        undelayed_errors: usize::MAX,
         ..smtp::server::Config::new(hostname, Role::Exchange)
     };
     let mut world = World::new(config);

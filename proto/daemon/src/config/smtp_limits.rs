@@ -28,6 +28,11 @@ pub struct SmtpLimits {
     pub block_factor: u32,
     /// Connections at once on which one account is logged in.
     pub connections_per_account: u32,
+    /// Commands of one connection between two messages that bring none nearer (`smtp.max_idle_commands`), are none, or name a
+    /// recipient that is refused: the replies to more of them are held back.
+    pub undelayed_errors: u32,
+    /// Milliseconds by which each of those replies is held back longer than the one before, up to ten times as much; 0 for never.
+    pub error_delay_ms: AtMost<3000>,
     /// Milliseconds before a client of port 25 is greeted; who talks meanwhile is no mail server and refused. 0 greets at once.
     pub greeting_delay_ms: AtMost<30_000>,
 }
@@ -47,6 +52,9 @@ impl Default for SmtpLimits {
             network_factor: 4,
             block_factor: 16,
             connections_per_account: 50,
+            // Postfix bears ten and then waits a second each time, but counts errors alone.
+            undelayed_errors: 20,
+            error_delay_ms: AtMost::known(100),
             // RFC 5321 §4.5.3.2.1 lets a client wait five minutes, so no real mail is lost by it, and none is late by more.
             greeting_delay_ms: AtMost::known(1000),
         }

@@ -32,6 +32,11 @@ pub struct Config {
     pub max_bad_commands: usize,
     /// Commands borne that bring no message nearer, between two messages.
     pub max_idle_commands: usize,
+    /// Of both, and of recipients that are refused, so many are borne between two messages before replies to more of them are held
+    /// back …
+    pub undelayed_errors: usize,
+    /// … each by so much longer than the one before, up to ten times as long.
+    pub error_delay: Duration,
     /// What becomes of a bare CR or LF or a NUL in a message. In a command it always ends the connection.
     pub stray_line_ends: Stray,
     /// A certificate is there, so TLS can be started.
@@ -87,6 +92,8 @@ impl Config {
             },
             max_bad_commands: 10,
             max_idle_commands: 100,
+            undelayed_errors: 20,
+            error_delay: Duration::from_millis(100),
             stray_line_ends: Stray::Reject,
             starttls: false,
             cleartext_auth: false,

@@ -401,7 +401,7 @@ impl Server {
         if self.patience.unserved_recipient() {
             return self.say_goodbye(&words::too_many_idle());
         }
-        self.say(reply);
+        self.say_held_back(reply);
     }
 
     /// Replies to a command that was no command.
@@ -409,7 +409,7 @@ impl Server {
         if self.patience.bad_command() {
             return self.say_goodbye(&words::too_many_errors());
         }
-        self.say(reply);
+        self.say_held_back(reply);
     }
 
     /// Replies to a command that brings no message nearer.
@@ -417,6 +417,12 @@ impl Server {
         if self.patience.idle_command() {
             return self.say_goodbye(&words::too_many_idle());
         }
+        self.say_held_back(reply);
+    }
+
+    fn say_held_back(&mut self, reply: &Reply) {
+        let delay = self.patience.delay();
+        self.actions.extend(delay.map(Action::Pause));
         self.say(reply);
     }
 }

@@ -7,6 +7,7 @@
 //! loop {
 //!     while let Some(action) = server.next() {
 //!         Send(bytes)        => write them
+//!         Pause(duration)    => write what is to be sent, and wait so long
 //!         Deadline(duration) => restart the one timer; when it runs out feed Input::Timeout
 //!         Ask(question)      => find the answer, feed Input::Answer; feed no bytes meanwhile
 //!         Body(bytes)        => write them to whoever the Open question found
@@ -84,6 +85,8 @@ pub enum Input<'a> {
 pub enum Action {
     /// Write these bytes.
     Send(Vec<u8>),
+    /// Let this time pass: what follows is said to a client that only makes work.
+    Pause(Duration),
     /// Restart the timer.
     Deadline(Duration),
     /// Find the answer.

@@ -1,8 +1,12 @@
 //! How much nonsense a client may send before it is sent away.
 
+use core::time::Duration;
+
 use super::Config;
 
 const MAX_FAILED_LOGINS: usize = 3;
+/// How often a reply is held back longer than the one before.
+const STEPS: usize = 10;
 
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -10,6 +14,8 @@ pub(super) struct Patience {
     idle: usize,
     unserved: usize,
     failed_logins: usize,
+    undelayed: usize,
+    delay: Duration,
     max_bad: usize,
     max_idle: usize,
     max_unserved: usize,
@@ -22,6 +28,8 @@ impl Patience {
             idle: 0,
             unserved: 0,
             failed_logins: 0,
+            undelayed: config.undelayed_errors,
+            delay: config.error_delay,
             max_bad: config.max_bad_commands,
             max_idle: config.max_idle_commands,
             // A client that pipelines sends one for each recipient when its sender was refused.
@@ -47,6 +55,14 @@ impl Patience {
     pub(super) fn unserved_recipient(&mut self) -> bool {
         self.unserved += 1;
         self.unserved > self.max_unserved
+    }
+
+    /// For how long the reply to what was counted last is held back: whoever is of no use shall not keep us busy.
+    pub(super) fn delay(&self) -> Option<Duration> {
+        let errors = self.bad + self.idle + self.unserved;
+        let steps = errors.saturating_sub(self.undelayed).min(STEPS);
+        let delay = self.delay * u32::try_from(steps).unwrap_or(u32::MAX);
+        (!delay.is_zero()).then_some(delay)
     }
 
     /// Counts a failed login; true when it was the last one allowed.

@@ -42,6 +42,7 @@ pub(crate) struct World {
     pub(crate) closed: bool,
     pub(crate) tls_wanted: bool,
     pub(crate) deadlines: Vec<Duration>,
+    pub(crate) pauses: Vec<Duration>,
     recipients: Vec<ForwardPath>,
     opened: Option<Vec<u8>>,
     user: Option<String>,
@@ -70,6 +71,7 @@ impl World {
             closed: false,
             tls_wanted: false,
             deadlines: Vec::new(),
+            pauses: Vec::new(),
             recipients: Vec::new(),
             opened: None,
             user: None,
@@ -107,6 +109,7 @@ impl World {
         while let Some(action) = self.server.as_mut().unwrap().next() {
             match action {
                 Action::Send(bytes) => self.sent.extend(bytes),
+                Action::Pause(time) => self.pauses.push(time),
                 Action::Deadline(time) => self.deadlines.push(time),
                 Action::Ask(question) => {
                     let answer = self.answer(question);
