@@ -306,6 +306,7 @@ async fn a_report_that_is_made_again_is_recognised_and_one_that_is_too_old_is_gi
     house.start();
     for _ in 0..400 {
         if !old.exists() {
+            assert!(house.queue().await.is_empty());
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

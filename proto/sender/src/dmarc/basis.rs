@@ -90,6 +90,7 @@ mod tests {
         };
         for (spf, dkim, spf_aligned, dkim_aligned) in [
             ("a.example.com", "example.com", true, true),
+            ("a.example.com", "b.example.com", true, true),
             ("a.example.com", "com", true, false),
             ("b.example.com", "b.example.com", false, true),
             ("evil.test", "evil.test", false, false),
