@@ -81,18 +81,33 @@ impl Ledger {
     /// Counts a message of an account, in lower case, if there is budget for it: the configuration's, or where there is one, its
     /// own.
     pub fn charge(&mut self, account: String, own: &OwnBudgets, recipients: &[String]) -> Charge {
-        let sent = Sent {
-            day: self.day,
-            account,
-            tenant: own.tenant.as_ref().map(|tenant| tenant.name.clone()),
-            recipients: recipients.to_vec(),
-        };
+        let sent = self.sent(account, own, recipients);
         match self.check(&sent, own) {
             Ok(()) => {
                 self.note(&sent);
                 Charge::Charged(sent)
             }
             Err(reason) => Charge::Over(reason),
+        }
+    }
+
+    /// Why a message would be [`Charge::Over`], if it would be. Nothing is counted.
+    #[must_use]
+    pub fn foresee(
+        &self,
+        account: String,
+        own: &OwnBudgets,
+        recipients: &[String],
+    ) -> Option<String> {
+        self.check(&self.sent(account, own, recipients), own).err()
+    }
+
+    fn sent(&self, account: String, own: &OwnBudgets, recipients: &[String]) -> Sent {
+        Sent {
+            day: self.day,
+            account,
+            tenant: own.tenant.as_ref().map(|tenant| tenant.name.clone()),
+            recipients: recipients.to_vec(),
         }
     }
 

@@ -45,6 +45,36 @@ pub struct Greylist {
     max: usize,
 }
 
+/// What is kept of a triple.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    network: u128,
+    mail: u128,
+}
+
+impl Marks {
+    fn of(triple: &Triple) -> Self {
+        Self {
+            network: mark(&[&triple.network]),
+            mail: mark(&[&triple.network, &triple.sender, &triple.recipient]),
+        }
+    }
+}
+
+/// How mail that comes now stands.
+#[derive(Debug)]
+enum Sight {
+    Known(Passed),
+    /// It has waited and has come back.
+    Back,
+    /// For so many seconds more.
+    Waits(i64),
+    /// There is no room for one more who waits.
+    Flooded,
+    /// It is to wait for so many seconds.
+    New(i64),
+}
+
 impl Greylist {
     /// Nobody is known yet.
     #[must_use]
@@ -64,38 +94,63 @@ impl Greylist {
         if now.abs_diff(self.swept) >= SWEEP {
             self.forget(now);
         }
-        let network = mark(&[&triple.network]);
-        let mail = mark(&[&triple.network, &triple.sender, &triple.recipient]);
-        let networks_count = self.rules.trusted_after != 0;
-        let trusted = self.known.get(&network).filter(|_| networks_count);
-        let known = trusted.or_else(|| self.known.get(&mail)).copied();
-        if let Some(last) = known.filter(|last| self.is_fresh(last, now)) {
-            // Once a day is enough to know that it is still in use.
-            let is_worth_it = now.saturating_sub(last.at) >= DAY;
-            let again = is_worth_it.then_some(Passed { at: now, ..last });
-            again.iter().for_each(|again| self.remember(*again));
-            return (Acquaintance::Known, again);
-        }
-        let delay = seconds(self.rules.delay_seconds.value());
-        let began = self.waiting.get(&mail).copied();
-        match began.filter(|began| self.is_awaited(*began, now)) {
-            Some(began) if now - began >= delay => {
+        let marks = Marks::of(triple);
+        match self.look(marks, now) {
+            Sight::Known(last) => {
+                // Once a day is enough to know that it is still in use.
+                let is_worth_it = now.saturating_sub(last.at) >= DAY;
+                let again = is_worth_it.then_some(Passed { at: now, ..last });
+                again.iter().for_each(|again| self.remember(*again));
+                (Acquaintance::Known, again)
+            }
+            Sight::Back => {
+                let Marks { network, mail } = marks;
                 self.waiting.remove(&mail);
                 let count = self.networks.get(&network).copied().unwrap_or(0);
-                let is_trusted = networks_count && count + 1 >= self.rules.trusted_after;
+                let is_trusted = self.networks_count() && count + 1 >= self.rules.trusted_after;
                 let what = if is_trusted { network } else { mail };
                 let at = now;
                 let passed = Passed { what, network, at };
                 self.remember(passed);
                 (Acquaintance::Known, Some(passed))
             }
-            Some(began) => (wait(delay - (now - began)), None),
-            None if self.waiting.len() >= self.max => (Acquaintance::Known, None),
-            None => {
-                self.waiting.insert(mail, now);
+            Sight::Waits(left) => (wait(left), None),
+            Sight::Flooded => (Acquaintance::Known, None),
+            Sight::New(delay) => {
+                self.waiting.insert(marks.mail, now);
                 (wait(delay), None)
             }
         }
+    }
+
+    /// The same, only to know: nothing is remembered.
+    #[must_use]
+    pub fn recall(&self, triple: &Triple, now: i64) -> Acquaintance {
+        match self.look(Marks::of(triple), now) {
+            Sight::Known(_) | Sight::Back | Sight::Flooded => Acquaintance::Known,
+            Sight::Waits(left) | Sight::New(left) => wait(left),
+        }
+    }
+
+    fn look(&self, Marks { network, mail }: Marks, now: i64) -> Sight {
+        let trusted = self.known.get(&network);
+        let trusted = trusted.filter(|_| self.networks_count());
+        let known = trusted.or_else(|| self.known.get(&mail)).copied();
+        if let Some(last) = known.filter(|last| self.is_fresh(last, now)) {
+            return Sight::Known(last);
+        }
+        let delay = seconds(self.rules.delay_seconds.value());
+        let began = self.waiting.get(&mail).copied();
+        match began.filter(|began| self.is_awaited(*began, now)) {
+            Some(began) if now - began >= delay => Sight::Back,
+            Some(began) => Sight::Waits(delay - (now - began)),
+            None if self.waiting.len() >= self.max => Sight::Flooded,
+            None => Sight::New(delay),
+        }
+    }
+
+    const fn networks_count(&self) -> bool {
+        self.rules.trusted_after != 0
     }
 
     /// Takes in what was written down. A clock that was wrong then does not make anybody known forever.

@@ -1,4 +1,4 @@
-//! Asking deliverd and relayd over the operator's sockets.
+//! Asking deliverd, relayd and smtpd over the operator's sockets.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use daemon::channel::{Answered, CallError, Client};
 use daemon::config::Config;
 use ipc::control::{QueueControlEdge, StoreControlEdge};
+use ipc::explain::ExplainEdge;
 use ipc::{Context, Edge, Refusal};
 use sys::packet::PacketSocket;
 use tokio::time::{Instant, sleep};
@@ -32,6 +33,17 @@ pub type Store = Line<StoreControlEdge>;
 
 /// The operator's line to relayd.
 pub type Queue = Line<QueueControlEdge>;
+
+/// The operator's line to smtpd.
+pub type Receiver = Line<ExplainEdge>;
+
+impl Receiver {
+    /// To the smtpd of this configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self::to("smtpd", config)
+    }
+}
 
 impl Store {
     /// To the deliverd of this configuration.

@@ -18,6 +18,8 @@ struct Role {
     /// Whether it keeps the network of the host (only relayd connects out).
     network: bool,
     nofile: u64,
+    /// Whether it is needed even if it has no port of its own: others ask it.
+    needed: bool,
     /// Whom it hears over a socket of its own: the names in `LISTEN_FDNAMES`.
     askers: &'static [&'static str],
     tls: bool,
@@ -28,6 +30,7 @@ const ROLES: [Role; 5] = [
         name: "deliverd",
         network: false,
         nofile: 65_536,
+        needed: true,
         askers: &["smtpd", "imapd", "apid", "relayd", "ctl"],
         tls: false,
     },
@@ -35,6 +38,7 @@ const ROLES: [Role; 5] = [
         name: "relayd",
         network: true,
         nofile: 65_536,
+        needed: true,
         askers: &["smtpd", "ctl"],
         tls: false,
     },
@@ -42,13 +46,15 @@ const ROLES: [Role; 5] = [
         name: "smtpd",
         network: false,
         nofile: 65_536,
-        askers: &[],
+        needed: false,
+        askers: &["ctl"],
         tls: true,
     },
     Role {
         name: "imapd",
         network: false,
         nofile: 262_144,
+        needed: false,
         askers: &[],
         tls: true,
     },
@@ -56,6 +62,7 @@ const ROLES: [Role; 5] = [
         name: "apid",
         network: false,
         nofile: 65_536,
+        needed: false,
         askers: &[],
         tls: true,
     },
@@ -98,7 +105,7 @@ pub fn make(config: &Config, path: &Path, separate: bool) -> Result<Plan, Error>
         let network = network_sockets(config, role.name);
         // A protocol whose every port is switched off needs no process.
         let local = local_socket(config, role.name, separate)?;
-        if role.askers.is_empty() && network.is_empty() && local.is_none() {
+        if !role.needed && network.is_empty() && local.is_none() {
             continue;
         }
         let who = identity(config, role.name, separate)?;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
-use ipc::delivery::{DeliveryAnswer, DeliveryRequest};
+use ipc::delivery::{DeliveryAnswer, DeliveryRequest, Destination};
+use ipc::explain::Fact;
 use ipc::greylist::{Acquaintance, Triple};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::observation::Observation;
@@ -19,6 +20,8 @@ use smtp::auth::Secret;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use crate::explain::notes::{Granted, Notes};
+use crate::explain::rehearsal::Rehearsal;
 use crate::outlet::{COMMIT_PATIENCE, Outlet, Target, tell};
 
 /// How long an answer may take, with the time a restarted daemon needs to come back.
@@ -78,22 +81,56 @@ pub enum Route {
 }
 
 /// The channels to those who are asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ask {
-    deliverd: Client<SmtpEdge>,
-    pub(crate) relayd: Client<QueueEdge>,
+    deliverd: Arc<Client<SmtpEdge>>,
+    pub(crate) relayd: Arc<Client<QueueEdge>>,
     patience: Duration,
+    /// Where it is noted what is found, if nothing that is asked is to have an effect.
+    notes: Option<Arc<Notes>>,
 }
 
 impl Ask {
     /// Will ask over these socket files; connects when something is to be asked.
     #[must_use]
     pub fn new(deliverd: PathBuf, relayd: PathBuf) -> Self {
-        let (deliverd, relayd) = (Client::new(deliverd), Client::new(relayd));
         Self {
-            deliverd,
-            relayd,
+            deliverd: Arc::new(Client::new(deliverd)),
+            relayd: Arc::new(Client::new(relayd)),
             patience: PATIENCE,
+            notes: None,
+        }
+    }
+
+    /// The same for mail that nobody brings: the same questions, but in a form that changes nothing for anybody, and messages
+    /// that nobody keeps. What is found goes into `notes`.
+    pub(crate) fn rehearsing(&self, notes: &Arc<Notes>) -> Self {
+        let notes = Some(Arc::clone(notes));
+        Self {
+            notes,
+            ..self.clone()
+        }
+    }
+
+    /// Whether nothing is to come of what is asked.
+    pub(crate) fn rehearses(&self) -> bool {
+        self.notes.is_some()
+    }
+
+    /// Notes a fact, and the key of the configuration or the command of rmailctl that has it so. Costs nothing otherwise.
+    pub(crate) fn note(&self, key: &str, text: impl FnOnce() -> String) {
+        if let Some(notes) = &self.notes {
+            notes.add(Fact {
+                text: text(),
+                key: key.to_owned(),
+            });
+        }
+    }
+
+    /// Notes where the mail of a recipient goes.
+    pub(crate) fn note_granted(&self, granted: impl FnOnce() -> Granted) {
+        if let Some(notes) = &self.notes {
+            notes.grant(granted());
         }
     }
 
@@ -127,6 +164,31 @@ impl Ask {
             .await?
             .answer
         {
+            SmtpAnswer::Authenticated { account } => Ok(account),
+            SmtpAnswer::LoginChallenged(_)
+            | SmtpAnswer::LoginAbandoned
+            | SmtpAnswer::SenderAllowed
+            | SmtpAnswer::SenderRewritten { .. }
+            | SmtpAnswer::Delivery(_) => Err(NONSENSE),
+        }
+    }
+
+    /// Who is it who logs in under this name with the right password? Returns the account; nothing comes of it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchUser`], [`Refusal::TooManyFailures`]; otherwise a [`Problem`].
+    pub(crate) async fn find_account(
+        &self,
+        context: Context,
+        user: &str,
+        client: IpAddr,
+    ) -> Result<String, Problem> {
+        let request = SmtpRequest::FindAccount {
+            user: user.to_owned(),
+            client: client.to_canonical().to_string(),
+        };
+        let answered = self.deliverd.ask(context, self.patience, request).await?;
+        match answered.answer {
             SmtpAnswer::Authenticated { account } => Ok(account),
             SmtpAnswer::LoginChallenged(_)
             | SmtpAnswer::LoginAbandoned
@@ -227,6 +289,11 @@ impl Ask {
         size: u64,
         transaction: u64,
     ) -> Result<Route, Problem> {
+        // Without a transaction room is only looked for.
+        let transaction = match self.rehearses() {
+            true => 0,
+            false => transaction,
+        };
         let request = DeliveryRequest::ResolveRecipient {
             address: address.to_owned(),
             size,
@@ -255,6 +322,9 @@ impl Ask {
 
     /// Frees the room set aside for a transaction that came to nothing. deliverd frees it by itself after a while.
     pub async fn end_transaction(&self, context: Context, transaction: u64) {
+        if self.rehearses() {
+            return;
+        }
         let request = DeliveryRequest::EndTransaction { transaction };
         let request = SmtpRequest::Delivery(request);
         if let Err(error) = self.deliverd.call(context, self.patience, request).await {
@@ -267,6 +337,10 @@ impl Ask {
     /// # Errors
     /// A [`Problem`].
     pub async fn open_local(&self, context: Context, transaction: u64) -> Result<Outlet, Problem> {
+        if let Some(notes) = &self.notes {
+            let rehearsal = Rehearsal::local(Arc::clone(notes));
+            return Ok(Outlet::to_nobody(rehearsal, context));
+        }
         let request = DeliveryRequest::OpenMessage { transaction };
         let request = SmtpRequest::Delivery(request);
         let (link, Answered { answer, fds }) =
@@ -290,6 +364,11 @@ impl Ask {
         junk: Vec<String>,
         bytes: Vec<u8>,
     ) -> Result<(), Problem> {
+        if let Some(notes) = &self.notes {
+            notes.keep(&recipients, Destination::Inbox);
+            notes.keep(&junk, Destination::Junk);
+            return Ok(());
+        }
         let request = DeliveryRequest::DeliverMessage {
             transaction,
             recipients,
@@ -309,7 +388,10 @@ impl Ask {
     /// A [`Problem`].
     pub async fn greet(&self, context: Context, triple: Triple) -> Result<Acquaintance, Problem> {
         let patience = self.patience.min(GREETING_PATIENCE);
-        let request = QueueRequest::Greet(triple);
+        let request = match self.rehearses() {
+            true => QueueRequest::Recall(triple),
+            false => QueueRequest::Greet(triple),
+        };
         match self.relayd.ask(context, patience, request).await?.answer {
             QueueAnswer::Greeted(acquaintance) => Ok(acquaintance),
             QueueAnswer::MessageOpened(_)
@@ -317,6 +399,7 @@ impl Ask {
             | QueueAnswer::MessageQueued { .. }
             | QueueAnswer::MessageAborted
             | QueueAnswer::LookedUp(_)
+            | QueueAnswer::Foreseen { .. }
             | QueueAnswer::FilterConnected
             | QueueAnswer::Noted => Err(NONSENSE),
         }
@@ -326,7 +409,7 @@ impl Ask {
     ///
     /// # Errors
     /// A [`Problem`]; then it is not reported, or it was counted and relayd's disk failed.
-    pub async fn note(
+    pub async fn report(
         &self,
         context: Context,
         within: Duration,
@@ -341,8 +424,37 @@ impl Ask {
             | QueueAnswer::MessageQueued { .. }
             | QueueAnswer::MessageAborted
             | QueueAnswer::LookedUp(_)
+            | QueueAnswer::Foreseen { .. }
             | QueueAnswer::FilterConnected
             | QueueAnswer::Greeted(_) => Err(NONSENSE),
+        }
+    }
+
+    /// Why would such a message for these be held? At most [`ipc::queue::FORESEEN`] of them; nothing comes of it.
+    ///
+    /// # Errors
+    /// As the message would be refused; otherwise a [`Problem`].
+    pub(crate) async fn foresee(
+        &self,
+        context: Context,
+        envelope: ipc::queue::Envelope,
+        recipients: Vec<String>,
+    ) -> Result<Option<String>, Problem> {
+        let request = QueueRequest::Foresee {
+            envelope,
+            recipients,
+        };
+        let answered = self.relayd.ask(context, self.patience, request).await?;
+        match answered.answer {
+            QueueAnswer::Foreseen { hold } => Ok(hold),
+            QueueAnswer::MessageOpened(_)
+            | QueueAnswer::RecipientsAdded
+            | QueueAnswer::MessageQueued { .. }
+            | QueueAnswer::MessageAborted
+            | QueueAnswer::LookedUp(_)
+            | QueueAnswer::Greeted(_)
+            | QueueAnswer::FilterConnected
+            | QueueAnswer::Noted => Err(NONSENSE),
         }
     }
 
@@ -355,6 +467,11 @@ impl Ask {
         context: Context,
         envelope: ipc::queue::Envelope,
     ) -> Result<Outlet, Problem> {
+        if let Some(notes) = &self.notes {
+            self.foresee(context, envelope.clone(), Vec::new()).await?;
+            let rehearsal = Rehearsal::queued(self.clone(), Arc::clone(notes), envelope);
+            return Ok(Outlet::to_nobody(rehearsal, context));
+        }
         let request = QueueRequest::OpenMessage(envelope);
         let (link, Answered { answer, fds }) =
             open(&self.relayd, self.patience, context, request).await?;

@@ -6,6 +6,7 @@ mod filtered;
 mod greylist;
 mod holding;
 mod message;
+mod noted;
 mod targets;
 mod ways;
 
@@ -30,6 +31,7 @@ use self::message::{OpenMessage, Place};
 use self::targets::{Reach, Targets};
 use self::ways::Ways;
 use crate::ask::{Ask, Problem, Route};
+use crate::explain::notes::Granted;
 use crate::filter::{Filters, Panel};
 use crate::guard::Pass;
 use crate::judge::{Inquiry, Inspection, Judge, Verdict};
@@ -229,11 +231,12 @@ impl Desk {
             return Answer::Granted;
         };
         let sender = sender.to_string();
-        match self
+        let checked = self
             .ask
             .check_sender(self.context(0), account, &sender)
-            .await
-        {
+            .await;
+        self.note_checked("MAIL FROM", &sender, account, &checked);
+        match checked {
             Ok(()) => Answer::Granted,
             Err(problem) => self.refuse(problem, |refusal| {
                 words::sender_refused(&sender, account, refusal)
@@ -250,6 +253,7 @@ impl Desk {
             .ask
             .resolve(self.context(0), &address, size, transaction)
             .await;
+        self.note_route(&address, &route);
         match route {
             // An alias of nobody must not swallow mail.
             Ok(Route::Ours { local, remote }) if local.is_empty() && remote.is_empty() => {
@@ -316,6 +320,11 @@ impl Desk {
             // Also of the recipient itself: of what is held nobody is told that it was delivered.
             let named = address.to_owned();
             ways.note(rule, here.iter().chain(&elsewhere).chain([&named]));
+            self.ask.note_granted(|| Granted {
+                address: address.to_owned(),
+                here,
+                elsewhere,
+            });
         }
         answer
     }
@@ -463,6 +472,7 @@ impl Desk {
                 .ask
                 .check_sender(self.context(0), account, &address)
                 .await;
+            self.note_checked(field, &address, account, &checked);
             checked.map_err(|problem| {
                 self.refuse(problem, |refusal| {
                     words::writer_refused(field, &address, account, refusal)

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::ask::Ask;
+use crate::explain::facts;
 
 /// How long the answer to one question may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,10 +32,12 @@ impl Ask {
             kind,
         };
         let found = timeout(PATIENCE, self.find(context, &question)).await;
-        found.unwrap_or_else(|_| {
+        let found = found.unwrap_or_else(|_| {
             debug!(name, ?kind, "no answer in time");
             Found::Fault
-        })
+        });
+        self.note("relay.dns", || facts::looked_up(name, kind, &found));
+        found
     }
 
     async fn find(&self, context: Context, question: &Question) -> Found {
@@ -48,6 +51,7 @@ impl Ask {
                     | QueueAnswer::RecipientsAdded
                     | QueueAnswer::MessageQueued { .. }
                     | QueueAnswer::FilterConnected
+                    | QueueAnswer::Foreseen { .. }
                     | QueueAnswer::Greeted(_)
                     | QueueAnswer::Noted
                     | QueueAnswer::MessageAborted => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::channel::serve;
 use daemon::config::{Config, Network, Smtp, StrayLineEnds, Xclient};
 use daemon::limits::{Door, Limits};
 use daemon::port::{self, Begins};
@@ -14,6 +15,7 @@ use smtp::hold::HoldLimit;
 use smtp::server::{self, HeaderLimits, Offer, Proxying, Role};
 
 use crate::ask::Ask;
+use crate::explain::{Explainer, Listener};
 use crate::filter::{Filters, Means};
 use crate::guard::{self, Guard};
 use crate::judge::Judge;
@@ -24,6 +26,9 @@ use crate::port::Port;
 struct Kind {
     /// The name under which its socket is handed over.
     name: &'static str,
+    /// The key that switches it on.
+    switch: &'static str,
+    is_on: fn(&Smtp) -> bool,
     role: Role,
     begins: Begins,
     /// Its listeners are Unix sockets.
@@ -35,6 +40,8 @@ struct Kind {
 const PORTS: [Kind; 5] = [
     Kind {
         name: "smtp",
+        switch: "smtp.port",
+        is_on: |smtp| smtp.port != 0,
         role: Role::Exchange,
         begins: Begins::Clear,
         is_local: false,
@@ -42,6 +49,8 @@ const PORTS: [Kind; 5] = [
     },
     Kind {
         name: "submission",
+        switch: "smtp.submission_port",
+        is_on: |smtp| smtp.submission_port != 0,
         role: Role::Submission,
         begins: Begins::Clear,
         is_local: false,
@@ -49,6 +58,8 @@ const PORTS: [Kind; 5] = [
     },
     Kind {
         name: "submissions",
+        switch: "smtp.smtps_port",
+        is_on: |smtp| smtp.smtps_port != 0,
         role: Role::Submission,
         begins: Begins::Tls,
         is_local: false,
@@ -56,6 +67,8 @@ const PORTS: [Kind; 5] = [
     },
     Kind {
         name: "lmtp",
+        switch: "smtp.lmtp_port",
+        is_on: |smtp| smtp.lmtp_port != 0,
         role: Role::Delivery,
         begins: Begins::Clear,
         is_local: false,
@@ -63,6 +76,8 @@ const PORTS: [Kind; 5] = [
     },
     Kind {
         name: "lmtp-local",
+        switch: "smtp.lmtp_socket_user",
+        is_on: |smtp| smtp.lmtp_socket_user.is_some(),
         role: Role::Delivery,
         begins: Begins::Clear,
         is_local: true,
@@ -102,15 +117,29 @@ pub struct House {
 ///
 /// # Errors
 /// [`StartError`] when it cannot start.
-pub async fn run(birth: Birth) -> Result<(), StartError> {
+pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let house = Arc::new(furnish(&birth)?);
     if !house.lists.is_empty() {
         let (lists, ask) = (Arc::clone(&house.lists), Arc::clone(&house.ask));
         tokio::spawn(lists.keep_testing(ask, birth.stop.clone()));
     }
-    let open = |kind: Kind| (kind.name, Arc::new(open(&kind, &birth.config, &house)));
-    let ports = PORTS.into_iter().map(open).collect();
-    port::serve(birth, ports, &house.certificates).await
+    let listener = |kind: Kind| Listener {
+        name: kind.name,
+        port: Arc::new(open(&kind, &birth.config, &house)),
+        switch: kind.switch,
+        is_on: (kind.is_on)(&birth.config.smtp),
+    };
+    let listeners: Vec<_> = PORTS.into_iter().map(listener).collect();
+    let ports = listeners.iter();
+    let ports = ports.map(|one| (one.name, Arc::clone(&one.port))).collect();
+    let explainer = Arc::new(Explainer::new(listeners, birth.stop.clone()));
+    let operator = birth.packet_listener("ctl")?;
+    let explaining = tokio::spawn(serve(operator, explainer, birth.stop.clone()));
+    port::serve(birth, ports, &house.certificates).await?;
+    explaining
+        .await
+        .map_err(StartError::fault)?
+        .map_err(StartError::fault)
 }
 
 fn furnish(birth: &Birth) -> Result<House, StartError> {

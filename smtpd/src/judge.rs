@@ -31,7 +31,7 @@ use crate::results::{self, Findings};
 const SENDER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Judges the mail of other servers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Judge {
     ask: Arc<Ask>,
     /// Our name, as it stands in what we write.
@@ -95,6 +95,14 @@ impl Judge {
     pub(crate) fn may_hold(&self, rules: &[Rule]) -> bool {
         let mut rules = rules.iter();
         rules.any(|rule| self.book.measures(*rule).has_quarantine())
+    }
+
+    /// The same, but asking `ask`.
+    pub(crate) fn asking(&self, ask: Arc<Ask>) -> Self {
+        Self {
+            ask,
+            ..self.clone()
+        }
     }
 
     /// Whether mail from there is judged.
@@ -418,13 +426,14 @@ impl Inspection {
         findings.log();
         let of_rule = |rule| findings.disposition(judge.book.measures(rule));
         let dispositions: Vec<_> = recipients.iter().copied().map(of_rule).collect();
+        findings.note(&judge.ask, &dispositions);
         let refusal = findings.refusal(&dispositions);
         let applied = Applied::new(findings.dmarc, refusal.is_none(), &dispositions);
         let applied = applied.because_of(findings.vouched());
         applied.log();
-        // What is put off comes again and is told of then.
+        // What is put off comes again and is told of then; of what is only explained nobody is told.
         let is_over = !refusal.as_ref().is_some_and(Reply::is_temporary);
-        if is_told_of && is_over {
+        if is_told_of && is_over && !judge.ask.rehearses() {
             let observations = &judge.observations;
             observations.tell(context, &findings, basis, &applied, envelope_to.as_deref());
         }

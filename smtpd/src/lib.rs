@@ -11,7 +11,7 @@
 //! [`house`] opens the ports. [`daemon::port`] counts each connection and gives it a task, which
 //! begins at [`port`], where the [`guard`] says whether its client has not done too much. The task drives the machine of the crate `smtp` ([`session`]); the questions
 //! of the machine are answered at its [`desk`], which asks ([`ask`]) and carries the body to those
-//! who keep it ([`letter`], [`outlet`]). Whether mail from other servers is from whom it says is looked into beside that
+//! who keep it ([`letter`], [`outlet`]). The operator can have all that told without mail ([`mod@explain`]). Whether mail from other servers is from whom it says is looked into beside that
 //! ([`judge`]); what has to be known for it is asked of relayd ([`dns`]).
 
 pub mod ask;
@@ -19,6 +19,7 @@ mod certificate;
 mod custody;
 pub mod desk;
 pub mod dns;
+pub mod explain;
 mod farewell;
 pub mod filter;
 pub mod guard;

@@ -178,9 +178,16 @@ impl List {
         if self.is_broken.load(Ordering::Relaxed) {
             return None;
         }
-        let replies = self.replies(ask, context, &name).await?;
-        let score = self.score(&replies);
         let zone = self.config.zone.as_str();
+        let key = "smtp.dns_lists.lists";
+        let Some(replies) = self.replies(ask, context, &name).await else {
+            ask.note(key, || format!("{zone} has no entry {name}"));
+            return None;
+        };
+        let score = self.score(&replies);
+        ask.note(key, || {
+            format!("{zone} has the entry {name} with {replies:?}: score {score}")
+        });
         debug!(zone, name, ?replies, score, "listed");
         Some((score, zone.to_owned(), name))
     }

@@ -74,9 +74,34 @@ impl Login {
     pub(crate) async fn check(&mut self, credentials: Credentials) -> Answer {
         let Credentials { user, password } = credentials;
         let context = self.context();
+        if self.ask.rehearses() {
+            return self.suppose(&user).await;
+        }
         let asked = self.ask.authenticate(context, &user, &password, self.peer);
         let asked = asked.await.map(Step::Admitted);
         self.settle(asked, &user).await
+    }
+
+    // Nobody has said a password.
+    async fn suppose(&mut self, user: &str) -> Answer {
+        match self.ask.find_account(self.context(), user, self.peer).await {
+            Ok(account) => {
+                let key = "rmailctl user list";
+                self.ask.note(key, || format!("the account is {account}"));
+                self.account = Some(account);
+                Answer::Granted
+            }
+            Err(Problem::Refused(Refusal::NoSuchUser)) => {
+                let key = "rmailctl user add";
+                self.ask.note(key, || format!("there is no user {user}"));
+                Answer::Denied
+            }
+            Err(problem) => {
+                let key = "limits.auth_failures; rmailctl ban list";
+                self.ask.note(key, || problem.to_string());
+                self.settle(Err(problem), user).await
+            }
+        }
     }
 
     pub(crate) async fn begin(&mut self, mechanism: Mechanism, message: &Message) -> Answer {

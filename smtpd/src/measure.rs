@@ -13,7 +13,7 @@ use tracing::info;
 pub(crate) struct Rule(usize);
 
 /// All measures of the configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rulebook {
     general: Measures,
     /// Of each entry for some domains; the first is `Rule(1)`.

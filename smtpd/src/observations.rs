@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOGGED: u64 = 1000;
 
 /// Tells relayd.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Observations {
     ask: Arc<Ask>,
     rules: AggregateReports,
@@ -77,7 +77,7 @@ impl Observations {
         };
         let (ask, lost) = (Arc::clone(&self.ask), Arc::clone(&self.lost));
         tokio::spawn(async move {
-            if let Err(problem) = ask.note(context, PATIENCE, observation).await {
+            if let Err(problem) = ask.report(context, PATIENCE, observation).await {
                 debug!(%problem, "relayd did not take an observation");
                 lose(&lost, "relayd did not take them");
             }

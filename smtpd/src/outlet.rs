@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::ask::{NONSENSE, Problem};
+use crate::explain::rehearsal::Rehearsal;
 
 /// How long recipients may take to be noted.
 const NOTE_PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +35,8 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Target {
     Deliverd(Arc<Link<SmtpEdge>>),
     Relayd(Arc<Link<QueueEdge>>),
+    /// It is only found out what would become of it.
+    Nobody(Arc<Rehearsal>),
 }
 
 /// An open message. Dropped without a commit, it tells the other daemon to forget it.
@@ -42,7 +45,8 @@ pub struct Outlet {
     target: Target,
     handle: MessageHandle,
     context: Context,
-    stream: UnixStream,
+    /// `None` to nobody.
+    stream: Option<UnixStream>,
     /// Octets of the message so far, whether they could be carried over or not.
     size: u64,
     broken: bool,
@@ -69,11 +73,24 @@ impl Outlet {
             target,
             handle,
             context,
-            stream,
+            stream: Some(stream),
             size,
             broken,
             committed,
         })
+    }
+
+    /// A message that is not carried over, and of which nobody has to be told.
+    pub(crate) fn to_nobody(rehearsal: Rehearsal, context: Context) -> Self {
+        Self {
+            target: Target::Nobody(Arc::new(rehearsal)),
+            handle: MessageHandle(0),
+            context,
+            stream: None,
+            size: 0,
+            broken: false,
+            committed: true,
+        }
     }
 
     /// Names users here who find it in that mailbox, to deliverd.
@@ -85,8 +102,13 @@ impl Outlet {
         recipients: &[String],
         destination: Destination,
     ) -> Result<(), Problem> {
-        let Target::Deliverd(link) = &self.target else {
-            return Err(NONSENSE);
+        let link = match &self.target {
+            Target::Deliverd(link) => link,
+            Target::Nobody(rehearsal) => {
+                rehearsal.keep(recipients, destination);
+                return Ok(());
+            }
+            Target::Relayd(_) => return Err(NONSENSE),
         };
         for page in recipients.chunks(RECIPIENTS_PER_FRAME) {
             let request = DeliveryRequest::AddRecipients {
@@ -107,8 +129,13 @@ impl Outlet {
     /// # Errors
     /// A [`Problem`].
     pub async fn add_queue_recipients(&self, recipients: &[Recipient]) -> Result<(), Problem> {
-        let Target::Relayd(link) = &self.target else {
-            return Err(NONSENSE);
+        let link = match &self.target {
+            Target::Relayd(link) => link,
+            Target::Nobody(rehearsal) => {
+                rehearsal.add(recipients);
+                return Ok(());
+            }
+            Target::Deliverd(_) => return Err(NONSENSE),
         };
         for page in recipients.chunks(queue::RECIPIENTS_PER_FRAME) {
             let request = QueueRequest::AddRecipients {
@@ -131,10 +158,10 @@ impl Outlet {
     /// the commit.
     pub async fn write(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
-        if self.broken {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.broken) else {
             return;
-        }
-        match timeout(WRITE_PATIENCE, self.stream.write_all(bytes)).await {
+        };
+        match timeout(WRITE_PATIENCE, stream.write_all(bytes)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.break_down(&error),
             Err(_) => self.break_down(&io::ErrorKind::TimedOut.into()),
@@ -160,7 +187,11 @@ impl Outlet {
         head: Vec<u8>,
         quarantine: Option<Quarantine>,
     ) -> Result<(), Problem> {
-        if let Err(error) = self.stream.shutdown().await {
+        let ended = match &mut self.stream {
+            Some(stream) => stream.shutdown().await,
+            None => Ok(()),
+        };
+        if let Err(error) = ended {
             self.break_down(&error);
         }
         // Also asked when the stream broke: only the other daemon knows why it stopped reading.
@@ -179,6 +210,7 @@ impl Outlet {
                     _ => Err(NONSENSE),
                 }
             }
+            Target::Nobody(rehearsal) => rehearsal.commit(context, quarantine).await,
             Target::Relayd(link) => {
                 let request = QueueRequest::CommitMessage {
                     message,
@@ -220,6 +252,7 @@ async fn forget(target: Target, context: Context, message: MessageHandle) {
             let request = QueueRequest::AbortMessage { message };
             link.call(context, ABORT_PATIENCE, request).await.map(drop)
         }
+        Target::Nobody(_) => Ok(()),
     };
     // A daemon that does not answer has lost the message, or loses it when the handle expires.
     if let Err(error) = answer {

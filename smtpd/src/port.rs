@@ -19,12 +19,14 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
+use crate::ask::Ask;
 use crate::certificate;
 use crate::desk::{self, Desk};
 use crate::farewell;
 use crate::filter::Filters;
 use crate::guard::{Exceeded, Pass};
 use crate::house::House;
+use crate::judge::Judge;
 use crate::login::Proofs;
 use crate::session::{End, converse};
 use crate::words;
@@ -125,19 +127,78 @@ impl Port {
         }
     }
 
-    fn serves(&self, client: IpAddr) -> bool {
+    /// The desk for a session of `client`, which asks those two.
+    pub(crate) fn desk(
+        &self,
+        ask: Arc<Ask>,
+        judge: Arc<Judge>,
+        pass: Pass,
+        client: Client,
+    ) -> Desk {
+        let house = &self.house;
+        let mut desk = Desk::new(
+            ask,
+            pass,
+            house.home.clone(),
+            client.session,
+            self.config.max_recipients,
+            Arc::clone(&self.filters),
+        );
+        if self.config.role == Role::Exchange {
+            desk.consult(Arc::clone(&house.lists));
+            desk.be_reserved(house.greylisting);
+            // Mail of our own users and of our own programs is not judged.
+            if judge.judges(client.address) {
+                desk = desk.judged_by(judge);
+            }
+        }
+        desk
+    }
+
+    /// The machine for a session of `client`.
+    pub(crate) fn greet(&self, client: IpAddr, tls: Option<String>) -> Server {
+        let config = match client.is_loopback() {
+            true => &self.loopback,
+            false => &self.config,
+        };
+        let mut config = Arc::clone(config);
+        if let Some(limit) = config.offer.hold {
+            let until = desk::now().saturating_add(limit.seconds.into());
+            Arc::make_mut(&mut config).offer.hold = Some(HoldLimit { until, ..limit });
+        }
+        let proxying = self.proxying(client);
+        if proxying != Proxying::Nothing {
+            Arc::make_mut(&mut config).proxying = proxying;
+        }
+        Server::greet(config, client, tls)
+    }
+
+    pub(crate) fn serves(&self, client: IpAddr) -> bool {
         let is_listed = |list: &Vec<Network>| list.iter().any(|network| network.contains(client));
         self.clients.as_ref().is_none_or(is_listed)
     }
 
-    // Those who bring mail by LMTP are known, and bring that of many; so do those who speak for others.
     fn admit(&self, client: IpAddr) -> Result<Pass, Exceeded> {
+        match self.is_counted(client) {
+            true => self.house.guard.admit(client),
+            false => Ok(self.house.guard.trust(client)),
+        }
+    }
+
+    /// The same for an onlooker.
+    pub(crate) fn look(&self, client: IpAddr) -> Result<Pass, Exceeded> {
+        match self.is_counted(client) {
+            true => self.house.guard.look(client),
+            false => Ok(self.house.guard.look_trusting(client)),
+        }
+    }
+
+    // Those who bring mail by LMTP are known, and bring that of many; so do those who speak for others.
+    fn is_counted(&self, client: IpAddr) -> bool {
         match (self.config.role, self.proxying(client)) {
-            (Role::Exchange | Role::Submission, Proxying::Nothing) => {
-                self.house.guard.admit(client)
-            }
+            (Role::Exchange | Role::Submission, Proxying::Nothing) => true,
             (Role::Exchange | Role::Submission, Proxying::Client | Proxying::Login)
-            | (Role::Delivery, _) => Ok(self.house.guard.trust(client)),
+            | (Role::Delivery, _) => false,
         }
     }
 
@@ -153,7 +214,7 @@ impl Port {
         }
     }
 
-    fn not_served(&self) -> Reply {
+    pub(crate) fn not_served(&self) -> Reply {
         let text = format!(
             "{} does not take mail from your address here",
             self.house.hostname
@@ -192,29 +253,15 @@ impl Visit {
             return Ok(());
         }
         let house = &self.port.house;
-        let ask = Arc::clone(&house.ask);
-        let mut desk = Desk::new(
-            ask,
-            pass,
-            house.home.clone(),
-            self.client.session,
-            self.port.config.max_recipients,
-            Arc::clone(&self.port.filters),
-        );
-        if self.port.config.role == Role::Exchange {
-            desk.consult(Arc::clone(&house.lists));
-            desk.be_reserved(house.greylisting);
-            // Mail of our own users and of our own programs is not judged.
-            if house.judge.judges(self.client.address) {
-                desk = desk.judged_by(Arc::clone(&house.judge));
-            }
-        }
+        let (ask, judge) = (Arc::clone(&house.ask), Arc::clone(&house.judge));
+        let mut desk = self.port.desk(ask, judge, pass, self.client);
         match self.port.begins {
             Begins::Clear => self.talk_clear(stream, &mut desk).await,
             Begins::Tls => {
                 let mut stream = self.secure(stream).await?;
                 let proofs = prove(&stream)?;
-                let server = self.greet(Some(describe(&stream)));
+                let tls = Some(describe(&stream));
+                let server = self.port.greet(self.client.address, tls);
                 let server = server.with_proofs(offer(&proofs));
                 desk.start_over(proofs);
                 self.talk_secured(&mut stream, server, &mut desk).await
@@ -250,7 +297,7 @@ impl Visit {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let server = self.greet(None);
+        let server = self.port.greet(self.client.address, None);
         match converse(&mut stream, server, desk, &self.stop).await? {
             End::Closed => Ok(()),
             End::StartTls(server) => {
@@ -278,23 +325,6 @@ impl Visit {
             // The machine does not start TLS twice.
             End::StartTls(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
-    }
-
-    fn greet(&self, tls: Option<String>) -> Server {
-        let config = match self.client.address.is_loopback() {
-            true => &self.port.loopback,
-            false => &self.port.config,
-        };
-        let mut config = Arc::clone(config);
-        if let Some(limit) = config.offer.hold {
-            let until = desk::now().saturating_add(limit.seconds.into());
-            Arc::make_mut(&mut config).offer.hold = Some(HoldLimit { until, ..limit });
-        }
-        let proxying = self.port.proxying(self.client.address);
-        if proxying != Proxying::Nothing {
-            Arc::make_mut(&mut config).proxying = proxying;
-        }
-        Server::greet(config, self.client.address, tls)
     }
 
     async fn secure<S>(&self, stream: S) -> io::Result<Box<TlsStream<S>>>

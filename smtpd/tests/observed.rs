@@ -96,7 +96,10 @@ async fn what_was_found_is_told_of_domains_that_want_to_know() {
     assert_eq!(heard.len(), 2, "{heard:?}");
     let [pass, spoof] = &heard[..] else { panic!() };
     assert_eq!(pass.published.domain, "good.example");
-    assert_eq!((pass.disposition, pass.reason.clone()), (Disposition::Pass, None));
+    assert_eq!(
+        (pass.disposition, pass.reason.clone()),
+        (Disposition::Pass, None)
+    );
     assert!(pass.spf_aligned && !pass.dkim_aligned);
     assert_eq!(
         (pass.spf, pass.spf_domain.as_str()),

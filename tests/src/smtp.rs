@@ -35,10 +35,7 @@ impl Client {
     /// # Errors
     /// The connection fails, or the server closes it.
     pub fn connect(address: SocketAddr) -> io::Result<(Self, Reply)> {
-        Self::over(TcpStream::connect_timeout(
-            &address,
-            Duration::from_secs(5),
-        )?)
+        Self::over(Self::open(address)?)
     }
 
     /// The same over a connection from this address of ours.
@@ -49,13 +46,27 @@ impl Client {
         Self::over(open_from(from, address)?)
     }
 
+    /// Connects as a proxy that speaks for `client`, and reads the greeting.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_for(address: SocketAddr, client: Ipv4Addr) -> io::Result<(Self, Reply)> {
+        let mut stream = Self::open(address)?;
+        let header = format!("PROXY TCP4 {client} 127.0.0.1 50000 25\r\n");
+        stream.write_all(header.as_bytes())?;
+        Self::over(stream)
+    }
+
+    fn open(address: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect_timeout(&address, Duration::from_secs(5))
+    }
+
     fn over(stream: TcpStream) -> io::Result<(Self, Reply)> {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         stream.set_nodelay(true)?;
-        let mut client = Self {
-            stream: BufReader::new(stream),
-        };
+        let stream = BufReader::new(stream);
+        let mut client = Self { stream };
         let greeting = client.reply()?;
         Ok((client, greeting))
     }

@@ -111,6 +111,17 @@ impl Doorman {
         result
     }
 
+    /// Who logs in under this name with the right password from there. Nothing is counted.
+    pub(crate) fn find(&self, user: &str, client: &str) -> Result<Owner, Refusal> {
+        let who = Who::new(user, client);
+        if !self.failures.hears(&who.key, clock::seconds()) {
+            return Err(Refusal::TooManyFailures);
+        }
+        let owner = who.owner.ok_or(Refusal::NoSuchUser)?;
+        let account = self.accounts.user(&owner)?;
+        account.map_or(Err(Refusal::NoSuchUser), |account| Ok(account.owner))
+    }
+
     async fn admit_client(
         self: &Arc<Self>,
         who: &Who,

@@ -13,7 +13,7 @@ use ipc::{Call, Refusal, Secret};
 use tracing::{Instrument, info, info_span};
 
 use super::{House, ban, budget, hex, quota, routing, tools};
-use crate::accounts::{address, domain};
+use crate::accounts::{Account, address, domain};
 use crate::store::{Owner, Totals};
 
 /// What stands around an answer in its frame, generously.
@@ -90,6 +90,11 @@ fn obey(
         }
         StoreControlRequest::ListUsers { domain, after } => {
             return list_users(house, domain, after.as_deref());
+        }
+        StoreControlRequest::ShowUser { address } => {
+            let owner = owner(&address)?;
+            let account = house.accounts.user(&owner)?.ok_or(Refusal::NoSuchUser)?;
+            return Ok(StoreControlAnswer::User(user_info(house, account)?));
         }
         StoreControlRequest::RemoveUser { address } => remove_user(house, &address)?,
         StoreControlRequest::SetPassword { address, password } => {
@@ -244,24 +249,25 @@ fn list_users(
     }
     let after = after.map(owner).transpose()?;
     let page = house.accounts.users(name, after.as_ref())?;
-    let info = |account: crate::accounts::Account| {
-        let totals = house.store.user(&account.owner)?.totals()?;
-        let address = account.owner.address();
-        Ok(UserInfo {
-            budget: house.accounts.budget(&Payer::Account(address.clone()))?,
-            address,
-            limits: account.limits,
-            usage: totals.into(),
-        })
-    };
     let users = page
         .entries
         .into_iter()
-        .map(info)
+        .map(|account| user_info(house, account))
         .collect::<Result<_, Refusal>>()?;
     Ok(StoreControlAnswer::Users {
         users,
         more: page.more,
+    })
+}
+
+fn user_info(house: &House, account: Account) -> Result<UserInfo, Refusal> {
+    let totals = house.store.user(&account.owner)?.totals()?;
+    let address = account.owner.address();
+    Ok(UserInfo {
+        budget: house.accounts.budget(&Payer::Account(address.clone()))?,
+        address,
+        limits: account.limits,
+        usage: totals.into(),
     })
 }
 

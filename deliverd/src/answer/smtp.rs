@@ -65,6 +65,15 @@ impl Door {
                 }))
             }
             SmtpRequest::Login(request) => self.log_in(&peer.logins, request).await,
+            SmtpRequest::FindAccount { user, client } => {
+                let owner = self
+                    .0
+                    .work(move |house| house.doorman.find(&user, &client))
+                    .await?;
+                Ok(Answered::plain(SmtpAnswer::Authenticated {
+                    account: owner.address(),
+                }))
+            }
             SmtpRequest::CheckSender { account, sender } => {
                 self.0
                     .work(move |house| check_sender(house, &account, &sender))

@@ -75,6 +75,12 @@ impl Door {
         })
     }
 
+    /// How many connections there are, and how many there may be; 0 for any number.
+    #[must_use]
+    pub fn filled(&self) -> (usize, usize) {
+        (self.lock().total, self.limits.total)
+    }
+
     fn leave(&self, address: IpAddr) {
         let mut inside = self.lock();
         inside.total = inside.total.saturating_sub(1);

@@ -204,6 +204,11 @@ pub enum StoreControlRequest {
         /// Addresses up to this one were seen.
         after: Option<String>,
     },
+    /// One user.
+    ShowUser {
+        /// Full address.
+        address: String,
+    },
     /// Remove a user's account. The mail stays on disk, under a name no new user can get by accident.
     RemoveUser {
         /// Full address.
@@ -346,6 +351,8 @@ pub enum StoreControlAnswer {
         /// Ask again behind the last one.
         more: bool,
     },
+    /// To [`StoreControlRequest::ShowUser`].
+    User(UserInfo),
     /// A page of aliases.
     Aliases {
         /// In matching order.

@@ -13,6 +13,7 @@
 //! | [`api::ApiEdge`] | [`api`] | apid | deliverd |
 //! | [`queue::QueueEdge`] | [`queue`] | smtpd | relayd |
 //! | [`control::StoreControlEdge`], [`control::QueueControlEdge`] | [`control`] | rmailctl | deliverd, relayd |
+//! | [`explain::ExplainEdge`] | [`explain`] | rmailctl | smtpd |
 
 pub mod api;
 pub mod budget;
@@ -22,6 +23,7 @@ pub mod control;
 pub mod delivery;
 pub mod dns;
 pub mod edge;
+pub mod explain;
 pub mod frame;
 pub mod greylist;
 pub mod hello;

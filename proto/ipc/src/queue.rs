@@ -12,6 +12,9 @@ use crate::observation::Observation;
 /// frame.
 pub const RECIPIENTS_PER_FRAME: usize = 12;
 
+/// How many recipients one [`QueueRequest::Foresee`] may carry.
+pub const FORESEEN: usize = 32;
+
 /// The envelope of a queued message, less its recipients (RFC 5321 §2.3.1).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Envelope {
@@ -102,6 +105,16 @@ pub enum QueueRequest {
     Greet(Triple),
     /// Remember what DMARC came to, for the reports about it.
     Note(Box<Observation>),
+    /// The same, only to know: who was not known stays so.
+    Recall(Triple),
+    /// What would become of a message for these, at most [`FORESEEN`]? Nothing is counted, and nothing becomes of it. Refused as
+    /// the message would be.
+    Foresee {
+        /// Of the message.
+        envelope: Envelope,
+        /// Addresses elsewhere.
+        recipients: Vec<String>,
+    },
 }
 
 /// What relayd answers to a [`QueueRequest`].
@@ -122,10 +135,15 @@ pub enum QueueAnswer {
     LookedUp(Found),
     /// Comes with one descriptor, a connected stream socket.
     FilterConnected,
-    /// To [`QueueRequest::Greet`].
+    /// To [`QueueRequest::Greet`] and [`QueueRequest::Recall`].
     Greeted(Acquaintance),
     /// To [`QueueRequest::Note`]: it is counted, or that there is no room for it.
     Noted,
+    /// To [`QueueRequest::Foresee`].
+    Foreseen {
+        /// Why it would be held, if it would be.
+        hold: Option<String>,
+    },
 }
 
 /// smtpd asks relayd.

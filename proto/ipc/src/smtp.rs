@@ -26,6 +26,13 @@ pub enum SmtpRequest {
     Authenticate(Credentials),
     /// A submission login in several messages.
     Login(LoginRequest),
+    /// Would this user be heard who logs in with the right password? Nothing is counted, and nobody is logged in.
+    FindAccount {
+        /// What the client gives as user name.
+        user: String,
+        /// The client's IP address.
+        client: String,
+    },
     /// May `account` send as `sender`?
     CheckSender {
         /// From [`SmtpAnswer::Authenticated`].
@@ -46,7 +53,7 @@ pub enum SmtpRequest {
 pub enum SmtpAnswer {
     /// To [`SmtpRequest::Delivery`].
     Delivery(DeliveryAnswer),
-    /// The login was right.
+    /// The login was right, or would be.
     Authenticated {
         /// Canonical address of the account.
         account: String,

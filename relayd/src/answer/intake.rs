@@ -11,8 +11,8 @@ use std::time::Duration;
 use daemon::channel::{Answered, Events, Service};
 use ipc::delivery::{MAX_HEAD, MessageHandle};
 use ipc::queue::{
-    Envelope, MAX_REASON, Quarantine, QueueAnswer, QueueEdge, QueueRequest, RECIPIENTS_PER_FRAME,
-    Recipient, Standing,
+    Envelope, FORESEEN, MAX_REASON, Quarantine, QueueAnswer, QueueEdge, QueueRequest,
+    RECIPIENTS_PER_FRAME, Recipient, Standing,
 };
 use ipc::{Call, Refusal};
 use mail::address::{Address, ReversePath};
@@ -170,6 +170,17 @@ impl Service<QueueEdge> for Intake {
                 self.register.note(*observation).await?;
                 Ok(Answered::plain(QueueAnswer::Noted))
             }
+            QueueRequest::Recall(triple) => {
+                let acquaintance = self.welcome.recall(&triple).await;
+                Ok(Answered::plain(QueueAnswer::Greeted(acquaintance)))
+            }
+            QueueRequest::Foresee {
+                envelope,
+                recipients,
+            } => {
+                let hold = self.foresee(&envelope, &recipients).await?;
+                Ok(Answered::plain(QueueAnswer::Foreseen { hold }))
+            }
             QueueRequest::LookUp(question) => {
                 let found = self.look_ups.look_up(&question).await?;
                 Ok(Answered::plain(QueueAnswer::LookedUp(found)))
@@ -216,6 +227,24 @@ impl Intake {
         let handle = MessageHandle(drawer.last);
         drawer.open.insert(handle, incoming);
         Ok((handle, theirs))
+    }
+
+    async fn foresee(
+        &self,
+        envelope: &Envelope,
+        recipients: &[String],
+    ) -> Result<Option<String>, Refusal> {
+        if !self.enabled {
+            return Err(Refusal::RelayDisabled);
+        }
+        check(envelope)?;
+        if recipients.len() > FORESEEN.min(self.max_recipients) {
+            return Err(Refusal::TooManyRecipients);
+        }
+        match &envelope.account {
+            Some(account) => self.till.foresee(account, recipients).await,
+            None => Ok(None),
+        }
     }
 
     fn add_recipients(

@@ -91,6 +91,20 @@ impl Till {
         ledger
     }
 
+    /// Why a message would be held, if it would be. Nothing is counted.
+    ///
+    /// # Errors
+    /// Whether there is budget cannot be found out.
+    pub async fn foresee(
+        &self,
+        account: &str,
+        recipients: &[String],
+    ) -> Result<Option<String>, Refusal> {
+        let account = account.to_lowercase();
+        let own = self.allowances.of(&account).await?;
+        Ok(self.today().await.foresee(account, &own, recipients))
+    }
+
     // The mail goes out all the same: who fills the disk must not stop everybody's.
     async fn write(&self, lines: Vec<u8>) {
         let written = self

@@ -69,6 +69,14 @@ impl Welcome {
         acquaintance
     }
 
+    /// The same, only to know.
+    pub async fn recall(&self, triple: &Triple) -> Acquaintance {
+        let Some(inner) = &self.inner else {
+            return Acquaintance::Known;
+        };
+        inner.lock().await.list.recall(triple, clock::now())
+    }
+
     async fn write(&self, inner: &mut Inner, passed: Passed) -> io::Result<()> {
         inner.lines += 1;
         if inner.lines < MAX_LINES {

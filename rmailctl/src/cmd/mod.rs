@@ -4,6 +4,7 @@ pub mod alias;
 pub mod ban;
 pub mod budget;
 pub mod domain;
+pub mod explain;
 pub mod expunged;
 pub mod grant;
 pub mod queue;

@@ -13,27 +13,7 @@ use crate::operator::{Store, unexpected};
 /// # Errors
 /// [`Error::Findings`] if mail for the address is refused.
 pub async fn run(store: &Store, address: &str, as_json: bool) -> Result<(), Error> {
-    let mut all: Vec<TraceStep> = Vec::new();
-    let refusal = loop {
-        let request = StoreControlRequest::TraceAddress {
-            address: address.to_owned(),
-            skip: u32::try_from(all.len()).unwrap_or(u32::MAX),
-        };
-        let what = format!("cannot follow {address}");
-        match store.ask(what, request).await? {
-            StoreControlAnswer::Trace {
-                steps,
-                more,
-                refusal,
-            } => {
-                all.extend(steps);
-                if !more {
-                    break refusal;
-                }
-            }
-            answer => return Err(unexpected(&answer)),
-        }
-    };
+    let (all, refusal) = steps(store, address).await?;
     if as_json {
         println!("{}", whole(address, &all, refusal.as_ref()));
     } else {
@@ -48,6 +28,37 @@ pub async fn run(store: &Store, address: &str, as_json: bool) -> Result<(), Erro
     }
 }
 
+/// All steps, and why mail for the address is refused, if it is.
+///
+/// # Errors
+/// When they cannot be asked for, or it is no address.
+pub(super) async fn steps(
+    store: &Store,
+    address: &str,
+) -> Result<(Vec<TraceStep>, Option<Refusal>), Error> {
+    let mut all: Vec<TraceStep> = Vec::new();
+    loop {
+        let request = StoreControlRequest::TraceAddress {
+            address: address.to_owned(),
+            skip: u32::try_from(all.len()).unwrap_or(u32::MAX),
+        };
+        let what = format!("cannot follow {address}");
+        match store.ask(what, request).await? {
+            StoreControlAnswer::Trace {
+                steps,
+                more,
+                refusal,
+            } => {
+                all.extend(steps);
+                if !more {
+                    return Ok((all, refusal));
+                }
+            }
+            answer => return Err(unexpected(&answer)),
+        }
+    }
+}
+
 fn advice(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::NoSuchUser => "; add a user or an alias of that name",
@@ -59,7 +70,8 @@ fn advice(refusal: &Refusal) -> &'static str {
     }
 }
 
-fn line(step: &TraceStep) -> String {
+/// A step in words.
+pub(super) fn line(step: &TraceStep) -> String {
     let indent = "  ".repeat(usize::try_from(step.depth).unwrap_or(0));
     format!("{indent}{}: {}", step.address, words(&step.found))
 }

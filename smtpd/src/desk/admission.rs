@@ -97,6 +97,7 @@ impl Desk {
             false => &[Kind::Recipient, Kind::RefusedRecipient],
         };
         for kind in kinds {
+            self.note_counts(*kind);
             if let Err(reply) = self.check(*kind) {
                 return Answer::Refused(reply);
             }
@@ -124,6 +125,13 @@ impl Desk {
             return Ok(());
         };
         let opinion = listing.judge(&self.ask, context, client).await;
+        self.ask.note("smtp.dns_lists.reject_score", || {
+            let verdict = match listing.lists.reject(opinion.score) {
+                true => "enough to refuse it",
+                false => "not enough to refuse it",
+            };
+            format!("the lists' scores make {}, {verdict}", opinion.score)
+        });
         if !listing.lists.reject(opinion.score) {
             return Ok(());
         }
@@ -155,6 +163,7 @@ impl Desk {
     fn check(&self, kind: Kind) -> Result<(), Reply> {
         self.pass.check(kind).map_err(|exceeded| {
             exceeded.tell();
+            self.ask.note(exceeded.key(), || exceeded.to_string());
             words::too_much(kind)
         })
     }

@@ -22,7 +22,12 @@ impl Desk {
             && self.login.account().is_none()
             && !self.pass.is_exempt()
             && !is_postmaster(path);
+        let key = "smtp.greylisting";
         if !is_asked || answer != Answer::Granted {
+            if self.is_reserved && answer == Answer::Granted {
+                let text = "not asked of who has logged in or is exempt, and never for postmaster";
+                self.ask.note(key, || text.to_owned());
+            }
             return answer;
         }
         let address = path.clone().at(&self.home).to_string();
@@ -33,9 +38,16 @@ impl Desk {
             recipient: address.to_lowercase(),
         };
         match self.ask.greet(self.context(0), triple).await {
-            Ok(Acquaintance::Known) => answer,
+            Ok(Acquaintance::Known) => {
+                self.ask.note(key, || {
+                    format!("mail like this from {network} is known, or has waited long enough")
+                });
+                answer
+            }
             Ok(Acquaintance::Stranger { wait }) => {
-                let key = "smtp.greylisting";
+                self.ask.note(key, || {
+                    format!("mail like this from {network} is not known; it waits {wait} s")
+                });
                 info!(key, network, recipient = address, wait, "put off");
                 self.targets.take_back(&address);
                 Answer::Refused(words::put_off(path, wait))

@@ -52,6 +52,11 @@ pub struct Filters {
 }
 
 impl Filters {
+    /// What they are called, in their order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|filter| filter.name.as_str())
+    }
+
     /// Those that the configuration lists for ports of this role.
     #[must_use]
     pub fn of(smtp: &Smtp, role: Role, hostname: String, means: Means) -> Self {

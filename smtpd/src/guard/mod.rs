@@ -3,6 +3,7 @@
 //!
 //! What is counted is bounded: connections by how many there are, rates by a table of fixed size ([`rates`], at most 4 MiB).
 
+mod onlooker;
 mod prefix;
 mod rates;
 
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 use daemon::config::{Config, Network};
 use tracing::{debug, warn};
 
+pub use self::onlooker::Count;
+use self::onlooker::Own;
 use self::prefix::{Prefix, Reach};
 pub use self::rates::Kind;
 use self::rates::{Quotas, Rates, Reached};
@@ -90,6 +93,12 @@ pub struct Exceeded {
 }
 
 impl Exceeded {
+    /// The key of the configuration that sets the limit.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        self.key
+    }
+
     /// Writes it into the log: who goes on and on does not fill the disk by it.
     pub fn tell(&self) {
         let Self { key, by, limit, .. } = self;
@@ -132,6 +141,8 @@ pub struct Pass {
     address: IpAddr,
     is_exempt: bool,
     account: Option<String>,
+    /// What it did, if it is there only to see how far it would get.
+    onlooker: Option<Own>,
 }
 
 impl Guard {
@@ -174,6 +185,7 @@ impl Guard {
             address,
             is_exempt: true,
             account: None,
+            onlooker: None,
         }
     }
 
@@ -189,7 +201,10 @@ impl Pass {
     /// # Errors
     /// [`Exceeded`] when that is one too many.
     pub fn change(&self, address: IpAddr) -> Result<Self, Exceeded> {
-        self.guard.admit(address)
+        match self.onlooker {
+            None => self.guard.admit(address),
+            Some(_) => self.guard.look(address),
+        }
     }
 
     /// Whose it is.
@@ -223,13 +238,20 @@ impl Pass {
             return Ok(());
         }
         let now = self.guard.began.elapsed();
-        self.guard.lock().check(self.address, kind, now)
+        let mut inside = self.guard.lock();
+        match &self.onlooker {
+            None => inside.check(self.address, kind, now),
+            Some(own) => inside.look(self.address, kind, own.of(kind), now),
+        }
     }
 
     /// Counts what the client did.
     pub fn count(&self, kind: Kind, number: u32) {
         if self.is_exempt || number == 0 {
             return;
+        }
+        if let Some(own) = &self.onlooker {
+            return own.add(kind, number);
         }
         let now = self.guard.began.elapsed();
         self.guard.lock().count(self.address, kind, number, now);
@@ -251,6 +273,9 @@ impl Pass {
                 is_news: true,
             });
         }
+        if self.onlooker.is_some() {
+            return Ok(());
+        }
         inside.by_account.add(account.to_owned());
         drop(inside);
         self.account = Some(account.to_owned());
@@ -268,7 +293,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         self.log_out();
-        if !self.is_exempt {
+        if !self.is_exempt && self.onlooker.is_none() {
             self.guard.lock().leave(self.address);
         }
     }
@@ -276,28 +301,28 @@ impl Drop for Pass {
 
 impl Inside {
     fn enter(&mut self, limits: &Limits, address: IpAddr, now: Duration) -> Result<(), Exceeded> {
+        self.has_room(limits, address)?;
+        self.check(address, Kind::Connection, now)?;
+        self.count(address, Kind::Connection, 1, now);
+        let networks = Reach::ALL.map(|reach| Prefix::of(address, reach));
+        networks
+            .into_iter()
+            .for_each(|one| self.by_network.add(one));
+        Ok(())
+    }
+
+    fn has_room(&self, limits: &Limits, address: IpAddr) -> Result<(), Exceeded> {
         let networks = Reach::ALL.map(|reach| Prefix::of(address, reach));
         for (network, limit) in networks.into_iter().zip(limits.at_once) {
             if self.by_network.of(&network) >= limit {
                 return Err(Exceeded {
-                    key: match network.reach() {
-                        Reach::Address => "limits.connections_per_address",
-                        Reach::Network => {
-                            "limits.connections_per_address × smtp.limits.network_factor"
-                        }
-                        Reach::Block => "limits.connections_per_address × smtp.limits.block_factor",
-                    },
+                    key: at_once_key(network.reach()),
                     by: network.to_string(),
                     limit: wide(limit),
                     is_news: true,
                 });
             }
         }
-        self.check(address, Kind::Connection, now)?;
-        self.count(address, Kind::Connection, 1, now);
-        networks
-            .into_iter()
-            .for_each(|one| self.by_network.add(one));
         Ok(())
     }
 
@@ -321,6 +346,14 @@ impl Inside {
             self.rates
                 .count(Prefix::of(address, reach), kind, number, now);
         }
+    }
+}
+
+const fn at_once_key(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Address => "limits.connections_per_address",
+        Reach::Network => "limits.connections_per_address × smtp.limits.network_factor",
+        Reach::Block => "limits.connections_per_address × smtp.limits.block_factor",
     }
 }
 
@@ -387,7 +420,7 @@ impl<K: Eq + Hash> Tally<K> {
 mod tests {
     use super::*;
 
-    fn guard(patch: &str) -> Arc<Guard> {
+    pub(super) fn guard(patch: &str) -> Arc<Guard> {
         let text = format!(
             r#"{{"version": 1, "hostname": "mx.example.org", "tls": {{"cert_file": "/c", "key_file": "/k"}},
                 "limits": {{"connections_per_address": 2}},

@@ -17,7 +17,7 @@ use super::prefix::{Prefix, Reach};
 /// Entries per set.
 const WAYS: usize = 8;
 /// What is counted.
-const KINDS: usize = 4;
+pub(super) const KINDS: usize = 4;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,19 +130,56 @@ impl Rates {
     /// # Errors
     /// [`Reached`] if not.
     pub(super) fn check(&mut self, of: Prefix, kind: Kind, now: Duration) -> Result<(), Reached> {
-        let moment = self.moment(now);
-        let limit = self.quotas.of(of.reach(), kind);
-        // Nobody has a limit of nothing.
-        let Some(entry) = self.find(of) else {
-            return Ok(());
+        let mut reached = match self.look(of, kind, 0, now) {
+            Ok(()) => return Ok(()),
+            Err(reached) => reached,
         };
-        entry.roll(moment);
-        if entry.estimate(kind, moment) < u64::from(limit) {
+        let said = self.moment(now).window.wrapping_add(1);
+        if let Some(entry) = self.find(of) {
+            reached.is_news = std::mem::replace(&mut entry.said, said) != said;
+        }
+        Err(reached)
+    }
+
+    /// The same, if the network had done so many `more`; nothing is noted.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn look(
+        &self,
+        of: Prefix,
+        kind: Kind,
+        more: u32,
+        now: Duration,
+    ) -> Result<(), Reached> {
+        let limit = self.limit(of, kind);
+        let done = self.done(of, kind, now).saturating_add(more.into());
+        if done < u64::from(limit) {
             return Ok(());
         }
-        let said = moment.window.wrapping_add(1);
-        let is_news = std::mem::replace(&mut entry.said, said) != said;
+        let is_news = false;
         Err(Reached { of, limit, is_news })
+    }
+
+    /// What the network did within the window that ends now.
+    pub(super) fn done(&self, of: Prefix, kind: Kind, now: Duration) -> u64 {
+        let moment = self.moment(now);
+        let set = self.sets.get(self.place(of)).and_then(Option::as_ref);
+        let entry = set.and_then(|set| set.iter().find(|entry| entry.of == Some(of)));
+        entry.copied().map_or(0, |mut entry| {
+            entry.roll(moment);
+            entry.estimate(kind, moment)
+        })
+    }
+
+    /// How much it may do.
+    pub(super) fn limit(&self, of: Prefix, kind: Kind) -> u32 {
+        self.quotas.of(of.reach(), kind)
+    }
+
+    /// Length of the window.
+    pub(super) const fn window(&self) -> Duration {
+        self.quotas.window
     }
 
     /// Counts what the network did.

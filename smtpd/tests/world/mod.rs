@@ -380,6 +380,10 @@ impl Service<SmtpEdge> for Deliverd {
                 SmtpAnswer::Authenticated { account: who.user }
             }
             SmtpRequest::Login(request) => self.0.log_in(request)?,
+            SmtpRequest::FindAccount { user, .. } if user == "alice@example.org" => {
+                SmtpAnswer::Authenticated { account: user }
+            }
+            SmtpRequest::FindAccount { .. } => return Err(Refusal::NoSuchUser),
             SmtpRequest::CheckSender { account, sender }
                 if (account == sender && account.ends_with("@example.org"))
                     || sender == "team@example.org" =>
@@ -582,6 +586,17 @@ impl Service<QueueEdge> for Relayd {
             QueueRequest::Note(observation) => {
                 self.store.noted.lock().unwrap().push(*observation);
                 QueueAnswer::Noted
+            }
+            QueueRequest::Recall(triple) => {
+                let is_known = self.store.greeted.lock().unwrap().contains(&triple);
+                QueueAnswer::Greeted(match is_known {
+                    true => Acquaintance::Known,
+                    false => Acquaintance::Stranger { wait: 7 },
+                })
+            }
+            QueueRequest::Foresee { envelope, .. } => {
+                let hold = envelope.account.map(|_| "held for a test".to_owned());
+                QueueAnswer::Foreseen { hold }
             }
             QueueRequest::LookUp(question) => {
                 {
