@@ -361,6 +361,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_foreseen_comes_and_costs_nothing() {
+        let mut ledger = ledger(budget(1, 0, 0), Budget::default());
+        let own = OwnBudgets::default();
+        let foresee = |ledger: &Ledger| ledger.foresee(ALICE.into(), &own, &addresses(0..1));
+        for _ in 0..3 {
+            assert_eq!(foresee(&ledger), None);
+        }
+        assert!(goes(&mut ledger, ALICE, 0..1));
+        let Charge::Over(reason) = charge(&mut ledger, ALICE, &own, 0..1) else {
+            panic!("beyond the budget");
+        };
+        assert_eq!(foresee(&ledger), Some(reason));
+        assert!(!goes(&mut ledger, ALICE, 0..1));
+    }
+
+    #[test]
     fn whom_one_has_written_to_is_no_first_time_recipient() {
         let mut ledger = ledger(budget(0, 0, 2), Budget::default());
         assert!(goes(&mut ledger, ALICE, 0..2));

@@ -272,6 +272,25 @@ mod tests {
     const THERE: &str = "192.0.3.0/24";
 
     #[test]
+    fn who_is_only_asked_about_stays_as_he_is() {
+        let mut list = greylist();
+        let stranger = triple(HERE, "a@far.test");
+        let recall = |list: &Greylist, now| list.recall(&stranger, now);
+        let first = recall(&list, 0);
+        assert_eq!(recall(&list, 200), first);
+        assert!(list.waiting.is_empty());
+        assert_eq!(list.greet(&stranger, 200).0, first);
+        for now in [250, 2000] {
+            let seen = recall(&list, now);
+            assert_eq!(recall(&list, now), seen);
+            assert_eq!(list.waiting.len(), 1);
+            assert_eq!(list.greet(&stranger, now).0, seen);
+        }
+        assert_eq!(recall(&list, 2000), Acquaintance::Known);
+        assert_eq!(recall(&list, 400 * DAY), first);
+    }
+
+    #[test]
     fn who_comes_back_in_time_is_known_from_then_on() {
         let mut list = greylist();
         let one = triple(HERE, "a@far.test");

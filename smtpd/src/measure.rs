@@ -192,6 +192,10 @@ impl Applied {
             disposition = self.disposition.as_str(),
             reason = self.reason.as_ref().map(Override::as_str),
             key = self.key,
+            comment = match &self.reason {
+                Some(Override::Vouched(chain)) => Some(chain),
+                Some(Override::LocalPolicy | Override::SampledOut) | None => None,
+            },
             "policy applied"
         );
     }

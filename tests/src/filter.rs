@@ -116,7 +116,7 @@ impl Filter {
         let config = format!(
             r#"lua = "$RULESDIR/rspamd.lua"
             options {{
-                filters = ""; gtube_patterns = "all"; disable_hyperscan = true; local_addrs = [];
+                filters = ""; enable_test_patterns = true; gtube_patterns = "all"; disable_hyperscan = true; local_addrs = [];
                 url_tld = "{home}/tld"; pidfile = "{home}/pid"; tempdir = "{home}"; hs_cache_dir = "{home}";
                 control_socket = "{home}/control mode=0600";
                 dns {{ nameserver = ["127.0.0.1:9"]; timeout = 1s; retransmits = 0; }}

@@ -173,13 +173,12 @@ fn nginx_and_haproxy_say_with_a_proxy_header_who_their_clients_are() {
         "libnginx-mod-mail is not installed"
     );
     let proxies = json!({"smtp": {"proxies": ["127.0.0.1"]}});
-    let nginx = |dir: &Path, server| Proxy::nginx(dir, server, "xclient off; proxy_protocol on;");
-    let first = |dir: &Path, server| Proxy::haproxy(dir, server, "send-proxy");
-    let second = |dir: &Path, server| Proxy::haproxy(dir, server, "send-proxy-v2");
-    let all: [(fn(&Path, SocketAddr) -> Proxy, &str); 3] =
-        // nginx goes on in its own name.
-        [(nginx, "proxy.test"), (first, CLIENT), (second, CLIENT)];
-    for (begin, name) in all {
+    type Begin = fn(&Path, SocketAddr) -> Proxy;
+    let nginx: Begin = |dir, server| Proxy::nginx(dir, server, "xclient off; proxy_protocol on;");
+    let first: Begin = |dir, server| Proxy::haproxy(dir, server, "send-proxy");
+    let second: Begin = |dir, server| Proxy::haproxy(dir, server, "send-proxy-v2");
+    // nginx goes on in its own name.
+    for (begin, name) in [(nginx, "proxy.test"), (first, CLIENT), (second, CLIENT)] {
         let dir = tempfile::tempdir().unwrap();
         let system = start(&proxies);
         let proxy = begin(dir.path(), system.address("smtp"));

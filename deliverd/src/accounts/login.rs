@@ -417,6 +417,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_only_asked_about_is_not_counted_and_is_known_to_be_locked_out() {
+        let world = world(2);
+        let find = |user: &str| world.doorman.find(user, "192.0.2.1");
+        for _ in 0..10 {
+            assert_eq!(find("Alice@A.EXAMPLE"), Ok(alice()));
+            assert_eq!(find("nobody@a.example"), Err(Refusal::NoSuchUser));
+            assert_eq!(find("nobody"), Err(Refusal::NoSuchUser));
+        }
+        for password in ["wrong 1", "wrong 2"] {
+            let refused = world.login("alice@a.example", password, "192.0.2.1").await;
+            assert!(refused.is_err());
+        }
+        assert_eq!(find("alice@a.example"), Err(Refusal::TooManyFailures));
+        let elsewhere = world.doorman.find("alice@a.example", "198.51.100.1");
+        assert_eq!(elsewhere, Ok(alice()));
+    }
+
+    #[tokio::test]
     async fn a_guesser_is_locked_out_with_the_account_and_nobody_else_is() {
         let world = world(3);
         for (number, wait) in [(0, 1), (1, 2), (2, 4)] {
