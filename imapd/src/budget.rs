@@ -1,8 +1,8 @@
-//! How much memory messages may take, in all sessions together.
+//! How much memory messages, and what is known of many, may take in all sessions together.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Memory for messages that are read whole, in all sessions together.
+/// Memory that all sessions share.
 #[derive(Debug)]
 pub struct Budget {
     kibibytes: Semaphore,

@@ -16,6 +16,8 @@ const PORTS: [(&str, Begins); 2] = [("imap", Begins::Clear), ("imaps", Begins::T
 
 /// Memory for messages whose structure is looked at, in all sessions together.
 const BUDGET_KIB: u32 = 128 * 1024;
+/// Memory for what SORT and THREAD compare, in all sessions together.
+const SORTING_KIB: u32 = 256 * 1024;
 
 /// What all sessions have in common.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct House {
     pub certificates: Certificates,
     /// Memory for messages.
     pub budget: Budget,
+    /// Memory for what is compared. Whoever has some of it may wait for some of `budget`, nobody the other way round.
+    pub sorting: Budget,
 }
 
 impl House {
@@ -51,6 +55,7 @@ impl House {
             door: Door::new(limits),
             certificates,
             budget: Budget::new(BUDGET_KIB),
+            sorting: Budget::new(SORTING_KIB),
         }
     }
 }

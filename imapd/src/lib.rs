@@ -19,6 +19,7 @@ pub mod cmd;
 mod compress;
 pub mod house;
 pub mod message;
+pub mod order;
 mod pages;
 pub mod port;
 pub mod render;

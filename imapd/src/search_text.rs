@@ -159,7 +159,8 @@ pub fn fold(text: &str) -> String {
 
 /// Decodes the encoded words of an unfolded value; the rest is taken as UTF-8 or windows-1252.
 // RFC 2047 §6.
-fn encoded_words(value: &[u8]) -> String {
+#[must_use]
+pub fn encoded_words(value: &[u8]) -> String {
     let mut out = String::new();
     let mut pending = Pending::default();
     let mut rest = value;

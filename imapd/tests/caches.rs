@@ -61,10 +61,12 @@ const BODIES: &[&str] = &[
 
 fn message(dice: &mut Dice) -> Vec<u8> {
     let mut text = format!(
-        "From: {}\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{}@x>\r\n",
+        "From: {}\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{}@x>\r\nReferences: <{}@x> <{}@x>\r\n",
         dice.choose(SENDERS),
         dice.choose(SUBJECTS),
         dice.choose(DATES),
+        dice.below(1000),
+        dice.below(1000),
         dice.below(1000),
     );
     let mut part = |text: &mut String| {
@@ -101,6 +103,11 @@ const QUESTIONS: &[&str] = &[
     "SEARCH CHARSET UTF-8 TEXT {6+}\r\nÄRGER",
     "SEARCH CHARSET UTF-8 SUBJECT {6+}\r\ngrüß",
     "UID SEARCH CHARSET UTF-8 UID 3:90 TEXT {12+}\r\nпривет",
+    "SORT (SUBJECT REVERSE DATE FROM) UTF-8 ALL",
+    "UID SORT (DISPLAYFROM SIZE) UTF-8 UID 3:90",
+    "THREAD REFERENCES UTF-8 ALL",
+    "UID THREAD ORDEREDSUBJECT UTF-8 NOT FROM \"carol\"",
+    "THREAD REFS UTF-8 ALL",
     "FETCH 1:* ENVELOPE",
     "UID FETCH 5:40,70 (BODYSTRUCTURE FLAGS)",
     "FETCH 1:* BODY",
@@ -294,4 +301,70 @@ async fn a_search_over_a_message_that_cannot_be_read_says_so() {
     }
     // Where it does not matter, nobody complains.
     alice.ok("d SEARCH TEXT x NOT UID 2").await;
+}
+
+#[tokio::test]
+async fn what_was_seen_once_is_put_in_order_without_opening_a_message() {
+    let world = World::new().await;
+    for n in 0..100 {
+        let parent = n / 2;
+        let letter = format!("Subject: {n}\r\nMessage-ID: <{n}@x>\r\nReferences: <{parent}@x>\r\n");
+        world.store.deliver(format!("{letter}\r\nx\r\n").as_bytes());
+    }
+    let mut alice = world.alice().await;
+    alice.ok("c SORT (ARRIVAL REVERSE SIZE) UTF-8 ALL").await;
+    assert_eq!(world.store.opened(), 0, "nothing in a header was asked for");
+    alice.ok("d FETCH 1:* BODYSTRUCTURE").await;
+    settle(&world).await;
+    assert_eq!(world.store.opened(), 100);
+    let lines = alice.ok("e SORT (REVERSE SUBJECT) UTF-8 1:12").await;
+    assert_eq!(lines[0], "* SORT 10 9 8 7 6 5 4 3 12 11 2 1");
+    let lines = alice.ok("f THREAD REFS UTF-8 1:5").await;
+    assert_eq!(lines[0], "* THREAD (1 2 (3 5)(4))");
+    assert_eq!(world.store.opened(), 100);
+}
+
+#[tokio::test]
+async fn a_sort_over_a_message_that_cannot_be_read_says_so() {
+    let world = World::new().await;
+    for n in 1..=3 {
+        let letter = format!("Subject: {}\r\n\r\nx\r\n", 9 - n);
+        world.store.deliver(letter.as_bytes());
+    }
+    world.store.spoil(2);
+    let mut alice = world.alice().await;
+    for (question, answer) in [
+        ("SORT (SUBJECT) UTF-8 ALL", "* SORT 3 1"),
+        ("THREAD REFERENCES UTF-8 ALL", "* THREAD (1)(3)"),
+    ] {
+        let lines = alice.ask(&format!("c {question}")).await;
+        assert_eq!(lines[0], answer);
+        assert_eq!(lines[1], "c NO [SERVERBUG] some messages could not be read");
+    }
+    // Where it does not matter, nobody complains.
+    let lines = alice.ok("d SORT (REVERSE ARRIVAL) UTF-8 ALL").await;
+    assert_eq!(lines[0].len(), "* SORT 1 2 3".len());
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_references_are_threads_all_the_same() {
+    let world = World::new().await;
+    let many: Vec<String> = (0..100_000).map(|n| format!("<{n}@x>")).collect();
+    let (some, all) = (many[..50_000].join(" "), many.join("\r\n "));
+    for letter in [
+        format!("Message-ID: <99999@x>\r\nReferences: {all}"),
+        format!("Message-ID: <a@x>\r\nReferences: {all}"),
+        format!("Message-ID: <b@x>\r\nReferences: <a@x> {some}"),
+        format!("Message-ID: <c@x>\r\nReferences: {some}\r\n <b@x>"),
+    ] {
+        world
+            .store
+            .deliver(format!("{letter}\r\n\r\nx\r\n").as_bytes());
+    }
+    let mut alice = world.alice().await;
+    for kind in ["REFERENCES", "REFS"] {
+        let lines = alice.ok(&format!("c THREAD {kind} UTF-8 ALL")).await;
+        // No header is read beyond its first megabyte, so that the first is not seen to be what the second answers.
+        assert_eq!(lines[0], "* THREAD ((1)(2))(3 4)");
+    }
 }

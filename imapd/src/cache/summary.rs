@@ -1,23 +1,28 @@
 //! What FETCH shows of a message without its body: envelope and structure as they go to the client, ready-made.
 //!
-//! As an entry: version, thread, size of the message, lengths of envelope and structure, the gaps and lengths of the extension
-//! data in the structure, envelope, structure. The size guards against a file that somebody replaced.
+//! As an entry: version, thread, size of the message, lengths of envelope and structure, the number of identifiers, the gaps and lengths
+//! of the extension data in the structure, identifiers, envelope, structure. The size guards against a file that somebody replaced.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use imap::{body, envelope};
 use ipc::cache::CacheKind;
-use mail::header;
 use mail::mime::Message;
+use mail::{header, message_id};
 use sha2::{Digest, Sha256};
 
 use super::number;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Of how many ancestors a message tells at most: the closest ones.
+pub const MAX_ANCESTORS: usize = 30;
+/// Bytes of an identifier.
+const ID: usize = size_of::<u128>();
 
-/// Which conversation a message belongs to: the first 16 bytes of the SHA-256 of the Message-ID that began it; zeros if it has none.
-pub type Thread = [u8; 16];
+/// Which conversation a message belongs to: stands for the Message-ID that began it; zeros if it has none.
+pub type Thread = [u8; ID];
 
 /// What is shown of a message without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub struct Summary<'a> {
     /// The conversation. RFC 8474 §5.2: THREADID, where that is offered.
     pub thread: Thread,
     size: u64,
+    /// What stands for its Message-ID, zeros if it has none, and for those of its ancestors, the parent last.
+    ids: Cow<'a, [u8]>,
     envelope: Cow<'a, [u8]>,
     /// Empty where it was not worked out.
     structure: Cow<'a, [u8]>,
@@ -62,6 +69,7 @@ impl Summary<'static> {
         Self {
             thread: thread(header),
             size,
+            ids: ids(header).into(),
             envelope: shown.into(),
             structure: structure.into(),
             extensions: Extensions::of(&extensions),
@@ -76,6 +84,28 @@ impl<'a> Summary<'a> {
         !self.structure.is_empty()
     }
 
+    /// What stands for its Message-ID; 0 if it has none.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.numbers().next().unwrap_or_default()
+    }
+
+    /// What stands for the Message-IDs of its closest ancestors, the parent last.
+    pub fn ancestors(&self) -> impl Iterator<Item = u128> {
+        self.numbers().skip(1)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u128> {
+        let ids = self.ids.as_chunks().0.iter();
+        ids.map(|id| u128::from_be_bytes(*id))
+    }
+
+    /// The envelope.
+    #[must_use]
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
+    }
+
     /// Bytes of envelope and structure.
     #[must_use]
     pub fn length(&self) -> usize {
@@ -84,7 +114,7 @@ impl<'a> Summary<'a> {
 
     /// Writes ENVELOPE.
     pub fn write_envelope(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.envelope);
+        out.extend_from_slice(self.envelope());
     }
 
     /// Writes BODYSTRUCTURE, or BODY.
@@ -101,15 +131,17 @@ impl<'a> Summary<'a> {
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let most = CacheKind::Summary.max_entry();
-        let mut entry = Vec::with_capacity(self.envelope.len() + self.structure.len() + 64);
+        let mut entry = Vec::with_capacity(self.length() + self.ids.len() + 64);
         entry.push(VERSION);
         entry.extend_from_slice(&self.thread);
         number::write(self.size, &mut entry);
         let lengths = [self.envelope.len(), self.structure.len()];
-        for length in lengths.into_iter().chain([self.extensions.count]) {
+        let counts = [self.ids.len() / ID, self.extensions.count];
+        for length in lengths.into_iter().chain(counts) {
             number::write(length as u64, &mut entry);
         }
         entry.extend_from_slice(&self.extensions.numbers);
+        entry.extend_from_slice(&self.ids);
         entry.extend_from_slice(&self.envelope);
         entry.extend_from_slice(&self.structure);
         (entry.len() <= most).then_some(entry)
@@ -125,12 +157,15 @@ impl<'a> Summary<'a> {
         }
         let envelope = number::read_length(&mut rest)?;
         let structure = number::read_length(&mut rest)?;
+        let ids = number::read_length(&mut rest)?.checked_mul(ID)?;
         let (extensions, end) = Extensions::read(&mut rest)?;
+        let ids = rest.split_off(..ids)?;
         let envelope = rest.split_off(..envelope)?;
         let is_right = rest.len() == structure && end <= structure && !envelope.is_empty();
         is_right.then_some(Self {
             thread,
             size,
+            ids: ids.into(),
             envelope: envelope.into(),
             structure: rest.into(),
             extensions,
@@ -187,23 +222,43 @@ fn next_range(rest: &mut &[u8], end: usize) -> Option<Range<usize>> {
 /// The conversation of the message with this header.
 // RFC 5322 §3.6.4: References begins with the message that began it; where there is none, In-Reply-To has the parent.
 fn thread(header: &[u8]) -> Thread {
-    let first_id = |name| message_id(&header::find(header, name)?.unfolded());
-    let names = ["References", "In-Reply-To", "Message-ID"];
-    let Some(id) = names.into_iter().find_map(first_id) else {
-        return Thread::default();
+    let first_id = |name| {
+        Some(mark(
+            &message_id::ids(header::find(header, name)?.value).next()?,
+        ))
     };
-    let hash: [u8; 32] = Sha256::digest(&id).into();
-    let mut thread = Thread::default();
-    thread.copy_from_slice(&hash[..16]);
-    thread
+    let names = ["References", "In-Reply-To", "Message-ID"];
+    let found = names.into_iter().find_map(first_id);
+    found.unwrap_or_default()
 }
 
-/// The first message identifier in `value`, without its brackets.
-fn message_id(value: &[u8]) -> Option<Vec<u8>> {
-    let start = value.iter().position(|byte| *byte == b'<')? + 1;
-    let rest = value.get(start..)?;
-    let id = rest.get(..rest.iter().position(|byte| *byte == b'>')?)?;
-    (!id.is_empty()).then(|| id.to_vec())
+/// What stands for the message with this header and its closest ancestors.
+// RFC 5256 §3, REFERENCES: the first of In-Reply-To, where References has none.
+fn ids(header: &[u8]) -> Vec<u8> {
+    let value = |name| header::find(header, name).map_or(&[][..], |field| field.value);
+    let own = message_id::ids(value("Message-ID")).next();
+    let mut closest = VecDeque::with_capacity(MAX_ANCESTORS);
+    for id in message_id::ids(value("References")) {
+        if closest.len() == MAX_ANCESTORS {
+            closest.pop_front();
+        }
+        closest.push_back(id);
+    }
+    if closest.is_empty() {
+        closest.extend(message_id::ids(value("In-Reply-To")).next());
+    }
+    let mut ids = own.map_or([0; ID], |id| mark(&id)).to_vec();
+    ids.extend(closest.iter().flat_map(|id| mark(id)));
+    ids
+}
+
+/// Stands for a text, and is short: the beginning of its SHA-256.
+#[must_use]
+pub fn mark(text: &[u8]) -> [u8; ID] {
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    let mut mark = [0; ID];
+    mark.copy_from_slice(&hash[..ID]);
+    mark
 }
 
 #[cfg(test)]
@@ -287,5 +342,31 @@ mod tests {
             assert_eq!(thread(none), Thread::default());
         }
         assert_eq!(thread("References: broken\r\nMessage-ID: <a@x>"), root);
+    }
+
+    #[test]
+    fn the_closest_ancestors_are_told_and_no_others() {
+        let ids = |header: &str| {
+            let summary = summary(format!("{header}\r\n\r\n").as_bytes());
+            let entry = summary.encode().unwrap();
+            let size = header.len() as u64 + 4;
+            let kept = Summary::decode(&entry, size).unwrap();
+            (kept.id(), kept.ancestors().collect::<Vec<_>>())
+        };
+        let id = |text: &str| u128::from_be_bytes(mark(text.as_bytes()));
+        assert_eq!(ids("Subject: none"), (0, vec![]));
+        assert_eq!(
+            ids("Message-ID: <\"c\"@x>\r\nReferences: <a@x>\r\n <b@x>\r\nIn-Reply-To: <d@x>"),
+            (id("c@x"), vec![id("a@x"), id("b@x")])
+        );
+        assert_eq!(
+            ids("References: none\r\nIn-Reply-To: <d@x> <e@x>"),
+            (0, vec![id("d@x")])
+        );
+        // A field of more is not looked for beyond the limit of headers.
+        let many: Vec<String> = (0..100_000).map(|n| format!("<{n}>")).collect();
+        let (_, ancestors) = ids(&format!("References: {}", many.join(" ")));
+        assert_eq!(ancestors.len(), MAX_ANCESTORS);
+        assert_eq!(ancestors.last(), Some(&id("99999")));
     }
 }

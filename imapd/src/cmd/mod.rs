@@ -10,6 +10,8 @@ mod idle;
 mod list;
 mod login;
 mod mailbox;
+mod order;
+mod reading;
 mod search;
 mod select;
 mod status;
@@ -51,6 +53,14 @@ pub(crate) const fn expunges(command: &Command) -> Expunges {
             ..
         }
         | Command::Search {
+            by: Numbering::Sequence,
+            ..
+        }
+        | Command::Sort {
+            by: Numbering::Sequence,
+            ..
+        }
+        | Command::Thread {
             by: Numbering::Sequence,
             ..
         } => Expunges::Held,
@@ -133,6 +143,30 @@ pub(crate) async fn execute(
         } => {
             let order = search::Order { by, results, key };
             Box::pin(search::search(session, tag, charset.as_deref(), order)).await?
+        }
+        Command::Sort {
+            by,
+            results,
+            criteria,
+            charset,
+            key,
+        } => {
+            let order = order::Sort {
+                by,
+                results,
+                criteria,
+                key,
+            };
+            Box::pin(order::sort(session, tag, &charset, order)).await?
+        }
+        Command::Thread {
+            by,
+            algorithm,
+            charset,
+            key,
+        } => {
+            let searched = (charset.as_str(), key);
+            Box::pin(order::thread(session, tag, by, algorithm, searched)).await?
         }
         Command::Fetch {
             by,

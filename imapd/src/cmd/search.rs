@@ -1,5 +1,6 @@
 //! SEARCH: what is known decides first; only where it does not, messages are read, and no further than needed.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -14,21 +15,20 @@ use imap::search::{Depth, Key, Subject};
 use imap::sequence::Ranges;
 use imap::sync::Awareness;
 use imap::write;
-use ipc::Refusal;
 use ipc::cache::CacheKind;
 use ipc::snapshot::Record;
 use mail::{date, header, mime};
 use tracing::error;
 
 use super::beside::{Beside, Wanted};
+use super::reading::{BATCH, LOOK_UP};
 use super::{Desk, Session, desk, no_such_number, out_of_place};
 use crate::budget::Budget;
 use crate::cache::Borrowed;
+use crate::cache::READ_WHOLE;
 use crate::cache::notes::Entry;
-use crate::cache::shard;
 use crate::cache::summary::Extent;
 use crate::cache::text::{Completeness, SearchText};
-use crate::cache::{self, READ_WHOLE};
 use crate::message::Message;
 use crate::render;
 use crate::search_text::{self, Needle};
@@ -36,10 +36,6 @@ use crate::view::{View, has_flag, number_of};
 use crate::wire::Close;
 use crate::words::Tagged;
 
-/// Messages opened together.
-const BATCH: usize = 32;
-/// Messages looked up in the cache together.
-const LOOK_UP: usize = 1000;
 /// Messages decided on by what is known before others get a turn.
 const TURN: usize = 256;
 const DAY: i64 = 86_400;
@@ -58,15 +54,43 @@ pub(super) async fn search(
     Order { by, results, key }: Order,
 ) -> Result<Tagged, Close> {
     let saves = results.is_some_and(|results| results.save);
+    let findings = match find(session, tag, charset, saves, key).await? {
+        Ok(findings) => findings,
+        Err(tagged) => return Ok(tagged),
+    };
+    let Some(mut desk) = desk(session) else {
+        return Ok(out_of_place(tag));
+    };
+    Ok(tell(&mut desk, tag, "SEARCH", by, results, findings))
+}
+
+/// What a search found.
+pub(super) struct Findings {
+    /// In ascending order.
+    pub(super) found: Vec<Found>,
+    /// A message that might match could not be read.
+    pub(super) unreadable: bool,
+    /// The client wants to hear of modification sequences.
+    is_aware: bool,
+}
+
+/// Finds messages, or the answer that says why not. If what is found `saves` for later, nothing is until [`tell`].
+pub(super) async fn find(
+    session: &mut Session,
+    tag: &str,
+    charset: Option<&str>,
+    saves: bool,
+    key: Key,
+) -> Result<Result<Findings, Tagged>, Close> {
     if !matches!(charset, None | Some("UTF-8" | "US-ASCII")) {
         if let Some(view) = session.view.as_mut().filter(|_| saves) {
             view.saved = Ranges::default();
         }
-        return Ok(Tagged::no(
+        return Ok(Err(Tagged::no(
             tag,
             Some(&Code::BadCharset),
             "search in UTF-8 or US-ASCII",
-        ));
+        )));
     }
     let is_aware = key.names_modseq();
     if is_aware {
@@ -74,10 +98,10 @@ pub(super) async fn search(
     }
     let house = Arc::clone(&session.house);
     let Some(mut desk) = desk(session) else {
-        return Ok(out_of_place(tag));
+        return Ok(Err(out_of_place(tag)));
     };
     if key.largest_sequence() as usize > desk.view.len() {
-        return Ok(no_such_number(tag));
+        return Ok(Err(no_such_number(tag)));
     }
     let saved = desk.view.saved.clone();
     if saves {
@@ -87,7 +111,7 @@ pub(super) async fn search(
     let last = number_of(desk.view.len()).saturating_sub(1);
     let last_uid = match desk.last_uid().await {
         Ok(last_uid) => last_uid,
-        Err(error) => return Ok(Tagged::refused(tag, &error)),
+        Err(error) => return Ok(Err(Tagged::refused(tag, &error))),
     };
     let wanted = Wanted::of_search(&key);
     let query = Arc::new(Query {
@@ -104,41 +128,57 @@ pub(super) async fn search(
         unreadable: false,
     };
     if let Err(error) = search.run(&mut desk).await? {
-        return Ok(Tagged::refused(tag, &error));
+        return Ok(Err(Tagged::refused(tag, &error)));
     }
-    let number = |found: &Found| match by {
-        Numbering::Sequence => found.number,
-        Numbering::Uid => found.uid,
-    };
-    let numbers: Vec<u32> = search.found.iter().map(number).collect();
+    Ok(Ok(Findings {
+        found: search.found,
+        unreadable: search.unreadable,
+        is_aware,
+    }))
+}
+
+/// Tells what was found, in the order in which it is, and saves it if that is wanted. `word`: the name of the plain answer.
+pub(super) fn tell(
+    desk: &mut Desk<'_>,
+    tag: &str,
+    word: &str,
+    by: Numbering,
+    results: Option<Return>,
+    findings: Findings,
+) -> Tagged {
+    let Findings {
+        found, is_aware, ..
+    } = &findings;
+    let numbers: Vec<u32> = found.iter().map(|found| found.number(by)).collect();
     // RFC 7162 §3.1.5, §3.1.10: the largest of what is told.
-    let told = match &results {
-        Some(results) => results.saved(&search.found),
-        None => search.found,
+    let told: Cow<'_, [Found]> = match &results {
+        Some(results) => Cow::Owned(results.saved(found)),
+        None => Cow::Borrowed(found.as_slice()),
     };
     let modseqs = told.iter().map(|found| found.modseq);
-    let highest = modseqs.max().filter(|_| is_aware);
+    let highest = modseqs.max().filter(|_| *is_aware);
     match &results {
-        None => write::search(&numbers, highest, &mut desk.wire.out),
+        None => write::found(word, &numbers, highest, &mut desk.wire.out),
         Some(results) if results.is_told() => {
             results.write(tag, by, &numbers, highest, &mut desk.wire.out);
         }
         Some(_) => {}
     }
-    if saves && !search.unreadable {
+    if results.is_some_and(|results| results.save) && !findings.unreadable {
         let uids = told.iter().map(|found| (found.uid, found.uid));
         desk.view.saved = Ranges::new(uids.collect());
     }
-    if search.unreadable {
+    conclude(tag, &findings)
+}
+
+/// The last line of the answer.
+pub(super) fn conclude(tag: &str, findings: &Findings) -> Tagged {
+    if findings.unreadable {
         // RFC 9051 §6.4.4: NO is a search error. What was found is true all the same, but it may not be all.
         let code = Code::ServerBug;
-        return Ok(Tagged::no(
-            tag,
-            Some(&code),
-            "some messages could not be read",
-        ));
+        return Tagged::no(tag, Some(&code), "some messages could not be read");
     }
-    Ok(Tagged::ok(tag, "searched"))
+    Tagged::ok(tag, "searched")
 }
 
 /// What is looked for.
@@ -177,10 +217,33 @@ struct Search<'a> {
 
 /// A message that matches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
-    number: u32,
+pub(super) struct Found {
+    sequence: u32,
     uid: u32,
     modseq: u64,
+}
+
+impl Found {
+    pub(super) fn new(index: usize, record: &Record) -> Self {
+        Self {
+            sequence: number_of(index),
+            uid: record.uid,
+            modseq: record.modseq,
+        }
+    }
+
+    /// What it is told by.
+    pub(super) const fn number(&self, by: Numbering) -> u32 {
+        match by {
+            Numbering::Sequence => self.sequence,
+            Numbering::Uid => self.uid,
+        }
+    }
+
+    /// Its place in the view.
+    pub(super) const fn index(&self) -> usize {
+        self.sequence.saturating_sub(1) as usize
+    }
 }
 
 /// A message that has to be read.
@@ -252,65 +315,40 @@ impl Search<'_> {
 
     /// Decides on messages by what is known from an earlier reading. Returns those on which that is not possible.
     async fn look_up(&mut self, desk: &Desk<'_>, some: &[Known]) -> Result<Vec<Unread>, CallError> {
-        let (kind, validity) = (CacheKind::Text, desk.view.uid_validity());
         let uids = some.iter().map(|known| known.record.uid);
-        let borrowed = cache::borrow(&desk.user.mail, kind, validity, uids).await;
         let (query, some) = (Arc::clone(&self.query), some.to_vec());
-        let reserved = self.budget.reserve(shard::MEMORY).await;
-        let looked_up = work(move || query.look_up(&borrowed, &some)).await;
-        drop(reserved);
-        let (found, unread) = looked_up?;
+        let look = move |borrowed: &Borrowed| query.look_up(borrowed, &some);
+        let seen = desk.look_up(self.budget, CacheKind::Text, uids, look);
+        let (found, unread) = seen.await?;
         self.found.extend(found);
         Ok(unread)
     }
 
     /// Decides on messages by reading them.
     async fn read(&mut self, desk: &mut Desk<'_>, batch: Vec<Unread>) -> Result<(), CallError> {
-        let uids = batch.iter().map(|unread| unread.known.record.uid).collect();
-        let opened = desk.user.mail.open(uids).await?;
-        let sizes = batch.iter().map(|unread| unread.known.record.size);
         let need = render::need_of_search(self.query.key.depth());
-        let reserved = self.budget.reserve(render::memory(need, sizes)).await;
+        let records: Vec<Record> = batch.iter().map(|unread| unread.known.record).collect();
         let query = Arc::clone(&self.query);
-        let read = work(move || {
-            let mut outcomes = Vec::with_capacity(opened.len());
-            // Messages that are gone were not opened, and match nothing.
-            for (uid, file) in opened {
-                let is_it = |unread: &&Unread| unread.known.record.uid == uid;
-                if let Some(unread) = batch.iter().find(is_it) {
-                    let message = Message::new(file);
-                    let outcome = message.and_then(|message| query.read(*unread, &message));
-                    outcomes.push((unread.known, outcome));
-                }
-            }
-            outcomes
-        });
-        let read = read.await;
-        drop(reserved);
-        for (known, outcome) in read? {
+        let look = move |uid, message: &Message| {
+            let is_it = |unread: &&Unread| unread.known.record.uid == uid;
+            let unread = batch.iter().find(is_it);
+            query.read(*unread.ok_or(io::ErrorKind::NotFound)?, message)
+        };
+        let read = desk.read(self.budget, need, records.into_iter(), look);
+        for (uid, outcome) in read.await? {
             match outcome {
-                Ok((matches, note)) => {
-                    self.found.extend(matches.then_some(known.found()));
+                Ok((found, note)) => {
+                    self.found.extend(found);
                     desk.view.notes.add(CacheKind::Text, note);
                 }
                 Err(error) => {
-                    error!(uid = known.record.uid, %error, "a message cannot be searched");
+                    error!(uid, %error, "a message cannot be searched");
                     self.unreadable = true;
                 }
             }
         }
         Ok(())
     }
-}
-
-/// Does blocking work on a thread for it.
-async fn work<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, CallError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        error!(%error, "bug: searching messages panicked");
-        CallError::Refused(Refusal::StorageFault)
-    })
 }
 
 impl Query {
@@ -355,8 +393,12 @@ impl Query {
         (found, unread.collect())
     }
 
-    /// Whether a message matches, and what was worked out about it and can be kept.
-    fn read(&self, unread: Unread, message: &Message) -> io::Result<(bool, Option<Entry>)> {
+    /// The message, if it matches, and what was worked out about it and can be kept.
+    fn read(
+        &self,
+        unread: Unread,
+        message: &Message,
+    ) -> io::Result<(Option<Found>, Option<Entry>)> {
         let Unread { known, is_kept } = unread;
         let is_small = is_kept && message.size() <= READ_WHOLE;
         let (bytes, extent) = match self.key.depth() {
@@ -373,7 +415,7 @@ impl Query {
         let matches = matches.or_else(|| self.matches(known, Source::Message(&walked)));
         let note = text.and_then(|text| text.encode());
         let note = note.map(|note| (known.record.uid, note));
-        Ok((matches == Some(true), note))
+        Ok(((matches == Some(true)).then(|| known.found()), note))
     }
 }
 
@@ -399,11 +441,7 @@ impl Known {
     }
 
     fn found(self) -> Found {
-        Found {
-            number: number_of(self.index),
-            uid: self.record.uid,
-            modseq: self.record.modseq,
-        }
+        Found::new(self.index, &self.record)
     }
 }
 

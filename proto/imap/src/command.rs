@@ -9,7 +9,9 @@ use crate::flag::{Flag, Use};
 use crate::sasl::Credentials;
 use crate::search::Key;
 use crate::sequence::SequenceSet;
+use crate::sort::Criterion;
 use crate::sync::{ChangedSince, Extension, Resync};
+use crate::thread::Algorithm;
 
 /// A command with the tag its answer will carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +124,30 @@ pub enum Command {
         results: Option<Return>,
         /// CHARSET, if given.
         charset: Option<String>,
+        /// What is looked for.
+        key: Key,
+    },
+    /// SORT (RFC 5256 §3)
+    Sort {
+        /// How results are numbered.
+        by: Numbering,
+        /// `RETURN (…)`, if given (RFC 5267 §3).
+        results: Option<Return>,
+        /// In which order; each key once.
+        criteria: Vec<Criterion>,
+        /// CHARSET
+        charset: String,
+        /// What is looked for.
+        key: Key,
+    },
+    /// THREAD (RFC 5256 §3)
+    Thread {
+        /// How results are numbered.
+        by: Numbering,
+        /// What belongs together.
+        algorithm: Algorithm,
+        /// CHARSET
+        charset: String,
         /// What is looked for.
         key: Key,
     },
@@ -350,6 +376,8 @@ impl Command {
             Self::Unselect => "UNSELECT",
             Self::Expunge(_) => "EXPUNGE",
             Self::Search { .. } => "SEARCH",
+            Self::Sort { .. } => "SORT",
+            Self::Thread { .. } => "THREAD",
             Self::Fetch { .. } => "FETCH",
             Self::Store { .. } => "STORE",
             Self::Copy { .. } => "COPY",

@@ -1,18 +1,17 @@
-//! How the results of SEARCH are wanted (RFC 4731, RFC 5182, RFC 9394), and how they are told.
+//! How the results of SEARCH and SORT are wanted (RFC 4731, RFC 5182, RFC 5267, RFC 9394), and how they are told.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::command::Numbering;
-use crate::sequence::Ranges;
 use crate::write;
 
 /// `RETURN (…)`. None of them, and nothing but [`Return::save`], is no wish: then all are told, or none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Return {
-    /// MIN: the smallest number.
+    /// MIN: the smallest number, or the first in the order of SORT.
     pub min: bool,
-    /// MAX: the largest number.
+    /// MAX: the largest number, or the last.
     pub max: bool,
     /// COUNT: how many there are.
     pub count: bool,
@@ -24,7 +23,7 @@ pub struct Return {
     pub partial: Option<Window>,
 }
 
-/// Some of what was found, counted in ascending order.
+/// Some of what was found, counted in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The first, from 1.
@@ -36,7 +35,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The places of so many that are in it, in ascending order.
+    /// The places of so many that are in it.
     #[must_use]
     pub fn range(&self, count: usize) -> Range<usize> {
         let at = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
@@ -85,7 +84,7 @@ impl Return {
         min.into_iter().chain(max).copied().collect()
     }
 
-    /// Writes `* ESEARCH (TAG "a") UID COUNT 3 ALL 2,10:11` about what was found, which ascends. `modseq`: the largest modification
+    /// Writes `* ESEARCH (TAG "a") UID COUNT 3 ALL 2,10:11` about what was found, in its order. `modseq`: the largest modification
     /// sequence of what is told, if the client asks for that (RFC 7162 §3.1.10).
     // RFC 4731 §3.1: what there is none of is left out, but for COUNT.
     pub fn write(
@@ -119,7 +118,7 @@ impl Return {
         let is_all = self.all || !(self.min || self.max || self.count || self.partial.is_some());
         if is_all && !found.is_empty() {
             out.extend_from_slice(b" ALL ");
-            write::ranges(joined(found).as_slice(), out);
+            write::ranges(&joined(found), out);
         }
         if let Some(window) = &self.partial {
             out.extend_from_slice(b" PARTIAL (");
@@ -127,7 +126,7 @@ impl Return {
             out.push(b' ');
             match window.of(found) {
                 [] => out.extend_from_slice(b"NIL"),
-                some => write::ranges(joined(some).as_slice(), out),
+                some => write::ranges(&joined(some), out),
             }
             out.push(b')');
         }
@@ -146,8 +145,12 @@ impl Return {
     }
 }
 
-fn joined(numbers: &[u32]) -> Ranges {
-    Ranges::new(numbers.iter().map(|number| (*number, *number)).collect())
+/// Joins what follows one another, and leaves the order as it is.
+// RFC 5267 §3: the order of what SORT tells counts.
+fn joined(numbers: &[u32]) -> Vec<(u32, u32)> {
+    let runs = numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b));
+    let ends = |run: &[u32]| Some((*run.first()?, *run.last()?));
+    runs.filter_map(ends).collect()
 }
 
 #[cfg(test)]
@@ -215,6 +218,25 @@ mod tests {
         assert_eq!(told(partial(false), &found, None), " PARTIAL (1:2 2,10)");
         assert_eq!(told(partial(true), &found, None), " PARTIAL (-1:-2 10:11)");
         assert_eq!(told(partial(true), &[], None), " PARTIAL (-1:-2 NIL)");
+    }
+
+    // RFC 5267 §3.
+    #[test]
+    fn the_order_of_a_sort_is_told() {
+        let sorted = [5, 6, 7, 2, 1, 9, 8, u32::MAX, 3];
+        let all = Return::default();
+        assert_eq!(told(all, &sorted, None), " ALL 5:7,2,1,9,8,4294967295,3");
+        let some = Return {
+            min: true,
+            max: true,
+            partial: Some(window(3, 5, false)),
+            ..all
+        };
+        assert_eq!(
+            told(some, &sorted, None),
+            " MIN 5 MAX 3 PARTIAL (3:5 7,2,1)"
+        );
+        assert_eq!(some.saved(&sorted), [7, 2, 1]);
     }
 
     // RFC 5182 §2.4.

@@ -77,6 +77,8 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::Unselect
         | Command::Expunge(_)
         | Command::Search { .. }
+        | Command::Sort { .. }
+        | Command::Thread { .. }
         | Command::Fetch { .. }
         | Command::Store { .. }
         | Command::Copy { .. }
@@ -95,7 +97,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 45] = [
+    const TABLE: [(&str, [bool; 3]); 50] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -127,6 +129,11 @@ mod tests {
         ("UNSELECT", SELECTED),
         ("EXPUNGE", SELECTED),
         ("SEARCH ALL", SELECTED),
+        ("SORT (DATE) UTF-8 ALL", SELECTED),
+        ("SORT RETURN (MIN) (DATE) UTF-8 ALL", SELECTED),
+        ("THREAD REFERENCES UTF-8 ALL", SELECTED),
+        ("UID SORT (REVERSE SIZE) UTF-8 ALL", SELECTED),
+        ("UID THREAD REFS UTF-8 ALL", SELECTED),
         ("FETCH 1 ALL", SELECTED),
         ("STORE 1 FLAGS ()", SELECTED),
         ("STORE 1 (UNCHANGEDSINCE 1) FLAGS ()", SELECTED),

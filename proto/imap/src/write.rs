@@ -220,9 +220,11 @@ pub fn status(
     out.extend_from_slice(b")\r\n");
 }
 
-/// Writes `* SEARCH 2 5`, with `(MODSEQ 917162500)` where the client asks for it (RFC 7162 §3.1.5).
-pub fn search(found: &[u32], highest_modseq: Option<u64>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"* SEARCH");
+/// Writes `* SEARCH 2 5`, or with another `word` what SORT found, with `(MODSEQ 917162500)` where the client asks for it (RFC 7162
+/// §3.1.5).
+pub fn found(word: &str, found: &[u32], highest_modseq: Option<u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* ");
+    out.extend_from_slice(word.as_bytes());
     for &one in found {
         out.push(b' ');
         number(u64::from(one), out);
@@ -347,9 +349,9 @@ mod tests {
             written(|out| list("LIST", &["\\HasNoChildren", "\\Sent"], "Sent", &[], out)),
             "* LIST (\\HasNoChildren \\Sent) \"/\" Sent\r\n"
         );
-        assert_eq!(written(|out| search(&[], None, out)), "* SEARCH\r\n");
+        assert_eq!(written(|out| found("SORT", &[], None, out)), "* SORT\r\n");
         assert_eq!(
-            written(|out| search(&[2, 5], Some(917_162_500), out)),
+            written(|out| found("SEARCH", &[2, 5], Some(917_162_500), out)),
             "* SEARCH 2 5 (MODSEQ 917162500)\r\n"
         );
         assert_eq!(

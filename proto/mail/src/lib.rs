@@ -11,5 +11,6 @@ pub mod encode;
 pub mod header;
 mod lexer;
 pub mod mailbox_list;
+pub mod message_id;
 pub mod mime;
 pub mod parameter;

@@ -4,6 +4,7 @@ mod cursor;
 mod fetch;
 mod list;
 mod search;
+mod sort;
 mod sync;
 
 use alloc::string::String;
@@ -128,7 +129,8 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         "UNAUTHENTICATE" => Command::Unauthenticate,
         "COMPRESS" | "ID" | "LOGIN" | "AUTHENTICATE" | "ENABLE" | "SELECT" | "EXAMINE"
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
-        | "STATUS" | "SEARCH" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID" | "APPEND" => {
+        | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
+        | "APPEND" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -185,9 +187,10 @@ fn uid(cursor: &mut Cursor<'_>) -> Result<Command> {
     let name = cursor.word("expected a command behind UID")?;
     if !matches!(
         name.as_str(),
-        "EXPUNGE" | "SEARCH" | "FETCH" | "STORE" | "COPY" | "MOVE"
+        "EXPUNGE" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE"
     ) {
-        return start.fail("UID goes with COPY, EXPUNGE, FETCH, MOVE, SEARCH and STORE");
+        return start
+            .fail("UID goes with COPY, EXPUNGE, FETCH, MOVE, SEARCH, SORT, STORE and THREAD");
     }
     cursor.space()?;
     if name == "EXPUNGE" {
@@ -197,8 +200,11 @@ fn uid(cursor: &mut Cursor<'_>) -> Result<Command> {
 }
 
 fn numbered(name: &str, by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
-    if name == "SEARCH" {
-        return search::arguments(by, cursor);
+    match name {
+        "SEARCH" => return search::arguments(by, cursor),
+        "SORT" => return sort::sort(by, cursor),
+        "THREAD" => return sort::thread(by, cursor),
+        _ => {}
     }
     let set = sequence_set(cursor)?;
     cursor.space()?;

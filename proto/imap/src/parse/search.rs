@@ -69,9 +69,23 @@ pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Comman
     let results = results(cursor)?;
     let mut charset = None;
     if cursor.accept_word("CHARSET ") {
-        charset = Some(cursor.text("expected a charset")?.to_ascii_uppercase());
+        charset = Some(self::charset(cursor)?);
         cursor.space()?;
     }
+    Ok(Command::Search {
+        by,
+        results,
+        charset,
+        key: keys(cursor)?,
+    })
+}
+
+pub(super) fn charset(cursor: &mut Cursor<'_>) -> Result<String> {
+    Ok(cursor.text("expected a charset")?.to_ascii_uppercase())
+}
+
+/// Search keys, all of which must match.
+pub(super) fn keys(cursor: &mut Cursor<'_>) -> Result<Key> {
     let mut keys = alloc::vec![key(cursor, 0)?];
     while cursor.accept(b' ') {
         keys.push(key(cursor, 0)?);
@@ -81,12 +95,7 @@ pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Comman
     if keys > MAX_KEYS || texts > MAX_TEXTS {
         return cursor.fail("the search has too many keys");
     }
-    Ok(Command::Search {
-        by,
-        results,
-        charset,
-        key,
-    })
+    Ok(key)
 }
 
 fn key(cursor: &mut Cursor<'_>, depth: usize) -> Result<Key> {

@@ -321,7 +321,7 @@ proptest! {
 
     #[test]
     fn nothing_that_resembles_commands_makes_the_parser_panic(
-        text in "a (UID )?(FETCH|STORE|SEARCH|LIST|STATUS|CREATE|LOGIN|ID|APPEND|COPY) [0-9:*,]{0,6} ?[A-Z .\\[\\]<>()\"\\\\{}+0-9\r\n*%&-]{0,60}",
+        text in "a (UID )?(FETCH|STORE|SEARCH|SORT|THREAD|LIST|STATUS|CREATE|LOGIN|ID|APPEND|COPY) [0-9:*,]{0,6} ?[A-Z .\\[\\]<>()\"\\\\{}+0-9\r\n*%&-]{0,60}",
     ) {
         let _ = request(text.as_bytes());
         let _ = append(text.as_bytes());

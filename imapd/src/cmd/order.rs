@@ -1,0 +1,260 @@
+//! SORT and THREAD: what SEARCH finds, in another order.
+//!
+//! Of each message there is a place of at most [`MAX_PLACE`] bytes, or what [`imap::thread`] needs, for the time of the command. That
+//! memory is taken from what all sessions have for it before messages are looked at.
+
+use std::sync::Arc;
+
+use daemon::channel::CallError;
+use imap::command::Numbering;
+use imap::esearch::Return;
+use imap::response::Code;
+use imap::search::Key;
+use imap::sort::{Criterion, MAX_PLACE};
+use imap::thread::{Algorithm, Letter, MAX_DUMMIES, Threader};
+use ipc::snapshot::Record;
+
+use super::reading::{LOOK_UP, Survey, work};
+use super::search::{self, Findings, Found};
+use super::{Desk, Session, desk, out_of_place};
+use crate::budget::Budget;
+use crate::cache::summary::{MAX_ANCESTORS, Summary};
+use crate::order;
+use crate::wire::Close;
+use crate::words::Tagged;
+
+/// So many messages are put in order at once.
+const MAX_MESSAGES: usize = 500_000;
+/// Bytes for a message while it is sorted, beside its place.
+const PER_MESSAGE: usize = 64;
+/// Bytes for a message, and for an identifier that is no message's, while threads are made.
+const PER_LETTER: usize = 150;
+const PER_DUMMY: usize = 50;
+
+/// What SORT is to find, and in which order.
+pub(super) struct Sort {
+    pub(super) by: Numbering,
+    pub(super) results: Option<Return>,
+    pub(super) criteria: Vec<Criterion>,
+    pub(super) key: Key,
+}
+
+pub(super) async fn sort(
+    session: &mut Session,
+    tag: &str,
+    charset: &str,
+    Sort {
+        by,
+        results,
+        criteria,
+        key,
+    }: Sort,
+) -> Result<Tagged, Close> {
+    let saves = results.is_some_and(|results| results.save);
+    let mut findings = match search::find(session, tag, Some(charset), saves, key).await? {
+        Ok(findings) => findings,
+        Err(tagged) => return Ok(tagged),
+    };
+    if findings.found.len() > MAX_MESSAGES {
+        return Ok(too_many(tag));
+    }
+    let house = Arc::clone(&session.house);
+    let Some(mut desk) = desk(session) else {
+        return Ok(out_of_place(tag));
+    };
+    let memory = findings.found.len() * (MAX_PLACE + PER_MESSAGE);
+    let reserved = house.sorting.reserve(memory as u64).await;
+    let sorted = sorted(&mut desk, &house.budget, criteria, &mut findings).await?;
+    drop(reserved);
+    Ok(match sorted {
+        Ok(()) => search::tell(&mut desk, tag, "SORT", by, results, findings),
+        Err(error) => Tagged::refused(tag, &error),
+    })
+}
+
+/// Puts what was found in order. What is gone meanwhile is left out.
+async fn sorted(
+    desk: &mut Desk<'_>,
+    budget: &Budget,
+    criteria: Vec<Criterion>,
+    findings: &mut Findings,
+) -> Result<Result<(), CallError>, Close> {
+    let found = std::mem::take(&mut findings.found);
+    let is_in_header = criteria
+        .iter()
+        .any(|criterion| criterion.key.is_in_header());
+    let criteria: Arc<[Criterion]> = criteria.into();
+    let by = Arc::clone(&criteria);
+    let mut survey = Survey {
+        budget,
+        look: move |record: &Record, summary: &Summary<'_>| {
+            order::place(&by, record, Some(summary))
+        },
+        unreadable: false,
+    };
+    let mut places = Vec::with_capacity(found.len());
+    let mut rest = found.iter().map(Found::index).peekable();
+    loop {
+        let some = match desk.next_some(&mut rest, LOOK_UP).await {
+            Ok(some) => some,
+            Err(error) => return Ok(Err(error)),
+        };
+        if some.is_empty() {
+            break;
+        }
+        let records = records(desk, &some);
+        if !is_in_header {
+            let place =
+                |(found, record): &(Found, Record)| (order::place(&criteria, record, None), *found);
+            places.extend(records.iter().map(place));
+            tokio::task::yield_now().await;
+            continue;
+        }
+        let of: Vec<Record> = records.iter().map(|(_, record)| *record).collect();
+        let mut seen = match survey.of(desk, &of).await? {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Err(error)),
+        };
+        places.extend(records.into_iter().filter_map(|(found, record)| {
+            let place = seen.remove(&record.uid)?;
+            Some((place, found))
+        }));
+    }
+    findings.unreadable |= survey.unreadable;
+    // RFC 5256 §3: of two alike the first in the mailbox comes first, whatever is turned round.
+    let sorted = work(move || {
+        places.sort_unstable();
+        places.into_iter().map(|(_, found)| found).collect()
+    });
+    match sorted.await {
+        Ok(sorted) => findings.found = sorted,
+        Err(error) => return Ok(Err(error)),
+    }
+    Ok(Ok(()))
+}
+
+pub(super) async fn thread(
+    session: &mut Session,
+    tag: &str,
+    by: Numbering,
+    algorithm: Algorithm,
+    (charset, key): (&str, Key),
+) -> Result<Tagged, Close> {
+    let mut findings = match search::find(session, tag, Some(charset), false, key).await? {
+        Ok(findings) => findings,
+        Err(tagged) => return Ok(tagged),
+    };
+    if findings.found.len() > MAX_MESSAGES {
+        return Ok(too_many(tag));
+    }
+    let house = Arc::clone(&session.house);
+    let Some(mut desk) = desk(session) else {
+        return Ok(out_of_place(tag));
+    };
+    let count = findings.found.len();
+    let dummies = (count * MAX_ANCESTORS).min(MAX_DUMMIES);
+    let memory = count * PER_LETTER + dummies * PER_DUMMY;
+    let reserved = house.sorting.reserve(memory as u64).await;
+    let threaded = threaded(&mut desk, &house.budget, by, algorithm, &mut findings).await?;
+    drop(reserved);
+    Ok(match threaded {
+        Ok(answer) => {
+            desk.wire.out.extend(answer);
+            search::conclude(tag, &findings)
+        }
+        Err(error) => Tagged::refused(tag, &error),
+    })
+}
+
+/// The answer about what was found. What is gone meanwhile is left out.
+async fn threaded(
+    desk: &mut Desk<'_>,
+    budget: &Budget,
+    by: Numbering,
+    algorithm: Algorithm,
+    findings: &mut Findings,
+) -> Result<Result<Vec<u8>, CallError>, Close> {
+    let mut survey = Survey {
+        budget,
+        look: move |record: &Record, summary: &Summary<'_>| {
+            Relations::of(algorithm, record, summary)
+        },
+        unreadable: false,
+    };
+    let mut threader = Threader::new(algorithm);
+    let mut rest = findings.found.iter().map(Found::index).peekable();
+    loop {
+        let some = match desk.next_some(&mut rest, LOOK_UP).await {
+            Ok(some) => some,
+            Err(error) => return Ok(Err(error)),
+        };
+        if some.is_empty() {
+            break;
+        }
+        let records = records(desk, &some);
+        let of: Vec<Record> = records.iter().map(|(_, record)| *record).collect();
+        let mut seen = match survey.of(desk, &of).await? {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Err(error)),
+        };
+        // Looking for loops may take its time.
+        let added = work(move || {
+            for (found, record) in records {
+                if let Some(Relations {
+                    mut letter,
+                    id,
+                    ancestors,
+                }) = seen.remove(&record.uid)
+                {
+                    letter.number = found.number(by);
+                    threader.add(letter, id, ancestors.into_iter());
+                }
+            }
+            threader
+        });
+        threader = match added.await {
+            Ok(threader) => threader,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
+    findings.unreadable |= survey.unreadable;
+    let answer = work(move || {
+        let mut answer = Vec::new();
+        threader.finish().write(&mut answer);
+        answer
+    });
+    Ok(answer.await)
+}
+
+/// What a message has to do with others.
+struct Relations {
+    letter: Letter,
+    id: u128,
+    ancestors: Vec<u128>,
+}
+
+impl Relations {
+    fn of(algorithm: Algorithm, record: &Record, summary: &Summary<'_>) -> Self {
+        let refers = algorithm != Algorithm::OrderedSubject;
+        let ancestors = summary.ancestors().filter(|_| refers);
+        Self {
+            letter: order::letter(algorithm, record.uid, record, summary),
+            id: summary.id(),
+            ancestors: ancestors.collect(),
+        }
+    }
+}
+
+/// What is known of the messages at these places. Those that are gone are missing.
+fn records(desk: &Desk<'_>, some: &[usize]) -> Vec<(Found, Record)> {
+    let record = |index: &usize| {
+        let record = desk.view.message(*index)?;
+        Some((Found::new(*index, record), *record))
+    };
+    some.iter().filter_map(record).collect()
+}
+
+fn too_many(tag: &str) -> Tagged {
+    let text = "too many messages to be put in order, search for fewer";
+    Tagged::no(tag, Some(&Code::Limit), text)
+}
