@@ -104,8 +104,8 @@ impl Filter {
         )
     }
 
-    /// Rspamd on a TCP port, with no rules but the test patterns that it knows: one for spam to be refused, one for spam to be
-    /// marked. It says in the header what it found, and asks no name server.
+    /// Rspamd on a TCP port, with no rules but those built in, the test pattern for spam (GTUBE) among them. It says in the header
+    /// what it found, and asks no name server.
     #[must_use]
     pub fn rspamd(dir: &Path) -> Self {
         let home = dir.join("rspamd");
@@ -116,7 +116,7 @@ impl Filter {
         let config = format!(
             r#"lua = "$RULESDIR/rspamd.lua"
             options {{
-                filters = ""; enable_test_patterns = true; gtube_patterns = "all"; disable_hyperscan = true; local_addrs = [];
+                filters = ""; disable_hyperscan = true; local_addrs = [];
                 url_tld = "{home}/tld"; pidfile = "{home}/pid"; tempdir = "{home}"; hs_cache_dir = "{home}";
                 control_socket = "{home}/control mode=0600";
                 dns {{ nameserver = ["127.0.0.1:9"]; timeout = 1s; retransmits = 0; }}

@@ -682,7 +682,7 @@ mod tests {
             };
             assert!(challenge.message.reveal().starts_with(b"{\"status\":"));
             let end = world.proceed(challenge.exchange, "\x01").await;
-            assert!(matches!(end, Err(Refusal::BadCredentials { wait: 1 })));
+            assert!(matches!(end, Err(Refusal::BadCredentials { .. })));
         }
     }
 
@@ -697,13 +697,13 @@ mod tests {
             let end = world.proceed(begun.exchange, "\x01").await;
             Err::<(), _>(end.err().unwrap())
         };
-        for _ in 0..9 {
+        for wait in [1, 2, 4, 8, 8, 8, 8, 8, 8] {
             let again = say("ended").await;
-            assert_eq!(again, Err(Refusal::BadCredentials { wait: 1 }));
+            assert_eq!(again, Err(Refusal::BadCredentials { wait }));
         }
-        for (guess, wait) in [("a", 2), ("b", 4)] {
+        for guess in ["a", "b"] {
             let guessed = say(guess).await;
-            assert_eq!(guessed, Err(Refusal::BadCredentials { wait }));
+            assert_eq!(guessed, Err(Refusal::BadCredentials { wait: 8 }));
         }
         assert_eq!(say("c").await, Err(Refusal::TooManyFailures));
         assert_eq!(say(token).await, Err(Refusal::TooManyFailures));

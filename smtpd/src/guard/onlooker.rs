@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn an_onlooker_is_stopped_where_a_client_is_and_leaves_no_trace() {
-        let guard = guard(r#"{"recipients": 3, "connections": 4, "network_factor": 0}"#);
+        let guard =
+            guard(r#"{"recipients": 3, "connections": 4, "network_factor": 0, "block_factor": 0}"#);
         let who: IpAddr = WHO.parse().unwrap();
         let client = guard.admit(who).unwrap();
         client.count(Kind::Recipient, 1);
