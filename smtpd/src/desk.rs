@@ -565,7 +565,6 @@ impl Desk {
         judged
     }
 
-    // What was found goes on top of the message, unless it is not to be taken because of that.
     // What was held back as long as it could have become a forged field.
     async fn end_text(&mut self) {
         let inspection = self.open.as_mut().and_then(|open| open.inspection.as_mut());
@@ -574,6 +573,7 @@ impl Desk {
         }
     }
 
+    // What was found goes on top of the message, unless it is not to be taken because of that.
     async fn judge_message(
         &self,
         message: &mut OpenMessage,

@@ -10,6 +10,7 @@
 //! the start, with all changes since.
 
 mod kept;
+mod tally;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 use ipc::Refusal;
 use ipc::quota::{Limits, Usage};
 
+pub(crate) use self::tally::Hold;
+pub(super) use self::tally::{Change, Tally};
 use super::Owner;
 use super::mailbox::Totals;
 
@@ -83,31 +86,6 @@ pub(crate) struct Member {
     ledger: Arc<Ledger>,
     owner: Owner,
     number: u64,
-}
-
-/// Room set aside for messages of a user; what was not used is free again when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    member: Arc<Member>,
-    amount: Totals,
-}
-
-/// What of a mailbox is in the ledger.
-#[derive(Debug)]
-pub(super) struct Tally {
-    member: Arc<Member>,
-    /// Written under the mailbox's lock.
-    counted: Mutex<Option<Totals>>,
-}
-
-/// A mailbox that has something else than the ledger knows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Change {
-    /// `None`: it was not counted yet.
-    before: Option<Totals>,
-    now: Totals,
-    /// What of it was set aside.
-    granted: Totals,
 }
 
 impl Ledger {
@@ -560,149 +538,5 @@ pub(super) fn remember(members: &[Arc<Member>], amount: Totals) {
                 levels.user.refused = Some((amount.bytes, Instant::now()));
             }
         });
-    }
-}
-
-impl Hold {
-    fn nothing(member: &Arc<Member>) -> Self {
-        Self {
-            member: Arc::clone(member),
-            amount: Totals::default(),
-        }
-    }
-
-    pub(crate) fn owner(&self) -> &Owner {
-        &self.member.owner
-    }
-
-    /// Takes out what becomes usage when the lock of the mailbox that gets it is released.
-    pub(super) fn give(&mut self, amount: Totals) -> Totals {
-        let given = Totals {
-            messages: self.amount.messages.min(amount.messages),
-            bytes: self.amount.bytes.min(amount.bytes),
-        };
-        self.amount = self.amount.minus(given);
-        given
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        if self.amount != Totals::default() {
-            let amount = self.amount;
-            self.member
-                .look(|levels| levels.hold_instead(amount, Totals::default()));
-        }
-    }
-}
-
-impl Tally {
-    /// Of a mailbox nobody has counted yet.
-    pub(super) fn new(member: Arc<Member>) -> Self {
-        Self {
-            member,
-            counted: Mutex::new(None),
-        }
-    }
-
-    pub(super) fn member(&self) -> &Arc<Member> {
-        &self.member
-    }
-
-    fn counted(&self) -> MutexGuard<'_, Option<Totals>> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_counted(&self) -> bool {
-        self.counted().is_some()
-    }
-
-    /// Sets room aside for what shall come into the mailbox.
-    pub(super) fn hold(&self, amount: Totals) -> Result<Hold, Refusal> {
-        let mut hold = Hold::nothing(&self.member);
-        self.member
-            .ledger
-            .resize(std::slice::from_mut(&mut hold), amount)?;
-        Ok(hold)
-    }
-
-    /// What is to be told to the ledger of a mailbox that has `now` so much, `granted` of it set aside before.
-    pub(super) fn change(&self, now: Totals, granted: Totals) -> Change {
-        Change {
-            before: *self.counted(),
-            now,
-            granted,
-        }
-    }
-
-    /// Tells the ledger of a change of this mailbox, and of `other` in the same step. Called under the locks of both.
-    pub(super) fn settle(&self, change: Change, other: Option<(&Self, Change)>) {
-        let both = [Some(change), other.map(|(_, change)| change)];
-        let changes: Vec<Change> = both.into_iter().flatten().filter(Change::is_one).collect();
-        if changes.is_empty() {
-            return;
-        }
-        self.member.ledger.settle(&self.member, &changes);
-        *self.counted() = Some(change.now);
-        if let Some((other, change)) = other {
-            *other.counted() = Some(change.now);
-        }
-    }
-
-    /// The mailbox has nothing: it was made a moment ago.
-    pub(super) fn begin_empty(&self) {
-        *self.counted() = Some(Totals::default());
-    }
-
-    /// The mailbox is gone with its messages.
-    pub(super) fn leave(&self) {
-        let before = self.counted().take();
-        if before.is_some() {
-            let (now, granted) = (Totals::default(), Totals::default());
-            let change = Change {
-                before,
-                now,
-                granted,
-            };
-            self.member.ledger.settle(&self.member, &[change]);
-        }
-    }
-
-    /// The mailbox goes on as another object.
-    pub(super) fn pass_on(&self, to: &Self) {
-        *to.counted() = self.counted().take();
-    }
-}
-
-impl Change {
-    fn is_one(&self) -> bool {
-        self.before != Some(self.now) || self.granted != Totals::default()
-    }
-}
-
-impl Totals {
-    /// One message.
-    pub(crate) fn message(bytes: u64) -> Self {
-        Self { messages: 1, bytes }
-    }
-
-    pub(super) fn plus(self, more: Self) -> Self {
-        Self {
-            messages: self.messages.saturating_add(more.messages),
-            bytes: self.bytes.saturating_add(more.bytes),
-        }
-    }
-
-    fn minus(self, less: Self) -> Self {
-        Self {
-            messages: self.messages.saturating_sub(less.messages),
-            bytes: self.bytes.saturating_sub(less.bytes),
-        }
-    }
-}
-
-impl From<Totals> for Usage {
-    fn from(Totals { messages, bytes }: Totals) -> Self {
-        Self { messages, bytes }
     }
 }

@@ -1,0 +1,166 @@
+//! How imapd comes to the mail: logins, and what is asked of a mail session.
+
+use super::*;
+
+/// Answers imapd.
+pub(crate) struct Front(pub(crate) Arc<Store>, pub(crate) Stop);
+
+impl Service<ImapEdge> for Front {
+    type Peer = ();
+
+    fn open(&self, _: Events<ImapEdge>) {}
+
+    async fn answer(
+        &self,
+        _: Arc<()>,
+        call: Call<ImapRequest>,
+    ) -> Result<Answered<ImapAnswer>, Refusal> {
+        let credentials = match call.request {
+            ImapRequest::Authenticate(credentials) => credentials,
+            ImapRequest::Login(request) => return log_in(request),
+        };
+        let is_alice = credentials.user == "alice@example.org";
+        if !is_alice || credentials.password.reveal() != b"secret-alice" {
+            return Err(Refusal::BadCredentials { wait: 0 });
+        }
+        let (ours, theirs) = PacketSocket::pair().unwrap();
+        let service = Arc::new(Door(Arc::clone(&self.0)));
+        let stop = self.1.clone();
+        tokio::spawn(async move { serve_link(ours, service, stop).await.unwrap() });
+        let account = credentials.user;
+        let answer = ImapAnswer::SessionOpened { account };
+        Ok(Answered::with(answer, vec![OwnedFd::from(theirs)]))
+    }
+}
+
+/// Says back what the client said first, and then that it was wrong.
+fn log_in(request: LoginRequest) -> Result<Answered<ImapAnswer>, Refusal> {
+    match request {
+        LoginRequest::Begin(start) if start.message.reveal() == b"garbled" => {
+            Err(Refusal::Invalid("garbled".into()))
+        }
+        LoginRequest::Begin(start) => Ok(Answered::plain(ImapAnswer::LoginChallenged(Challenge {
+            exchange: 1,
+            message: start.message,
+        }))),
+        LoginRequest::Continue { .. } => Err(Refusal::BadCredentials { wait: 0 }),
+        LoginRequest::Abandon { .. } => Ok(Answered::plain(ImapAnswer::LoginAbandoned)),
+    }
+}
+
+/// Answers the holder of a mail session.
+struct Door(Arc<Store>);
+
+impl Service<SessionEdge> for Door {
+    type Peer = Arc<Peer>;
+
+    fn open(&self, events: Events<SessionEdge>) -> Arc<Peer> {
+        let peer = Arc::new(Peer {
+            events,
+            selected: Mutex::default(),
+            uploads: Mutex::default(),
+        });
+        let mut state = self.0.state.lock().unwrap();
+        state.sessions.push(Arc::downgrade(&peer));
+        state.mailboxes.entry("INBOX".into()).or_default();
+        peer
+    }
+
+    async fn answer(
+        &self,
+        peer: Arc<Arc<Peer>>,
+        call: Call<SessionRequest>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        match call.request {
+            SessionRequest::OpenAppend { mailbox, size } => self.open_append(&peer, mailbox, size),
+            SessionRequest::CommitAppend {
+                message,
+                size,
+                flags,
+                keywords,
+                internal_date,
+            } => {
+                let upload = peer.uploads.lock().unwrap().remove(&message.0);
+                let (mailbox, bytes) = upload.ok_or(Refusal::UnknownHandle)?;
+                let bytes = bytes.await.unwrap();
+                if bytes.len() as u64 != size {
+                    return Err(Refusal::SizeMismatch);
+                }
+                let date = internal_date.unwrap_or(1_000_000_000);
+                let mut state = self.0.state.lock().unwrap();
+                let uid = state.append(&mailbox, bytes, flags, &keywords, date);
+                let uid_validity = UID_VALIDITY;
+                Ok(Answered::plain(SessionAnswer::Appended {
+                    uid_validity,
+                    uid,
+                }))
+            }
+            SessionRequest::AbortAppend { message } => {
+                peer.uploads.lock().unwrap().remove(&message.0);
+                Ok(Answered::plain(SessionAnswer::Done))
+            }
+            SessionRequest::OpenCache { kind, shards } => {
+                let (name, _) = selected(&peer)?;
+                let mut caches = self.0.caches.lock().unwrap();
+                let is_kept = !(caches.without_text && kind == CacheKind::Text);
+                let (shards, fds) = caches.open(&name, kind, &shards);
+                let answer = SessionAnswer::CachesOpened { shards, is_kept };
+                Ok(Answered::with(answer, fds))
+            }
+            SessionRequest::FillCache { kind, entries } => self.fill_cache(&peer, kind, entries),
+            request => self.0.state.lock().unwrap().answer(&peer, request),
+        }
+    }
+}
+
+impl Door {
+    fn open_append(
+        &self,
+        peer: &Peer,
+        mailbox: String,
+        size: u64,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        if size > MAX_MESSAGE {
+            return Err(Refusal::MessageTooLarge);
+        }
+        self.0.state.lock().unwrap().mailbox(&mailbox)?;
+        let (ours, theirs) = stream_pair().unwrap();
+        let mut stream = UnixStream::from_std(ours).unwrap();
+        let bytes = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            bytes
+        });
+        let mut uploads = peer.uploads.lock().unwrap();
+        let handle = uploads.len() as u64 + 1;
+        uploads.insert(handle, (mailbox, bytes));
+        let answer = SessionAnswer::AppendOpened(MessageHandle(handle));
+        Ok(Answered::with(answer, vec![theirs.into()]))
+    }
+}
+
+impl Door {
+    fn fill_cache(
+        &self,
+        peer: &Peer,
+        kind: CacheKind,
+        entries: Vec<NewEntry>,
+    ) -> Result<Answered<SessionAnswer>, Refusal> {
+        let (name, _) = selected(peer)?;
+        if self.0.caches.lock().unwrap().off {
+            return Err(Refusal::Busy);
+        }
+        let (ours, theirs) = stream_pair().unwrap();
+        let mut stream = UnixStream::from_std(ours).unwrap();
+        let caches = Arc::clone(&self.0.caches);
+        tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            caches.lock().unwrap().fill(&name, kind, &entries, &bytes);
+        });
+        Ok(Answered::with(
+            SessionAnswer::CacheAwaited,
+            vec![theirs.into()],
+        ))
+    }
+}
