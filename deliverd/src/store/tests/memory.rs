@@ -237,3 +237,33 @@ fn a_list_of_many_names_comes_in_pages_without_gaps() {
     let (page, _) = user.list(Some("Sen")).unwrap();
     assert_eq!(page[0].special_use, Some(ipc::session::SpecialUse::Sent));
 }
+
+#[test]
+fn a_selected_mailbox_stays_in_memory_when_others_leave() {
+    let world = world();
+    let known = &world.store().shared;
+    let shared = Arc::new(super::chores::Shared::new(
+        super::disk::Dir::root(&world.root()).unwrap(),
+        super::cache::Cache::new(100),
+        Arc::clone(&known.nursery),
+        (Arc::clone(&known.journal), Arc::default()),
+        Attic::new(RETENTION),
+        true,
+        false,
+    ));
+    world.user();
+    let path = |mailbox: &str| format!("domains/example.test/users/alice/mailboxes/{mailbox}");
+    let boxes: Vec<_> = ["INBOX", "Sent", "Trash", "Junk"]
+        .map(|mailbox| {
+            let tally = super::super::quota::Tally::new(shared.ledger.join(&owner("alice")));
+            Mailbox::new(Arc::clone(&shared), path(mailbox), tally)
+        })
+        .into();
+    boxes[0].select(Arc::new(Silent)).unwrap();
+    for mailbox in &boxes[1..] {
+        mailbox.status().unwrap();
+    }
+    shared.cache.trim();
+    let loaded: Vec<bool> = boxes.iter().map(|mailbox| mailbox.is_loaded()).collect();
+    assert_eq!(loaded, [true, false, false, true]);
+}
