@@ -80,7 +80,7 @@ impl Judge {
     /// Will ask `ask` and sign as `host`.
     #[must_use]
     pub fn new(ask: Arc<Ask>, host: &str, rules: Authentication) -> Self {
-        let observations = Observations::new(Arc::clone(&ask), &rules.aggregate_reports);
+        let observations = Observations::new(&rules.aggregate_reports);
         let book = Rulebook::new(&rules);
         Self {
             ask,
@@ -431,11 +431,18 @@ impl Inspection {
         let applied = Applied::new(findings.dmarc, refusal.is_none(), &dispositions);
         let applied = applied.because_of(findings.vouched());
         applied.log();
-        // What is put off comes again and is told of then; of what is only explained nobody is told.
+        // What is put off comes again and is told of then.
         let is_over = !refusal.as_ref().is_some_and(Reply::is_temporary);
-        if is_told_of && is_over && !judge.ask.rehearses() {
+        if is_told_of && is_over {
             let observations = &judge.observations;
-            observations.tell(context, &findings, basis, &applied, envelope_to.as_deref());
+            observations.tell(
+                &judge.ask,
+                context,
+                &findings,
+                basis,
+                &applied,
+                envelope_to.as_deref(),
+            );
         }
         match refusal {
             Some(reply) => Err(reply),

@@ -33,7 +33,6 @@ const LOGGED: u64 = 1000;
 /// Tells relayd.
 #[derive(Debug, Clone)]
 pub(crate) struct Observations {
-    ask: Arc<Ask>,
     rules: AggregateReports,
     slots: Arc<Semaphore>,
     /// Messages relayd did not hear of.
@@ -41,9 +40,8 @@ pub(crate) struct Observations {
 }
 
 impl Observations {
-    pub(crate) fn new(ask: Arc<Ask>, rules: &AggregateReports) -> Self {
+    pub(crate) fn new(rules: &AggregateReports) -> Self {
         Self {
-            ask,
             rules: rules.clone(),
             slots: Arc::new(Semaphore::new(MAX_OPEN)),
             lost: Arc::default(),
@@ -60,6 +58,7 @@ impl Observations {
     /// Tells of a message that was judged like this. `envelope_to`: the domain of all its recipients, if there is one.
     pub(crate) fn tell(
         &self,
+        ask: &Arc<Ask>,
         context: Context,
         findings: &Findings,
         basis: Option<Basis>,
@@ -75,7 +74,7 @@ impl Observations {
             lose(&self.lost, "too many are on their way");
             return;
         };
-        let (ask, lost) = (Arc::clone(&self.ask), Arc::clone(&self.lost));
+        let (ask, lost) = (Arc::clone(ask), Arc::clone(&self.lost));
         tokio::spawn(async move {
             if let Err(problem) = ask.report(context, PATIENCE, observation).await {
                 debug!(%problem, "relayd did not take an observation");

@@ -25,6 +25,7 @@ pub mod postfix;
 pub mod postsrsd;
 pub mod program;
 pub mod python;
+pub mod sink;
 pub mod smtp;
 pub mod system;
 

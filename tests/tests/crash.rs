@@ -23,10 +23,10 @@ use system_tests::maildir::body;
 use system_tests::options::PASSWORD;
 use system_tests::patience::wait_for;
 use system_tests::port::Port;
-use system_tests::program::{self, Service};
+use system_tests::program;
 use system_tests::smtp::Client;
 use system_tests::system::{DAEMONS, Home};
-use system_tests::{Options, System, imap, skip_without};
+use system_tests::{Options, System, imap, sink, skip_without};
 
 const BATCH: u32 = 10;
 /// Messages that `smtp-source` must get acknowledged.
@@ -198,7 +198,7 @@ fn no_acknowledged_mail_is_lost_from_the_outbound_queue() {
     home.configure(&json!({"relay": {"dns": [names.address()], "port": port.number()}}));
     let system = System::launch(home, &options);
     let dir = system.dir().join("sink");
-    let _sink = smtp_sink(&port, &dir);
+    let _sink = sink::start(&port, &dir, &[]);
     let load = Load {
         server: system.address("submission"),
         login: Some(("alice@example.test".into(), PASSWORD.into())),
@@ -253,24 +253,6 @@ fn no_acknowledged_mail_is_lost_from_the_outbound_queue() {
         lost(),
         system.rmailctl(&["queue", "list"]).text()
     );
-}
-
-fn smtp_sink(port: &Port, dir: &std::path::Path) -> Service {
-    std::fs::create_dir_all(dir).unwrap();
-    let mut command = program::command("smtp-sink");
-    if program::is_root() {
-        command.args(["-u", "nobody"]);
-        std::os::unix::fs::chown(dir, Some(65_534), None).unwrap();
-    }
-    command
-        .args([
-            "-d",
-            "mail.",
-            &format!("127.0.0.1:{}", port.number()),
-            "100",
-        ])
-        .current_dir(dir);
-    Service::start(&mut command, &dir.with_extension("log"))
 }
 
 /// The numbers of the whole messages among what `smtp-sink` wrote (with LF line ends, and an empty line at the end).

@@ -20,7 +20,7 @@ use system_tests::postfix::Postfix;
 use system_tests::program::{self, Service};
 use system_tests::smtp::Client;
 use system_tests::system::Home;
-use system_tests::{Options, System, python, skip_unless, skip_without};
+use system_tests::{Options, System, python, sink, skip_unless, skip_without};
 
 /// alice, and Postfix as the mail server of outside.test.
 struct World {
@@ -187,25 +187,6 @@ fn with_far_port(waits: &[u32]) -> (System, NameServer, Port) {
     (System::launch(home, &options), names, port)
 }
 
-fn smtp_sink(port: &Port, dir: &Path, more: &[&str]) -> Service {
-    std::fs::create_dir_all(dir).unwrap();
-    let mut command = program::command("smtp-sink");
-    if program::is_root() {
-        // It insists on another user; the directory must be that user's.
-        command.args(["-u", "nobody"]);
-        std::os::unix::fs::chown(dir, Some(65_534), None).unwrap();
-    }
-    let address = format!("127.0.0.1:{}", port.number());
-    command
-        .args(more)
-        .arg("-d")
-        .arg("mail.")
-        .arg(address)
-        .arg("100")
-        .current_dir(dir);
-    Service::start(&mut command, &dir.with_extension("log"))
-}
-
 fn kept(dir: &Path) -> Vec<Vec<u8>> {
     let Ok(listing) = std::fs::read_dir(dir) else {
         return Vec::new();
@@ -225,7 +206,7 @@ fn a_mail_waits_until_the_other_server_comes_up() {
     assert_eq!(waiting.len(), 1, "{waiting:?}");
     std::thread::sleep(Duration::from_millis(1500));
     let dir = system.dir().join("sink");
-    let _sink = smtp_sink(&port, &dir, &[]);
+    let _sink = sink::start(&port, &dir, &[]);
     let arrived = wait_for(Duration::from_secs(15), || kept(&dir).into_iter().next());
     assert!(
         arrived.is_ok(),
@@ -248,7 +229,7 @@ fn a_mail_that_is_refused_for_now_is_tried_again() {
     skip_without!("nsd", "smtp-sink", "python3");
     let (system, _names, port) = with_far_port(&[1, 1, 2, 2, 2]);
     let (first, second) = (system.dir().join("busy"), system.dir().join("sink"));
-    let mut busy = smtp_sink(&port, &first, &["-r", "RCPT"]);
+    let mut busy = sink::start(&port, &first, &["-r", "RCPT"]);
     wait_for(Duration::from_secs(5), || {
         std::net::TcpStream::connect(("127.0.0.1", port.number())).ok()
     })
@@ -257,7 +238,7 @@ fn a_mail_that_is_refused_for_now_is_tried_again() {
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(queue(&system).len(), 1);
     busy.stop(Duration::from_secs(2));
-    let _sink = smtp_sink(&port, &second, &[]);
+    let _sink = sink::start(&port, &second, &[]);
     let arrived = wait_for(Duration::from_secs(15), || kept(&second).into_iter().next());
     assert!(
         arrived.is_ok(),
@@ -278,7 +259,7 @@ fn an_operator_can_have_a_waiting_mail_tried_now() {
     });
     assert!(refused_once.is_ok());
     let dir = system.dir().join("sink");
-    let _sink = smtp_sink(&port, &dir, &[]);
+    let _sink = sink::start(&port, &dir, &[]);
     wait_for(Duration::from_secs(5), || {
         std::net::TcpStream::connect(("127.0.0.1", port.number())).ok()
     })
@@ -327,7 +308,7 @@ fn the_second_mail_server_is_used_when_the_first_is_away() {
     skip_without!("nsd", "smtp-sink", "python3");
     let (system, _names, port) = with_far_port(&[600]);
     let dir = system.dir().join("sink");
-    let _sink = smtp_sink(&port, &dir, &[]);
+    let _sink = sink::start(&port, &dir, &[]);
     wait_for(Duration::from_secs(5), || {
         std::net::TcpStream::connect(("127.0.0.1", port.number())).ok()
     })

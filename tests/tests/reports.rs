@@ -15,31 +15,12 @@ use serde_json::{Value, json};
 use system_tests::dns::NameServer;
 use system_tests::patience::wait_for;
 use system_tests::port::Port;
-use system_tests::program::{self, Service};
+use system_tests::program;
 use system_tests::smtp::Client;
 use system_tests::system::Home;
-use system_tests::{Options, System, skip_without};
+use system_tests::{Options, System, sink, skip_without};
 
 const ALICE: &str = "alice@example.test";
-
-fn sink(port: &Port, dir: &Path) -> Service {
-    std::fs::create_dir_all(dir).unwrap();
-    let mut command = program::command("smtp-sink");
-    if program::is_root() {
-        // It insists on another user; the directory must be that user's.
-        command.args(["-u", "nobody"]);
-        std::os::unix::fs::chown(dir, Some(65_534), None).unwrap();
-    }
-    command
-        .args([
-            "-d",
-            "mail.",
-            &format!("127.0.0.1:{}", port.number()),
-            "100",
-        ])
-        .current_dir(dir);
-    Service::start(&mut command, &dir.with_extension("log"))
-}
 
 fn send(system: &System, sender: &str, message: &str) -> Result<(), String> {
     let mut client = Client::hello(system.address("smtp")).unwrap();
@@ -129,7 +110,7 @@ fn domains_are_told_what_came_in_their_name() {
     }));
     let system = System::launch(home, &options);
     let dir = system.dir().join("sink");
-    let _sink = sink(&port, &dir);
+    let _sink = sink::start(&port, &dir, &[]);
     for _ in 0..2 {
         let honest = "From: Dave <dave@reported.test>\r\n\r\nhello\r\n";
         send(&system, "dave@reported.test", honest).unwrap();
