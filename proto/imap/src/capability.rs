@@ -34,5 +34,38 @@ pub const fn before_login(login: Login) -> &'static str {
 /// The capabilities after login.
 #[must_use]
 pub const fn after_login() -> &'static str {
-    "IMAP4rev1 LITERAL+ ID ENABLE NAMESPACE IDLE UNSELECT UIDPLUS MOVE CHILDREN SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE OBJECTID SAVEDATE CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS COMPRESS=DEFLATE UNAUTHENTICATE INPROGRESS"
+    concat!(
+        "IMAP4rev1",
+        " LITERAL+",
+        " ID",
+        " ENABLE",
+        " NAMESPACE",
+        " IDLE",
+        " UNSELECT",
+        " UIDPLUS",
+        " MOVE",
+        " CHILDREN",
+        " SPECIAL-USE",
+        " CREATE-SPECIAL-USE",
+        " LIST-EXTENDED",
+        " LIST-STATUS",
+        " STATUS=SIZE",
+        " OBJECTID",
+        " SAVEDATE",
+        " CONDSTORE",
+        " QRESYNC",
+        " ESEARCH",
+        " SEARCHRES",
+        " WITHIN",
+        " PARTIAL",
+        " SORT",
+        " SORT=DISPLAY",
+        " ESORT",
+        " THREAD=ORDEREDSUBJECT",
+        " THREAD=REFERENCES",
+        " THREAD=REFS",
+        " COMPRESS=DEFLATE",
+        " UNAUTHENTICATE",
+        " INPROGRESS",
+    )
 }
