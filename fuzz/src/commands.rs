@@ -91,14 +91,16 @@ fn note(fragment: Fragment, limit: usize, heard: &mut Vec<Heard>) -> bool {
                 heard.push(Heard::Fragment(Fragment::Chunk(more)));
             }
         }
-        Fragment::Message { head, size, waits } => {
-            if let Err(bad) = parse::append(&head) {
+        message @ Fragment::Message { .. } => {
+            if let Fragment::Message { head, .. } = &message
+                && let Err(bad) = parse::append(head)
+            {
                 assert!(
                     bad.error.at <= head.len(),
                     "an error outside of the command"
                 );
             }
-            heard.push(Heard::Fragment(Fragment::Message { head, size, waits }));
+            heard.push(Heard::Fragment(message));
         }
         other @ (Fragment::Continue
         | Fragment::TooLarge(_)

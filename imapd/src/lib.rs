@@ -10,13 +10,14 @@
 //! [`house`] opens the ports. [`daemon::port`] counts each connection and gives it a task, which begins at [`port`]. The task is a
 //! [`session`]: it reads commands off the [`wire`], performs them ([`cmd`], a file per command) by asking deliverd ([`ask`]), and
 //! keeps what the client believes about its selected mailbox in a [`view`], a few [`pages`] of it at a time. What a message looks like is worked out in
-//! [`render`] from the descriptors deliverd lends ([`message`]), and not worked out again if it is in the [`cache`].
+//! [`render`] and [`content`] from the descriptors deliverd lends ([`message`]), and not worked out again if it is in the [`cache`].
 
 pub mod ask;
 pub mod budget;
 pub mod cache;
 pub mod cmd;
 mod compress;
+pub mod content;
 pub mod house;
 pub mod message;
 pub mod order;

@@ -2,17 +2,20 @@
 //!
 //! Everything here blocks and belongs on a blocking thread.
 
+use std::cell::OnceCell;
 use std::io;
 use std::ops::Range;
 
-use imap::body::{Extract, Form, Partial, Section, SectionText};
+use imap::body::{self, Extract, Form, Partial, Section, SectionText};
 use imap::command::FetchItem;
 use imap::search::Depth;
 use imap::write::{self, Object};
-use mail::mime;
+use mail::content::Encoding;
+use mail::mime::{self, Part};
 
 use crate::cache::READ_WHOLE;
 use crate::cache::summary::{Extent, Summary};
+use crate::content::{self, Content};
 use crate::message::{Message, without_nul};
 
 /// Sections up to this size are sent together with what stands around them.
@@ -72,6 +75,8 @@ pub enum Piece {
     Bytes(Vec<u8>),
     /// These bytes of the file.
     Copy(Message, Range<u64>),
+    /// What these bytes of the file stand for.
+    Decode(Content),
 }
 
 impl Piece {
@@ -80,7 +85,7 @@ impl Piece {
     pub const fn held(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
-            Self::Copy(..) => 0,
+            Self::Copy(..) | Self::Decode(_) => 0,
         }
     }
 }
@@ -101,8 +106,15 @@ pub enum Need {
 /// Whether a [`Summary`] can stand in for the message: it is needed, but nothing else of it is.
 #[must_use]
 pub fn is_summary(items: &[FetchItem]) -> bool {
-    let is_section = |item: &FetchItem| matches!(item, FetchItem::Section { .. });
     need(items) != Need::Nothing && !items.iter().any(is_section)
+}
+
+/// Whether what is shown is in the message, and no summary has it.
+const fn is_section(item: &FetchItem) -> bool {
+    matches!(
+        item,
+        FetchItem::Section { .. } | FetchItem::Binary { .. } | FetchItem::BinarySize { .. }
+    )
 }
 
 /// Whether this summary can.
@@ -138,6 +150,8 @@ const fn need_of(item: &FetchItem) -> Need {
                 Some(_) => Need::Header,
             }
         }
+        // Parts are found without having all of a message in memory.
+        FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => Need::File,
     }
 }
 
@@ -153,6 +167,20 @@ pub fn memory(need: Need, sizes: impl Iterator<Item = u64>) -> u64 {
         }
         Need::Nothing | Need::File => 0,
     }
+}
+
+/// What the parts of such messages may need beside, if contents of parts are wanted.
+#[must_use]
+pub fn memory_of_parts(items: &[FetchItem], sizes: impl Iterator<Item = u64>) -> u64 {
+    let has_part = |item: &FetchItem| match item {
+        FetchItem::Binary { part, .. } | FetchItem::BinarySize { part } => !part.is_empty(),
+        _ => false,
+    };
+    if !items.iter().any(has_part) {
+        return 0;
+    }
+    let largest = sizes.max().unwrap_or(0);
+    MAX_MEMORY.min(largest.saturating_mul(MEMORY_PER_BYTE))
 }
 
 /// Like [`need`], for SEARCH.
@@ -173,13 +201,14 @@ pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Rendered> {
     let need = need(items);
     let (text, extent) = read(job, need, is_summary(items))?;
     let walked = mime::Message::walk(&text);
-    let shows_summary = |item: &FetchItem| !matches!(item, FetchItem::Section { .. });
+    let shows_summary = |item: &FetchItem| !is_section(item);
     let summary = (need >= Need::Header && items.iter().any(shows_summary))
         .then(|| Summary::of(&walked, extent, job.facts.size));
     let source = Source {
         facts: &job.facts,
         flags: &|out| out.extend_from_slice(&job.flags),
         message: Some((&job.message, &walked)),
+        parts: OnceCell::new(),
         summary: summary.as_ref(),
     };
     let mut sheet = Sheet::default();
@@ -209,6 +238,7 @@ pub fn write_known(
         facts,
         flags,
         message: None,
+        parts: OnceCell::new(),
         summary,
     };
     let mut sheet = Sheet {
@@ -229,6 +259,8 @@ struct Source<'a> {
     /// Writes its flags.
     flags: &'a dyn Fn(&mut Vec<u8>),
     message: Option<(&'a Message, &'a mime::Message<'a>)>,
+    /// Its parts, once they were looked for.
+    parts: OnceCell<Vec<Part>>,
     summary: Option<&'a Summary<'a>>,
 }
 
@@ -303,8 +335,41 @@ fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::R
             let (message, walked) = source.message.ok_or(io::ErrorKind::NotFound)?;
             write_section(message, section, *partial, walked, sheet)?;
         }
+        FetchItem::Binary { part, partial, .. } => match source.content(part)? {
+            Some(content) => sheet.content(&content, *partial)?,
+            // There is no such part.
+            None => sheet.bytes.extend_from_slice(b"NIL"),
+        },
+        FetchItem::BinarySize { part } => {
+            let size = source.content(part)?.map(|content| content.measure(None));
+            let size = size.transpose()?.map_or(0, |measure| measure.size);
+            write::number(size, &mut sheet.bytes);
+        }
     }
     Ok(())
+}
+
+impl Source<'_> {
+    /// The content of a part, or of the message; `None` if there is no such part.
+    fn content(&self, numbers: &[u32]) -> io::Result<Option<Content>> {
+        let (message, _) = self.message.ok_or(io::ErrorKind::NotFound)?;
+        if numbers.is_empty() {
+            return Content::new(message, 0..message.size(), &Encoding::Binary).map(Some);
+        }
+        let parts = match self.parts.get() {
+            Some(parts) => parts,
+            None => {
+                let found = content::parts(message)?;
+                self.parts.get_or_init(|| found)
+            }
+        };
+        let part = body::find_part(parts, numbers);
+        let content = |part: &Part| {
+            let range = part.body.start as u64..part.body.end as u64;
+            Content::new(message, range, &part.encoding)
+        };
+        part.map(content).transpose()
+    }
 }
 
 fn write_section(
@@ -381,6 +446,25 @@ impl Sheet {
         Ok(())
     }
 
+    // RFC 3516 §4.3: a string where that will do, so that clients know that there is no NUL in it.
+    fn content(&mut self, content: &Content, partial: Option<Partial>) -> io::Result<()> {
+        let measure = content.measure(partial)?;
+        if measure.has_nul {
+            write::literal8_begin(measure.size, &mut self.bytes);
+        } else {
+            write::literal_begin(measure.size, &mut self.bytes);
+        }
+        let cut = content.cut(partial, measure.size);
+        if measure.size <= INLINE {
+            return cut.append_to(&mut self.bytes);
+        }
+        self.put_by += self.bytes.len();
+        self.pieces
+            .push(Piece::Bytes(std::mem::take(&mut self.bytes)));
+        self.pieces.push(Piece::Decode(cut));
+        Ok(())
+    }
+
     fn finish(mut self) -> Vec<Piece> {
         self.pieces.push(Piece::Bytes(self.bytes));
         self.pieces
@@ -423,6 +507,7 @@ mod tests {
                 Piece::Copy(message, range) => {
                     text.extend(message.read(range.start, range.end).unwrap());
                 }
+                Piece::Decode(content) => content.append_to(&mut text).unwrap(),
             }
         }
         String::from_utf8_lossy(&text).into_owned()

@@ -149,8 +149,18 @@ impl Session {
             Fragment::TooLarge(head) => {
                 self.complain(parse::tag(&head).as_deref(), "the literal is too large")?;
             }
-            Fragment::Message { head, size, waits } => {
-                Box::pin(cmd::append::append(self, &head, size, waits)).await?;
+            Fragment::Message {
+                head,
+                size,
+                waits,
+                binary,
+            } => {
+                let literal = cmd::append::Literal {
+                    size,
+                    waits,
+                    binary,
+                };
+                Box::pin(cmd::append::append(self, &head, literal)).await?;
             }
             Fragment::Overflow => return Err(TOO_LONG),
             // Only an accepted message brings these, and whoever accepted it takes them.

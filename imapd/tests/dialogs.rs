@@ -6,7 +6,7 @@
 //! # a comment
 //! C: a1 NOOP                 the client says this line; \r \n \0 \\ and \xNN are octets
 //! C> a1 NO                   the same, but no CRLF is added
-//! S: a1 OK …                 the server says this line; … stands for any text
+//! S: a1 OK …                 the server says this line; … stands for any text, \0 for NUL
 //! C2: … S2: …                a second client
 //! FAR                        the first client may not log in without TLS (stands before all else)
 //! TLS                        the first client does the handshake that STARTTLS asked for
@@ -74,6 +74,7 @@ impl Player {
     }
 
     async fn hear(&mut self, index: usize, expected: &str) {
+        let expected = &expected.replace("\\0", "\0");
         let line = self.client(index).await.line().await;
         let line = line.unwrap_or_else(|| panic!("hung up where {expected:?} was due"));
         assert!(

@@ -20,12 +20,22 @@ use crate::words::Tagged;
 /// How long the next piece of a message may take to come.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+/// How a message was announced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Literal {
+    /// Bytes of it.
+    pub(crate) size: u64,
+    /// Whether the client waits for the continuation request.
+    pub(crate) waits: bool,
+    /// Whether NUL may be in it.
+    pub(crate) binary: bool,
+}
+
 /// Takes the message whose literal was announced behind `head`.
 pub(crate) async fn append(
     session: &mut Session,
     head: &[u8],
-    size: u64,
-    waits: bool,
+    literal: Literal,
 ) -> Result<(), Close> {
     let append = match parse::append(head) {
         Ok(append) => append,
@@ -38,17 +48,17 @@ pub(crate) async fn append(
         session.wire.fragmenter.refuse();
         return session.complain(Some(&append.tag), text);
     }
-    let tagged = receive(session, append, size, waits).await?;
+    let tagged = receive(session, append, literal).await?;
     session.finish(Expunges::Allowed, &tagged).await
 }
 
-async fn receive(
-    session: &mut Session,
-    append: Append,
-    size: u64,
-    waits: bool,
-) -> Result<Tagged, Close> {
+async fn receive(session: &mut Session, append: Append, literal: Literal) -> Result<Tagged, Close> {
     let tag = append.tag.as_str();
+    let Literal {
+        size,
+        waits,
+        binary,
+    } = literal;
     let Some(user) = &session.user else {
         session.wire.fragmenter.refuse();
         return Ok(out_of_place(tag));
@@ -69,7 +79,7 @@ async fn receive(
         response::continuation("send the message", &mut session.wire.out);
     }
     session.wire.flush().await?;
-    match carry(&mut session.wire, &mut upload).await? {
+    match carry(&mut session.wire, &mut upload, binary).await? {
         Cargo::Good => commit(user, append, upload, size).await,
         Cargo::Malformed(text) => {
             user.mail.abort(upload).await;
@@ -85,19 +95,21 @@ enum Cargo {
 }
 
 /// Carries the message over, to its end even if it is no good, so that nothing of it is taken for a command.
-async fn carry(wire: &mut Wire, upload: &mut Upload) -> Result<Cargo, Close> {
+async fn carry(wire: &mut Wire, upload: &mut Upload, binary: bool) -> Result<Cargo, Close> {
     let mut has_nul = false;
     loop {
         match wire.fragmenter.next() {
             Some(Fragment::Chunk(bytes)) => {
-                // RFC 3501 §9: a literal holds no NUL.
-                has_nul |= bytes.contains(&0);
+                // RFC 3501 §9: a literal holds no NUL; RFC 3516 §4.4: a literal8 may.
+                has_nul |= !binary && bytes.contains(&0);
                 upload.write(&bytes).await;
             }
             Some(Fragment::MessageEnd { clean }) => {
                 return Ok(match (clean, has_nul) {
                     (true, false) => Cargo::Good,
-                    (true, true) => Cargo::Malformed("a message must not hold NUL"),
+                    (true, true) => {
+                        Cargo::Malformed("a message with NUL is announced with ~{SIZE}")
+                    }
                     (false, _) => {
                         Cargo::Malformed("expected the end of the command behind the message")
                     }

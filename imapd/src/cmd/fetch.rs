@@ -20,16 +20,18 @@ use ipc::snapshot::{Record, flag};
 use tracing::{error, warn};
 
 use super::beside::{Beside, Wanted};
+use super::sending::send;
 use super::{Desk, Session, desk, out_of_place};
 use crate::ask::MailSession;
 use crate::budget::Budget;
 use crate::cache;
 use crate::cache::shard::{self, Entries, How, Shard};
 use crate::cache::summary::Summary;
-use crate::message::{Message, without_nul};
+use crate::content::UnknownEncoding;
+use crate::message::Message;
 use crate::render::{self, Facts, Job, Need, Piece, Rendered};
 use crate::view::number_of;
-use crate::wire::{Close, FULL, Wire};
+use crate::wire::Close;
 use crate::words::Tagged;
 
 /// Messages gone through together.
@@ -48,10 +50,18 @@ const GROUP: usize = 4 << 20;
 struct Mishaps {
     gone: bool,
     unreadable: bool,
+    undecodable: bool,
 }
 
 impl Mishaps {
     fn note_unreadable(&mut self, uid: u32, error: &io::Error) {
+        if error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<UnknownEncoding>())
+        {
+            self.undecodable = true;
+            return;
+        }
         error!(uid, %error, "a message cannot be shown");
         self.unreadable = true;
     }
@@ -61,6 +71,11 @@ impl Mishaps {
         if self.unreadable {
             let code = Code::ServerBug;
             return Tagged::no(tag, Some(&code), "some messages could not be read");
+        }
+        // RFC 3516 §4.3.
+        if self.undecodable {
+            let text = "some parts have a transfer encoding nobody here knows, fetch BODY instead";
+            return Tagged::no(tag, Some(&Code::UnknownCte), text);
         }
         if self.gone {
             return Tagged::ok_with(tag, &Code::ExpungeIssued, "some messages are gone");
@@ -419,11 +434,10 @@ impl Showing<'_> {
         jobs
     }
 
-    // RFC 3501 §6.4.5: reading a section other than with PEEK sets \Seen, and the change is told with it.
+    // RFC 3501 §6.4.5, RFC 3516 §4.2: reading a section other than with PEEK sets \Seen, and the change is told with it.
     async fn mark_seen(&mut self, batch: &[Place<'_>]) -> Vec<u32> {
         let desk = &mut self.desk;
-        let marks = |item: &FetchItem| matches!(item, FetchItem::Section { peek: false, .. });
-        if desk.view.read_only || !self.items.iter().any(marks) {
+        if desk.view.read_only || !self.items.iter().any(FetchItem::marks_seen) {
             return Vec::new();
         }
         let unseen: Vec<u32> = batch
@@ -454,7 +468,9 @@ impl Showing<'_> {
         let mut jobs = jobs.into_iter();
         while !jobs.as_slice().is_empty() {
             let sizes = jobs.as_slice().iter().map(|job| job.facts.size);
-            let reserved = self.budget.reserve(render::memory(need, sizes)).await;
+            let parts = render::memory_of_parts(&self.items, sizes.clone());
+            let memory = render::memory(need, sizes).saturating_add(parts);
+            let reserved = self.budget.reserve(memory).await;
             let items = Arc::clone(&self.items);
             let shown = tokio::task::spawn_blocking(move || show_some(jobs, &items)).await;
             drop(reserved);
@@ -552,71 +568,11 @@ fn show_some(mut jobs: IntoIter<Job>, items: &[FetchItem]) -> (Vec<Outcome>, Int
     (outcomes, jobs)
 }
 
-async fn send(wire: &mut Wire, pieces: Vec<Piece>) -> Result<(), Close> {
-    for piece in pieces {
-        match piece {
-            Piece::Bytes(bytes) => wire.out.extend(bytes),
-            Piece::Copy(message, range) => copy(wire, message, range).await?,
-        }
-        wire.flush_if_full().await?;
-    }
-    Ok(())
-}
-
-// The literal was announced: whatever goes wrong from here on ends the connection.
-async fn copy(wire: &mut Wire, message: Message, range: Range<u64>) -> Result<(), Close> {
-    let mut start = range.start;
-    while start < range.end {
-        wire.flush_if_full().await?;
-        let left = usize::try_from(range.end - start).unwrap_or(usize::MAX);
-        let length = left.min(FULL);
-        let out = std::mem::take(&mut wire.out);
-        wire.out = append(out, &message, start, length).await?;
-        start += length as u64;
-    }
-    Ok(())
-}
-
-/// Appends a piece of a message to `out`: at once if it is in memory, else on a thread that waits for the disk.
-async fn append(
-    mut out: Vec<u8>,
-    message: &Message,
-    start: u64,
-    length: usize,
-) -> io::Result<Vec<u8>> {
-    let before = out.len();
-    out.resize(before + length, 0);
-    let piece = out.get_mut(before..).unwrap_or_default();
-    let ready = message.read_in_memory(start, piece)?;
-    if ready < length {
-        let message = message.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let rest = out.get_mut(before + ready..).unwrap_or_default();
-            message.read_into(start + ready as u64, rest)?;
-            Ok::<_, io::Error>(out)
-        });
-        out = read.await.map_err(io::Error::other)??;
-    }
-    without_nul(out.get_mut(before..).unwrap_or_default());
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use imap::command::Command;
     use std::io::Write;
-
-    #[tokio::test]
-    async fn what_is_not_in_memory_is_waited_for() {
-        // procfs cannot say what is, so that all of it is read the other way.
-        let file = std::fs::File::open("/proc/self/status").unwrap();
-        let message = Message::new(file).unwrap();
-        assert_eq!(message.read_in_memory(0, &mut [0; 5]).unwrap(), 0);
-        let out = append(b"before ".to_vec(), &message, 0, 5).await.unwrap();
-        assert_eq!(out, b"before Name:");
-        assert!(append(Vec::new(), &message, 1 << 20, 5).await.is_err());
-    }
 
     #[test]
     fn answers_wait_for_those_before_them_to_be_sent() {

@@ -14,6 +14,7 @@ mod order;
 mod reading;
 mod search;
 mod select;
+mod sending;
 mod status;
 mod store;
 mod sync;

@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use mail::content::{Disposition, languages};
 use mail::header::{self, Field};
-use mail::mime::{Message, Part, Structure};
+use mail::mime::{Message, Part, Structure, children};
 use mail::parameter::Parameters;
 
 use crate::envelope::{self, write_nstring, write_number, write_string};
@@ -96,12 +96,7 @@ impl Extract {
 impl Section {
     /// Writes the section as it stands between the brackets.
     pub fn write(&self, out: &mut Vec<u8>) {
-        for (index, &number) in self.part.iter().enumerate() {
-            if index > 0 {
-                out.push(b'.');
-            }
-            write_number(number as usize, out);
-        }
+        write_part(&self.part, out);
         let Some(text) = &self.text else { return };
         if !self.part.is_empty() {
             out.push(b'.');
@@ -118,7 +113,7 @@ impl Section {
     /// Finds the section in `message`; `None` if there is no such part.
     #[must_use]
     pub fn extract(&self, message: &Message<'_>) -> Option<Extract> {
-        let part = find_part(message, &self.part)?;
+        let part = find_part(message.parts(), &self.part)?;
         let Some(text) = &self.text else {
             return Some(Extract::Range(if self.part.is_empty() {
                 0..message.bytes().len()
@@ -145,20 +140,30 @@ impl Section {
     }
 }
 
-/// The part with these numbers; no numbers mean the message itself.
+/// Writes part numbers, `1.2`.
+pub(crate) fn write_part(part: &[u32], out: &mut Vec<u8>) {
+    for (index, &number) in part.iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        write_number(number as usize, out);
+    }
+}
+
+/// The part with these numbers, among all `parts` of a message; no numbers mean the message itself.
 // RFC 3501 §6.4.5: every message has at least part 1, and a message/rfc822 is counted into.
 #[must_use]
-pub fn find_part<'m>(message: &'m Message<'_>, numbers: &[u32]) -> Option<&'m Part> {
-    let mut part = message.parts().first()?;
+pub fn find_part<'m>(parts: &'m [Part], numbers: &[u32]) -> Option<&'m Part> {
+    let mut part = parts.first()?;
     let mut is_message = true;
     for &number in numbers {
         if !is_message && part.structure == Structure::Message {
-            part = message.children(part).next()?;
+            part = children(parts, part).next()?;
             is_message = true;
         }
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         part = match part.structure {
-            Structure::Multipart => message.children(part).nth(index)?,
+            Structure::Multipart => children(parts, part).nth(index)?,
             Structure::Leaf | Structure::Message if is_message && index == 0 => part,
             Structure::Leaf | Structure::Message => return None,
         };

@@ -52,6 +52,7 @@ pub const fn after_login() -> &'static str {
         " STATUS=SIZE",
         " OBJECTID",
         " SAVEDATE",
+        " BINARY",
         " CONDSTORE",
         " QRESYNC",
         " ESEARCH",

@@ -247,6 +247,8 @@ pub struct Append {
     pub flags: Vec<Flag>,
     /// INTERNALDATE in Unix seconds.
     pub internal_date: Option<i64>,
+    /// `UTF8 (~{…}`: its header may be UTF-8 (RFC 6855 §4).
+    pub utf8: bool,
 }
 
 /// An item of STATUS.
@@ -317,6 +319,32 @@ pub enum FetchItem {
         /// Whether it leaves `\Seen` alone.
         peek: bool,
     },
+    /// BINARY[…], BINARY.PEEK[…]: the content of a part, its transfer encoding undone (RFC 3516 §4.2).
+    Binary {
+        /// Which part; empty for the message itself.
+        part: Vec<u32>,
+        /// Which bytes of its content.
+        partial: Option<Partial>,
+        /// Whether it leaves `\Seen` alone.
+        peek: bool,
+    },
+    /// BINARY.SIZE[…]: how many bytes that content has.
+    BinarySize {
+        /// Which part.
+        part: Vec<u32>,
+    },
+}
+
+impl FetchItem {
+    /// Whether a message of which it is shown has been read.
+    // RFC 3501 §6.4.5, RFC 3516 §4.2.
+    #[must_use]
+    pub const fn marks_seen(&self) -> bool {
+        matches!(
+            self,
+            Self::Section { peek: false, .. } | Self::Binary { peek: false, .. }
+        )
+    }
 }
 
 /// How a section was asked for, and so is answered.

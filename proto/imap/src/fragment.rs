@@ -39,12 +39,14 @@ pub enum Fragment {
         size: u64,
         /// Whether the client waits for the continuation request.
         waits: bool,
+        /// Whether NUL may be in it: it was announced with `~{…}` (RFC 3516 §4.4).
+        binary: bool,
     },
     /// A piece of an accepted message.
     Chunk(Vec<u8>),
     /// An accepted message is complete, and so is its command.
     MessageEnd {
-        /// Whether nothing but the line end followed. If not, the command is malformed.
+        /// Whether nothing but the line end followed, and `)` behind `UTF8 (~{…}`. If not, the command is malformed.
         clean: bool,
     },
     /// More than the limits allow, in a way that leaves no sure place to go on from.
@@ -64,6 +66,8 @@ pub struct Fragmenter {
     /// Whether the command so far begins like an APPEND.
     is_append: bool,
     state: State,
+    /// What ends the command behind an accepted message.
+    tail: &'static [u8],
     limit: usize,
 }
 
@@ -96,6 +100,8 @@ struct Announcement {
     size: Option<u64>,
     /// Whether the client waits before it sends the literal.
     waits: bool,
+    /// Whether NUL may be in it.
+    binary: bool,
 }
 
 impl Default for Fragmenter {
@@ -115,6 +121,7 @@ impl Fragmenter {
             command: Vec::new(),
             is_append: false,
             state: State::Text,
+            tail: b"",
             limit: LIMIT_BEFORE_LOGIN,
         }
     }
@@ -260,7 +267,16 @@ impl Fragmenter {
         };
         self.state = State::Offered { size, waits };
         let head = mem::take(&mut self.command);
-        Fragment::Message { head, size, waits }
+        let binary = announcement.binary;
+        // RFC 6855 §4: "UTF8" SP "(" literal8 ")".
+        let is_utf8 = binary && head.to_ascii_uppercase().ends_with(b" UTF8 (");
+        self.tail = if is_utf8 { b")" } else { b"" };
+        Fragment::Message {
+            head,
+            size,
+            waits,
+            binary,
+        }
     }
 
     // RFC 7888 §4: a server that does not want a non-synchronizing literal eats it or closes the connection.
@@ -310,7 +326,7 @@ impl Fragmenter {
         };
         self.after_refused(&line);
         Some(Fragment::MessageEnd {
-            clean: line.is_empty(),
+            clean: line == self.tail,
         })
     }
 
@@ -371,8 +387,8 @@ impl Fragmenter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overflow;
 
-/// Reads `{5}` or `{5+}` at the end of a line.
-// RFC 3501 §9, literal; RFC 7888 §3, non-synchronizing literals.
+/// Reads `{5}`, `{5+}`, `~{5}` or `~{5+}` at the end of a line.
+// RFC 3501 §9, literal; RFC 7888 §3, non-synchronizing literals; RFC 3516 §7, literal8.
 fn announcement(line: &[u8]) -> Option<Announcement> {
     let inner = line.strip_suffix(b"}")?;
     let (inner, waits) = match inner.strip_suffix(b"+") {
@@ -386,7 +402,13 @@ fn announcement(line: &[u8]) -> Option<Announcement> {
     }
     let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
     let size = digits.iter().try_fold(0, add);
-    Some(Announcement { at, size, waits })
+    let binary = inner[..at].ends_with(b"~");
+    Some(Announcement {
+        at: at - usize::from(binary),
+        size,
+        waits,
+        binary,
+    })
 }
 
 #[cfg(test)]
@@ -451,12 +473,49 @@ mod tests {
             head,
             size: 6,
             waits: false,
+            binary: false,
         };
         let chunk = Fragment::Chunk(b"abcdef".to_vec());
         assert_eq!(
             found,
             [message, chunk, Fragment::MessageEnd { clean: true }]
         );
+    }
+
+    // RFC 3516 §4.4, RFC 6855 §4.
+    #[test]
+    fn a_literal8_is_announced_with_a_tilde() {
+        let end = |line: &[u8]| {
+            let found = cut(&[line], true);
+            let Some(Fragment::Message { head, binary, .. }) = found.first() else {
+                panic!("{found:?}");
+            };
+            (head.clone(), *binary, found.last().cloned())
+        };
+        let ends = |clean| Some(Fragment::MessageEnd { clean });
+        let plain = b"a APPEND x ".to_vec();
+        let utf8 = b"a APPEND x utf8 (".to_vec();
+        for (line, expected) in [
+            (
+                &b"a APPEND x ~{2+}\r\n\0b\r\n"[..],
+                (plain.clone(), true, ends(true)),
+            ),
+            (b"a APPEND x ~{2}\r\n\0b)\r\n", (plain, true, ends(false))),
+            (
+                b"a APPEND x utf8 (~{2+}\r\nab)\r\n",
+                (utf8.clone(), true, ends(true)),
+            ),
+            (
+                b"a APPEND x utf8 (~{2+}\r\nab\r\n",
+                (utf8.clone(), true, ends(false)),
+            ),
+            (
+                b"a APPEND x utf8 ({2+}\r\nab)\r\n",
+                (utf8, false, ends(false)),
+            ),
+        ] {
+            assert_eq!(end(line), expected);
+        }
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub enum Code<'a> {
     UidValidity(u32),
     /// UNAVAILABLE
     Unavailable,
+    /// UNKNOWN-CTE (RFC 3516 §4.3)
+    UnknownCte,
     /// UNSEEN
     Unseen(u32),
     /// USEATTR
@@ -220,6 +222,7 @@ impl Code<'_> {
             Self::TooBig => "TOOBIG",
             Self::TryCreate => "TRYCREATE",
             Self::Unavailable => "UNAVAILABLE",
+            Self::UnknownCte => "UNKNOWN-CTE",
             Self::UseAttribute => "USEATTR",
             Self::AppendUid(..)
             | Self::Capability(_)

@@ -7,8 +7,8 @@ use mail::date::{self, DateTime};
 use crate::command::{FetchItem, SectionName, StatusItem, StatusValue};
 use crate::envelope::write_string;
 use crate::flag::Flag;
-use crate::mailbox;
 use crate::sync::Extension;
+use crate::{body, mailbox};
 
 /// Writes a decimal number.
 pub fn number(mut number: u64, out: &mut Vec<u8>) {
@@ -269,25 +269,38 @@ pub fn fetch_name(item: &FetchItem, out: &mut Vec<u8>) {
             SectionName::Rfc822Header => b"RFC822.HEADER ",
             SectionName::Rfc822Text => b"RFC822.TEXT ",
         },
+        FetchItem::Binary { .. } => b"BINARY[",
+        FetchItem::BinarySize { .. } => b"BINARY.SIZE[",
     };
     out.extend_from_slice(word);
-    if let FetchItem::Section {
-        name: SectionName::Body,
-        section,
-        partial,
-        ..
-    } = item
-    {
-        section.write(out);
-        out.push(b']');
-        // RFC 3501 §7.4.2: only the origin comes back.
-        if let Some(partial) = partial {
-            out.push(b'<');
-            number(partial.origin, out);
-            out.push(b'>');
+    let partial = match item {
+        FetchItem::Section {
+            name: SectionName::Body,
+            section,
+            partial,
+            ..
+        } => {
+            section.write(out);
+            partial.as_ref()
         }
-        out.push(b' ');
+        FetchItem::Binary { part, partial, .. } => {
+            body::write_part(part, out);
+            partial.as_ref()
+        }
+        FetchItem::BinarySize { part } => {
+            body::write_part(part, out);
+            None
+        }
+        _ => return,
+    };
+    out.push(b']');
+    // RFC 3501 §7.4.2: only the origin comes back.
+    if let Some(partial) = partial {
+        out.push(b'<');
+        number(partial.origin, out);
+        out.push(b'>');
     }
+    out.push(b' ');
 }
 
 /// Writes an INTERNALDATE, in UTC.
@@ -306,6 +319,12 @@ pub fn literal_begin(size: u64, out: &mut Vec<u8>) {
     out.push(b'{');
     number(size, out);
     out.extend_from_slice(b"}\r\n");
+}
+
+/// The same, of a literal that may hold NUL (RFC 3516 §4.3).
+pub fn literal8_begin(size: u64, out: &mut Vec<u8>) {
+    out.push(b'~');
+    literal_begin(size, out);
 }
 
 #[cfg(test)]

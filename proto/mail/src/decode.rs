@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use crate::content::Encoding;
-use crate::header::{line_end, without_line_end};
+use crate::header::without_line_end;
 
 /// The content of `body`; an encoding we do not know leaves it as it is.
 #[must_use]
@@ -17,30 +17,89 @@ pub fn decode<'a>(encoding: &Encoding, body: &'a [u8]) -> Cow<'a, [u8]> {
 }
 
 /// Decodes base64, passing over bytes outside its alphabet; a tail without padding is kept.
-// RFC 2045 §6.8: characters not in the alphabet must be ignored.
 #[must_use]
 pub fn base64(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let mut group = 0_u32;
-    let mut held = 0_u32;
-    for &byte in text {
-        if byte == b'=' {
-            // Padding ends a run; parts glued together each begin a new one.
-            flush(group, held, &mut out);
-            (group, held) = (0, 0);
-            continue;
-        }
-        let Some(value) = sextet(byte) else { continue };
-        group = group << 6 | value;
-        held += 1;
-        if held == 4 {
-            let [_, first, second, third] = group.to_be_bytes();
-            out.extend_from_slice(&[first, second, third]);
-            (group, held) = (0, 0);
+    let mut decoder = Base64::default();
+    decoder.push(text, &mut out);
+    flush(decoder.group, decoder.held, &mut out);
+    out
+}
+
+/// Decodes a body of which a piece after the other is shown, into what [`decode()`] makes of it.
+#[derive(Debug)]
+pub struct Decoder(Method);
+
+#[derive(Debug)]
+enum Method {
+    Identity,
+    Base64(Base64),
+    QuotedPrintable(QuotedPrintable),
+}
+
+impl Decoder {
+    /// `None` for an encoding we do not know.
+    #[must_use]
+    pub fn new(encoding: &Encoding) -> Option<Self> {
+        Some(Self(match encoding {
+            Encoding::SevenBit | Encoding::EightBit | Encoding::Binary => Method::Identity,
+            Encoding::Base64 => Method::Base64(Base64::default()),
+            Encoding::QuotedPrintable => Method::QuotedPrintable(QuotedPrintable::default()),
+            Encoding::Other(_) => return None,
+        }))
+    }
+
+    /// Appends the content of the next bytes of the body, as far as it is certain.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        match &mut self.0 {
+            Method::Identity => out.extend_from_slice(bytes),
+            Method::Base64(decoder) => decoder.push(bytes, out),
+            Method::QuotedPrintable(decoder) => decoder.push(bytes, out),
         }
     }
-    flush(group, held, &mut out);
-    out
+
+    /// Appends what is left of it at the end of the body.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        match self.0 {
+            Method::Identity => {}
+            Method::Base64(Base64 { group, held }) => flush(group, held, out),
+            Method::QuotedPrintable(decoder) => decoder.finish(out),
+        }
+    }
+}
+
+/// An unfinished group of base64.
+#[derive(Debug, Default)]
+struct Base64 {
+    group: u32,
+    held: u32,
+}
+
+impl Base64 {
+    // RFC 2045 §6.8: characters not in the alphabet must be ignored.
+    fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        let Self {
+            mut group,
+            mut held,
+        } = *self;
+        for &byte in text {
+            if byte == b'=' {
+                // Padding ends a run; parts glued together each begin a new one.
+                flush(group, held, out);
+                (group, held) = (0, 0);
+                continue;
+            }
+            let Some(value) = sextet(byte) else { continue };
+            group = group << 6 | value;
+            held += 1;
+            if held == 4 {
+                let [_, first, second, third] = group.to_be_bytes();
+                out.extend_from_slice(&[first, second, third]);
+                (group, held) = (0, 0);
+            }
+        }
+        *self = Self { group, held };
+    }
 }
 
 /// Writes the whole bytes among the `held` sextets of an unfinished group.
@@ -72,29 +131,73 @@ pub fn base64_strict(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decodes quoted-printable; what is wrongly encoded stays as written.
-// RFC 2045 §6.7: trailing blanks of a line are not content, `=` at its end joins it to the next.
 #[must_use]
 pub fn quoted_printable(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    let mut position = 0;
-    while position < text.len() {
-        let next = line_end(text, position);
-        let whole = &text[position..next];
-        let line = without_line_end(whole);
-        let written = line.trim_ascii_end();
-        let soft = written.last() == Some(&b'=');
-        let content = if soft {
-            &written[..written.len() - 1]
-        } else {
-            written
-        };
-        append_line(content, &mut out);
-        if !soft {
-            out.extend_from_slice(&whole[line.len()..]);
-        }
-        position = next;
-    }
+    let mut decoder = QuotedPrintable::default();
+    decoder.push(text, &mut out);
+    decoder.finish(&mut out);
     out
+}
+
+/// Of a line longer than this so much is decoded at once, as if what is written there stood within the line.
+const MAX_LINE: usize = 64 << 10;
+
+/// A line of quoted-printable that was not seen to its end.
+#[derive(Debug, Default)]
+struct QuotedPrintable {
+    line: Vec<u8>,
+}
+
+impl QuotedPrintable {
+    fn push(&mut self, mut text: &[u8], out: &mut Vec<u8>) {
+        while !text.is_empty() {
+            let room = MAX_LINE - self.line.len();
+            let window = &text[..text.len().min(room)];
+            let end = memchr::memchr(b'\n', window).map(|end| end + 1);
+            let (piece, rest) = text.split_at(end.unwrap_or(window.len()));
+            text = rest;
+            match end {
+                Some(_) if self.line.is_empty() => whole_line(piece, out),
+                Some(_) => {
+                    self.line.extend_from_slice(piece);
+                    whole_line(&self.line, out);
+                    self.line.clear();
+                }
+                None => {
+                    self.line.extend_from_slice(piece);
+                    if self.line.len() == MAX_LINE {
+                        self.beginning(out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decodes what is there of a long line, but for what may be half a byte.
+    fn beginning(&mut self, out: &mut Vec<u8>) {
+        let last = self.line.len() - 2;
+        let half = memchr::memchr(b'=', &self.line[last..]).map(|at| last + at);
+        let end = half.unwrap_or(self.line.len());
+        append_line(&self.line[..end], out);
+        self.line.drain(..end);
+    }
+
+    fn finish(self, out: &mut Vec<u8>) {
+        whole_line(&self.line, out);
+    }
+}
+
+// RFC 2045 §6.7: trailing blanks of a line are not content, `=` at its end joins it to the next.
+fn whole_line(whole: &[u8], out: &mut Vec<u8>) {
+    let line = without_line_end(whole);
+    let written = line.trim_ascii_end();
+    if let Some(content) = written.strip_suffix(b"=") {
+        append_line(content, out);
+    } else {
+        append_line(written, out);
+        out.extend_from_slice(&whole[line.len()..]);
+    }
 }
 
 fn append_line(line: &[u8], out: &mut Vec<u8>) {

@@ -1,9 +1,10 @@
 //! The MIME walker on good, odd and hostile messages.
 
-use mail::content::ContentType;
+use mail::content::{ContentType, Encoding};
+use mail::decode::Decoder;
 use mail::header;
 use mail::mailbox_list::{self, Entry};
-use mail::mime::{MAX_DEPTH, MAX_PARAMETERS, MAX_PARTS, Message, Structure};
+use mail::mime::{MAX_DEPTH, MAX_PARAMETERS, MAX_PARTS, Message, Skeleton, Structure};
 use proptest::prelude::*;
 
 /// One line per part: depth, type, body, number of lines.
@@ -305,6 +306,51 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
+// The line is longer than any boundary, and than what is held of a line.
+#[test]
+fn a_line_of_megabytes_is_passed_in_pieces() {
+    let long = "x".repeat(3 << 20);
+    let text = format!(
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n{long}\r\n--b\r\nX: {long}\r\n\r\n{long}\n--b--\r\n"
+    );
+    let message = Message::walk(text.as_bytes());
+    assert_eq!(message.parts().len(), 3);
+    for size in [1000, 65536, 1 << 20] {
+        let mut skeleton = Skeleton::new();
+        text.as_bytes()
+            .chunks(size)
+            .for_each(|piece| skeleton.push(piece));
+        assert_eq!(skeleton.finish(), message.parts());
+    }
+    for (at, end) in [(1, "\r\n"), (2, "\r\n"), (1, "\n")] {
+        let text = format!(
+            "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n{long}{end}--b--\r\n"
+        );
+        let (first, second) = text.as_bytes().split_at(text.len() - 7 - at);
+        let mut skeleton = Skeleton::new();
+        skeleton.push(first);
+        skeleton.push(second);
+        assert_eq!(skeleton.finish(), Message::walk(text.as_bytes()).parts());
+    }
+}
+
+#[test]
+fn a_long_line_of_quoted_printable_is_decoded_in_pieces() {
+    for pad in 0..4 {
+        let text = format!("{}{}", "x".repeat(pad), "=C3=A4".repeat(60_000));
+        let mut decoder = Decoder::new(&Encoding::QuotedPrintable).unwrap();
+        let mut content = Vec::new();
+        text.as_bytes()
+            .chunks(777)
+            .for_each(|piece| decoder.push(piece, &mut content));
+        decoder.finish(&mut content);
+        assert_eq!(
+            content,
+            format!("{}{}", "x".repeat(pad), "ä".repeat(60_000)).into_bytes()
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn parts_lie_inside_their_parents_in_order(bytes in pieces()) {
@@ -326,6 +372,29 @@ proptest! {
             if part.structure == Structure::Message {
                 prop_assert_eq!(message.children(part).count(), 1);
             }
+        }
+    }
+
+    #[test]
+    fn a_message_shown_in_pieces_has_the_same_parts(bytes in pieces(), size in 1_usize..40) {
+        let mut skeleton = Skeleton::new();
+        bytes.chunks(size).for_each(|piece| skeleton.push(piece));
+        let parts = skeleton.finish();
+        let message = Message::walk(&bytes);
+        prop_assert_eq!(parts.as_slice(), message.parts());
+    }
+
+    #[test]
+    fn a_body_shown_in_pieces_has_the_same_content(
+        text in "([a-zA-Z0-9+/]|=[0-9A-F]{2}|=|\\r|\\n| |\t|\r\n){0,60}",
+        size in 1_usize..20,
+    ) {
+        for encoding in [Encoding::Base64, Encoding::QuotedPrintable, Encoding::Binary] {
+            let mut decoder = Decoder::new(&encoding).unwrap();
+            let mut content = Vec::new();
+            text.as_bytes().chunks(size).for_each(|piece| decoder.push(piece, &mut content));
+            decoder.finish(&mut content);
+            prop_assert_eq!(content.as_slice(), &*mail::decode::decode(&encoding, text.as_bytes()));
         }
     }
 

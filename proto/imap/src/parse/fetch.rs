@@ -104,6 +104,11 @@ fn item(cursor: &mut Cursor<'_>) -> Result<FetchItem> {
         "BODY" if cursor.peek() != Some(b'[') => FetchItem::Body,
         "BODY" => section(cursor, false)?,
         "BODY.PEEK" => section(cursor, true)?,
+        "BINARY" => binary(cursor, false)?,
+        "BINARY.PEEK" => binary(cursor, true)?,
+        "BINARY.SIZE" => FetchItem::BinarySize {
+            part: section_binary(cursor)?,
+        },
         "RFC822" => rfc822(SectionName::Rfc822, None),
         "RFC822.HEADER" => rfc822(SectionName::Rfc822Header, Some(SectionText::Header)),
         "RFC822.TEXT" => rfc822(SectionName::Rfc822Text, Some(SectionText::Text)),
@@ -129,23 +134,52 @@ fn section(cursor: &mut Cursor<'_>, peek: bool) -> Result<FetchItem> {
     cursor.expect(b'[', "expected [")?;
     let section = section_spec(cursor)?;
     cursor.expect(b']', "expected ]")?;
-    let mut partial = None;
-    if cursor.accept(b'<') {
-        let origin = cursor.number()?;
-        cursor.expect(b'.', "expected . and how many bytes")?;
-        let count = cursor.number()?;
-        if count == 0 {
-            return cursor.fail("expected a number above 0");
-        }
-        cursor.expect(b'>', "expected >")?;
-        partial = Some(Partial { origin, count });
-    }
     Ok(FetchItem::Section {
         name: SectionName::Body,
         section,
-        partial,
+        partial: partial(cursor)?,
         peek,
     })
+}
+
+// RFC 3516 §7: "BINARY" [".PEEK"] section-binary [partial].
+fn binary(cursor: &mut Cursor<'_>, peek: bool) -> Result<FetchItem> {
+    Ok(FetchItem::Binary {
+        part: section_binary(cursor)?,
+        partial: partial(cursor)?,
+        peek,
+    })
+}
+
+// RFC 3516 §7: section-binary = "[" [section-part] "]".
+fn section_binary(cursor: &mut Cursor<'_>) -> Result<Vec<u32>> {
+    cursor.expect(b'[', "expected [")?;
+    let mut part = Vec::new();
+    while cursor.peek() != Some(b']') || !part.is_empty() {
+        part.push(cursor.nonzero()?);
+        if part.len() > MAX_PARTS {
+            return cursor.fail("too many levels");
+        }
+        if !cursor.accept(b'.') {
+            break;
+        }
+    }
+    cursor.expect(b']', "expected a part number like 1.2 and ]")?;
+    Ok(part)
+}
+
+fn partial(cursor: &mut Cursor<'_>) -> Result<Option<Partial>> {
+    if !cursor.accept(b'<') {
+        return Ok(None);
+    }
+    let origin = cursor.number()?;
+    cursor.expect(b'.', "expected . and how many bytes")?;
+    let count = cursor.number()?;
+    if count == 0 {
+        return cursor.fail("expected a number above 0");
+    }
+    cursor.expect(b'>', "expected >")?;
+    Ok(Some(Partial { origin, count }))
 }
 
 fn section_spec(cursor: &mut Cursor<'_>) -> Result<Section> {

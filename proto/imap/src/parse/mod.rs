@@ -77,7 +77,7 @@ fn tagged(bytes: &[u8]) -> core::result::Result<(String, Cursor<'_>), BadCommand
     }
 }
 
-// RFC 3501 §6.3.11: append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal.
+// RFC 3501 §6.3.11: append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal. RFC 6855 §4: or "UTF8" SP "(" literal8 ")".
 fn append_arguments(tag: &str, cursor: &mut Cursor<'_>) -> Result<Append> {
     cursor.word("expected a command")?;
     cursor.space()?;
@@ -93,6 +93,7 @@ fn append_arguments(tag: &str, cursor: &mut Cursor<'_>) -> Result<Append> {
         internal_date = Some(date_time(cursor)?);
         cursor.space()?;
     }
+    let utf8 = cursor.accept_word("UTF8 (");
     if !cursor.is_at_end() {
         return cursor.fail("expected flags, a date or the literal");
     }
@@ -101,6 +102,7 @@ fn append_arguments(tag: &str, cursor: &mut Cursor<'_>) -> Result<Append> {
         mailbox,
         flags,
         internal_date,
+        utf8,
     })
 }
 

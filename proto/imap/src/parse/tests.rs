@@ -128,6 +128,24 @@ fn sections_and_partials_are_understood() {
     ));
 }
 
+// RFC 3516 §7.
+#[test]
+fn contents_are_asked_for_by_part() {
+    let binary = |part: &[u32], partial, peek| FetchItem::Binary {
+        part: part.to_vec(),
+        partial,
+        peek,
+    };
+    let (origin, count) = (2, 5);
+    let some = Some(Partial { origin, count });
+    assert_eq!(sections("BINARY[1.2]"), [binary(&[1, 2], None, false)]);
+    assert_eq!(sections("BINARY.PEEK[]<2.5>"), [binary(&[], some, true)]);
+    assert_eq!(
+        sections("(BINARY.SIZE[3] UID)"),
+        [FetchItem::BinarySize { part: vec![3] }, FetchItem::Uid]
+    );
+}
+
 #[test]
 fn store_adds_removes_and_replaces() {
     let Command::Store {
@@ -257,6 +275,14 @@ fn malformed_commands_are_refused() {
         "FETCH 1 BODY[HEADER.FIELDS (\"a\r\n\")]",
         "FETCH 1 BODY[]<1>",
         "FETCH 1 BODY[]<1.0>",
+        "FETCH 1 BINARY",
+        "FETCH 1 BINARY[TEXT]",
+        "FETCH 1 BINARY[1.MIME]",
+        "FETCH 1 BINARY[1.]",
+        "FETCH 1 BINARY[0]",
+        "FETCH 1 BINARY.SIZE[1]<0.1>",
+        "FETCH 1 BINARY.SIZE",
+        "FETCH 1 BINARY[1]<0.0>",
         "STORE 1 FLAGS",
         "STORE 1 +-FLAGS (a)",
         "STORE 1 FLAG (\\Seen)",

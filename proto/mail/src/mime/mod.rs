@@ -4,6 +4,7 @@
 //! content types, and nothing is decoded.
 
 mod boundary;
+mod skeleton;
 mod walk;
 
 use alloc::vec::Vec;
@@ -11,6 +12,8 @@ use core::ops::Range;
 
 use crate::content::{ContentType, Encoding};
 use crate::header::{self, Fields};
+
+pub use self::skeleton::Skeleton;
 
 /// Parts nested deeper than this are not looked into.
 pub const MAX_DEPTH: usize = 100;
@@ -85,13 +88,8 @@ impl<'a> Message<'a> {
     }
 
     /// The parts directly inside `part`.
-    pub fn children<'m>(&'m self, part: &Part) -> impl Iterator<Item = &'m Part> + use<'m, 'a> {
-        let mut next = part.first_child;
-        core::iter::from_fn(move || {
-            let child = self.parts.get(next?)?;
-            next = child.next_sibling;
-            Some(child)
-        })
+    pub fn children<'m>(&'m self, part: &Part) -> impl Iterator<Item = &'m Part> + use<'m> {
+        children(&self.parts, part)
     }
 
     /// The bytes of the header of `part`.
@@ -111,4 +109,14 @@ impl<'a> Message<'a> {
     pub fn fields(&self, part: &Part) -> Fields<'a> {
         header::fields(self.header(part))
     }
+}
+
+/// Those of `parts` that are directly inside `part`, which is one of them.
+pub fn children<'m>(parts: &'m [Part], part: &Part) -> impl Iterator<Item = &'m Part> + use<'m> {
+    let mut next = part.first_child;
+    core::iter::from_fn(move || {
+        let child = parts.get(next?)?;
+        next = child.next_sibling;
+        Some(child)
+    })
 }

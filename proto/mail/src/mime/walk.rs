@@ -8,25 +8,30 @@ use crate::content::{ContentType, Encoding};
 use crate::header::{self, line_end, without_line_end};
 
 pub(super) fn walk(bytes: &[u8]) -> Vec<Part> {
-    let mut walker = Walker {
-        bytes,
-        parts: Vec::new(),
-        open: Vec::new(),
-        boundaries: Boundaries::default(),
-        lines: 0,
-        parameters_left: MAX_PARAMETERS,
-    };
-    walker.begin_part(0);
-    walker.run();
-    walker.parts
+    let mut walker = Walker::new();
+    let mut position = 0;
+    while position < bytes.len() && !walker.nothing_more_to_find() {
+        let next = line_end(bytes, position);
+        walker.line(&bytes[position..next]);
+        position = next;
+    }
+    walker.rest(&bytes[position..]);
+    walker.finish()
 }
 
-struct Walker<'a> {
-    bytes: &'a [u8],
+pub(super) struct Walker {
     parts: Vec<Part>,
     /// The parts the current line is inside of, outermost first. Never empty before the end.
     open: Vec<Open>,
     boundaries: Boundaries,
+    /// The header of the innermost open part as far as it was seen, if that is in its header.
+    header: Vec<u8>,
+    /// How many bytes were passed.
+    position: usize,
+    /// How long the end of the last line is.
+    last_end: usize,
+    /// What [`Walker::rest`] passed last.
+    last_byte: u8,
     /// Line ends passed so far.
     lines: usize,
     /// How many parameters may still be kept.
@@ -41,26 +46,75 @@ struct Open {
     boundary: Option<Vec<u8>>,
 }
 
-impl Walker<'_> {
-    fn run(&mut self) {
-        let mut position = 0;
-        while position < self.bytes.len() && !self.nothing_more_to_find() {
-            let next = line_end(self.bytes, position);
-            let line = without_line_end(&self.bytes[position..next]);
-            let delimiter = self.delimiter(line);
-            if let Some(delimiter) = delimiter {
-                self.close_above(delimiter.level, position);
-            }
-            self.lines += usize::from(self.bytes[next - 1] == b'\n');
-            match delimiter {
-                Some(delimiter) => self.after_delimiter(delimiter, next),
-                None if line.is_empty() && self.in_header() => self.end_header(next),
-                None => {}
-            }
-            position = next;
+impl Walker {
+    pub(super) fn new() -> Self {
+        let mut walker = Self {
+            parts: Vec::new(),
+            open: Vec::new(),
+            boundaries: Boundaries::default(),
+            header: Vec::new(),
+            position: 0,
+            last_end: 0,
+            last_byte: 0,
+            lines: 0,
+            parameters_left: MAX_PARAMETERS,
+        };
+        walker.begin_part(0);
+        walker
+    }
+
+    /// Passes a line with its end; only the last one may have none.
+    pub(super) fn line(&mut self, whole: &[u8]) {
+        let line = without_line_end(whole);
+        let next = self.position + whole.len();
+        let delimiter = self.delimiter(line);
+        if let Some(delimiter) = delimiter {
+            self.close_above(delimiter.level, self.position);
         }
-        self.lines += memchr::memchr_iter(b'\n', &self.bytes[position..]).count();
-        self.close_all(self.bytes.len(), self.lines);
+        self.lines += usize::from(whole.ends_with(b"\n"));
+        self.last_end = whole.len() - line.len();
+        self.position = next;
+        match delimiter {
+            Some(delimiter) => self.after_delimiter(delimiter, next),
+            None if self.in_header() => {
+                let room = header::MAX_HEADER_BYTES.saturating_sub(self.header.len());
+                self.header
+                    .extend_from_slice(&whole[..whole.len().min(room)]);
+                if line.is_empty() {
+                    self.end_header(next);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Passes a piece of a line that is too long for a boundary.
+    pub(super) fn long_line(&mut self, piece: &[u8], ends: bool) {
+        let whole = [self.last_byte, *piece.last().unwrap_or(&self.last_byte)];
+        let pair = piece.last_chunk().unwrap_or(&whole);
+        let end = match pair {
+            [b'\r', b'\n'] => 2,
+            _ => 1,
+        };
+        self.rest(piece);
+        self.last_end = if ends { end } else { 0 };
+    }
+
+    /// Passes what has no lines to be looked at.
+    pub(super) fn rest(&mut self, bytes: &[u8]) {
+        self.lines += memchr::memchr_iter(b'\n', bytes).count();
+        self.position += bytes.len();
+        self.last_byte = bytes.last().copied().unwrap_or(self.last_byte);
+        if self.in_header() {
+            let room = header::MAX_HEADER_BYTES.saturating_sub(self.header.len());
+            self.header
+                .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<Part> {
+        self.close_all(self.position, self.lines);
+        self.parts
     }
 
     /// What `line` separates. When no part may be added any more, nothing is separated from then on.
@@ -77,7 +131,7 @@ impl Walker<'_> {
         self.open.last().is_some_and(|open| open.in_header)
     }
 
-    fn nothing_more_to_find(&self) -> bool {
+    pub(super) fn nothing_more_to_find(&self) -> bool {
         self.boundaries.is_empty() && !self.in_header()
     }
 
@@ -116,6 +170,7 @@ impl Walker<'_> {
             content_type: ContentType::text_plain(),
             encoding: Encoding::SevenBit,
         });
+        self.header.clear();
         self.open.push(Open {
             part,
             in_header: true,
@@ -131,7 +186,8 @@ impl Walker<'_> {
         let index = self.open[level].part;
         let start = self.parts[index].header.start;
         // A header that is cut off may begin within the line end that belongs to the delimiter.
-        let (declared, encoding) = content_fields(&self.bytes[start.min(end)..end]);
+        let length = self.header.len().min(end.saturating_sub(start));
+        let (declared, encoding) = content_fields(&self.header[..length]);
         let content_type = declared.unwrap_or_else(|| self.default_type(index));
         let (structure, mut content_type, boundary) = self.judge(content_type, &encoding);
         content_type.parameters.truncate(self.parameters_left);
@@ -202,7 +258,7 @@ impl Walker<'_> {
         };
         let begin = self.parts[outermost.part].header.start;
         // RFC 2046 §5.1.1: the line end before a delimiter belongs to the delimiter.
-        let end = without_line_end(&self.bytes[begin..line_start]).len() + begin;
+        let end = line_start - self.last_end.min(line_start - begin);
         let lines = self.lines - usize::from(end < line_start);
         self.close_down_to(level + 1, end, lines);
     }
