@@ -32,6 +32,8 @@ pub struct House {
     pub door: Arc<Door>,
     /// What TLS is done with.
     pub certificates: Certificates,
+    /// Bytes of the largest message that is taken.
+    pub append_limit: u32,
     /// Memory for messages.
     pub budget: Budget,
     /// Memory for what is compared. Whoever has some of it may wait for some of `budget`, nobody the other way round.
@@ -47,6 +49,7 @@ impl House {
         ask: Ask,
         limits: Limits,
         certificates: Certificates,
+        append_limit: u32,
     ) -> Self {
         Self {
             hostname,
@@ -54,6 +57,7 @@ impl House {
             ask,
             door: Door::new(limits),
             certificates,
+            append_limit,
             budget: Budget::new(BUDGET_KIB),
             sorting: Budget::new(SORTING_KIB),
         }
@@ -93,5 +97,7 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         Ask::new(config.ipc_socket("deliverd", "imapd")),
         limits,
         certificates,
+        // RFC 7889 §5: a number of IMAP, which has 32 bits.
+        u32::try_from(config.smtp.max_kept_size()).unwrap_or(u32::MAX),
     ))
 }

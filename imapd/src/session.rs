@@ -1,5 +1,6 @@
 //! One client, from the greeting to the end: waits for commands and for news, and performs what is asked in order.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +85,8 @@ impl Session {
 
     /// Says hello. Not to be said again behind STARTTLS (RFC 3501 §6.2.1).
     pub fn greet(&mut self) {
-        let code = Code::Capability(self.capabilities());
+        let list = self.capabilities();
+        let code = Code::Capability(&list);
         let text = format!("{} ready", self.house.hostname);
         self.wire.say(Kind::Ok, Some(&code), &text);
     }
@@ -312,16 +314,17 @@ impl Session {
         }
     }
 
-    pub(crate) fn capabilities(&self) -> &'static str {
+    pub(crate) fn capabilities(&self) -> Cow<'static, str> {
         if self.user.is_some() {
-            return capability::after_login();
+            return capability::after_login(self.house.append_limit).into();
         }
-        capability::before_login(match (self.wire.is_secure(), self.may_log_in()) {
+        let list = capability::before_login(match (self.wire.is_secure(), self.may_log_in()) {
             (true, _) if self.proofs().binding => Login::NowAndBound,
             (true, _) => Login::Now,
             (false, true) => Login::NowOrAfterTls,
             (false, false) => Login::AfterTls,
-        })
+        });
+        list.into()
     }
 
     fn complain_about(&mut self, bad: &BadCommand) -> Result<(), Close> {
@@ -432,7 +435,8 @@ mod tests {
         };
         let ask = Ask::new(home.path().join("deliverd.sock"));
         let certificates = Certificates::load(home.path()).unwrap();
-        let house = House::new("mx.example.org".into(), true, ask, limits, certificates);
+        let name = "mx.example.org".into();
+        let house = House::new(name, true, ask, limits, certificates, 1 << 20);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stream = Stream::Clear(TcpStream::connect(address).await.unwrap());

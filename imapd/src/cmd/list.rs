@@ -56,7 +56,10 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
         let is_there = mailbox.is_some_and(|mailbox| mailbox.exists);
         if is_there && !list.told.status.is_empty() {
             match user.mail.status(name.to_owned()).await {
-                Ok(found) => status::tell(name, &list.told.status, &found, &mut session.wire.out),
+                Ok(found) => {
+                    let (items, limit) = (&list.told.status, session.house.append_limit);
+                    status::tell(name, items, &found, limit, &mut session.wire.out);
+                }
                 Err(CallError::Refused(refusal)) => debug!(%refusal, "no status in a listing"),
                 Err(error) => return Ok(Tagged::refused(tag, &error)),
             }

@@ -79,7 +79,7 @@ pub(crate) async fn execute(
     let tagged = match command {
         Command::Capability => {
             let list = session.capabilities();
-            write::capability(list, &mut session.wire.out);
+            write::capability(&list, &mut session.wire.out);
             Tagged::ok(tag, "that is all")
         }
         Command::Noop => catch_up(session, tag, "nothing done").await,

@@ -24,12 +24,19 @@ pub(super) async fn status(
     if items.contains(&StatusItem::HighestModSeq) {
         session.learn(Awareness::CondStore);
     }
-    tell(&mailbox, items, &status, &mut session.wire.out);
+    let limit = session.house.append_limit;
+    tell(&mailbox, items, &status, limit, &mut session.wire.out);
     Tagged::ok(tag, "that is all")
 }
 
-/// Writes the answer about a mailbox.
-pub(super) fn tell(mailbox: &str, items: &[StatusItem], status: &MailboxStatus, out: &mut Vec<u8>) {
+/// Writes the answer about a mailbox, which takes messages of up to `append_limit` bytes.
+pub(super) fn tell(
+    mailbox: &str,
+    items: &[StatusItem],
+    status: &MailboxStatus,
+    append_limit: u32,
+    out: &mut Vec<u8>,
+) {
     let value = |item| {
         StatusValue::Number(match item {
             StatusItem::Messages => u64::from(status.messages),
@@ -41,6 +48,7 @@ pub(super) fn tell(mailbox: &str, items: &[StatusItem], status: &MailboxStatus, 
             StatusItem::HighestModSeq => status.highest_modseq,
             StatusItem::Size => status.size,
             StatusItem::Deleted => u64::from(status.deleted),
+            StatusItem::AppendLimit => u64::from(append_limit),
             StatusItem::MailboxId => return StatusValue::Id(status.mailbox_id),
         })
     };

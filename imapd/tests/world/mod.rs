@@ -34,6 +34,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 pub(crate) use store::{Lie, Store};
 
+/// Bytes of the largest message that is taken.
+pub(crate) const APPEND_LIMIT: u32 = 1 << 24;
 /// Long enough for everything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -72,7 +74,8 @@ impl World {
             let ask = Ask::new(socket).with_patience(Duration::from_secs(3));
             let certificates = Certificates::load(home.path()).unwrap();
             let name = "mx.example.org".to_owned();
-            let house = Arc::new(House::new(name, cleartext, ask, limits, certificates));
+            let house = House::new(name, cleartext, ask, limits, certificates, APPEND_LIMIT);
+            let house = Arc::new(house);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             let port = Port {

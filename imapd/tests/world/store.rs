@@ -24,13 +24,12 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
+use super::APPEND_LIMIT;
 use super::caches::{Caches, UID_VALIDITY};
 
 mod doors;
 
 pub(crate) use self::doors::Front;
-
-const MAX_MESSAGE: u64 = 1 << 24;
 
 /// alice's mail.
 #[derive(Default)]

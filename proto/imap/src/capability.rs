@@ -1,5 +1,8 @@
 //! What this server can do, as CAPABILITY says it.
 
+use alloc::format;
+use alloc::string::String;
+
 /// What a client may do about logging in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Login {
@@ -31,10 +34,10 @@ pub const fn before_login(login: Login) -> &'static str {
     }
 }
 
-/// The capabilities after login.
+/// The capabilities after login, where no message is larger than `append_limit` bytes.
 #[must_use]
-pub const fn after_login() -> &'static str {
-    concat!(
+pub fn after_login(append_limit: u32) -> String {
+    const LIST: &str = concat!(
         "IMAP4rev1",
         " LITERAL+",
         " ID",
@@ -68,5 +71,7 @@ pub const fn after_login() -> &'static str {
         " COMPRESS=DEFLATE",
         " UNAUTHENTICATE",
         " INPROGRESS",
-    )
+    );
+    // RFC 7889 §2: with a number it is the same for all mailboxes.
+    format!("{LIST} APPENDLIMIT={append_limit}")
 }

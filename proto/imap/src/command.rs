@@ -272,6 +272,8 @@ pub enum StatusItem {
     Deleted,
     /// MAILBOXID (RFC 8474 §4.3)
     MailboxId,
+    /// APPENDLIMIT (RFC 7889 §4)
+    AppendLimit,
 }
 
 /// The value of an item of STATUS.

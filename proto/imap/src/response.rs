@@ -34,7 +34,7 @@ pub enum Code<'a> {
     /// CANNOT
     Cannot,
     /// CAPABILITY
-    Capability(&'static str),
+    Capability(&'a str),
     /// CLIENTBUG
     ClientBug,
     /// CLOSED: what follows is about the mailbox that is selected now.

@@ -211,6 +211,7 @@ pub fn status(
             StatusItem::Size => b"SIZE ",
             StatusItem::Deleted => b"DELETED ",
             StatusItem::MailboxId => b"MAILBOXID ",
+            StatusItem::AppendLimit => b"APPENDLIMIT ",
         });
         match value(*item) {
             StatusValue::Number(value) => number(value, out),

@@ -120,7 +120,7 @@ impl Door {
         mailbox: String,
         size: u64,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
-        if size > MAX_MESSAGE {
+        if size > u64::from(APPEND_LIMIT) {
             return Err(Refusal::MessageTooLarge);
         }
         self.0.state.lock().unwrap().mailbox(&mailbox)?;

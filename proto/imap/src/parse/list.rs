@@ -100,6 +100,7 @@ fn items(cursor: &mut Cursor<'_>) -> Result<Vec<StatusItem>> {
             "SIZE" => StatusItem::Size,
             "DELETED" => StatusItem::Deleted,
             "MAILBOXID" => StatusItem::MailboxId,
+            "APPENDLIMIT" => StatusItem::AppendLimit,
             _ => return start.fail("unknown item of STATUS"),
         })
     })?;
