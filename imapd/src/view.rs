@@ -222,6 +222,7 @@ impl View {
         // The rest of the same change may be in an event that is yet to come.
         self.noted = self.noted.max(record.modseq.saturating_sub(1));
         let uid = record.uid;
+        self.told.changed(shard_of(uid), record.modseq);
         if uid >= self.told_below {
             self.update(record);
         } else if let Some(page) = self.told.page_mut(shard_of(uid)) {
@@ -473,6 +474,24 @@ impl View {
     /// Those of some pages that are not here. The others are kept for longer.
     pub fn without_page(&mut self, shards: Vec<u32>) -> Vec<u32> {
         self.told.without_page(shards)
+    }
+
+    /// The places of all messages on the pages on which one changed after `modseq`. All others did not change since then.
+    #[must_use]
+    pub fn changed_since(&self, modseq: u64) -> Vec<Range<usize>> {
+        let pages = self.told.changed_since(modseq);
+        pages.map(|(_, places)| places).collect()
+    }
+
+    /// The pages with any of `uids` on which a message changed after `modseq`, with the places of all their messages.
+    #[must_use]
+    pub fn changed_since_among(&self, modseq: u64, uids: &Ranges) -> Vec<(u32, Range<usize>)> {
+        let pages = self.told.changed_since(modseq);
+        let is_meant = |(number, _): &(u32, _)| {
+            let (first, last) = uids_of(*number).into_inner();
+            uids.meets(first, last)
+        };
+        pages.filter(is_meant).collect()
     }
 
     /// The page on which the message at a place is.

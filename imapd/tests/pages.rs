@@ -237,3 +237,104 @@ async fn sets_name_messages_that_are_there_and_numbers_must() {
     let lines = alice.ask("m FETCH 1 (UID)").await;
     assert_eq!(lines, ["m BAD there are not so many messages"]);
 }
+
+/// 100,000 messages, of which a client knows all; then one is removed, one changed, and one comes.
+async fn large_and_known() -> (World, u64) {
+    let world = World::new().await;
+    for _ in 0..100_000 {
+        world.store.deliver(b"A: x\r\n\r\n");
+    }
+    let mut alice = world.alice().await;
+    let status = alice.ok("c STATUS INBOX (HIGHESTMODSEQ)").await;
+    let modseq = status[0].rsplit(' ').next().unwrap().trim_end_matches(')');
+    let modseq = modseq.parse().unwrap();
+    alice
+        .ok("d UID STORE 40500 +FLAGS.SILENT (\\Flagged)")
+        .await;
+    world.store.remove(vec![(70_700, 70_700)]);
+    world.store.deliver(b"A: y\r\n\r\n");
+    (world, modseq)
+}
+
+#[tokio::test]
+async fn who_comes_back_to_a_large_mailbox_has_only_those_pages_read_that_changed() {
+    let (world, modseq) = large_and_known().await;
+    let told = |lines: Vec<String>| -> Vec<String> {
+        let is_told = |line: &String| line.contains("FETCH") || line.contains("VANISHED");
+        lines.into_iter().filter(is_told).collect()
+    };
+    let mut bob = world.connect().await;
+    bob.ok("a LOGIN alice@example.org secret-alice").await;
+    bob.ok("b ENABLE QRESYNC").await;
+    let before = world.store.pages();
+    let lines = bob
+        .ok(&format!("c SELECT INBOX (QRESYNC (7 {modseq}))"))
+        .await;
+    let lines = told(lines);
+    assert_eq!(lines[0], "* VANISHED (EARLIER) 70700");
+    assert!(lines[1].starts_with("* 40500 FETCH (UID 40500 FLAGS (\\Flagged) "));
+    assert!(lines[2].starts_with("* 100000 FETCH (UID 100001 FLAGS () "));
+    assert_eq!(lines.len(), 3);
+    assert_eq!(world.store.pages() - before, 2);
+    // Of many ranges, too, whose ends are on other pages.
+    let known: Vec<String> = (0..90)
+        .map(|n| format!("{}:{}", n * 1000 + 9, n * 1000 + 900))
+        .collect();
+    let known = known.join(",");
+    let before = world.store.pages();
+    let lines = bob
+        .ok(&format!("d SELECT INBOX (QRESYNC (7 {modseq} {known}))"))
+        .await;
+    assert_eq!(told(lines).len(), 2);
+    assert_eq!(world.store.pages() - before, 1);
+    // The same by FETCH; one more page, to know which is the last message.
+    bob.ok("e SELECT INBOX").await;
+    let before = world.store.pages();
+    let lines = bob
+        .ok(&format!(
+            "f UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq} VANISHED)"
+        ))
+        .await;
+    assert_eq!(told(lines).len(), 3);
+    assert_eq!(world.store.pages() - before, 2);
+    // What changes from now on is found as well.
+    world.store.deliver(b"A: z\r\n\r\n");
+    bob.ok("g UID STORE 300 +FLAGS.SILENT (\\Seen)").await;
+    let lines = bob
+        .ok(&format!("h UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})"))
+        .await;
+    assert_eq!(told(lines).len(), 4);
+}
+
+#[tokio::test]
+async fn where_removals_are_forgotten_all_that_is_not_there_is_said_to_be_gone() {
+    let world = spread().await;
+    world.store.remove(vec![(2, 2)]);
+    world.store.forget_removals();
+    let mut alice = world.connect().await;
+    alice.ok("a LOGIN alice@example.org secret-alice").await;
+    alice.ok("b ENABLE QRESYNC").await;
+    let lines = alice.ok("c SELECT INBOX (QRESYNC (7 3 1:4,1004))").await;
+    let vanished = lines.iter().find(|line| line.contains("VANISHED"));
+    assert_eq!(vanished.unwrap(), "* VANISHED (EARLIER) 2,4");
+    let lines = alice.ok("d UID FETCH 1:2006 (FLAGS) (CHANGEDSINCE 9 VANISHED)");
+    assert_eq!(lines.await[0], "* VANISHED (EARLIER) 2,4:1003,1005:2004");
+}
+
+#[tokio::test]
+async fn a_conditional_change_of_many_messages_is_asked_for_in_pieces() {
+    let world = World::new().await;
+    for _ in 0..2500 {
+        world.store.deliver(b"A: x\r\n\r\n");
+    }
+    let mut alice = world.alice().await;
+    let mut other = world.alice().await;
+    other.ok("c STORE 2300 +FLAGS.SILENT (\\Seen)").await;
+    alice.ok("c NOOP").await;
+    // deliverd takes no more than 1000 messages with a condition at once.
+    let lines = alice.ok("d STORE 1:* (UNCHANGEDSINCE 2500) +FLAGS.SILENT (\\Flagged)");
+    let last = lines.await.pop().unwrap();
+    assert!(last.starts_with("d OK [MODIFIED 2300] "), "{last}");
+    let lines = alice.ok("e SEARCH RETURN (COUNT) FLAGGED").await;
+    assert_eq!(lines[0], "* ESEARCH (TAG \"e\") COUNT 2499");
+}

@@ -23,7 +23,7 @@ pub(super) const DIRECTORY: &str = ".cache";
 const TABLE: &str = "table";
 const PAGES: &str = "pages";
 /// Changes with the format.
-const MAGIC: [u8; 8] = *b"rmail\0t2";
+const MAGIC: [u8; 8] = *b"rmail\0t3";
 /// Bytes in front of the first slot; room for the magic and the name of the generation.
 const FRONT: u64 = 4096;
 /// Room for a page with keywords.
@@ -56,6 +56,7 @@ struct Line {
     unseen: u32,
     deleted: u32,
     bytes: u64,
+    modseq: u64,
     slot: u32,
     checksum: u32,
     length: u32,
@@ -101,7 +102,8 @@ impl Table {
                 checksum: line.checksum,
                 length: line.length,
             };
-            let shard = Shard::kept(sums, kept, line.seen, line.keywords_seen);
+            let times = (line.seen, line.keywords_seen);
+            let shard = Shard::kept(sums, line.modseq, kept, times);
             records.put_shard(line.shard, shard);
         }
         let pages = Pages {
@@ -164,6 +166,7 @@ impl Table {
                 unseen: sums.unseen,
                 deleted: sums.deleted,
                 bytes: sums.bytes,
+                modseq: known.modseq(),
                 slot: kept.slot,
                 checksum: kept.checksum,
                 length: kept.length,

@@ -31,6 +31,8 @@ pub(super) struct Records {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Shard {
     sums: Sums,
+    /// None of its messages has a modification sequence above this one.
+    modseq: u64,
     /// Its messages, unless only the index has them.
     page: Option<Page>,
     /// Where the index has its messages, as they are now.
@@ -188,6 +190,11 @@ impl Page {
         sums
     }
 
+    fn modseq(&self) -> u64 {
+        let modseqs = self.entries.iter().map(|entry| entry.modseq);
+        modseqs.max().unwrap_or(0)
+    }
+
     /// The page as it is kept in the index.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.entries.len() * (ENTRY_LEN + 8));
@@ -251,12 +258,13 @@ impl Shard {
     /// A shard as the index has it.
     pub(super) fn kept(
         sums: Sums,
+        modseq: u64,
         kept: Kept,
-        seen: Option<Time>,
-        keywords_seen: Option<Time>,
+        (seen, keywords_seen): (Option<Time>, Option<Time>),
     ) -> Self {
         Self {
             sums,
+            modseq,
             page: None,
             kept: Some(kept),
             is_verified: false,
@@ -267,6 +275,11 @@ impl Shard {
 
     pub(super) fn sums(&self) -> Sums {
         self.sums
+    }
+
+    /// None of its messages has a modification sequence above this one.
+    pub(super) fn modseq(&self) -> u64 {
+        self.modseq
     }
 
     pub(super) fn page(&self) -> Option<&Page> {
@@ -353,6 +366,7 @@ impl Records {
             self.in_memory = self.in_memory + page.entries.len() - before;
             let before = std::mem::replace(&mut known.sums, page.sums());
             self.total.replace(before, known.sums);
+            known.modseq = page.modseq();
             known.page = Some(page);
         }
     }
@@ -440,6 +454,7 @@ impl Records {
         let record = page.record(shard, at);
         known.sums.add(&record);
         self.total.replace(before, known.sums);
+        known.modseq = known.modseq.max(modseq);
         known.kept = None;
         Some(record)
     }
@@ -451,6 +466,7 @@ impl Records {
         let known = self.shards.get_mut(&shard);
         let Some((kept, sums, page)) = known.and_then(|known| {
             let page = known.page.as_mut()?;
+            known.modseq = known.modseq.max(record.modseq);
             Some((&mut known.kept, &mut known.sums, page))
         }) else {
             error!(
@@ -654,6 +670,7 @@ mod tests {
                 let page = shard.page().unwrap();
                 let again = Page::from_bytes(&page.to_bytes(), shard.sums().messages).unwrap();
                 prop_assert_eq!(again.sums(), shard.sums());
+                prop_assert!(again.modseq() <= shard.modseq());
                 prop_assert_eq!(again.iter(1).collect::<Vec<_>>(), page.iter(1).collect::<Vec<_>>());
             }
         }

@@ -133,5 +133,6 @@ fn count(shard: u32, known: Option<&Shard>) -> ShardCount {
     ShardCount {
         shard,
         messages: u16::try_from(messages).unwrap_or(u16::MAX),
+        modseq: known.map_or(0, Shard::modseq),
     }
 }

@@ -128,6 +128,11 @@ pub(super) async fn fetch(
         Some(window) => in_window(places, window),
         None => places,
     };
+    // Pages on which nothing changed since then are not read.
+    let places = match changed_since {
+        Some(since) => common(&places, &desk.view.changed_since(since.modseq)),
+        None => places,
+    };
     if let Some(ChangedSince {
         modseq,
         vanished: true,
@@ -179,6 +184,18 @@ fn in_window(places: Vec<Range<usize>>, window: Window) -> Vec<Range<usize>> {
         start..end
     };
     places.into_iter().map(cut).collect()
+}
+
+/// The places that are in both lists. Both ascend.
+fn common(some: &[Range<usize>], others: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut both = Vec::new();
+    for place in some {
+        let from = others.partition_point(|other| other.end <= place.start);
+        let others = others.get(from..).unwrap_or_default().iter();
+        let others = others.take_while(|other| other.start < place.end);
+        both.extend(others.map(|other| place.start.max(other.start)..place.end.min(other.end)));
+    }
+    both
 }
 
 /// A FETCH under way.

@@ -6,15 +6,14 @@ use imap::response::Code;
 use imap::sequence::{Ranges, SequenceSet};
 use imap::sync::{Awareness, Resync};
 use imap::write;
+use ipc::session::PAGES_PER_READ;
+use ipc::snapshot::Record;
 use tracing::debug;
 
 use super::Desk;
-use crate::pages::Unpicked;
+use crate::pages::load;
 use crate::wire::Close;
 use crate::words::Tagged;
-
-/// Messages looked at together.
-const TOGETHER: usize = 4000;
 
 impl Desk<'_> {
     /// Tells what happened to the mailbox since the client saw it last: first what is gone, then what changed.
@@ -28,36 +27,38 @@ impl Desk<'_> {
             Ok(gone) => write::vanished(true, gone.as_slice(), &mut self.wire.out),
             Err(error) => return Ok(Err(error)),
         }
-        let known = match &resync.known {
-            Some(known) => self.pick(Numbering::Uid, known).await,
-            None => {
-                let all = 0..self.view.len();
-                Ok(Vec::from([all]))
+        // Where nothing changed since, nothing is read.
+        let known = self.known(resync.known.as_ref());
+        let pages = self.view.changed_since_among(resync.modseq, &known);
+        for some in pages.chunks(PAGES_PER_READ) {
+            let shards = some.iter().map(|(number, _)| *number).collect();
+            let lacking = self.view.without_page(shards);
+            if let Err(error) = load(&self.user.mail, self.view, lacking).await {
+                return Ok(Err(error));
             }
-        };
-        let known = match known {
-            Ok(known) => known,
-            Err(Unpicked::Refused(error)) => return Ok(Err(error)),
-            // UIDs can be any.
-            Err(Unpicked::NoSuchNumber) => Vec::new(),
-        };
-        let mut places = known.into_iter().flatten().peekable();
-        loop {
-            let some = match self.next_some(&mut places, TOGETHER).await {
-                Ok(some) => some,
-                Err(error) => return Ok(Err(error)),
-            };
-            if some.is_empty() {
-                return Ok(Ok(()));
-            }
-            for index in some {
-                let message = self.view.message(index);
-                if message.is_some_and(|message| message.modseq > resync.modseq) {
+            for index in some.iter().flat_map(|(_, places)| places.clone()) {
+                let has_changed = |message: &&Record| {
+                    message.modseq > resync.modseq && known.contains(message.uid)
+                };
+                if self.view.message(index).filter(has_changed).is_some() {
                     self.view
                         .tell_flags(index, Numbering::Uid, &mut self.wire.out);
                     self.wire.flush_if_full().await?;
                 }
             }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The UIDs a client names as known to it; all there can be if it names none.
+    fn known(&self, known: Option<&SequenceSet>) -> Ranges {
+        let last = self.view.last_possible_uid();
+        // What comes later has another UID, and was never known.
+        let all = Ranges::up_to(last);
+        match known {
+            Some(SequenceSet::Saved) => self.view.saved.and(&all),
+            Some(known) => known.resolve(last).and(&all),
+            None => all,
         }
     }
 
@@ -69,14 +70,7 @@ impl Desk<'_> {
         modseq: u64,
         known: Option<&SequenceSet>,
     ) -> Result<Ranges, CallError> {
-        let last = self.view.last_possible_uid();
-        // What comes later has another UID, and was never known.
-        let all = Ranges::up_to(last);
-        let known = match known {
-            Some(SequenceSet::Saved) => self.view.saved.and(&all),
-            Some(known) => known.resolve(last).and(&all),
-            None => all,
-        };
+        let known = self.known(known);
         match self.user.mail.removed_since(modseq).await? {
             Some(removed) => Ok(removed.and(&known).without(&self.view.untold_gone())),
             None => self.absent(&known).await,

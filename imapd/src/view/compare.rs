@@ -151,8 +151,10 @@ impl View {
             (_, _) => return Err(self.lose()),
         }
         let later = now.iter();
-        let later = later.filter(|record| record.modseq > comparison.since);
-        self.changed.extend(later.map(|record| record.uid));
+        for record in later.filter(|record| record.modseq > comparison.since) {
+            self.told.changed(number, record.modseq);
+            self.changed.insert(record.uid);
+        }
         Ok(())
     }
 

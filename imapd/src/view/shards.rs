@@ -32,6 +32,8 @@ struct Shard {
     /// How many messages are in the shards before.
     before: usize,
     count: usize,
+    /// No change of any of them that was noted has a modification sequence above this one.
+    modseq: u64,
     page: Option<Page>,
 }
 
@@ -104,6 +106,7 @@ impl Shards {
             number: line.shard,
             before: 0,
             count: usize::from(line.messages),
+            modseq: line.modseq,
             page: None,
         };
         let mut shards = Self {
@@ -151,6 +154,22 @@ impl Shards {
     /// How many messages a shard has; 0 if there is none of that number.
     pub(super) fn count(&self, number: u32) -> usize {
         self.shard(number).map_or(0, |shard| shard.count)
+    }
+
+    /// Notes that a message of a shard changed.
+    pub(super) fn changed(&mut self, number: u32, modseq: u64) {
+        if let Some(shard) = self.shard_mut(number) {
+            shard.modseq = shard.modseq.max(modseq);
+        }
+    }
+
+    /// The shards in which messages changed after `modseq`, with the places of all their messages.
+    pub(super) fn changed_since(
+        &self,
+        modseq: u64,
+    ) -> impl Iterator<Item = (u32, Range<usize>)> + '_ {
+        let changed = self.shards.iter().filter(move |s| s.modseq > modseq);
+        changed.map(|shard| (shard.number, shard.before..shard.before + shard.count))
     }
 
     pub(super) fn page(&self, number: u32) -> Option<&Page> {
@@ -256,6 +275,8 @@ impl Shards {
         let Some(shard) = self.shard_mut(number) else {
             return;
         };
+        let modseqs = page.messages.iter().map(|message| message.modseq);
+        shard.modseq = shard.modseq.max(modseqs.max().unwrap_or(0));
         shard.page = Some(page);
         self.recent.retain(|other| *other != number);
         self.recent.push_back(number);
@@ -303,6 +324,7 @@ impl Shards {
         match self.shards.last_mut() {
             Some(last) if last.number == number => {
                 last.count += 1;
+                last.modseq = last.modseq.max(record.modseq);
                 if let Some(page) = &mut last.page {
                     page.messages.push(record);
                 }
@@ -312,6 +334,7 @@ impl Shards {
                     number,
                     before,
                     count: 1,
+                    modseq: record.modseq,
                     page: None,
                 });
                 self.keep(number, Page::new(vec![record], std::iter::empty()));

@@ -43,6 +43,7 @@ fn counts(uids: &[u32]) -> Vec<ShardCount> {
             _ => shards.push(ShardCount {
                 shard: shard_of(*uid),
                 messages: 1,
+                modseq: 1,
             }),
         }
     }

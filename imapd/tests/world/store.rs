@@ -14,8 +14,8 @@ use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::session::{
-    FlagChange, MailboxInfo, MailboxStatus, MessageIds, RANGES_PER_FRAME, SessionAnswer,
-    SessionEdge, SessionEvent, SessionRequest, UidRanges,
+    FlagChange, MailboxInfo, MailboxStatus, MessageIds, RANGES_PER_FRAME, RECORDS_PER_FRAME,
+    SessionAnswer, SessionEdge, SessionEvent, SessionRequest, UidRanges,
 };
 use ipc::snapshot::{RECORD_LEN, Record, ShardCount, flag};
 use ipc::{Call, Refusal};
@@ -338,11 +338,18 @@ impl State {
         let mailbox = self.mailbox(&name)?;
         let keywords = mailbox.keywords.clone();
         let mut shards: Vec<ShardCount> = Vec::new();
-        for uid in mailbox.messages.keys() {
-            let shard = uid / MESSAGES_PER_SHARD;
+        for (record, _) in mailbox.messages.values() {
+            let (shard, modseq) = (record.uid / MESSAGES_PER_SHARD, record.modseq);
             match shards.last_mut() {
-                Some(last) if last.shard == shard => last.messages += 1,
-                _ => shards.push(ShardCount { shard, messages: 1 }),
+                Some(last) if last.shard == shard => {
+                    last.messages += 1;
+                    last.modseq = last.modseq.max(modseq);
+                }
+                _ => shards.push(ShardCount {
+                    shard,
+                    messages: 1,
+                    modseq,
+                }),
             }
         }
         let records = mailbox.messages.values();
@@ -390,7 +397,11 @@ impl State {
             let before = bytes.len();
             bytes.extend(messages.flat_map(|(_, (record, _))| record.to_bytes()));
             let messages = u16::try_from((bytes.len() - before) / RECORD_LEN).unwrap();
-            counts.push(ShardCount { shard, messages });
+            counts.push(ShardCount {
+                shard,
+                messages,
+                modseq: 0,
+            });
         }
         self.pages += counts.len();
         match lie {
@@ -532,8 +543,8 @@ impl State {
                 changed.push(*record);
             }
         }
-        if !changed.is_empty() {
-            self.tell(name, || SessionEvent::Changed(changed.clone()));
+        for some in changed.chunks(RECORDS_PER_FRAME) {
+            self.tell(name, || SessionEvent::Changed(some.to_vec()));
         }
     }
 

@@ -143,6 +143,13 @@ impl Ranges {
         after > 0 && self.0[after - 1].1 >= number
     }
 
+    /// Whether any number from `first` to `last` is among them.
+    #[must_use]
+    pub fn meets(&self, first: u32, last: u32) -> bool {
+        let before = self.0.partition_point(|(_, end)| *end < first);
+        self.0.get(before).is_some_and(|(start, _)| *start <= last)
+    }
+
     /// The ranges.
     #[must_use]
     pub fn as_slice(&self) -> &[(u32, u32)] {
@@ -178,6 +185,10 @@ mod tests {
             };
             let (one, two) = (ranges(&one), ranges(&two));
             let (both, rest) = (one.and(&two), one.without(&two));
+            for &(first, last) in two.as_slice() {
+                let is_met = (first..=last).any(|number| one.contains(number));
+                prop_assert_eq!(one.meets(first, last), is_met);
+            }
             for number in 0..80 {
                 let (a, b) = (one.contains(number), two.contains(number));
                 prop_assert_eq!(both.contains(number), a && b);

@@ -26,7 +26,7 @@ pub const MAX_KEYWORDS: usize = 64;
 /// Longest keyword in bytes.
 pub const MAX_KEYWORD_LEN: usize = 100;
 /// How many shards one answer to `Select` names at most; a larger table comes in a descriptor.
-pub const SHARDS_IN_FRAME: usize = 1500;
+pub const SHARDS_IN_FRAME: usize = 500;
 /// How many shards one `ReadPages` may ask for.
 pub const PAGES_PER_READ: usize = 8;
 /// Longest mailbox name in bytes of UTF-8.
@@ -447,7 +447,8 @@ mod tests {
             shards: vec![
                 ShardCount {
                     shard: u32::MAX,
-                    messages: u16::MAX
+                    messages: u16::MAX,
+                    modseq: u64::MAX,
                 };
                 SHARDS_IN_FRAME
             ],

@@ -6,7 +6,7 @@ use crate::frame::{Decode, Encode};
 /// Bytes of one record in a descriptor.
 pub const RECORD_LEN: usize = 40;
 /// Bytes of a line of a table of shards in a descriptor.
-pub const LINE_LEN: usize = 6;
+pub const LINE_LEN: usize = 14;
 
 /// System flags as bits. `\Recent` is not stored (RFC 9051 §2.3.2 dropped it).
 pub mod flag {
@@ -74,7 +74,7 @@ impl Record {
     }
 }
 
-/// How many messages a shard has. Its UIDs are those from [`MESSAGES_PER_SHARD`] times its number on, and so many in all.
+/// How many messages a shard has, and up to when they changed. Its UIDs are those from [`MESSAGES_PER_SHARD`] times its number on, and so many in all.
 ///
 /// [`MESSAGES_PER_SHARD`]: crate::cache::MESSAGES_PER_SHARD
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -83,15 +83,18 @@ pub struct ShardCount {
     pub shard: u32,
     /// Messages in it.
     pub messages: u16,
+    /// None of them has a modification sequence above this one.
+    pub modseq: u64,
 }
 
 impl ShardCount {
-    /// The line as it stands in a descriptor: little endian, `shard messages`.
+    /// The line as it stands in a descriptor: little endian, `shard messages modseq`.
     #[must_use]
     pub fn to_bytes(self) -> [u8; LINE_LEN] {
         let mut bytes = [0; LINE_LEN];
         bytes[..4].copy_from_slice(&self.shard.to_le_bytes());
-        bytes[4..].copy_from_slice(&self.messages.to_le_bytes());
+        bytes[4..6].copy_from_slice(&self.messages.to_le_bytes());
+        bytes[6..].copy_from_slice(&self.modseq.to_le_bytes());
         bytes
     }
 
@@ -101,6 +104,9 @@ impl ShardCount {
         Self {
             shard: u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
             messages: u16::from_le_bytes([bytes[4], bytes[5]]),
+            modseq: u64::from_le_bytes([
+                bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13],
+            ]),
         }
     }
 }
@@ -123,6 +129,7 @@ mod tests {
         let line = ShardCount {
             shard: u32::MAX / 1000,
             messages: 1000,
+            modseq: u64::MAX - 1,
         };
         assert_eq!(ShardCount::from_bytes(&line.to_bytes()), line);
     }

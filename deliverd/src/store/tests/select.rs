@@ -57,3 +57,39 @@ fn a_page_that_is_lost_after_select_makes_clients_compare() {
     let selected = world.inbox().select(Arc::new(Silent)).unwrap();
     assert_eq!((selected.status.messages, selected.shards.len()), (19, 19));
 }
+
+#[test]
+fn the_table_says_up_to_when_each_shard_changed_and_remembers_it() {
+    let mut world = wide(20);
+    let modseqs = |world: &World| -> Vec<u64> {
+        let selected = world.inbox().select(Arc::new(Silent)).unwrap();
+        selected.shards.iter().map(|line| line.modseq).collect()
+    };
+    let before = modseqs(&world);
+    let highest = world.inbox().status().unwrap().highest_modseq;
+    assert!(before.iter().all(|modseq| (1..=highest).contains(modseq)));
+    let seen = order(FlagChange::Add, flag::SEEN, &[]);
+    world
+        .inbox()
+        .store_flags(&vec![(7001, 7001)], &seen)
+        .unwrap();
+    let changed = modseqs(&world);
+    assert_eq!(changed[7], world.inbox().status().unwrap().highest_modseq);
+    assert!(changed[7] > highest);
+    let others = |modseqs: &[u64]| [&modseqs[..7], &modseqs[8..]].concat();
+    assert_eq!(others(&changed), others(&before));
+    world.restart();
+    assert_eq!(modseqs(&world), changed);
+    // A message that comes counts, and one that goes changes nothing.
+    world
+        .inbox()
+        .store_flags(
+            &vec![(9001, 9001)],
+            &order(FlagChange::Add, flag::DELETED, &[]),
+        )
+        .unwrap();
+    let marked = modseqs(&world);
+    world.inbox().expunge(None).unwrap();
+    let gone = modseqs(&world);
+    assert_eq!((&gone[..9], &gone[9..]), (&marked[..9], &marked[10..]));
+}

@@ -77,6 +77,10 @@ impl Mailbox {
         let mut selection = selection(&uids);
         selection.status.uid_next = self.next;
         selection.status.highest_modseq = self.modseq;
+        for line in &mut selection.shards {
+            let messages = self.there.range(uids_of(line.shard));
+            line.modseq = messages.map(|(_, record)| record.modseq).max().unwrap();
+        }
         selection
     }
 

@@ -276,6 +276,33 @@ fn pairs(text: &str) -> Vec<(u32, u32)> {
     pairs
 }
 
+#[test]
+fn there_are_no_more_dummies_than_are_allowed() {
+    let mut threader = Threader::new(Algorithm::References);
+    threader.links.dummies_left = 2;
+    for (number, ancestor) in (1..=4).zip([91, 92, 93, 91]) {
+        threader.add(
+            letter(number, 1, ' '),
+            u128::from(number),
+            [ancestor].into_iter(),
+        );
+    }
+    assert_eq!(threader.links.nodes.len(), 4 + 2);
+    // Who refers to one that is not kept begins a thread; all the same there is room for what a message turns out to be.
+    threader.add(letter(5, 1, ' '), 91, core::iter::empty());
+    threader.add(letter(6, 1, ' '), 6, [94].into_iter());
+    assert_eq!(
+        (threader.links.nodes.len(), threader.links.dummies_left),
+        (8, 0)
+    );
+    let mut out = Vec::new();
+    threader.finish().write(&mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "* THREAD (2)(3)(5 (1)(4))(6)\r\n"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
