@@ -1,5 +1,8 @@
 //! Everything imapd may ask of deliverd: a login, and what the mail session that follows from it can do.
 
+mod cache;
+mod quota;
+
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -10,7 +13,7 @@ use std::time::Duration;
 use daemon::channel::{Answered, CallError, Client, Link};
 use imap::sasl::Credentials;
 use imap::sequence::Ranges;
-use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
+use ipc::cache::MESSAGES_PER_SHARD;
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
@@ -25,6 +28,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
+pub use self::quota::Quota;
+
 /// A password is worth a quarter of a second of computing, and others may be before us; a restarted deliverd needs a moment.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an answer may take.
@@ -35,8 +40,6 @@ const LONG_PATIENCE: Duration = Duration::from_mins(5);
 const SELECT_PATIENCE: Duration = Duration::from_mins(30);
 /// How long a piece of a message may take to be read by deliverd.
 const WRITE_PATIENCE: Duration = Duration::from_mins(1);
-/// How long deliverd may take to read what is to be kept: a client may be waiting for us.
-const FILL_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of the largest table of shards there can be.
 const MAX_TABLE: u64 = (u32::MAX / MESSAGES_PER_SHARD + 1) as u64 * LINE_LEN as u64;
 
@@ -415,61 +418,6 @@ impl MailSession {
                 .zip(fds.into_iter().map(File::from))
                 .collect()),
             _ => Err(nonsense()),
-        }
-    }
-
-    /// Opens what is kept about messages of these shards; those of which nothing is kept are missing. False if nothing of this kind
-    /// is ever kept.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn open_cache(
-        &self,
-        kind: CacheKind,
-        shards: Vec<u32>,
-    ) -> Result<(Vec<(u32, File)>, bool), CallError> {
-        let request = SessionRequest::OpenCache { kind, shards };
-        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
-        match answer {
-            SessionAnswer::CachesOpened { shards, is_kept } if shards.len() == fds.len() => {
-                let files = fds.into_iter().map(File::from);
-                Ok((shards.into_iter().zip(files).collect(), is_kept))
-            }
-            _ => Err(nonsense()),
-        }
-    }
-
-    /// Gives entries about messages away, to be kept. Whether they are is not told.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn fill_cache(
-        &self,
-        kind: CacheKind,
-        entries: &[(u32, Vec<u8>)],
-    ) -> Result<(), CallError> {
-        let announce = |(uid, bytes): &(u32, Vec<u8>)| NewEntry {
-            uid: *uid,
-            length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-        };
-        let request = SessionRequest::FillCache {
-            kind,
-            entries: entries.iter().map(announce).collect(),
-        };
-        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
-        let SessionAnswer::CacheAwaited = answer else {
-            return Err(nonsense());
-        };
-        let mut stream = open_stream(single(fds)?)?;
-        let write = async {
-            for (_, bytes) in entries {
-                stream.write_all(bytes).await?;
-            }
-            stream.shutdown().await
-        };
-        match timeout(FILL_PATIENCE, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(CallError::Unavailable),
         }
     }
 

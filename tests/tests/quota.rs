@@ -188,3 +188,45 @@ ok(client.expunge())
         .deliver("dave@outside.test", carol, &message(9000))
         .unwrap();
 }
+
+#[test]
+fn a_client_sees_what_its_user_stores_and_nothing_of_the_tenant() {
+    skip_without!("python3");
+    let system = System::start(Options::alice().user(BOB));
+    for command in [
+        &["tenant", "add", "acme", "--max-messages", "77"][..],
+        &["domain", "assign", "example.test", "acme"],
+        &["user", "quota", ALICE, "--quota", "20K"],
+    ] {
+        system.rmailctl(command).succeeded();
+    }
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    client
+        .deliver("dave@outside.test", ALICE, &message(3000))
+        .unwrap();
+    client
+        .deliver("dave@outside.test", BOB, &message(3000))
+        .unwrap();
+    let script = r#"
+client = imap()
+assert "QUOTA" in client.capabilities and "QUOTASET" not in client.capabilities
+result, data = client.getquotaroot("INBOX")
+assert result == "OK", data
+roots, quotas = data
+assert roots == [b'INBOX ""'], roots
+assert quotas == [b'"" (STORAGE 4 20 MAILBOX 6 10000)'], quotas
+answer = refused(client.setquota('""', "(STORAGE 1)"))
+assert "NOPERM" in answer, answer
+answer = refused(client.append("INBOX", None, None, b"Subject: x\r\n\r\n" + b"y" * 20000 + b"\r\n"))
+assert "OVERQUOTA" in answer, answer
+client.select("INBOX")
+ok(client.store("1", "+FLAGS", "\\Deleted"))
+size = int(client.fetch("1", "(RFC822.SIZE)")[1][0].split()[-1].rstrip(b")"))
+result, data = client.status("INBOX", "(DELETED DELETED-STORAGE)")
+assert data == [b"INBOX (DELETED 1 DELETED-STORAGE %d)" % size], (data, size)
+ok(client.expunge())
+result, data = client.getquota('""')
+assert data == [b'"" (STORAGE 0 20 MAILBOX 6 10000)'], data
+"#;
+    system.python(script, &json!({}));
+}

@@ -19,8 +19,8 @@ use super::desk::Desk;
 use super::{House, cache};
 use crate::clock;
 use crate::store::{
-    FlagOrder, Hold, Listener, Mailbox, MailboxName, NewMessage, Selection, Totals, Transfer, User,
-    ranges,
+    FlagOrder, Hold, Listener, MAX_MAILBOXES, Mailbox, MailboxName, NewMessage, Selection, Totals,
+    Transfer, User, ranges,
 };
 
 /// Messages one session may append at once.
@@ -214,6 +214,16 @@ impl Door {
             SessionRequest::AbortAppend { message } => {
                 peer.appends.abort(message)?;
                 Ok(Answered::plain(SessionAnswer::Done))
+            }
+            SessionRequest::DeletedSize { name } => {
+                let mailbox = self.mailbox(&name)?;
+                let size = self.house.work(move |house| {
+                    let size = mailbox.deleted_size();
+                    house.store.trim();
+                    size
+                });
+                let answer = SessionAnswer::DeletedSize(size.await?);
+                Ok(Answered::plain(answer))
             }
             SessionRequest::Quota => self.quota().await,
         }
@@ -498,16 +508,19 @@ impl Door {
 
     async fn quota(&self) -> Result<Answered<SessionAnswer>, Refusal> {
         let user = Arc::clone(&self.user);
-        let (usage, limits) = self
+        let ((usage, limits), mailboxes) = self
             .house
             .work(move |_| {
                 user.count()?;
-                Ok(user.member().figures())
+                Ok((user.member().figures(), user.mailboxes_listed()))
             })
             .await?;
+        let capped = |count| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(Answered::plain(SessionAnswer::Quota {
             usage: usage.into(),
             limits,
+            mailboxes: capped(mailboxes),
+            max_mailboxes: capped(MAX_MAILBOXES),
         }))
     }
 }

@@ -230,6 +230,21 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Bytes of the messages with `\Deleted`.
+    pub(crate) fn deleted_size(self: &Arc<Self>) -> Result<u64, Refusal> {
+        self.with(|state| {
+            let mut size = 0;
+            for shard in with_deleted(state) {
+                let uids = message_file::uids_of(shard);
+                self.need_pages(state, &uids)?;
+                let records = state.records.members(&uids).into_iter();
+                let deleted = records.filter(|record| record.flags & flag::DELETED != 0);
+                size += deleted.map(|record| record.size).sum::<u64>();
+            }
+            Ok(size)
+        })
+    }
+
     /// Removes messages with `\Deleted`: all, or those among `uids`.
     pub(crate) fn expunge(self: &Arc<Self>, uids: Option<&UidRanges>) -> Result<(), Refusal> {
         let everything = feed::all();
@@ -239,10 +254,7 @@ impl Mailbox {
         loop {
             let permit = self.shared.journal.admit(1, EVENT + PIECE * RANGE)?;
             let has_more = self.with(|state| {
-                let deleted = state.records.shards();
-                let deleted = deleted.filter(|(_, known)| known.sums().deleted != 0);
-                let deleted: Vec<u32> = deleted.map(|(shard, _)| shard).collect();
-                for shard in deleted {
+                for shard in with_deleted(state) {
                     self.need(state, &message_file::uids_of(shard))?;
                 }
                 let mut members = state.records.members(uids);
@@ -441,4 +453,11 @@ fn unlink_by_uid(dir: &Dir, uid: u32) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The shards that have messages with `\Deleted`.
+fn with_deleted(state: &State) -> Vec<u32> {
+    let shards = state.records.shards();
+    let shards = shards.filter(|(_, known)| known.sums().deleted != 0);
+    shards.map(|(shard, _)| shard).collect()
 }

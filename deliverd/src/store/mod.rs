@@ -91,7 +91,7 @@ pub(crate) use self::mailbox::{Mailbox, Totals};
 pub(crate) use self::name::MailboxName;
 pub(crate) use self::quota::{Hold, Ledger, Member};
 pub(crate) use self::transfer::Transfer;
-pub(crate) use self::user::User;
+pub(crate) use self::user::{MAX_MAILBOXES, User};
 
 /// Messages that may be in memory: 100 MB of them.
 const CACHED_RECORDS: usize = 4_000_000;

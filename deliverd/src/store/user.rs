@@ -25,7 +25,7 @@ use crate::fault::OrFault;
 /// Directory of the mailboxes in a user's directory.
 pub(super) const MAILBOXES: &str = "mailboxes";
 /// How many mailboxes a user can have.
-const MAX_MAILBOXES: usize = 10_000;
+pub(crate) const MAX_MAILBOXES: usize = 10_000;
 /// How many names a user can subscribe to.
 const MAX_SUBSCRIPTIONS: usize = 10_000;
 
@@ -229,7 +229,7 @@ impl User {
             return Ok(());
         }
         if tree.mailboxes.len() >= MAX_MAILBOXES {
-            return Err(Refusal::NotPermitted);
+            return Err(Refusal::OverQuota);
         }
         let uid_validity = tree.registry.next_uid_validity();
         self.save(&tree)?;
@@ -296,7 +296,7 @@ impl User {
     }
 
     /// How many mailboxes there are.
-    pub(super) fn mailboxes_listed(&self) -> usize {
+    pub(crate) fn mailboxes_listed(&self) -> usize {
         self.tree().mailboxes.len()
     }
 
@@ -382,7 +382,7 @@ impl User {
         special_use: Option<SpecialUse>,
     ) -> Result<(), Refusal> {
         if tree.mailboxes.len() >= MAX_MAILBOXES {
-            return Err(Refusal::NotPermitted);
+            return Err(Refusal::OverQuota);
         }
         let uid_validity = tree.registry.next_uid_validity();
         self.save(tree)?;

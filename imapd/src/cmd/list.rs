@@ -55,7 +55,7 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
         // RFC 5819 §2: what cannot be selected has none; what is gone meanwhile has none any more.
         let is_there = mailbox.is_some_and(|mailbox| mailbox.exists);
         if is_there && !list.told.status.is_empty() {
-            match user.mail.status(name.to_owned()).await {
+            match status::look(user, name, &list.told.status).await {
                 Ok(found) => {
                     let (items, limit) = (&list.told.status, session.house.append_limit);
                     status::tell(name, items, &found, limit, &mut session.wire.out);

@@ -11,6 +11,7 @@ mod list;
 mod login;
 mod mailbox;
 mod order;
+mod quota;
 mod reading;
 mod search;
 mod select;
@@ -135,6 +136,9 @@ pub(crate) async fn execute(
             Box::pin(list::lsub(session, tag, &reference, &pattern)).await?
         }
         Command::Status { mailbox, items } => status::status(session, tag, mailbox, &items).await,
+        Command::GetQuota(root) => quota::get(session, tag, &root).await,
+        Command::GetQuotaRoot(mailbox) => quota::get_root(session, tag, &mailbox).await,
+        Command::SetQuota => quota::set(tag),
         Command::Expunge(set) => expunge::expunge(session, tag, set.as_ref()).await,
         Command::Search {
             by,

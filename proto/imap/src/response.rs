@@ -64,6 +64,8 @@ pub enum Code<'a> {
     Modified(&'a [(u32, u32)]),
     /// NONEXISTENT
     NonExistent,
+    /// NOPERM
+    NoPerm,
     /// OVERQUOTA
     OverQuota,
     /// PERMANENTFLAGS
@@ -214,6 +216,7 @@ impl Code<'_> {
             Self::ExpungeIssued => "EXPUNGEISSUED",
             Self::Limit => "LIMIT",
             Self::NonExistent => "NONEXISTENT",
+            Self::NoPerm => "NOPERM",
             Self::OverQuota => "OVERQUOTA",
             Self::PrivacyRequired => "PRIVACYREQUIRED",
             Self::ReadOnly => "READ-ONLY",

@@ -71,6 +71,9 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::List(_)
         | Command::Lsub { .. }
         | Command::Status { .. }
+        | Command::GetQuota(_)
+        | Command::GetQuotaRoot(_)
+        | Command::SetQuota
         | Command::Idle => Welcome::AfterLogin,
         Command::Check
         | Command::Close
@@ -97,7 +100,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 50] = [
+    const TABLE: [(&str, [bool; 3]); 54] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -123,6 +126,10 @@ mod tests {
         ("LIST \"\" *", AFTER),
         ("LSUB \"\" *", AFTER),
         ("STATUS a (UNSEEN)", AFTER),
+        ("STATUS a (DELETED DELETED-STORAGE)", AFTER),
+        ("GETQUOTA \"\"", AFTER),
+        ("GETQUOTAROOT a", AFTER),
+        ("SETQUOTA \"\" (STORAGE 1)", AFTER),
         ("IDLE", AFTER),
         ("CHECK", SELECTED),
         ("CLOSE", SELECTED),

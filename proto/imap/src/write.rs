@@ -210,6 +210,7 @@ pub fn status(
             StatusItem::HighestModSeq => b"HIGHESTMODSEQ ",
             StatusItem::Size => b"SIZE ",
             StatusItem::Deleted => b"DELETED ",
+            StatusItem::DeletedStorage => b"DELETED-STORAGE ",
             StatusItem::MailboxId => b"MAILBOXID ",
             StatusItem::AppendLimit => b"APPENDLIMIT ",
         });

@@ -212,6 +212,11 @@ pub enum SessionRequest {
         /// From [`SessionAnswer::AppendOpened`].
         message: MessageHandle,
     },
+    /// Bytes of the messages of a mailbox that carry `\Deleted`.
+    DeletedSize {
+        /// Full name.
+        name: String,
+    },
     /// How much the account stores and may store.
     Quota,
 }
@@ -348,12 +353,18 @@ pub enum SessionAnswer {
         /// UID of the new message.
         uid: u32,
     },
+    /// Bytes.
+    DeletedSize(u64),
     /// The account's own figures; those of its domain and tenant are nobody's but the operator's.
     Quota {
         /// Stored now.
         usage: Usage,
         /// May be stored.
         limits: Limits,
+        /// Mailboxes there are now.
+        mailboxes: u32,
+        /// Mailboxes there may be.
+        max_mailboxes: u32,
     },
 }
 

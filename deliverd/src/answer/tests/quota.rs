@@ -66,10 +66,50 @@ impl Smtp {
 impl Session {
     async fn quota(&self) -> (Usage, Limits) {
         match self.answer(SessionRequest::Quota).await.unwrap() {
-            SessionAnswer::Quota { usage, limits } => (usage, limits),
+            SessionAnswer::Quota { usage, limits, .. } => (usage, limits),
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_sees_its_own_figures_and_what_expunge_would_free() {
+    let world = world().await;
+    world.add_user(SMALL, 100).await;
+    let session = world.login(SMALL, "password").await.unwrap();
+    let answer = session.answer(SessionRequest::Quota).await.unwrap();
+    let expected = SessionAnswer::Quota {
+        usage: usage(0, 0),
+        limits: Limits {
+            messages: 0,
+            bytes: 100,
+        },
+        mailboxes: 6,
+        max_mailboxes: 10_000,
+    };
+    assert_eq!(answer, expected);
+    for size in [10, 20, 30] {
+        session.append("INBOX", &vec![b'x'; size]).await.unwrap();
+    }
+    session.select("INBOX").await;
+    let store = SessionRequest::StoreFlags {
+        uids: vec![(2, 3)],
+        change: FlagChange::Add,
+        flags: flag::DELETED,
+        keywords: Vec::new(),
+        unchanged_since: None,
+    };
+    session.answer(store).await.unwrap();
+    let size = |name: &str| SessionRequest::DeletedSize { name: name.into() };
+    assert_eq!(
+        session.answer(size("INBOX")).await,
+        Ok(SessionAnswer::DeletedSize(50))
+    );
+    assert_eq!(
+        refused(session.answer(size("nowhere")).await),
+        Refusal::NoSuchMailbox
+    );
+    assert_eq!(session.quota().await.0, usage(3, 60));
 }
 
 fn usage(messages: u64, bytes: u64) -> Usage {

@@ -3,6 +3,7 @@
 mod cursor;
 mod fetch;
 mod list;
+mod quota;
 mod search;
 mod sort;
 mod sync;
@@ -132,7 +133,7 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         "COMPRESS" | "ID" | "LOGIN" | "AUTHENTICATE" | "ENABLE" | "SELECT" | "EXAMINE"
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
-        | "APPEND" => {
+        | "APPEND" | "GETQUOTA" | "GETQUOTAROOT" | "SETQUOTA" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -176,6 +177,9 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
             Command::Lsub { reference, pattern }
         }
         "STATUS" => list::status(cursor)?,
+        "GETQUOTA" => quota::get(cursor)?,
+        "GETQUOTAROOT" => quota::get_root(cursor)?,
+        "SETQUOTA" => quota::set(cursor)?,
         // An APPEND that ends without a literal.
         "APPEND" => return cursor.fail("expected the message as a literal"),
         "UID" => return uid(cursor),
