@@ -1,0 +1,59 @@
+//! Eight clients on the same mailboxes, beside a model of what they hold (RFC 3501 §7.4.1, RFC 7162): first one step at a time, where each
+//! untagged response is compared with all that happened, then all at once, where what each believes in the end is what is there.
+//!
+//! `RMAIL_MODEL_SEED` chooses another run, `RMAIL_MODEL_STEPS` a longer one, and `RMAIL_MODEL_MINUTES` goes on with rising seeds for so long.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test stops at what it did not expect"
+)]
+
+mod changing;
+mod dice;
+mod keys;
+mod reading;
+mod session;
+mod steps;
+mod truth;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use system_tests::{Options, System};
+
+use steps::{Run, SESSIONS};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn every_untagged_response_of_eight_sessions_is_true() {
+    let (seed, steps) = (
+        number("RMAIL_MODEL_SEED", 1),
+        number("RMAIL_MODEL_STEPS", 10_000),
+    );
+    let end = Instant::now() + Duration::from_secs(60 * number("RMAIL_MODEL_MINUTES", 0));
+    for seed in seed.. {
+        one_at_a_time(seed, steps);
+        if Instant::now() >= end {
+            break;
+        }
+    }
+}
+
+fn one_at_a_time(seed: u64, steps: u64) {
+    let system = System::start(Options::alice().config(&serde_json::json!({"log_level": "info"})));
+    let mut run = Run::begin(&system, seed).unwrap_or_else(|error| panic!("{error}"));
+    for step in 0..steps {
+        let at = run.dice.below(SESSIONS);
+        if let Err(error) = run.take_step(at) {
+            let failed = run.failed(at, &error);
+            panic!("RMAIL_MODEL_SEED={seed}, step {step}: {failed}");
+        }
+    }
+    println!("seed {seed}: {steps} steps");
+}
