@@ -1,4 +1,5 @@
-//! All relayd may ask of others: deliverd, to put a report into the INBOX of its addressee, and what an account may send.
+//! All relayd may ask of others: deliverd, to put a report into the INBOX of its addressee, what an account may send, and whose a domain
+//! is.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -84,7 +85,22 @@ impl Ask {
         let asked = self.0.ask(Context::default(), BUDGET_PATIENCE, request);
         match asked.await?.answer {
             RelayAnswer::Budgets(budgets) => Ok(budgets),
-            answer @ RelayAnswer::Delivery(_) => Err(nonsense(&answer)),
+            answer @ (RelayAnswer::Delivery(_) | RelayAnswer::Tenant(_)) => Err(nonsense(&answer)),
+        }
+    }
+
+    /// Which tenant does a domain belong to, if it does to one?
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn tenant(&self, domain: &str) -> Result<Option<String>, CallError> {
+        let request = RelayRequest::ShowTenant {
+            domain: domain.to_owned(),
+        };
+        let asked = self.0.ask(Context::default(), BUDGET_PATIENCE, request);
+        match asked.await?.answer {
+            RelayAnswer::Tenant(tenant) => Ok(tenant),
+            answer @ (RelayAnswer::Delivery(_) | RelayAnswer::Budgets(_)) => Err(nonsense(&answer)),
         }
     }
 
@@ -168,7 +184,7 @@ async fn call(
 fn delivery(answered: Answered<RelayAnswer>) -> Result<Answered<DeliveryAnswer>, CallError> {
     match answered.answer {
         RelayAnswer::Delivery(answer) => Ok(Answered::with(answer, answered.fds)),
-        answer @ RelayAnswer::Budgets(_) => Err(nonsense(&answer)),
+        answer @ (RelayAnswer::Budgets(_) | RelayAnswer::Tenant(_)) => Err(nonsense(&answer)),
     }
 }
 

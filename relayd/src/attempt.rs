@@ -87,6 +87,11 @@ impl Carrier {
         wish: Wish,
         body: impl Fn() -> io::Result<std::fs::File>,
     ) -> Vec<Finding> {
+        if envelope.parameters.require_tls
+            && let Some(finding) = unvouched(destination)
+        {
+            return vec![finding; envelope.recipients.len()];
+        }
         let hosts = match self.hosts(destination).await {
             Ok(hosts) => hosts,
             Err(no_host) => return vec![no_host.into(); envelope.recipients.len()],
@@ -243,6 +248,21 @@ impl Carrier {
             }
         }
     }
+}
+
+/// RFC 8689 §2: who is found by an MX look-up may only get mail with REQUIRETLS if DNSSEC or MTA-STS vouches for that look-up. Nothing here
+/// checks either, so whoever forges an answer of DNS would get it, with a good certificate. A smarthost and an address literal are named by
+/// those who want the mail to go there.
+fn unvouched(destination: &Destination) -> Option<Finding> {
+    let domain = match destination {
+        Destination::Domain(domain) if !domain.is_literal() => domain,
+        Destination::Domain(_) | Destination::Smarthost | Destination::Here => return None,
+    };
+    let text = format!(
+        "REQUIRETLS cannot be kept on the way to {domain}: relayd does not check by DNSSEC or MTA-STS which servers its mail is for; \
+         send it without REQUIRETLS, or over a smarthost that offers it"
+    );
+    Some(Finding::ours("5.7.30", text))
 }
 
 /// Where to go on.

@@ -49,9 +49,9 @@ impl Desk {
             let warned = warning.zip(message.unwarned);
             let warned = warned.map_or(i64::MAX, |(after, queued)| queued.saturating_add(after));
             let due = match message.quarantine {
-                Some((since, size)) => {
-                    quarantine.note(message.id, size);
-                    quarantine.end(since)
+                Some(kept) => {
+                    quarantine.note(message.id, kept.size, kept.tenant);
+                    quarantine.end(kept.since)
                 }
                 None => message.due.min(warned),
             };
@@ -121,8 +121,9 @@ impl Desk {
         let priority = parameters.priority.unwrap_or_default();
         let due = release(&parameters, header.queued);
         let in_quarantine = header.quarantine.is_some();
-        if in_quarantine {
-            self.quarantine.admit(id, header.size)?;
+        if let Some(kept) = &header.quarantine {
+            self.quarantine
+                .admit(id, header.size, kept.tenant.clone())?;
         }
         let work = tokio::spawn(async move {
             let due = match &header.hold {

@@ -52,6 +52,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let intake = Intake {
         welcome: welcome.await.map_err(StartError::fault)?,
         desk: Arc::clone(&desk),
+        ask: ask.clone(),
         register: Arc::clone(&register),
         till: Arc::clone(&till),
         enabled: config.relay.enabled,

@@ -1,4 +1,4 @@
-//! What is in quarantine: how much may be, and until when.
+//! What is in quarantine: how much of each tenant's mail may be, and until when.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,17 @@ pub struct Ward {
 
 #[derive(Debug, Default)]
 struct Kept {
-    sizes: HashMap<QueueId, u64>,
+    messages: HashMap<QueueId, (Tenant, u64)>,
+    /// What each has; who has nothing is not in it.
+    rooms: HashMap<Tenant, Room>,
+}
+
+/// Whose mail it is. Domains that belong to no tenant are alike.
+type Tenant = Option<String>;
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Room {
+    messages: u64,
     octets: u64,
 }
 
@@ -51,36 +61,45 @@ impl Ward {
     }
 
     /// Counts a message that was there before, whether there is room or not.
-    pub fn note(&self, id: QueueId, size: u64) {
-        self.lock().add(id, size);
+    pub fn note(&self, id: QueueId, size: u64, tenant: Option<String>) {
+        self.lock().add(id, size, tenant);
     }
 
-    /// Counts a message that is to come, if there is room for it.
+    /// Counts a message that is to come, if its tenant has room for it: what others have is nothing to it, or whoever floods one would
+    /// keep out the mail of all.
     ///
     /// # Errors
     /// [`Refusal::QuarantineFull`].
-    pub fn admit(&self, id: QueueId, size: u64) -> Result<(), Refusal> {
+    pub fn admit(&self, id: QueueId, size: u64, tenant: Option<String>) -> Result<(), Refusal> {
         let mut kept = self.lock();
-        let octets = kept.octets.saturating_add(size);
-        let messages = kept.sizes.len() as u64;
+        let Room { messages, octets } = kept.rooms.get(&tenant).copied().unwrap_or_default();
+        let octets = octets.saturating_add(size);
         if messages >= self.bounds.max_messages.value() || octets > self.bounds.max_bytes.value() {
             drop(kept);
             warn!(
                 messages,
                 octets,
-                "authentication.quarantine is full, so mail for it is put off: remove or release some (rmailctl queue list), or raise its bounds"
+                tenant,
+                "authentication.quarantine is full for this tenant, so mail for it is put off: remove or release some (rmailctl queue list), or raise its bounds"
             );
             return Err(Refusal::QuarantineFull);
         }
-        kept.add(id, size);
+        kept.add(id, size, tenant);
         Ok(())
     }
 
     /// Forgets a message that is not in quarantine any more, or never was.
     pub fn leave(&self, id: QueueId) {
         let mut kept = self.lock();
-        if let Some(size) = kept.sizes.remove(&id) {
-            kept.octets = kept.octets.saturating_sub(size);
+        let Some((tenant, size)) = kept.messages.remove(&id) else {
+            return;
+        };
+        if let Some(room) = kept.rooms.get_mut(&tenant) {
+            room.messages = room.messages.saturating_sub(1);
+            room.octets = room.octets.saturating_sub(size);
+            if room.messages == 0 {
+                kept.rooms.remove(&tenant);
+            }
         }
     }
 
@@ -90,9 +109,12 @@ impl Ward {
 }
 
 impl Kept {
-    fn add(&mut self, id: QueueId, size: u64) {
-        if self.sizes.insert(id, size).is_none() {
-            self.octets = self.octets.saturating_add(size);
+    fn add(&mut self, id: QueueId, size: u64, tenant: Tenant) {
+        let kept = (tenant.clone(), size);
+        if self.messages.insert(id, kept).is_none() {
+            let room = self.rooms.entry(tenant).or_default();
+            room.messages += 1;
+            room.octets = room.octets.saturating_add(size);
         }
     }
 }
@@ -117,29 +139,60 @@ mod tests {
     fn it_takes_so_many_messages_and_so_many_octets() {
         let ward = ward(3, 100);
         let ids = [id(), id(), id()];
-        assert_eq!(ward.admit(ids[0], 101), Err(Refusal::QuarantineFull));
-        assert_eq!(ward.admit(ids[0], 60), Ok(()));
-        assert_eq!(ward.admit(ids[1], 41), Err(Refusal::QuarantineFull));
-        assert_eq!(ward.admit(ids[1], 40), Ok(()));
-        assert_eq!(ward.admit(ids[2], 0), Ok(()));
-        assert_eq!(ward.admit(id(), 0), Err(Refusal::QuarantineFull));
+        assert_eq!(ward.admit(ids[0], 101, None), Err(Refusal::QuarantineFull));
+        assert_eq!(ward.admit(ids[0], 60, None), Ok(()));
+        assert_eq!(ward.admit(ids[1], 41, None), Err(Refusal::QuarantineFull));
+        assert_eq!(ward.admit(ids[1], 40, None), Ok(()));
+        assert_eq!(ward.admit(ids[2], 0, None), Ok(()));
+        assert_eq!(ward.admit(id(), 0, None), Err(Refusal::QuarantineFull));
         // Who leaves twice leaves once.
         ward.leave(ids[0]);
         ward.leave(ids[0]);
-        assert_eq!(ward.admit(ids[0], 61), Err(Refusal::QuarantineFull));
-        assert_eq!(ward.admit(ids[0], 60), Ok(()));
+        assert_eq!(ward.admit(ids[0], 61, None), Err(Refusal::QuarantineFull));
+        assert_eq!(ward.admit(ids[0], 60, None), Ok(()));
     }
 
     #[test]
     fn what_was_there_counts_also_beyond_the_bounds() {
         let ward = ward(1, 10);
         let (first, second) = (id(), id());
-        ward.note(first, 20);
-        ward.note(second, 20);
+        ward.note(first, 20, None);
+        ward.note(second, 20, None);
         ward.leave(first);
-        assert_eq!(ward.admit(id(), 1), Err(Refusal::QuarantineFull));
+        assert_eq!(ward.admit(id(), 1, None), Err(Refusal::QuarantineFull));
         ward.leave(second);
-        assert_eq!(ward.admit(id(), 10), Ok(()));
+        assert_eq!(ward.admit(id(), 10, None), Ok(()));
+    }
+
+    #[test]
+    fn each_tenant_has_room_of_its_own() {
+        let ward = ward(2, 100);
+        let tenant = |name: &str| Some(name.to_owned());
+        let flood = [id(), id()];
+        ward.note(flood[0], 90, tenant("a"));
+        assert_eq!(ward.admit(flood[1], 10, tenant("a")), Ok(()));
+        let full = Err(Refusal::QuarantineFull);
+        assert_eq!(ward.admit(id(), 0, tenant("a")), full);
+        for other in [tenant("b"), None] {
+            assert_eq!(ward.admit(id(), 101, other.clone()), full);
+            assert_eq!(ward.admit(id(), 60, other.clone()), Ok(()));
+            assert_eq!(ward.admit(id(), 40, other.clone()), Ok(()));
+            assert_eq!(ward.admit(id(), 0, other), full);
+        }
+        ward.leave(flood[0]);
+        assert_eq!(ward.admit(id(), 91, tenant("a")), full);
+        assert_eq!(ward.admit(id(), 90, tenant("a")), Ok(()));
+        ward.leave(flood[1]);
+        assert_eq!(ward.lock().rooms.len(), 3);
+    }
+
+    #[test]
+    fn who_has_nothing_in_it_is_forgotten() {
+        let ward = ward(2, 100);
+        let gone = id();
+        ward.note(gone, 10, Some("a".into()));
+        ward.leave(gone);
+        assert!(ward.lock().rooms.is_empty());
     }
 
     #[test]

@@ -44,6 +44,14 @@ fn because(reason: &str) -> Quarantine {
     Quarantine {
         reason: reason.into(),
         onward: None,
+        domain: "example.test".into(),
+    }
+}
+
+fn of(domain: &str) -> Quarantine {
+    Quarantine {
+        domain: domain.into(),
+        ..because("x")
     }
 }
 
@@ -106,7 +114,10 @@ fn plant(house: &House, age: i64) -> QueueId {
         smtp_utf8: false,
         eight_bit: false,
         hold: Some("a spoof".into()),
-        quarantine: Some(Quarantined { onward: None }),
+        quarantine: Some(Quarantined {
+            onward: None,
+            tenant: None,
+        }),
         recipients: vec![CAROL.into()],
         parameters: String::new(),
         tls_waived: false,
@@ -287,8 +298,41 @@ async fn there_is_only_so_much_of_it_and_other_mail_is_not_bound_by_that() {
 }
 
 #[tokio::test]
+async fn a_flood_for_one_tenant_keeps_out_nobody_elses_mail() {
+    let full = Err(CallError::Refused(Refusal::QuarantineFull));
+    let mut house = house("\"port\": 9", "\"max_messages\": 1");
+    let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
+    let take =
+        async |house: &House, domain: &str| bring(house, vec![here(CAROL)], of(domain)).await;
+    let flood = take(&house, "a.tenant.test").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(take(&house, "a.tenant.test").await, full);
+        // Whose it is counts after a restart, too.
+        house.kill();
+        house.start();
+    }
+    for other in ["b.tenant.test", "example.test"] {
+        take(&house, other).await.unwrap();
+        assert_eq!(take(&house, other).await, full, "{other}");
+    }
+    remove(&house, &flood).await;
+    take(&house, "a.tenant.test").await.unwrap();
+    // Nobody says whose it would be.
+    drop(deliverd);
+    for _ in 0..200 {
+        let refused = take(&house, "c.tenant.test").await;
+        if refused == Err(CallError::Refused(Refusal::Busy)) {
+            return;
+        }
+        assert!(refused.is_ok() || refused == full, "{refused:?}");
+    }
+    panic!("mail whose tenant nobody knows is taken");
+}
+
+#[tokio::test]
 async fn its_reason_is_doubted() {
     let house = house("\"port\": 9", "");
+    let _deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
     for why in [
         because(""),
         because("a\nb"),
@@ -297,6 +341,7 @@ async fn its_reason_is_doubted() {
             onward: Some("no address".into()),
             ..because("x")
         },
+        of("no domain"),
     ] {
         let refused = bring(&house, vec![here(CAROL)], why).await;
         assert!(

@@ -1,4 +1,4 @@
-//! Mail with REQUIRETLS (RFC 8689) goes over verified TLS to servers that promise the same, or comes back.
+//! Mail with REQUIRETLS (RFC 8689) goes over verified TLS to servers that promise the same and that nobody can have forged, or comes back.
 
 #![allow(
     clippy::unwrap_used,
@@ -109,6 +109,26 @@ async fn nobody_else_gets_it_and_the_sender_gets_the_header_back() {
         assert!(reports[0].contains("Subject: hello"));
         assert!(!reports[0].contains("secret"), "{}", reports[0]);
     }
+}
+
+#[tokio::test]
+async fn nobody_whom_only_dns_names_gets_it() {
+    // There is no DNS: whoever asks it would try again.
+    let house = House::build(&format!(
+        "\"port\": {}, \"dns\": [\"127.0.0.1:9\"]",
+        free_port()
+    ));
+    let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
+    let recipients = vec![wanting("bob@far.test", "")];
+    let brought = house.submit_as(envelope(ALICE, "REQUIRETLS"), recipients, BODY);
+    brought.await.unwrap();
+    house.queue_until(|queue| queue.is_empty()).await;
+    let inbox = deliverd.inbox.lock().unwrap();
+    let (_, report) = &inbox[0];
+    for part in ["Status: 5.7.30", "DNSSEC or MTA-STS", "Subject: hello"] {
+        assert!(report.contains(part), "{report}");
+    }
+    assert!(!report.contains("secret"), "{report}");
 }
 
 const WAIVED: &[u8] = b"Subject: hello\r\nTLS-Required: No\r\n\r\nplain\r\n";

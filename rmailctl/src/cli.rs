@@ -173,9 +173,9 @@ pub enum DomainCommand {
         #[arg(long, value_name = "FOR")]
         backup_mx: Option<Backup>,
     },
-    /// Change how the addresses of a domain are read. In any case an address that is named as it stands comes first, and letter case
-    /// does not matter.
-    #[command(group = clap::ArgGroup::new("rule").required(true).multiple(true).args(["subaddress", "dots", "backup_mx"]))]
+    /// Change how the addresses of a domain are read. In any case an address that is named as it stands comes first, and a postmaster
+    /// is meant in any letter case.
+    #[command(group = clap::ArgGroup::new("rule").required(true).multiple(true).args(["subaddress", "dots", "case", "backup_mx"]))]
     Set {
         /// The domain.
         domain: String,
@@ -185,6 +185,10 @@ pub enum DomainCommand {
         /// Whether dots matter; without them a.lice is alice.
         #[arg(long, value_name = "SWITCH")]
         dots: Option<Switch>,
+        /// Whether letter case matters: then Alice is another address than alice, for aliases and their regular expressions too. Users
+        /// are named and log in by small letters all the same, and that spelling is their address.
+        #[arg(long, value_name = "SWITCH")]
+        case: Option<Switch>,
         /// For whom its mail is only passed on to its better mail servers; "off" if it stays here.
         #[arg(long, value_name = "FOR")]
         backup_mx: Option<Backup>,
@@ -454,7 +458,7 @@ pub struct ExpungedOptions {
 /// How an alias is matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AliasForm {
-    /// The local part, compared without case.
+    /// The local part, as the domain's rules compare it: in any letter case unless rmailctl domain set --case says otherwise.
     Exact,
     /// A regular expression for the whole local part; targets may use $1.
     Regex,

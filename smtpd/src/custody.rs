@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ipc::Context;
 use ipc::queue::{Envelope, Quarantine, Recipient};
 
-use crate::ask::{Ask, Problem};
+use mail::address::Address;
+
+use crate::ask::{Ask, NONSENSE, Problem};
 use crate::measure::{Cause, Disposition};
 use crate::outlet::Outlet;
 
@@ -23,6 +25,8 @@ pub(crate) struct Custody {
     onward: Option<String>,
     /// All for whom it may be.
     recipients: Vec<Recipient>,
+    /// Whom the client named.
+    named: Vec<Address>,
     way: Way,
 }
 
@@ -42,6 +46,7 @@ impl Custody {
         envelope: Envelope,
         onward: Option<String>,
         recipients: Vec<Recipient>,
+        named: Vec<Address>,
     ) -> Self {
         Self {
             ask,
@@ -49,6 +54,7 @@ impl Custody {
             envelope,
             onward,
             recipients,
+            named,
             way: Way::Small(Vec::new()),
         }
     }
@@ -78,6 +84,10 @@ impl Custody {
     pub(crate) fn cause(&mut self, disposition: impl Fn(&str) -> Disposition) -> Option<Cause> {
         self.recipients
             .retain(|one| disposition(&one.address).is_held());
+        // Each message takes the room of one tenant: that of the first who was named and does not get it.
+        let held = |one: &Address| disposition(&one.to_string()).is_held();
+        let first = self.named.iter().position(held).unwrap_or(0);
+        self.named.drain(..first);
         let first = self.recipients.first()?;
         Some(disposition(&first.address).cause)
     }
@@ -93,10 +103,13 @@ impl Custody {
             Way::Lost(problem) => return Err(problem),
         };
         outlet.add_queue_recipients(&self.recipients).await?;
-        let onward = self.onward;
-        outlet
-            .commit_to(head, Some(Quarantine { reason, onward }))
-            .await
+        let domain = self.named.first().ok_or(NONSENSE)?.domain();
+        let quarantine = Quarantine {
+            reason,
+            onward: self.onward,
+            domain: domain.as_str().to_owned(),
+        };
+        outlet.commit_to(head, Some(quarantine)).await
     }
 
     async fn open(&self, kept: &[u8]) -> Result<Outlet, Problem> {

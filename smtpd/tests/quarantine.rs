@@ -92,6 +92,7 @@ async fn it_goes_to_relayd_alone_whatever_its_size() {
         );
         assert_eq!(kept.reverse_path(), "eve@far.example");
         let quarantine = kept.quarantine.as_ref().unwrap();
+        assert_eq!(quarantine.domain, "example.org");
         assert_eq!(
             (quarantine.reason.as_str(), &quarantine.onward),
             (REASON, &None)
@@ -117,7 +118,7 @@ async fn others_get_their_copy() {
     for size in [0, 17_000] {
         let body = "0123456789abcdef0123456789abcde\r\n".repeat(size / 33 + 1);
         let mut world = world();
-        let to = [BOB, SOFT, STRICT];
+        let to = [SOFT, BOB, STRICT];
         let (reply, here, there) = send(&mut world, "eve@far.example", &to, &body).await;
         assert!(reply.starts_with("250"), "{reply}");
         let [kept] = &here[..] else {

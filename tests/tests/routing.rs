@@ -78,12 +78,76 @@ fn tags_and_dots_count_as_the_domain_says() {
     assert!(asked(&system, "alice+news@example.test").starts_with("550 5.1.1 "));
     let listing = system.rmailctl(&["domain", "list", "--json"]).succeeded();
     let domains: Value = serde_json::from_str(&listing.stdout).unwrap();
-    let rules = ["subaddress", "dots", "backup_mx"].map(|key| domains[0][key].clone());
-    assert_eq!(rules, [json!("-"), json!("off"), json!("off")]);
+    let rules = ["subaddress", "dots", "case", "backup_mx"].map(|key| domains[0][key].clone());
+    assert_eq!(
+        rules,
+        [json!("-"), json!("off"), json!("off"), json!("off")]
+    );
     let wrong = ["domain", "set", "example.test", "--subaddress", "."];
     let refused = system.rmailctl(&wrong);
     assert_eq!(refused.code(), 65);
     assert!(refused.stderr.contains("+-_=#~"), "{}", refused.stderr);
+}
+
+#[test]
+fn letter_case_matters_where_the_domain_says_so() {
+    let system = start(Options::alice());
+    let run = |command: &[&str]| system.rmailctl(command).succeeded();
+    let case = |switch: &str| system.rmailctl(&["domain", "set", "example.test", "--case", switch]);
+    case("on").succeeded();
+    let alias = [
+        "alias",
+        "add",
+        "example.test",
+        "exact",
+        "Ab",
+        "alice@example.test",
+    ];
+    run(&alias);
+    run(&[
+        "alias",
+        "add",
+        "example.test",
+        "regex",
+        "t-([a-z]+)",
+        "$1@far.test",
+    ]);
+    for to in [
+        "alice@example.test",
+        "Ab@example.test",
+        "PostMaster@example.test",
+    ] {
+        deliver(&system, "carol@outside.test", to);
+    }
+    assert_eq!(inbox(&system, ALICE), 3);
+    for to in ["Alice", "ab", "aB", "T-x", "t-X"] {
+        let reply = asked(&system, &format!("{to}@example.test"));
+        assert!(reply.starts_with("550 5.1.1 "), "{to}: {reply}");
+    }
+    // The name of a user is one spelling; whoever logs in writes it as they like, but sends under addresses that are theirs.
+    let refused = system.rmailctl_with(
+        &["user", "add", "Bob@example.test", "--password-stdin"],
+        "a password of bob",
+    );
+    assert_eq!(refused.code(), 65);
+    assert!(
+        refused.stderr.contains("bob@example.test"),
+        "{}",
+        refused.stderr
+    );
+    let refused = case("off");
+    assert_eq!(refused.code(), 65);
+    assert!(refused.stderr.contains("\"Ab\""), "{}", refused.stderr);
+    run(&["alias", "remove", "example.test", "exact", "Ab"]);
+    case("off").succeeded();
+    deliver(&system, "carol@outside.test", "ALICE@example.test");
+    assert_eq!(inbox(&system, ALICE), 4);
+    // RFC 5321 §2.4: what goes on keeps its letters.
+    deliver(&system, "", "T-Xy@example.test");
+    assert_eq!(
+        queued(&system),
+        [(String::new(), vec!["Xy@far.test".to_owned()])]
+    );
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::sync::{Arc, PoisonError};
 
 use ipc::Refusal;
 use ipc::control::{Alias, AliasKind};
-use mail::address::Address;
+use mail::address::{Address, Domain};
 use regex::{Regex, RegexBuilder};
 use rusqlite::{OptionalExtension, params};
 use tracing::warn;
 
 use super::directory::{PAGE, Page, found, unique};
+use super::rules::Ours;
 use super::{Accounts, address, domain};
 use crate::fault::OrFault;
 
@@ -49,7 +50,7 @@ impl Accounts {
         let Some(ours) = self.ours(domain.as_str())? else {
             return Err(Refusal::NoSuchDomain);
         };
-        let pattern = check_pattern(alias, &domain)?;
+        let pattern = check_pattern(alias, &domain, &ours)?;
         if alias.kind == AliasKind::Exact {
             self.check_new_name(&ours, &pattern)?;
         }
@@ -76,14 +77,16 @@ impl Accounts {
         pattern: &str,
     ) -> Result<(), Refusal> {
         let name = domain(name)?;
-        let pattern = if kind == AliasKind::Exact {
-            pattern.to_lowercase()
-        } else {
-            pattern.to_owned()
+        let Some(ours) = self.ours(name.as_str())? else {
+            return Err(Refusal::NotFound);
+        };
+        let pattern = match (kind, Address::new(pattern, name.clone())) {
+            (AliasKind::Exact, Ok(address)) => ours.named(&address).local,
+            _ => pattern.to_owned(),
         };
         let removed = self.database().execute(
-            "DELETE FROM aliases WHERE domain = (SELECT id FROM domains WHERE name = ?1) AND kind = ?2 AND pattern = ?3",
-            params![name.as_str(), number(kind), pattern],
+            "DELETE FROM aliases WHERE domain = ?1 AND kind = ?2 AND pattern = ?3",
+            params![ours.id, number(kind), pattern],
         );
         self.forget_patterns(name.as_str());
         found(removed, "remove an alias")
@@ -151,21 +154,21 @@ impl Accounts {
         let database = self.database();
         let mut select = database
             .prepare_cached(
-                "SELECT pattern, targets FROM aliases JOIN domains ON domains.id = aliases.domain
+                "SELECT pattern, targets, case_matters FROM aliases JOIN domains ON domains.id = aliases.domain
                  WHERE name = ?1 AND kind = ?2 ORDER BY aliases.id",
             )
             .or_fault("read aliases")?;
         let rows = select
             .query_map(params![domain, number(AliasKind::Regex)], |row| {
-                Ok((row.get(0)?, row.get(1)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .or_fault("read aliases")?;
-        let rows: Vec<(String, String)> = rows
+        let rows: Vec<(String, String, bool)> = rows
             .collect::<rusqlite::Result<_>>()
             .or_fault("read aliases")?;
         let mut patterns = Vec::with_capacity(rows.len());
-        for (pattern, text) in rows {
-            match compile(&pattern) {
+        for (pattern, text, case_matters) in rows {
+            match compile(&pattern, case_matters) {
                 Ok(regex) => patterns.push(Pattern {
                     text: pattern,
                     regex,
@@ -190,11 +193,11 @@ impl Accounts {
 }
 
 /// Checks what an alias is matched with and gives its stored form.
-fn check_pattern(alias: &Alias, domain: &mail::address::Domain) -> Result<String, Refusal> {
+fn check_pattern(alias: &Alias, domain: &Domain, ours: &Ours) -> Result<String, Refusal> {
     let pattern = alias.pattern.as_str();
     match alias.kind {
         AliasKind::Exact => match Address::new(pattern, domain.clone()) {
-            Ok(_) => Ok(pattern.to_lowercase()),
+            Ok(address) => Ok(ours.named(&address).local),
             Err(error) => Err(Refusal::Invalid(format!(
                 "\"{}\" is no local part: {error}",
                 pattern.escape_debug()
@@ -203,7 +206,7 @@ fn check_pattern(alias: &Alias, domain: &mail::address::Domain) -> Result<String
         AliasKind::Regex if pattern.is_empty() || pattern.len() > MAX_PATTERN => Err(
             Refusal::Invalid(format!("a regular expression has 1 to {MAX_PATTERN} bytes")),
         ),
-        AliasKind::Regex => match compile(pattern) {
+        AliasKind::Regex => match compile(pattern, ours.rules.case_matters) {
             Ok(_) => Ok(pattern.to_owned()),
             Err(error) => Err(Refusal::Invalid(format!(
                 "the regular expression is not accepted: {error}"
@@ -234,12 +237,12 @@ fn check_targets(alias: &Alias) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The whole local part must match, in any case; neither text nor program may be large.
-fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+/// The whole local part must match, in any letter case unless that matters; neither text nor program may be large.
+fn compile(pattern: &str, case_matters: bool) -> Result<Regex, regex::Error> {
     // Alone first: a pattern like `a)|(b` must not break out of the group it is put into.
     Regex::new(pattern)?;
     RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .case_insensitive(true)
+        .case_insensitive(!case_matters)
         .size_limit(MAX_COMPILED)
         .dfa_size_limit(MAX_COMPILED)
         .build()

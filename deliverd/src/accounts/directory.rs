@@ -88,7 +88,7 @@ impl Accounts {
         let database = self.database();
         let mut select = database
             .prepare_cached(
-                "SELECT domains.name, tenants.name, domains.max_messages, domains.max_bytes, separator, dots_matter, duty
+                "SELECT domains.name, tenants.name, domains.max_messages, domains.max_bytes, separator, dots_matter, case_matters, duty
                  FROM domains LEFT JOIN tenants ON tenants.id = domains.tenant
                  WHERE domains.name > ?1 ORDER BY domains.name LIMIT ?2",
             )

@@ -93,17 +93,22 @@ impl Accounts {
         if ours.is_none() && !self.is_home_postmaster(address) {
             return Ok(None);
         }
-        let is_backup = ours.as_ref().is_some_and(Ours::is_backup);
+        let backup = ours.clone().filter(Ours::is_backup);
         let mut walk = Walk::new(self, (name, ours), steps, keeps);
         walk.expand(address, 0)?;
         if walk.local.is_empty() && walk.remote.is_empty() {
             return Err(Refusal::NoSuchUser);
         }
         let Walk { local, remote, .. } = walk;
-        let is_itself =
-            |text: &String| super::address(text).is_ok_and(|target| target.key() == address.key());
+        let is_relayed = backup.is_some_and(|ours| {
+            let named = ours.named(address);
+            let is_itself = |text: &String| {
+                super::address(text).is_ok_and(|target| ours.named(&target) == named)
+            };
+            local.is_empty() && remote.iter().all(is_itself)
+        });
         Ok(Some(Resolved {
-            is_relayed: is_backup && local.is_empty() && remote.iter().all(is_itself),
+            is_relayed,
             local: local.into_iter().collect(),
             remote: remote.into_iter().collect(),
         }))
@@ -149,8 +154,13 @@ impl Accounts {
         Ok(targets.map(|targets| Step::exact(pattern, targets)))
     }
 
-    /// What an address of ours leads to, one step.
-    pub(super) fn step(&self, ours: &Ours, owner: &Owner) -> Result<Step, Refusal> {
+    /// What an address of ours leads to, one step; `owner` is whom it names.
+    pub(super) fn step(
+        &self,
+        ours: &Ours,
+        address: &Address,
+        owner: &Owner,
+    ) -> Result<Step, Refusal> {
         for local in [Some(owner.local.as_str()), ours.base(&owner.local)] {
             let Some(local) = local else { continue };
             if let Some(alias) = self.alias_named(ours, local)? {
@@ -161,7 +171,7 @@ impl Accounts {
             }
         }
         for pattern in self.patterns(&owner.domain)?.iter() {
-            if let Some(targets) = pattern.expand(&owner.local) {
+            if let Some(targets) = pattern.expand(address.local()) {
                 return Ok(Step::Alias {
                     kind: AliasKind::Regex,
                     pattern: pattern.text.clone(),
@@ -479,10 +489,10 @@ mod tests {
                 alias(
                     AliasKind::Regex,
                     r"team-(\w+)",
-                    &["bob@a.example", "all@a.example", "x@c.example"],
+                    &["Bob@a.example", "all@a.example", "x@c.example"],
                 ),
             ),
-            (1, "bob@a.example", Found::User("bob@a.example".into())),
+            (1, "Bob@a.example", Found::User("bob@a.example".into())),
             (
                 1,
                 "all@a.example",

@@ -1,12 +1,19 @@
-//! How the addresses of a domain are read: in any letter case, up to a tag, with or without dots.
+//! How the addresses of a domain are read: in any letter case or only as they are written, up to a tag, with or without dots.
+//!
+//! Users are called by small letters everywhere: that is what they log in with and what their directories are called. Where letter case
+//! matters, only that spelling is a user's address, and every other one is an alias or nobody, so none of these rules makes two
+//! users one. A postmaster is meant in any letter case (RFC 5321 §4.5.1).
 
 use ipc::Refusal;
 use ipc::routing::{AddressRules, Duty, RulesChange};
+use mail::address::Address;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::directory::found;
+use super::role::is_role;
 use super::{Accounts, domain};
 use crate::fault::OrFault;
+use crate::store::Owner;
 
 /// What may separate a tag. Neither dots, which may not matter, nor what needs quotes.
 const SEPARATORS: &str = "+-_=#~";
@@ -26,6 +33,16 @@ impl Ours {
         Some(base).filter(|base| !base.is_empty())
     }
 
+    /// Who an address of the domain names, as it is compared.
+    pub(super) fn named(&self, address: &Address) -> Owner {
+        let mut named = Owner::of(address);
+        let is_spelled = self.rules.case_matters && named.local != address.local();
+        if is_spelled && !is_role(self.base(&named.local).unwrap_or(&named.local)) {
+            address.local().clone_into(&mut named.local);
+        }
+        named
+    }
+
     pub(super) fn is_backup(&self) -> bool {
         match self.rules.duty {
             Duty::Final => false,
@@ -39,7 +56,7 @@ impl Accounts {
     pub(super) fn ours(&self, name: &str) -> Result<Option<Ours>, Refusal> {
         let database = self.database();
         let mut select = database
-            .prepare_cached("SELECT id, separator, dots_matter, duty FROM domains WHERE name = ?1")
+            .prepare_cached("SELECT id, separator, dots_matter, case_matters, duty FROM domains WHERE name = ?1")
             .or_fault("read domains")?;
         let ours = |row: &Row<'_>| {
             Ok(Ours {
@@ -70,11 +87,17 @@ impl Accounts {
         if let Some(dots_matter) = change.dots_matter {
             rules.dots_matter = dots_matter;
         }
+        if let Some(case_matters) = change.case_matters {
+            rules.case_matters = case_matters;
+        }
         if let Some(duty) = change.duty {
             rules.duty = duty;
         }
         if !rules.dots_matter {
             self.check_dots(id)?;
+        }
+        if !rules.case_matters {
+            self.check_case(id)?;
         }
         if rules.duty != Duty::Final && self.has_users(id)? {
             return Err(Refusal::Invalid(format!(
@@ -82,10 +105,17 @@ impl Accounts {
             )));
         }
         let changed = self.database().execute(
-            "UPDATE domains SET separator = ?2, dots_matter = ?3, duty = ?4 WHERE id = ?1",
-            params![id, rules.separator, rules.dots_matter, number(rules.duty)],
+            "UPDATE domains SET separator = ?2, dots_matter = ?3, case_matters = ?4, duty = ?5 WHERE id = ?1",
+            params![
+                id,
+                rules.separator,
+                rules.dots_matter,
+                rules.case_matters,
+                number(rules.duty)
+            ],
         );
         found(changed, "change a domain")?;
+        self.forget_patterns(name.as_str());
         Ok(rules)
     }
 
@@ -167,6 +197,45 @@ impl Accounts {
         }
     }
 
+    /// Refuses to forget letter case where a name would not be found any more.
+    fn check_case(&self, domain: i64) -> Result<(), Refusal> {
+        let database = self.database();
+        let mut select = database
+            .prepare(
+                "SELECT pattern FROM aliases WHERE domain = ?1 AND kind = 0
+                 UNION SELECT local FROM grants JOIN domains ON domains.name = grants.domain WHERE domains.id = ?1",
+            )
+            .or_fault("read aliases")?;
+        let names = select
+            .query_map([domain], |row| row.get::<_, String>(0))
+            .or_fault("read aliases")?;
+        for name in names {
+            let name = name.or_fault("read aliases")?;
+            if name != name.to_lowercase() {
+                return Err(Refusal::Invalid(format!(
+                    "there is an alias or a grant \"{}\", which nothing would match any more; remove it first, or add it again in \
+                     small letters",
+                    name.escape_debug()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to make a user at a spelling that would be none of its addresses.
+    pub(crate) fn check_user_name(&self, address: &Address) -> Result<(), Refusal> {
+        let small = Owner::of(address);
+        match self.ours(&small.domain)? {
+            Some(ours) if ours.named(address) != small => Err(Refusal::Invalid(format!(
+                "letter case matters in {}, and names of users have small letters: add {}, and an alias for the spelling {}",
+                small.domain,
+                small.address(),
+                address
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn has_users(&self, domain: i64) -> Result<bool, Refusal> {
         let exists = "SELECT EXISTS (SELECT 1 FROM users WHERE domain = ?1)";
         self.database()
@@ -187,12 +256,13 @@ fn check_separator(separator: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Rules from three columns.
+/// Rules from four columns.
 pub(super) fn rules(row: &Row<'_>, at: usize) -> rusqlite::Result<AddressRules> {
     Ok(AddressRules {
         separator: row.get(at)?,
         dots_matter: row.get(at + 1)?,
-        duty: match row.get(at + 2)? {
+        case_matters: row.get(at + 2)?,
+        duty: match row.get(at + 3)? {
             0 => Duty::Final,
             1 => Duty::BackupForAnybody,
             _ => Duty::BackupForListed,
@@ -225,6 +295,13 @@ mod tests {
     fn dots(matter: bool) -> RulesChange {
         RulesChange {
             dots_matter: Some(matter),
+            ..RulesChange::default()
+        }
+    }
+
+    fn case(matters: bool) -> RulesChange {
+        RulesChange {
+            case_matters: Some(matters),
             ..RulesChange::default()
         }
     }
@@ -311,6 +388,155 @@ mod tests {
         world
             .try_alias_of("b.example", Exact, "j.doe", &["j.doe@b.example"])
             .unwrap();
+    }
+
+    #[test]
+    fn letter_case_does_not_matter_unless_the_domain_says_so() {
+        let world = World::new();
+        world.alias(Exact, "Token-AbC", &["bob@a.example"]);
+        world.alias(Regex, "ticket-([a-z]+)", &["$1@c.example"]);
+        let of = |text: &str| world.resolve(text);
+        let alice = Ok(vec!["alice@a.example".to_owned()]);
+        let bob = Ok(vec!["bob@a.example".to_owned()]);
+        let nobody = Err(Refusal::NoSuchUser);
+        assert_eq!(of("ALICE+x@a.example"), alice);
+        assert_eq!(of("tOKEN-aBc@a.example"), bob);
+        // RFC 5321 §2.4: what goes on to another server keeps its letters.
+        assert_eq!(of("Ticket-Xy@a.example"), Ok(vec!["Xy@c.example".into()]));
+        let rules = world.rules("a.example", &case(true)).unwrap();
+        assert!(rules.case_matters);
+        assert_eq!(of("alice+X@a.example"), alice);
+        assert_eq!(of("Alice@a.example"), nobody);
+        // What was added before is matched by the letters it was kept in.
+        assert_eq!(of("token-abc@a.example"), bob);
+        assert_eq!(of("Token-AbC@a.example"), nobody);
+        assert_eq!(of("Ticket-xy@a.example"), nobody);
+        assert_eq!(of("ticket-Xy@a.example"), nobody);
+        assert_eq!(of("ticket-xy@a.example"), Ok(vec!["xy@c.example".into()]));
+        world.alias(Exact, "Alice", &["bob@a.example"]);
+        world.alias(Exact, "aLICE", &["alice@a.example", "x@c.example"]);
+        assert_eq!(of("Alice@a.example"), bob);
+        assert_eq!(of("Alice+x@a.example"), bob);
+        assert_eq!(of("alice@a.example"), alice);
+        assert_eq!(of("aLICE@a.example").unwrap().len(), 2);
+        assert_eq!(of("ALICE@a.example"), nobody);
+        // Other domains are not concerned.
+        world.alias(Regex, "far", &["BOB@b.example"]);
+        world.user("bob@b.example");
+        assert_eq!(of("far@a.example"), Ok(vec!["bob@b.example".into()]));
+    }
+
+    #[test]
+    fn letter_case_and_dots_are_two_rules() {
+        let world = World::new();
+        let both = RulesChange {
+            case_matters: Some(true),
+            dots_matter: Some(false),
+            ..RulesChange::default()
+        };
+        world.rules("a.example", &both).unwrap();
+        world.alias(Exact, "J.Doe", &["bob@a.example"]);
+        world.user("j.doe@a.example");
+        let found = |text: &str, target: &str| {
+            assert_eq!(world.resolve(text), Ok(vec![target.to_owned()]), "{text}");
+        };
+        found("JDoe@a.example", "bob@a.example");
+        found("jdoe@a.example", "j.doe@a.example");
+        assert_eq!(world.resolve("jDoe@a.example"), Err(Refusal::NoSuchUser));
+    }
+
+    #[test]
+    fn a_loop_ends_where_letter_case_matters_too() {
+        let world = World::new();
+        world.rules("a.example", &case(true)).unwrap();
+        world.alias(Exact, "X", &["x@a.example"]);
+        world.alias(Exact, "x", &["X@a.example", "alice@a.example"]);
+        assert_eq!(
+            world.resolve("X@a.example"),
+            Ok(vec!["alice@a.example".into()])
+        );
+        let backup = RulesChange {
+            case_matters: Some(true),
+            duty: Some(Duty::BackupForListed),
+            ..RulesChange::default()
+        };
+        world.rules("b.example", &backup).unwrap();
+        for (pattern, target) in [("Ab", "Ab@b.example"), ("AB", "ab@b.example")] {
+            world
+                .try_alias_of("b.example", Exact, pattern, &[target])
+                .unwrap();
+        }
+        world
+            .try_alias_of("b.example", Exact, "ab", &["ab@b.example"])
+            .unwrap();
+        assert!(world.is_relayed("Ab@b.example"));
+        assert!(!world.is_relayed("AB@b.example"));
+    }
+
+    #[test]
+    fn a_postmaster_is_meant_in_any_letter_case() {
+        let world = World::new();
+        world.rules("a.example", &case(true)).unwrap();
+        for text in ["PostMaster@a.example", "ABUSE+x@a.example"] {
+            assert_eq!(
+                world.resolve(text),
+                Ok(vec!["alice@a.example".into()]),
+                "{text}"
+            );
+        }
+        world.alias(Exact, "Postmaster", &["bob@a.example"]);
+        assert_eq!(
+            world.resolve("POSTMASTER@a.example"),
+            Ok(vec!["bob@a.example".into()])
+        );
+        world
+            .accounts
+            .remove_alias("a.example", Exact, "postMaster")
+            .unwrap();
+    }
+
+    #[test]
+    fn a_user_is_never_made_at_a_spelling_that_is_not_its_address() {
+        let world = World::new();
+        let check = |text: &str| {
+            let address = super::super::address(text).unwrap();
+            world.accounts.check_user_name(&address)
+        };
+        assert_eq!(check("Carol@a.example"), Ok(()));
+        world.rules("a.example", &case(true)).unwrap();
+        assert_eq!(check("carol@A.example"), Ok(()));
+        let refused = check("Carol@a.example").unwrap_err().to_string();
+        assert!(refused.contains("carol@a.example"), "{refused}");
+    }
+
+    #[test]
+    fn letter_case_is_forgotten_only_where_nothing_is_lost() {
+        let world = World::new();
+        world.rules("a.example", &case(true)).unwrap();
+        world.alias(Exact, "Ä", &["alice@a.example"]);
+        let alice = Owner::of(&super::super::address("alice@a.example").unwrap());
+        world
+            .accounts
+            .grant_sender(&alice, "Bob@a.example")
+            .unwrap();
+        let refused = |name: &str| {
+            let refused = world.rules("a.example", &case(false)).unwrap_err();
+            assert!(refused.to_string().contains(name), "{refused}");
+        };
+        refused("Bob");
+        world
+            .accounts
+            .revoke_sender(&alice, "Bob@a.example")
+            .unwrap();
+        refused("Ä");
+        let remove = |pattern: &str| world.accounts.remove_alias("a.example", Exact, pattern);
+        assert_eq!(remove("ä"), Err(Refusal::NotFound));
+        remove("Ä").unwrap();
+        world.rules("a.example", &case(false)).unwrap();
+        assert_eq!(
+            world.resolve("ALICE@a.example"),
+            Ok(vec!["alice@a.example".into()])
+        );
     }
 
     #[test]

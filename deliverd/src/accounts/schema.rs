@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -122,6 +122,8 @@ const MIGRATIONS: [&str; 7] = [
     ) STRICT;
     CREATE INDEX former_passwords_by_user ON former_passwords (user);
 ",
+    // Whether addresses that differ in letter case only are different ones.
+    "ALTER TABLE domains ADD COLUMN case_matters INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// Opens the database at `path`, makes it if need be, and brings it up to date.

@@ -5,6 +5,7 @@ use mail::address::Address;
 use rusqlite::params;
 
 use super::directory::{PAGE, Page, found, unique};
+use super::rules::Ours;
 use super::{Accounts, address};
 use crate::fault::OrFault;
 use crate::store::Owner;
@@ -13,11 +14,12 @@ impl Accounts {
     /// Whether `owner` may send as `sender`: its own address however it is written, an alias that leads to it, or one that was
     /// granted to it.
     pub(crate) fn may_send_as(&self, owner: &Owner, sender: &Address) -> Result<bool, Refusal> {
-        let named = Owner::of(sender);
+        let ours = self.ours(sender.domain().as_str())?;
+        let named = named(ours.as_ref(), sender);
         if named == *owner || self.is_granted(owner, &named)? {
             return Ok(true);
         }
-        let Some(ours) = self.ours(&named.domain)? else {
+        let Some(ours) = ours else {
             return Ok(false);
         };
         // Another user's address stays that user's, even if copies of its mail go to this one.
@@ -33,7 +35,7 @@ impl Accounts {
 
     /// Lets a user send as an address.
     pub(crate) fn grant_sender(&self, owner: &Owner, sender: &str) -> Result<(), Refusal> {
-        let Owner { local, domain } = Owner::of(&address(sender)?);
+        let Owner { local, domain } = self.granted(sender)?;
         if self.user(owner)?.is_none() {
             return Err(Refusal::NoSuchUser);
         }
@@ -47,7 +49,7 @@ impl Accounts {
 
     /// Takes that back.
     pub(crate) fn revoke_sender(&self, owner: &Owner, sender: &str) -> Result<(), Refusal> {
-        let Owner { local, domain } = Owner::of(&address(sender)?);
+        let Owner { local, domain } = self.granted(sender)?;
         let revoked = self.database().execute(
             "DELETE FROM grants WHERE domain = ?3 AND local = ?4 AND user =
              (SELECT users.id FROM users JOIN domains ON domains.id = users.domain WHERE name = ?1 AND users.local = ?2)",
@@ -83,6 +85,13 @@ impl Accounts {
         ))
     }
 
+    /// Whom an address names that is granted or taken back.
+    fn granted(&self, sender: &str) -> Result<Owner, Refusal> {
+        let sender = address(sender)?;
+        let ours = self.ours(sender.domain().as_str())?;
+        Ok(named(ours.as_ref(), &sender))
+    }
+
     fn is_granted(&self, owner: &Owner, named: &Owner) -> Result<bool, Refusal> {
         let database = self.database();
         let mut select = database
@@ -99,14 +108,51 @@ impl Accounts {
     }
 }
 
+fn named(ours: Option<&Ours>, address: &Address) -> Owner {
+    ours.map_or_else(|| Owner::of(address), |ours| ours.named(address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::world::World;
     use super::*;
     use ipc::control::AliasKind;
+    use ipc::routing::RulesChange;
 
     fn owner(text: &str) -> Owner {
         Owner::of(&address(text).unwrap())
+    }
+
+    #[test]
+    fn where_letter_case_matters_another_spelling_is_somebody_else() {
+        let world = World::new();
+        let rules = RulesChange {
+            case_matters: Some(true),
+            ..RulesChange::default()
+        };
+        world.rules("a.example", &rules).unwrap();
+        world.alias(AliasKind::Exact, "Alice", &["bob@a.example"]);
+        assert!(world.may_send("Alice@a.example", "alice+X@a.example"));
+        assert!(!world.may_send("alice@a.example", "Alice@a.example"));
+        assert!(world.may_send("bob@a.example", "Alice@a.example"));
+        assert!(!world.may_send("bob@a.example", "alice@a.example"));
+        let alice = owner("alice@a.example");
+        world
+            .accounts
+            .grant_sender(&alice, "BOB@a.example")
+            .unwrap();
+        world
+            .accounts
+            .grant_sender(&alice, "Far@c.example")
+            .unwrap();
+        assert!(world.may_send("alice@a.example", "BOB@a.example"));
+        assert!(!world.may_send("alice@a.example", "bob@a.example"));
+        assert!(world.may_send("alice@a.example", "FAR@c.example"));
+        world
+            .accounts
+            .revoke_sender(&alice, "BOB@a.example")
+            .unwrap();
+        assert!(!world.may_send("alice@a.example", "BOB@a.example"));
     }
 
     #[test]

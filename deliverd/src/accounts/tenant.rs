@@ -81,6 +81,21 @@ impl Accounts {
         Ok(keeps.or_fault("read tenants")?.unwrap_or(true))
     }
 
+    /// The tenant a domain belongs to, if it does to one.
+    pub(crate) fn tenant_of(&self, name: &str) -> Result<Option<String>, Refusal> {
+        let name = domain(name)?;
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT tenants.name FROM domains JOIN tenants ON tenants.id = domains.tenant WHERE domains.name = ?1",
+            )
+            .or_fault("read tenants")?;
+        select
+            .query_row([name.as_str()], |row| row.get(0))
+            .optional()
+            .or_fault("read tenants")
+    }
+
     /// Removes a tenant that has no domains.
     pub(crate) fn remove_tenant(&self, name: &str) -> Result<(), Refusal> {
         let removed = self

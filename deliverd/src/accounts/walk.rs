@@ -29,7 +29,7 @@ pub(super) struct Walk<'a> {
     accounts: &'a Accounts,
     /// Domains that were looked for: each question to the database costs every mail.
     domains: HashMap<String, Option<Ours>>,
-    seen: HashSet<String>,
+    seen: HashSet<Owner>,
     pub(super) local: BTreeSet<Owner>,
     pub(super) remote: BTreeSet<String>,
     steps: &'a mut Vec<TraceStep>,
@@ -58,18 +58,18 @@ impl<'a> Walk<'a> {
     /// Follows an address that so many steps lead to.
     pub(super) fn expand(&mut self, address: &Address, depth: u32) -> Result<(), Refusal> {
         self.check(address, depth)?;
-        let owner = Owner::of(address);
         let Some(ours) = self.domain(address.domain())? else {
             if self.accounts.is_home_postmaster(address) {
-                let step = self.accounts.stand_in(&owner)?;
+                let step = self.accounts.stand_in(&Owner::of(address))?;
                 return self.take(address, depth, step);
             }
             self.note(address, depth, || Found::Elsewhere);
             self.remote.insert(address.to_string());
             return self.check(address, depth);
         };
+        let owner = ours.named(address);
         // A loop ends where it began: what was seen is not expanded again, but a user that is reached again is meant itself.
-        if !self.seen.insert(address.key()) {
+        if !self.seen.insert(owner.clone()) {
             return self.reach(address, depth, &ours, &owner);
         }
         if depth > MAX_DEPTH {
@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
             self.note(address, depth, || Found::TooFar);
             return Err(Refusal::TooManyRecipients);
         }
-        let step = self.accounts.step(&ours, &owner)?;
+        let step = self.accounts.step(&ours, address, &owner)?;
         self.take(address, depth, step)
     }
 

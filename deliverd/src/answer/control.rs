@@ -200,7 +200,9 @@ fn add_user(
     password: &Secret,
     limits: LimitChange,
 ) -> Result<(), Refusal> {
-    let owner = owner(text)?;
+    let address = address(text)?;
+    house.accounts.check_user_name(&address)?;
+    let owner = Owner::of(&address);
     let _alone = house.alone();
     if house.accounts.user(&owner)?.is_some() {
         return Err(Refusal::Exists);

@@ -43,6 +43,10 @@ impl Service<DeliveryEdge> for Door {
                 let read = self.0.work(move |house| house.accounts.budgets(&owner));
                 Ok(Answered::plain(RelayAnswer::Budgets(read.await?)))
             }
+            RelayRequest::ShowTenant { domain } => {
+                let read = self.0.work(move |house| house.accounts.tenant_of(&domain));
+                Ok(Answered::plain(RelayAnswer::Tenant(read.await?)))
+            }
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Quarantine {
     pub reason: String,
     /// The reverse-path under which it goes to recipients elsewhere once it is released, if not its own.
     pub onward: Option<String>,
+    /// The domain here that the first recipient has for whom it is held. Its tenant's room is what it takes.
+    pub domain: String,
 }
 
 /// Octets of a [`Quarantine::reason`].

@@ -1,4 +1,4 @@
-//! relayd → deliverd: mail for users here, such as delivery reports, and what accounts may send.
+//! relayd → deliverd: mail for users here, such as delivery reports, what accounts may send, and whose domains are.
 
 use crate::budget::OwnBudgets;
 use crate::delivery::{DeliveryAnswer, DeliveryRequest};
@@ -15,6 +15,11 @@ pub enum RelayRequest {
         /// Its address.
         account: String,
     },
+    /// Whose is this domain?
+    ShowTenant {
+        /// Its name.
+        domain: String,
+    },
 }
 
 /// What deliverd answers to a [`RelayRequest`].
@@ -24,6 +29,8 @@ pub enum RelayAnswer {
     Delivery(DeliveryAnswer),
     /// To [`RelayRequest::ShowBudgets`].
     Budgets(OwnBudgets),
+    /// To [`RelayRequest::ShowTenant`]: a tenant's, or nobody's in particular, as are domains that are none of ours.
+    Tenant(Option<String>),
 }
 
 /// relayd asks deliverd.

@@ -24,6 +24,8 @@ pub struct AddressRules {
     pub separator: String,
     /// Whether `a.lice` is somebody else than `alice`.
     pub dots_matter: bool,
+    /// Whether `Alice` is another address than `alice`. Names of users are in small letters all the same.
+    pub case_matters: bool,
     /// What we are for the domain.
     pub duty: Duty,
 }
@@ -35,6 +37,8 @@ pub struct RulesChange {
     pub separator: Option<String>,
     /// Whether dots matter.
     pub dots_matter: Option<bool>,
+    /// Whether letter case matters; it ends mattering only where no alias and no grant has capital letters.
+    pub case_matters: Option<bool>,
     /// What we are; refused for a domain with users, if they could not get mail any more.
     pub duty: Option<Duty>,
 }

@@ -8,14 +8,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use daemon::channel::{Answered, Events, Service};
+use daemon::channel::{Answered, CallError, Events, Service};
 use ipc::delivery::{MAX_HEAD, MessageHandle};
 use ipc::queue::{
     Envelope, FORESEEN, MAX_REASON, Quarantine, QueueAnswer, QueueEdge, QueueRequest,
     RECIPIENTS_PER_FRAME, Recipient, Standing,
 };
 use ipc::{Call, Refusal};
-use mail::address::{Address, ReversePath};
+use mail::address::{Address, Domain, ReversePath};
 use smtp::parameter::{MailParameters, RcptParameters};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -28,6 +28,7 @@ use super::lookup::LookUps;
 use super::till::Till;
 use super::welcome::Welcome;
 use crate::aggregate::register::Register;
+use crate::ask::Ask;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, Quarantined, VERSION};
@@ -47,6 +48,8 @@ const MAX_ACCOUNT: usize = 512;
 pub struct Intake {
     /// Where they go.
     pub desk: Arc<Desk>,
+    /// Who knows whose domains are.
+    pub ask: Ask,
     /// Whether mail is taken at all.
     pub enabled: bool,
     /// Octets a message may have.
@@ -317,6 +320,13 @@ impl Intake {
             let put = self.desk.with_queue(put).await;
             draft = put.map_err(|error| desk::fault(&error, "write a message"))?;
         }
+        let quarantined = match &quarantine {
+            Some(quarantine) => Some(Quarantined {
+                onward: quarantine.onward.clone(),
+                tenant: self.tenant(&quarantine.domain).await?,
+            }),
+            None => None,
+        };
         let hold = match (&quarantine, &incoming.envelope.account) {
             (Some(quarantine), _) => Some(quarantine.reason.clone()),
             (None, Some(account)) => {
@@ -342,7 +352,7 @@ impl Intake {
             smtp_utf8: incoming.envelope.smtp_utf8,
             eight_bit: incoming.envelope.eight_bit,
             hold,
-            quarantine: quarantine.map(|Quarantine { onward, .. }| Quarantined { onward }),
+            quarantine: quarantined,
             recipients,
             parameters: incoming.envelope.parameters.clone(),
             tls_waived,
@@ -353,6 +363,16 @@ impl Intake {
         }
         self.desk.enqueue(id, draft, header.versioned()).await?;
         Ok(id)
+    }
+
+    async fn tenant(&self, domain: &str) -> Result<Option<String>, Refusal> {
+        self.ask.tenant(domain).await.map_err(|error| match error {
+            CallError::Refused(refusal) => refusal,
+            CallError::Unavailable => {
+                warn!(domain, "deliverd does not say whose the domain is, so mail for its quarantine is put off");
+                Refusal::Busy
+            }
+        })
     }
 }
 
@@ -374,7 +394,16 @@ impl Counter {
 }
 
 fn doubt(quarantine: &Quarantine) -> Result<(), Refusal> {
-    let Quarantine { reason, onward } = quarantine;
+    let Quarantine {
+        reason,
+        onward,
+        domain,
+    } = quarantine;
+    if Domain::parse(domain).is_err() {
+        return Err(Refusal::Invalid(
+            "the domain of a quarantine is none".into(),
+        ));
+    }
     if reason.is_empty() || reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
         return Err(Refusal::Invalid(
             "the reason of a quarantine is none".into(),

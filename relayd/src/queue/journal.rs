@@ -69,6 +69,9 @@ pub struct Quarantined {
     /// The reverse-path under which it goes to other servers, if not its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onward: Option<String>,
+    /// The tenant whose room it takes, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// What is to be known of a recipient besides its address.

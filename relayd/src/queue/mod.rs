@@ -25,7 +25,7 @@ pub use draft::Draft;
 pub use id::QueueId;
 pub(crate) use message::release;
 pub use message::{Message, Recipient, State};
-pub use recover::Recovered;
+pub use recover::{InQuarantine, Recovered};
 
 use journal::{Header, Record};
 

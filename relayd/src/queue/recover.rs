@@ -15,7 +15,7 @@ use super::{Book, Message, Queue, QueueId};
 pub(super) const LOCK: &str = ".lock";
 
 /// A message found at start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// Its id.
     pub id: QueueId,
@@ -25,8 +25,19 @@ pub struct Recovered {
     pub unwarned: Option<i64>,
     /// How urgent it is.
     pub priority: Priority,
-    /// If it is in quarantine, since when and how large it is.
-    pub quarantine: Option<(i64, u64)>,
+    /// What is to be known if it is in quarantine.
+    pub quarantine: Option<InQuarantine>,
+}
+
+/// A message that is in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InQuarantine {
+    /// Since when, Unix seconds.
+    pub since: i64,
+    /// Octets.
+    pub size: u64,
+    /// Whose room it takes.
+    pub tenant: Option<String>,
 }
 
 #[derive(Default)]
@@ -84,14 +95,18 @@ impl Queue {
         match self.read_message(id) {
             Ok(opened) => {
                 let message = opened.snapshot();
+                let kept = message.header.quarantine.as_ref();
+                let kept = kept.filter(|_| message.in_quarantine);
                 Some(Recovered {
                     id,
                     due: due(&message),
                     unwarned: message.released_unwarned(),
                     priority: message.priority(),
-                    quarantine: message
-                        .in_quarantine
-                        .then_some((message.header.queued, message.header.size)),
+                    quarantine: kept.map(|kept| InQuarantine {
+                        since: message.header.queued,
+                        size: message.header.size,
+                        tenant: kept.tenant.clone(),
+                    }),
                 })
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

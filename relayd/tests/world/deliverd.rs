@@ -97,6 +97,10 @@ impl Service<DeliveryEdge> for Postman {
                 return Ok(Answered::plain(RelayAnswer::Budgets(budgets)));
             }
             RelayRequest::ShowBudgets { .. } => return Err(Refusal::NoSuchUser),
+            RelayRequest::ShowTenant { domain } => {
+                let tenant = domain.strip_suffix(".tenant.test").map(str::to_owned);
+                return Ok(Answered::plain(RelayAnswer::Tenant(tenant)));
+            }
         };
         let answer = match request {
             DeliveryRequest::ResolveRecipient { address, .. }

@@ -54,6 +54,7 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
             domain,
             subaddress,
             dots,
+            case,
             backup_mx,
         } => {
             let rules = RulesChange {
@@ -62,6 +63,7 @@ pub async fn run(config: &Path, command: DomainCommand) -> Result<(), Error> {
                     _ => text,
                 }),
                 dots_matter: dots.map(|switch| switch == Switch::On),
+                case_matters: case.map(|switch| switch == Switch::On),
                 duty: backup_mx.map(duty),
             };
             set(&store, domain, rules).await?;
@@ -124,12 +126,12 @@ const fn duty(backup: Backup) -> Duty {
 }
 
 /// How addresses are read, as `domain set` takes it.
-fn options(rules: &AddressRules) -> [(&'static str, &str); 3] {
+fn options(rules: &AddressRules) -> [(&'static str, &str); 4] {
     let separator = match rules.separator.as_str() {
         "" => "off",
         separator => separator,
     };
-    let dots = match rules.dots_matter {
+    let switch = |matters| match matters {
         true => "on",
         false => "off",
     };
@@ -140,7 +142,8 @@ fn options(rules: &AddressRules) -> [(&'static str, &str); 3] {
     };
     [
         ("subaddress", separator),
-        ("dots", dots),
+        ("dots", switch(rules.dots_matter)),
+        ("case", switch(rules.case_matters)),
         ("backup_mx", backup),
     ]
 }

@@ -53,6 +53,8 @@ impl Desk {
         let onward = &onward.reverse_path;
         let onward = (*onward != message.sender).then(|| onward.clone());
         let (ask, context) = (Arc::clone(&self.ask), self.context(message.id));
-        Custody::new(ask, context, envelope, onward, recipients)
+        let named = message.recipients.iter();
+        let named = named.map(|(path, _)| path.clone().at(&self.home)).collect();
+        Custody::new(ask, context, envelope, onward, recipients, named)
     }
 }

@@ -10,10 +10,10 @@ use super::value::AtLeast;
 pub struct Quarantine {
     /// Days after which a message that was not released is gone, without a word to its sender.
     pub days: AtLeast<1>,
-    /// Messages kept at once. When there is no room, a message for the quarantine is put off: its sender tries again, and nothing is
+    /// Messages kept at once of each tenant, and of all domains together that have none. When there is no room, a message for the quarantine is put off: its sender tries again, and nothing is
     /// lost while the operator makes room.
     pub max_messages: AtLeast<1>,
-    /// Bytes of all of them.
+    /// Bytes of all of them. The disk needs as many times that as there are tenants, and once more.
     pub max_bytes: AtLeast<1>,
 }
 
