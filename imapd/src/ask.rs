@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
+use imap::capability::Off;
 use imap::sasl::Credentials;
 use imap::sequence::Ranges;
 use ipc::cache::MESSAGES_PER_SHARD;
@@ -98,8 +99,8 @@ impl Ask {
 
     async fn advance(&self, context: Context, request: ImapRequest) -> Result<Step, CallError> {
         let answered = self.deliverd.call(context, self.patience, request).await?;
-        let account = match answered.answer {
-            ImapAnswer::SessionOpened { account } => account,
+        let (account, without) = match answered.answer {
+            ImapAnswer::SessionOpened { account, without } => (account, without),
             ImapAnswer::LoginChallenged(challenge) => return Ok(Step::Challenged(challenge)),
             ImapAnswer::LoginAbandoned => return Err(nonsense()),
         };
@@ -107,7 +108,8 @@ impl Ask {
             error!(%error, "cannot use a mail session");
             CallError::Unavailable
         })?;
-        Ok(Step::Admitted(account, MailSession { link, context }))
+        let off = Off::of(without.iter().map(String::as_str));
+        Ok(Step::Admitted(account, MailSession { link, context, off }))
     }
 
     /// Has a login forgotten that the client gave up. deliverd forgets it by itself after a while.
@@ -133,6 +135,8 @@ pub enum Step {
 pub struct MailSession {
     link: Link<SessionEdge>,
     context: Context,
+    /// What the account is not offered.
+    pub(crate) off: Off,
 }
 
 /// A selected mailbox at the moment of its selection.

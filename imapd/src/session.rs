@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use daemon::Stop;
 use daemon::port::Client;
-use imap::capability::{self, Login};
+use imap::capability::{self, Login, Off};
 use imap::fragment::{Fragment, LIMIT_BEFORE_LOGIN};
 use imap::parse::{self, BadCommand};
 use imap::response::{self, Code, Kind};
 use imap::state::{self, State};
+use imap::switch;
 use imap::sync::Awareness;
 use ipc::session::SessionEvent;
 use tokio::time::{Instant, sleep_until};
@@ -85,8 +86,8 @@ impl Session {
 
     /// Says hello. Not to be said again behind STARTTLS (RFC 3501 §6.2.1).
     pub fn greet(&mut self) {
-        let list = self.capabilities();
-        let code = Code::Capability(&list);
+        let capabilities = self.capabilities();
+        let code = Code::Capability(&capabilities);
         let text = format!("{} ready", self.house.hostname);
         self.wire.say(Kind::Ok, Some(&code), &text);
     }
@@ -181,6 +182,10 @@ impl Session {
             }
         };
         let name = request.command.name();
+        if let Some(missing) = switch::missing(&request.command, self.off()) {
+            self.refuse_what_is_off(&request.tag, missing)?;
+            return Ok(None);
+        }
         if let Err(text) = state::check(&request.command, self.state()) {
             self.complain(Some(&request.tag), text)?;
             return Ok(None);
@@ -314,9 +319,21 @@ impl Session {
         }
     }
 
+    /// Answers a command that needs an extension which the account is not offered.
+    pub(crate) fn refuse_what_is_off(&mut self, tag: &str, missing: &str) -> Result<(), Close> {
+        let text = format!("unknown command: {missing} is not offered to this account");
+        self.complain(Some(tag), &text)
+    }
+
+    /// What the account is not offered.
+    pub(crate) fn off(&self) -> Off {
+        let user = self.user.as_ref();
+        user.map_or_else(Off::default, |user| user.mail.off)
+    }
+
     pub(crate) fn capabilities(&self) -> Cow<'static, str> {
         if self.user.is_some() {
-            return capability::after_login(self.house.append_limit).into();
+            return capability::after_login(self.off(), self.house.append_limit).into();
         }
         let list = capability::before_login(match (self.wire.is_secure(), self.may_log_in()) {
             (true, _) if self.proofs().binding => Login::NowAndBound,

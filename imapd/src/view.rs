@@ -13,6 +13,7 @@ mod shards;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use imap::capability::Off;
 use imap::command::Numbering;
 use imap::flag::{self, Flag};
 use imap::response::{self, Code, Kind};
@@ -136,7 +137,7 @@ impl View {
 
     /// What SELECT tells about it.
     // RFC 3501 §6.3.1.
-    pub fn introduce(&self, out: &mut Vec<u8>) {
+    pub fn introduce(&self, off: Off, out: &mut Vec<u8>) {
         self.write_flags(out);
         self.write_count(out);
         if self.first_unseen != 0 {
@@ -148,10 +149,14 @@ impl View {
         let code = Code::UidNext(self.uid_next);
         response::untagged(Kind::Ok, Some(&code), "next UID", out);
         // RFC 7162 §3.1.2.1.
-        let code = Code::HighestModSeq(self.noted);
-        response::untagged(Kind::Ok, Some(&code), "last change", out);
-        let code = Code::MailboxId(self.mailbox_id);
-        response::untagged(Kind::Ok, Some(&code), "known by this for ever", out);
+        if !off.has("CONDSTORE") {
+            let code = Code::HighestModSeq(self.noted);
+            response::untagged(Kind::Ok, Some(&code), "last change", out);
+        }
+        if !off.has("OBJECTID") {
+            let code = Code::MailboxId(self.mailbox_id);
+            response::untagged(Kind::Ok, Some(&code), "known by this for ever", out);
+        }
     }
 
     fn write_flags(&self, out: &mut Vec<u8>) {

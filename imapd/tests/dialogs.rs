@@ -11,6 +11,7 @@
 //! FAR                        the first client may not log in without TLS (stands before all else)
 //! TLS                        the first client does the handshake that STARTTLS asked for
 //! DELIVER text               a message arrives from elsewhere; \r\n as above
+//! WITHOUT MOVE IDLE          the account is not offered these extensions from the next login on
 //! CLOSED                     the server hangs up on the first client
 //! ```
 #![allow(
@@ -100,6 +101,7 @@ impl Player {
             "DELIVER" => {
                 self.world.store.deliver(&octets(rest));
             }
+            "WITHOUT" => self.world.store.switch_off(rest),
             "CLOSED" => assert!(self.client(0).await.is_closed().await, "the server goes on"),
             other => panic!("no such statement: {other}"),
         }

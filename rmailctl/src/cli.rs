@@ -1,9 +1,13 @@
 //! The command line.
 
+mod imap;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::imap::ImapOptions;
 
 /// The admin's tool of the rmail mail system.
 #[derive(Debug, Parser)]
@@ -370,6 +374,8 @@ pub enum UserCommand {
         #[arg(long, conflicts_with = "change")]
         json: bool,
     },
+    /// Do not offer extensions of IMAP to a user whose client cannot cope with them, or show which are not; counts from the next login.
+    Imap(ImapOptions),
     /// Show the users.
     List {
         /// Only of this domain.

@@ -49,8 +49,11 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ),
     ("deliverd", &["daemon", "ipc", "mail", "sasl", "sys"]),
     ("apid", &["daemon", "ipc", "mail", "sys"]),
-    // smtp: the outside world of `rmailctl demo` receives mail, and the demo sends some.
-    ("rmailctl", &["daemon", "ipc", "mail", "smtp", "sys"]),
+    // smtp: the outside world of `rmailctl demo` receives mail, and the demo sends some. imap: which extensions can be switched off.
+    (
+        "rmailctl",
+        &["daemon", "imap", "ipc", "mail", "smtp", "sys"],
+    ),
     ("rmaild", &["sys"]),
     // Looks at everything from outside.
     ("system-tests", &[]),

@@ -209,7 +209,8 @@ fn a_client_sees_what_its_user_stores_and_nothing_of_the_tenant() {
         .unwrap();
     let script = r#"
 client = imap()
-assert "QUOTA" in client.capabilities and "QUOTASET" not in client.capabilities
+capabilities = ok(client.capability())[0].decode().split()
+assert "QUOTA" in capabilities and "QUOTASET" not in capabilities, capabilities
 result, data = client.getquotaroot("INBOX")
 assert result == "OK", data
 roots, quotas = data

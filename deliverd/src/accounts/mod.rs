@@ -7,6 +7,7 @@ mod directory;
 mod exchange;
 mod failures;
 mod former;
+mod imap;
 mod known;
 mod login;
 mod password;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -124,6 +124,8 @@ const MIGRATIONS: [&str; 8] = [
 ",
     // Whether addresses that differ in letter case only are different ones.
     "ALTER TABLE domains ADD COLUMN case_matters INTEGER NOT NULL DEFAULT 0;",
+    // Extensions of IMAP that clients of a user are not offered, with blanks between.
+    "ALTER TABLE users ADD COLUMN imap_without TEXT NOT NULL DEFAULT '';",
 ];
 
 /// Opens the database at `path`, makes it if need be, and brings it up to date.

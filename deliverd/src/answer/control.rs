@@ -88,6 +88,19 @@ fn obey(
         StoreControlRequest::LimitUser { address, limits } => {
             quota::limit_user(house, &owner(&address)?, limits)?;
         }
+        StoreControlRequest::SetImapWithout { address, names } => {
+            let owner = owner(&address)?;
+            house.accounts.set_imap_without(&owner, &names)?;
+            let without = names.join(" ");
+            info!(
+                account = owner.address(),
+                without, "IMAP extensions switched off"
+            );
+        }
+        StoreControlRequest::ShowImapWithout { address } => {
+            let names = house.accounts.imap_without(&owner(&address)?)?;
+            return Ok(StoreControlAnswer::ImapWithout(names));
+        }
         StoreControlRequest::ListUsers { domain, after } => {
             return list_users(house, domain, after.as_deref());
         }

@@ -64,14 +64,17 @@ async fn open_session(
     id: u64,
 ) -> Result<Answered<ImapAnswer>, Refusal> {
     let account = owner.address();
-    let user = house
-        .work(move |house| Ok((house.store.user(&owner)?, owner)))
+    let (user, without, owner) = house
+        .work(move |house| {
+            let without = house.accounts.imap_without(&owner)?;
+            Ok((house.store.user(&owner)?, without, owner))
+        })
         .await?;
     let (ours, theirs) = PacketSocket::pair().map_err(|error| {
         error!(%error, "cannot open a mail session");
         Refusal::Busy
     })?;
-    let session = session::Door::new(Arc::clone(house), user.0, user.1);
+    let session = session::Door::new(Arc::clone(house), user, owner);
     let (stop, span) = (
         house.stop.clone(),
         info_span!("session", session = hex(id), account),
@@ -83,7 +86,7 @@ async fn open_session(
     };
     tokio::spawn(serving.instrument(span));
     Ok(Answered::with(
-        ImapAnswer::SessionOpened { account },
+        ImapAnswer::SessionOpened { account, without },
         vec![OwnedFd::from(theirs)],
     ))
 }

@@ -44,6 +44,10 @@ pub(crate) async fn append(
             return session.complain(bad.tag.as_deref(), &bad.error.to_string());
         }
     };
+    if literal.binary && session.off().has("BINARY") {
+        session.wire.fragmenter.refuse();
+        return session.refuse_what_is_off(&append.tag, "BINARY");
+    }
     if let Err(text) = state::check_append(session.state()) {
         session.wire.fragmenter.refuse();
         return session.complain(Some(&append.tag), text);
@@ -136,6 +140,9 @@ async fn commit(user: &User, append: Append, upload: Upload, size: u64) -> Resul
         Ok((uid_validity, uid)) => {
             info!(size, uid, mailbox = append.mailbox, "appended");
             // RFC 4315 §3.
+            if user.mail.off.has("UIDPLUS") {
+                return Ok(Tagged::ok(tag, "appended"));
+            }
             Tagged::ok_with(tag, &Code::AppendUid(uid_validity, uid), "appended")
         }
         Err(error) => Tagged::refused_target(tag, &error),

@@ -40,6 +40,9 @@ pub(super) async fn copy(
     if all.source.is_empty() {
         return Tagged::ok(tag, "there was nothing to copy");
     }
+    if desk.user.mail.off.has("UIDPLUS") {
+        return Tagged::ok(tag, "copied");
+    }
     Tagged::ok_with(tag, &code(&all), "copied")
 }
 
@@ -67,7 +70,9 @@ pub(super) async fn move_to(
             Ok(moved) if moved.source.is_empty() => {}
             Ok(moved) => {
                 is_any = true;
-                desk.wire.say(Kind::Ok, Some(&code(&moved)), "moved");
+                if !desk.user.mail.off.has("UIDPLUS") {
+                    desk.wire.say(Kind::Ok, Some(&code(&moved)), "moved");
+                }
                 desk.note_events();
             }
             Err(error) => return Ok(Tagged::refused_target(tag, &error)),

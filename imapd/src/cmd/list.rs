@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use daemon::channel::CallError;
+use imap::capability::Off;
 use imap::command::{List, Selection, StatusItem};
 use imap::flag::Use;
 use imap::mailbox::{DELIMITER, matches};
@@ -50,7 +51,7 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
         if !is_selected(list.selection, mailbox) && below.is_empty() {
             continue;
         }
-        let attributes = attributes(mailbox, list);
+        let attributes = attributes(mailbox, list, user.mail.off);
         write::list("LIST", &attributes, name, below, &mut session.wire.out);
         // RFC 5819 §2: what cannot be selected has none; what is gone meanwhile has none any more.
         let is_there = mailbox.is_some_and(|mailbox| mailbox.exists);
@@ -159,28 +160,34 @@ fn with_parents(mailboxes: &[MailboxInfo]) -> BTreeMap<&str, Option<&MailboxInfo
 }
 
 // RFC 3348 §3, CHILDREN; RFC 6154 §2, special uses; RFC 5258 §3, \NonExistent implies \Noselect.
-fn attributes(mailbox: Option<&MailboxInfo>, list: &List) -> Vec<&'static str> {
+fn attributes(mailbox: Option<&MailboxInfo>, list: &List, off: Off) -> Vec<&'static str> {
     let missing = match list.is_extended {
         true => "\\NonExistent",
         false => "\\Noselect",
     };
     let Some(mailbox) = mailbox else {
-        return vec![missing, "\\HasChildren"];
+        return match off.has("CHILDREN") {
+            true => vec![missing],
+            false => vec![missing, "\\HasChildren"],
+        };
     };
     let mut attributes = Vec::new();
     if !mailbox.exists {
         attributes.push(missing);
     }
-    attributes.push(if mailbox.has_children {
-        "\\HasChildren"
-    } else {
-        "\\HasNoChildren"
-    });
+    if !off.has("CHILDREN") {
+        attributes.push(if mailbox.has_children {
+            "\\HasChildren"
+        } else {
+            "\\HasNoChildren"
+        });
+    }
     // RFC 5258 §3.1: whoever asks for subscriptions hears which they are.
     if mailbox.subscribed && (list.selection.subscribed || list.told.subscribed) {
         attributes.push("\\Subscribed");
     }
-    attributes.extend(mailbox.special_use.map(|special_use| {
+    let special_use = mailbox.special_use.filter(|_| !off.has("SPECIAL-USE"));
+    attributes.extend(special_use.map(|special_use| {
         match special_use {
             SpecialUse::Archive => Use::Archive,
             SpecialUse::Drafts => Use::Drafts,

@@ -111,8 +111,8 @@ fn welcome(session: &mut Session, tag: &str, account: String, mail: MailSession)
     info!(account, tls = session.wire.is_secure(), "logged in");
     session.user = Some(User { account, mail });
     session.wire.fragmenter.allow(LIMIT_AFTER_LOGIN);
-    let list = session.capabilities();
-    let code = Code::Capability(&list);
+    let capabilities = session.capabilities();
+    let code = Code::Capability(&capabilities);
     Tagged::ok_with(tag, &code, "logged in")
 }
 

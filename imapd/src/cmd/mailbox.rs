@@ -23,6 +23,7 @@ pub(super) async fn create(
     let wanted = special_use.map(to_ipc);
     match user.mail.create(mailbox.clone(), wanted).await {
         // RFC 8474 §4.1. If it is gone again, or cannot be asked for, it was made all the same.
+        Ok(()) if user.mail.off.has("OBJECTID") => Tagged::ok(tag, "created"),
         Ok(()) => match user.mail.status(mailbox).await {
             Ok(status) => Tagged::ok_with(tag, &Code::MailboxId(status.mailbox_id), "created"),
             Err(error) => {

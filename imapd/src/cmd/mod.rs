@@ -22,6 +22,7 @@ mod sync;
 
 use imap::command::{Command, Numbering};
 use imap::response::{Code, Kind};
+use imap::switch;
 use imap::sync::{Awareness, Extension};
 use imap::write;
 
@@ -213,7 +214,11 @@ pub(crate) async fn execute(
 // RFC 5161 §3.2: what is told is what is switched on by this command; RFC 7162 §3.2.3: QRESYNC brings CONDSTORE.
 fn enable(session: &mut Session, tag: &str, extensions: &[Extension]) -> Tagged {
     let before = session.awareness;
+    let off = session.off();
     for extension in extensions {
+        if off.has(switch::name(*extension)) {
+            continue;
+        }
         session.learn(match extension {
             Extension::CondStore => Awareness::CondStore,
             Extension::QResync => Awareness::QResync,

@@ -1,5 +1,6 @@
 //! GETQUOTA, GETQUOTAROOT and SETQUOTA.
 
+use imap::capability::Off;
 use imap::quota::{self, ROOT, Resource, Share};
 use imap::response::Code;
 
@@ -39,28 +40,30 @@ async fn tell(session: &mut Session, tag: &str, mailbox: Option<&str>) -> Tagged
     if let Some(mailbox) = mailbox {
         quota::write_root(mailbox, out);
     }
-    quota::write_quota(&shares(&found), out);
+    quota::write_quota(&shares(&found, user.mail.off), out);
     Tagged::ok(tag, "that is all")
 }
 
 /// What is limited.
-fn shares(found: &Quota) -> Vec<Share> {
+fn shares(found: &Quota, off: Off) -> Vec<Share> {
     let (usage, limits) = (found.usage, found.limits);
     let mut shares = Vec::new();
-    if limits.bytes != 0 {
+    if limits.bytes != 0 && !off.has("QUOTA=RES-STORAGE") {
         shares.push(Share::of_bytes(usage.bytes, limits.bytes));
     }
-    if limits.messages != 0 {
+    if limits.messages != 0 && !off.has("QUOTA=RES-MESSAGE") {
         shares.push(Share {
             resource: Resource::Message,
             usage: usage.messages,
             limit: limits.messages,
         });
     }
-    shares.push(Share {
-        resource: Resource::Mailbox,
-        usage: u64::from(found.mailboxes),
-        limit: u64::from(found.max_mailboxes),
-    });
+    if !off.has("QUOTA=RES-MAILBOX") {
+        shares.push(Share {
+            resource: Resource::Mailbox,
+            usage: u64::from(found.mailboxes),
+            limit: u64::from(found.max_mailboxes),
+        });
+    }
     shares
 }

@@ -31,13 +31,18 @@ pub(super) async fn select(
     };
     // A mailbox of millions of messages that has lost its index takes minutes.
     let selecting = user.mail.select(mailbox.clone(), read_only);
-    let selection = match session.wire.wait_for(tag, selecting).await? {
+    let off = user.mail.off;
+    let selected = match off.has("INPROGRESS") {
+        true => selecting.await,
+        false => session.wire.wait_for(tag, selecting).await?,
+    };
+    let selection = match selected {
         Ok(selection) => selection,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
     let mut view = View::new(mailbox, selection);
     view.awareness = session.awareness;
-    view.introduce(&mut session.wire.out);
+    view.introduce(off, &mut session.wire.out);
     if let Some(resync) = &resync {
         let mut desk = Desk {
             wire: &mut session.wire,

@@ -165,7 +165,7 @@ fn what_was_lost_is_found_by_comparing() {
 #[test]
 fn selecting_tells_what_the_rfc_wants() {
     let mut out = Vec::new();
-    view(&[2, 4]).introduce(&mut out);
+    view(&[2, 4]).introduce(Off::default(), &mut out);
     let text = String::from_utf8(out).unwrap();
     for line in [
         "* FLAGS (",

@@ -57,6 +57,8 @@ struct State {
     /// After so many pages that were read, one cannot be.
     good_pages: Option<usize>,
     spoilt: BTreeSet<u32>,
+    /// Extensions that are not offered.
+    without: Vec<String>,
 }
 
 #[derive(Default, Clone)]
@@ -130,6 +132,12 @@ impl Store {
     /// What was removed is not remembered.
     pub(crate) fn forget_removals(&self) {
         self.state.lock().unwrap().forgets = true;
+    }
+
+    /// These extensions are not offered to who logs in from now on.
+    pub(crate) fn switch_off(&self, names: &str) {
+        let names = names.split(' ').map(str::to_owned);
+        self.state.lock().unwrap().without = names.collect();
     }
 
     /// From now on that is what is said.

@@ -1,7 +1,9 @@
-//! What this server can do, as CAPABILITY says it.
+//! What this server can do, as CAPABILITY says it, and what of it an account can do without.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What a client may do about logging in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,48 +36,176 @@ pub const fn before_login(login: Login) -> &'static str {
     }
 }
 
+/// What is offered after login, one capability a line. The order is that of the answer.
+const AFTER_LOGIN: &[&str] = &[
+    "IMAP4rev1",
+    "LITERAL+",
+    "ID",
+    "ENABLE",
+    "NAMESPACE",
+    "IDLE",
+    "UNSELECT",
+    "UIDPLUS",
+    "MOVE",
+    "CHILDREN",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "STATUS=SIZE",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
+    "QUOTA=RES-MAILBOX",
+    "OBJECTID",
+    "SAVEDATE",
+    "BINARY",
+    "CONDSTORE",
+    "QRESYNC",
+    "ESEARCH",
+    "SEARCHRES",
+    "WITHIN",
+    "PARTIAL",
+    "SORT",
+    "SORT=DISPLAY",
+    "ESORT",
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "THREAD=REFS",
+    "COMPRESS=DEFLATE",
+    "UNAUTHENTICATE",
+    "INPROGRESS",
+    "APPENDLIMIT",
+];
+
+/// What belongs to the protocol as it is spoken here, and cannot be switched off.
+const FIXED: &[&str] = &["IMAP4rev1", "LITERAL+"];
+
+/// What is of no use without another: it is off where that is. Those that others need come first.
+const NEEDS: &[(&str, &str)] = &[
+    ("CREATE-SPECIAL-USE", "SPECIAL-USE"),
+    ("LIST-STATUS", "LIST-EXTENDED"),
+    ("QUOTA=RES-STORAGE", "QUOTA"),
+    ("QUOTA=RES-MESSAGE", "QUOTA"),
+    ("QUOTA=RES-MAILBOX", "QUOTA"),
+    ("QRESYNC", "CONDSTORE"),
+    ("QRESYNC", "ENABLE"),
+    ("SEARCHRES", "ESEARCH"),
+    ("PARTIAL", "ESEARCH"),
+    ("SORT=DISPLAY", "SORT"),
+    ("ESORT", "SORT"),
+    ("ESORT", "ESEARCH"),
+];
+
+/// Extensions that an account is not offered: its client cannot cope with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Off(u128);
+
+// A bit for each.
+const _: () = assert!(AFTER_LOGIN.len() <= 128);
+
+impl Off {
+    /// Those of `names` that can be switched off, with all that is of no use without them. Other names are passed over.
+    #[must_use]
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut off = Self::default();
+        for name in names {
+            off.add(name);
+        }
+        for (name, needed) in NEEDS {
+            if off.has(needed) {
+                off.add(name);
+            }
+        }
+        off
+    }
+
+    fn add(&mut self, name: &str) {
+        if let Some(name) = switchable(name) {
+            self.0 |= bit(name);
+        }
+    }
+
+    /// Whether this one is off.
+    #[must_use]
+    pub fn has(self, name: &str) -> bool {
+        self.0 & bit(name) != 0
+    }
+
+    /// Whether everything is offered.
+    #[must_use]
+    pub const fn is_nothing(self) -> bool {
+        self.0 == 0
+    }
+}
+
+fn bit(name: &str) -> u128 {
+    let place = AFTER_LOGIN.iter().position(|known| *known == name);
+    place.map_or(0, |place| 1 << place)
+}
+
+/// An extension that can be switched off, as it is written in CAPABILITY; the name may be in any case.
+#[must_use]
+pub fn switchable(name: &str) -> Option<&'static str> {
+    all_switchable().find(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// All extensions that can be switched off.
+pub fn all_switchable() -> impl Iterator<Item = &'static str> {
+    let all = AFTER_LOGIN.iter().copied();
+    all.filter(|name| !FIXED.contains(name))
+}
+
 /// The capabilities after login, where no message is larger than `append_limit` bytes.
 #[must_use]
-pub fn after_login(append_limit: u32) -> String {
-    const LIST: &str = concat!(
-        "IMAP4rev1",
-        " LITERAL+",
-        " ID",
-        " ENABLE",
-        " NAMESPACE",
-        " IDLE",
-        " UNSELECT",
-        " UIDPLUS",
-        " MOVE",
-        " CHILDREN",
-        " SPECIAL-USE",
-        " CREATE-SPECIAL-USE",
-        " LIST-EXTENDED",
-        " LIST-STATUS",
-        " STATUS=SIZE",
-        " QUOTA",
-        " QUOTA=RES-STORAGE",
-        " QUOTA=RES-MESSAGE",
-        " QUOTA=RES-MAILBOX",
-        " OBJECTID",
-        " SAVEDATE",
-        " BINARY",
-        " CONDSTORE",
-        " QRESYNC",
-        " ESEARCH",
-        " SEARCHRES",
-        " WITHIN",
-        " PARTIAL",
-        " SORT",
-        " SORT=DISPLAY",
-        " ESORT",
-        " THREAD=ORDEREDSUBJECT",
-        " THREAD=REFERENCES",
-        " THREAD=REFS",
-        " COMPRESS=DEFLATE",
-        " UNAUTHENTICATE",
-        " INPROGRESS",
-    );
-    // RFC 7889 §2: with a number it is the same for all mailboxes.
-    format!("{LIST} APPENDLIMIT={append_limit}")
+pub fn after_login(off: Off, append_limit: u32) -> String {
+    let offered = AFTER_LOGIN.iter().filter(|name| !off.has(name));
+    let written = offered.map(|name| match *name {
+        // RFC 7889 §2: with a number it is the same for all mailboxes.
+        "APPENDLIMIT" => format!("APPENDLIMIT={append_limit}").into(),
+        name => Cow::Borrowed(name),
+    });
+    written.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_switched_off_takes_along_what_needs_it() {
+        let off = Off::of(["condstore", "ESEARCH", "IMAP4rev1", "NEVER-HEARD-OF"]);
+        let list = after_login(off, 1000);
+        let has = |name: &str| list.split(' ').any(|known| known == name);
+        for gone in [
+            "CONDSTORE",
+            "QRESYNC",
+            "ESEARCH",
+            "ESORT",
+            "SEARCHRES",
+            "PARTIAL",
+        ] {
+            assert!(!has(gone) && off.has(gone), "{gone}");
+        }
+        assert!(has("IMAP4rev1") && has("SORT") && has("ENABLE"));
+        let all = after_login(Off::default(), 1000);
+        assert_eq!(all, AFTER_LOGIN.join(" ") + "=1000");
+        assert!(Off::of([]).is_nothing() && !off.is_nothing());
+    }
+
+    #[test]
+    fn tables_name_only_what_is_offered_and_nothing_twice() {
+        let named = NEEDS.iter().flat_map(|(name, needed)| [name, needed]);
+        for name in named.chain(FIXED) {
+            assert!(AFTER_LOGIN.contains(name), "{name}");
+        }
+        for (place, name) in AFTER_LOGIN.iter().enumerate() {
+            assert_eq!(bit(name), 1 << place, "{name}");
+        }
+        // One pass over the table is enough.
+        for (place, (name, _)) in NEEDS.iter().enumerate() {
+            let used = NEEDS[..place].iter().any(|(_, needed)| needed == name);
+            assert!(!used, "{name}");
+        }
+    }
 }

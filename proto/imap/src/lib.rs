@@ -25,6 +25,7 @@ pub mod sequence;
 pub mod sort;
 pub mod state;
 pub mod subject;
+pub mod switch;
 pub mod sync;
 pub mod thread;
 pub mod write;

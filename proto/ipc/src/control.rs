@@ -197,6 +197,18 @@ pub enum StoreControlRequest {
         /// What changes.
         limits: LimitChange,
     },
+    /// Do not offer these extensions of IMAP to a user's clients, instead of those before; counts from the next login.
+    SetImapWithout {
+        /// Full address.
+        address: String,
+        /// As CAPABILITY names them; at most [`crate::imap::MAX_WITHOUT`].
+        names: Vec<String>,
+    },
+    /// Which extensions of IMAP are not offered to a user's clients.
+    ShowImapWithout {
+        /// Full address.
+        address: String,
+    },
     /// One page of the users.
     ListUsers {
         /// Only this domain.
@@ -353,6 +365,8 @@ pub enum StoreControlAnswer {
     },
     /// To [`StoreControlRequest::ShowUser`].
     User(UserInfo),
+    /// To [`StoreControlRequest::ShowImapWithout`].
+    ImapWithout(Vec<String>),
     /// A page of aliases.
     Aliases {
         /// In matching order.

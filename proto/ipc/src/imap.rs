@@ -5,6 +5,11 @@ use crate::frame::{Decode, Encode};
 use crate::login::{Challenge, LoginRequest};
 use crate::smtp::Credentials;
 
+/// How many extensions can be switched off for an account.
+pub const MAX_WITHOUT: usize = 128;
+/// Longest name of an extension in bytes.
+pub const MAX_EXTENSION: usize = 40;
+
 /// Orders of imapd to deliverd.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum ImapRequest {
@@ -21,6 +26,8 @@ pub enum ImapAnswer {
     SessionOpened {
         /// Canonical address of the account.
         account: String,
+        /// Extensions its clients are not offered, as CAPABILITY names them; at most [`MAX_WITHOUT`].
+        without: Vec<String>,
     },
     /// To [`ImapRequest::Login`]: it goes on.
     LoginChallenged(Challenge),

@@ -7,6 +7,7 @@ pub mod domain;
 pub mod explain;
 pub mod expunged;
 pub mod grant;
+pub mod imap;
 pub mod queue;
 pub mod quota;
 pub mod reports;

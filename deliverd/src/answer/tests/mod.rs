@@ -128,7 +128,7 @@ impl World {
         let client = self.client::<ImapEdge>("imapd");
         let request = ImapRequest::Authenticate(credentials(user, password));
         let Answered { answer, mut fds } = client.call(Context::default(), WITHIN, request).await?;
-        let ImapAnswer::SessionOpened { account } = answer else {
+        let ImapAnswer::SessionOpened { account, .. } = answer else {
             panic!("no session: {answer:?}");
         };
         assert_eq!((account.as_str(), fds.len()), (user, 1));

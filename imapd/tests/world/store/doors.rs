@@ -28,7 +28,8 @@ impl Service<ImapEdge> for Front {
         let stop = self.1.clone();
         tokio::spawn(async move { serve_link(ours, service, stop).await.unwrap() });
         let account = credentials.user;
-        let answer = ImapAnswer::SessionOpened { account };
+        let without = self.0.state.lock().unwrap().without.clone();
+        let answer = ImapAnswer::SessionOpened { account, without };
         Ok(Answered::with(answer, vec![OwnedFd::from(theirs)]))
     }
 }

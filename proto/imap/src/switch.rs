@@ -1,0 +1,323 @@
+//! Which extensions a command is of: where one of them is switched off, the command is unknown.
+
+use alloc::vec::Vec;
+
+use crate::capability::Off;
+use crate::command::{Command, FetchItem, List, StatusItem};
+use crate::esearch::Return;
+use crate::search::Key;
+use crate::sequence::SequenceSet;
+use crate::sort::{Criterion, SortKey};
+use crate::sync::Extension;
+use crate::thread::Algorithm;
+
+/// What a command needs that is off. What ENABLE names is not looked at: names it does not know are ignored (RFC 5161 §3.1).
+#[must_use]
+pub fn missing(command: &Command, off: Off) -> Option<&'static str> {
+    if off.is_nothing() {
+        return None;
+    }
+    let mut needs = Needs(Vec::new());
+    needs.command(command);
+    needs.0.into_iter().find(|name| off.has(name))
+}
+
+/// The name of what ENABLE switches on.
+#[must_use]
+pub const fn name(extension: Extension) -> &'static str {
+    match extension {
+        Extension::CondStore => "CONDSTORE",
+        Extension::QResync => "QRESYNC",
+    }
+}
+
+struct Needs(Vec<&'static str>);
+
+impl Needs {
+    fn on(&mut self, condition: bool, name: &'static str) {
+        if condition {
+            self.0.push(name);
+        }
+    }
+
+    fn command(&mut self, command: &Command) {
+        match command {
+            Command::Capability
+            | Command::Noop
+            | Command::Logout
+            | Command::StartTls
+            | Command::Login(_)
+            | Command::Authenticate { .. }
+            | Command::Delete(_)
+            | Command::Rename { .. }
+            | Command::Subscribe(_)
+            | Command::Unsubscribe(_)
+            | Command::Lsub { .. }
+            | Command::Check
+            | Command::Close
+            | Command::Expunge(None) => {}
+            Command::Id => self.0.push("ID"),
+            Command::Compress => self.0.push("COMPRESS=DEFLATE"),
+            Command::Unauthenticate => self.0.push("UNAUTHENTICATE"),
+            Command::Enable(_) => self.0.push("ENABLE"),
+            Command::Namespace => self.0.push("NAMESPACE"),
+            Command::Select {
+                condstore, resync, ..
+            } => {
+                self.on(*condstore, "CONDSTORE");
+                self.on(resync.is_some(), "QRESYNC");
+            }
+            Command::Create { special_use, .. } => {
+                self.on(special_use.is_some(), "CREATE-SPECIAL-USE");
+            }
+            Command::List(list) => self.list(list),
+            Command::Status { items, .. } => self.status(items),
+            Command::GetQuota(_) | Command::GetQuotaRoot(_) | Command::SetQuota => {
+                self.0.push("QUOTA");
+            }
+            Command::Unselect => self.0.push("UNSELECT"),
+            Command::Expunge(Some(set)) => {
+                self.0.push("UIDPLUS");
+                self.set(set);
+            }
+            Command::Search { results, key, .. } => {
+                self.results(results.as_ref(), "ESEARCH");
+                self.key(key);
+            }
+            Command::Sort {
+                results,
+                criteria,
+                key,
+                ..
+            } => {
+                self.0.push("SORT");
+                let is_display =
+                    |one: &Criterion| matches!(one.key, SortKey::DisplayFrom | SortKey::DisplayTo);
+                self.on(criteria.iter().any(is_display), "SORT=DISPLAY");
+                self.results(results.as_ref(), "ESORT");
+                self.key(key);
+            }
+            Command::Thread { algorithm, key, .. } => {
+                self.0.push(match algorithm {
+                    Algorithm::OrderedSubject => "THREAD=ORDEREDSUBJECT",
+                    Algorithm::References => "THREAD=REFERENCES",
+                    Algorithm::Refs => "THREAD=REFS",
+                });
+                self.key(key);
+            }
+            Command::Fetch {
+                set,
+                items,
+                changed_since,
+                partial,
+                ..
+            } => {
+                self.set(set);
+                for item in items {
+                    self.fetch_item(item);
+                }
+                self.on(changed_since.is_some(), "CONDSTORE");
+                self.on(changed_since.is_some_and(|since| since.vanished), "QRESYNC");
+                self.on(partial.is_some(), "PARTIAL");
+            }
+            Command::Store {
+                set,
+                unchanged_since,
+                ..
+            } => {
+                self.set(set);
+                self.on(unchanged_since.is_some(), "CONDSTORE");
+            }
+            Command::Copy { set, .. } => self.set(set),
+            Command::Move { set, .. } => {
+                self.0.push("MOVE");
+                self.set(set);
+            }
+            Command::Idle => self.0.push("IDLE"),
+        }
+    }
+
+    fn list(&mut self, list: &List) {
+        self.on(list.is_extended, "LIST-EXTENDED");
+        self.on(list.selection.special_use, "SPECIAL-USE");
+        self.on(!list.told.status.is_empty(), "LIST-STATUS");
+        self.status(&list.told.status);
+    }
+
+    fn status(&mut self, items: &[StatusItem]) {
+        for item in items {
+            match item {
+                StatusItem::Messages
+                | StatusItem::Recent
+                | StatusItem::UidNext
+                | StatusItem::UidValidity
+                | StatusItem::Unseen
+                | StatusItem::Deleted => {}
+                StatusItem::HighestModSeq => self.0.push("CONDSTORE"),
+                StatusItem::Size => self.0.push("STATUS=SIZE"),
+                StatusItem::DeletedStorage => self.0.push("QUOTA=RES-STORAGE"),
+                StatusItem::MailboxId => self.0.push("OBJECTID"),
+                StatusItem::AppendLimit => self.0.push("APPENDLIMIT"),
+            }
+        }
+    }
+
+    fn fetch_item(&mut self, item: &FetchItem) {
+        match item {
+            FetchItem::Envelope
+            | FetchItem::Flags
+            | FetchItem::InternalDate
+            | FetchItem::Size
+            | FetchItem::Uid
+            | FetchItem::Body
+            | FetchItem::BodyStructure
+            | FetchItem::Section { .. } => {}
+            FetchItem::ModSeq => self.0.push("CONDSTORE"),
+            FetchItem::EmailId | FetchItem::ThreadId => self.0.push("OBJECTID"),
+            FetchItem::SaveDate => self.0.push("SAVEDATE"),
+            FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => self.0.push("BINARY"),
+        }
+    }
+
+    fn results(&mut self, results: Option<&Return>, name: &'static str) {
+        if let Some(results) = results {
+            self.0.push(name);
+            self.on(results.save, "SEARCHRES");
+            self.on(results.partial.is_some(), "PARTIAL");
+        }
+    }
+
+    fn set(&mut self, set: &SequenceSet) {
+        self.on(*set == SequenceSet::Saved, "SEARCHRES");
+    }
+
+    fn key(&mut self, key: &Key) {
+        match key {
+            Key::All
+            | Key::Flag(_)
+            | Key::Recent
+            | Key::Received(..)
+            | Key::Sent(..)
+            | Key::Larger(_)
+            | Key::Smaller(_)
+            | Key::Header { .. }
+            | Key::Body(_)
+            | Key::Text(_) => {}
+            Key::Sequence(set) | Key::Uid(set) => self.set(set),
+            Key::Saved(..) => self.0.push("SAVEDATE"),
+            Key::EmailId(_) | Key::ThreadId => self.0.push("OBJECTID"),
+            Key::Older(_) | Key::Younger(_) => self.0.push("WITHIN"),
+            Key::ModSeq(_) => self.0.push("CONDSTORE"),
+            Key::Not(key) => self.key(key),
+            Key::Or(a, b) => {
+                self.key(a);
+                self.key(b);
+            }
+            Key::And(keys) => keys.iter().for_each(|key| self.key(key)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    /// What each extension adds to the grammar.
+    const COMMANDS: &[(&str, &str)] = &[
+        ("ID", "ID NIL"),
+        ("ENABLE", "ENABLE QRESYNC"),
+        ("NAMESPACE", "NAMESPACE"),
+        ("IDLE", "IDLE"),
+        ("UNSELECT", "UNSELECT"),
+        ("UIDPLUS", "UID EXPUNGE 1"),
+        ("MOVE", "UID MOVE 1 a"),
+        ("SPECIAL-USE", "LIST (SPECIAL-USE) \"\" *"),
+        ("CREATE-SPECIAL-USE", "CREATE a (USE (\\Sent))"),
+        ("LIST-EXTENDED", "LIST \"\" (a b)"),
+        ("LIST-STATUS", "LIST \"\" * RETURN (STATUS (UNSEEN))"),
+        ("STATUS=SIZE", "STATUS a (SIZE)"),
+        ("STATUS=SIZE", "LIST \"\" * RETURN (STATUS (SIZE))"),
+        ("QUOTA", "GETQUOTA \"\""),
+        ("QUOTA", "GETQUOTAROOT a"),
+        ("QUOTA", "SETQUOTA a ()"),
+        ("QUOTA=RES-STORAGE", "STATUS a (DELETED-STORAGE)"),
+        ("OBJECTID", "STATUS a (MAILBOXID)"),
+        ("OBJECTID", "FETCH 1 EMAILID"),
+        ("OBJECTID", "SEARCH NOT EMAILID a"),
+        ("SAVEDATE", "FETCH 1 SAVEDATE"),
+        ("SAVEDATE", "SEARCH OR ALL SAVEDON 1-Jan-2020"),
+        ("BINARY", "FETCH 1 BINARY[1]"),
+        ("BINARY", "FETCH 1 BINARY.SIZE[1]"),
+        ("CONDSTORE", "SELECT a (CONDSTORE)"),
+        ("CONDSTORE", "STORE 1 (UNCHANGEDSINCE 1) FLAGS ()"),
+        ("CONDSTORE", "FETCH 1 MODSEQ"),
+        ("CONDSTORE", "FETCH 1 FLAGS (CHANGEDSINCE 1)"),
+        ("CONDSTORE", "SEARCH (ALL MODSEQ 1)"),
+        ("CONDSTORE", "STATUS a (HIGHESTMODSEQ)"),
+        ("QRESYNC", "SELECT a (QRESYNC (1 1))"),
+        ("QRESYNC", "UID FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)"),
+        ("ESEARCH", "SEARCH RETURN () ALL"),
+        ("SEARCHRES", "SEARCH RETURN (SAVE) ALL"),
+        ("SEARCHRES", "UID COPY $ a"),
+        ("SEARCHRES", "STORE $ FLAGS ()"),
+        ("SEARCHRES", "SEARCH UID $"),
+        ("WITHIN", "SEARCH YOUNGER 1"),
+        ("PARTIAL", "SEARCH RETURN (PARTIAL 1:2) ALL"),
+        ("PARTIAL", "UID FETCH 1 FLAGS (PARTIAL 1:2)"),
+        ("SORT", "SORT (DATE) UTF-8 ALL"),
+        ("SORT=DISPLAY", "SORT (DISPLAYFROM) UTF-8 ALL"),
+        ("ESORT", "SORT RETURN (MIN) (DATE) UTF-8 ALL"),
+        ("THREAD=ORDEREDSUBJECT", "THREAD ORDEREDSUBJECT UTF-8 ALL"),
+        ("THREAD=REFERENCES", "THREAD REFERENCES UTF-8 ALL"),
+        ("THREAD=REFS", "UID THREAD REFS UTF-8 ALL"),
+        ("COMPRESS=DEFLATE", "COMPRESS DEFLATE"),
+        ("UNAUTHENTICATE", "UNAUTHENTICATE"),
+        ("APPENDLIMIT", "STATUS a (APPENDLIMIT)"),
+    ];
+
+    /// What adds only to answers.
+    const SILENT: [&str; 4] = [
+        "CHILDREN",
+        "INPROGRESS",
+        "QUOTA=RES-MESSAGE",
+        "QUOTA=RES-MAILBOX",
+    ];
+
+    #[test]
+    fn every_extension_that_is_off_takes_its_commands_along_and_no_others() {
+        for (name, text) in COMMANDS {
+            let line = alloc::format!("a {text}");
+            let command = parse::request(line.as_bytes()).expect(text).command;
+            assert_eq!(missing(&command, Off::default()), None, "{text}");
+            let off = Off::of([*name]);
+            assert!(missing(&command, off).is_some(), "{text} without {name}");
+            for other in crate::capability::all_switchable() {
+                let off = Off::of([other]);
+                if let Some(found) = missing(&command, off) {
+                    assert!(off.has(found), "{text} without {other}");
+                }
+            }
+        }
+        for plain in [
+            "SELECT a",
+            "LIST \"\" *",
+            "FETCH 1 (FLAGS UID)",
+            "STATUS a (UNSEEN)",
+            "EXPUNGE",
+        ] {
+            let line = alloc::format!("a {plain}");
+            let command = parse::request(line.as_bytes()).expect(plain).command;
+            let all = Off::of(crate::capability::all_switchable());
+            assert_eq!(missing(&command, all), None, "{plain}");
+        }
+    }
+
+    #[test]
+    fn every_extension_that_can_be_switched_off_is_in_the_table() {
+        for name in crate::capability::all_switchable() {
+            let is_command = COMMANDS.iter().any(|(known, _)| *known == name);
+            assert!(is_command != SILENT.contains(&name), "{name}");
+        }
+    }
+}
