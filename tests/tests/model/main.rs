@@ -12,6 +12,7 @@
 )]
 
 mod changing;
+mod crowd;
 mod dice;
 mod keys;
 mod reading;
@@ -45,8 +46,32 @@ fn every_untagged_response_of_eight_sessions_is_true() {
     }
 }
 
+#[test]
+fn what_eight_sessions_at_once_believe_in_the_end_is_there() {
+    let (seed, steps) = (
+        number("RMAIL_MODEL_SEED", 1),
+        number("RMAIL_MODEL_STEPS", 4_000),
+    );
+    let end = Instant::now() + Duration::from_secs(60 * number("RMAIL_MODEL_MINUTES", 0));
+    for seed in seed.. {
+        let system = start();
+        let steps = usize::try_from(steps).unwrap() / SESSIONS;
+        if let Err(error) = crowd::all_at_once(system.address("imap"), seed, steps) {
+            panic!("RMAIL_MODEL_SEED={seed}: {error}");
+        }
+        println!("seed {seed}: {steps} steps each");
+        if Instant::now() >= end {
+            break;
+        }
+    }
+}
+
+fn start() -> System {
+    System::start(Options::alice().config(&serde_json::json!({"log_level": "info"})))
+}
+
 fn one_at_a_time(seed: u64, steps: u64) {
-    let system = System::start(Options::alice().config(&serde_json::json!({"log_level": "info"})));
+    let system = start();
     let mut run = Run::begin(&system, seed).unwrap_or_else(|error| panic!("{error}"));
     for step in 0..steps {
         let at = run.dice.below(SESSIONS);

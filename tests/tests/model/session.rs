@@ -337,7 +337,18 @@ impl Session {
             }
             let known = |slot: &Slot| slot.uid == Some(*uid);
             let place = selected.view.iter().position(known);
-            let place = place.or_else(|| selected.view.iter().position(|slot| slot.uid.is_none()));
+            // Else it is one of those that have no UID yet, and stands between its neighbours.
+            let below = |slot: &Slot| slot.uid.is_some_and(|known| known < *uid);
+            let from = selected
+                .view
+                .iter()
+                .rposition(below)
+                .map_or(0, |last| last + 1);
+            let is_unknown = selected
+                .view
+                .get(from)
+                .is_some_and(|slot| slot.uid.is_none());
+            let place = place.or(Some(from).filter(|_| is_unknown));
             let place = place.ok_or(format!("VANISHED {uid}, of which nothing was told"))?;
             selected.view.remove(place);
         }
@@ -421,15 +432,20 @@ impl Session {
         Ok(slot.uid)
     }
 
-    /// Reads what an idling session is told, until its view is what the truth is.
+    /// Reads what an idling session is told, until its view is what the truth is, or it cannot be known which messages it has.
     pub(crate) fn watch(&mut self, truth: &mut Mailbox) -> Result<(), String> {
         let mut answer = Answer::default();
-        while self.is_up_to_date(truth, true).is_err() {
+        while self.has_all_uids() && self.is_up_to_date(truth, true).is_err() {
             let line = self.line()?;
             let line = line.strip_prefix("* ").ok_or("expected news")?;
             self.hear(Line::read(line)?, May::ALL, Some(truth), &mut answer)?;
         }
-        self.is_up_to_date(truth, true)
+        Ok(())
+    }
+
+    fn has_all_uids(&self) -> bool {
+        let mut slots = self.selected.iter().flat_map(|selected| &selected.view);
+        slots.all(|slot| slot.uid.is_some())
     }
 
     /// Whether the client knows all that happened; where `all` is not, it may be without news of what is gone.
@@ -451,7 +467,6 @@ impl Session {
                     return Err(format!("{slot:?} should be UID {uid}"));
                 }
             }
-            selected.highest_told = truth.uid_next - 1;
         } else {
             let known: BTreeSet<u32> = selected.view.iter().filter_map(|slot| slot.uid).collect();
             let some_unknown = known.len() != selected.view.len();
@@ -481,6 +496,9 @@ impl Session {
                     message.modseq()
                 ));
             }
+        }
+        if all {
+            selected.highest_told = truth.uid_next - 1;
         }
         Ok(())
     }
