@@ -1,12 +1,14 @@
 //! IMAP commands: cut off the wire the same however the bytes come, and read or refused.
 
 use imap::command::{Command, Request};
+use imap::dialect::Dialect;
 use imap::fragment::{Fragment, Fragmenter, LIMIT_AFTER_LOGIN, LIMIT_BEFORE_LOGIN};
 use imap::parse::{self, BadCommand};
 
 use super::pieces::Connection;
 
-/// The first line is `L` for a client that is logged in, `A` if its messages are wanted, and digits for how the rest is cut.
+/// The first line is `L` for a client that is logged in, `A` if its messages are wanted, `U` and `R` for what it has switched on
+/// (UTF8=ACCEPT, IMAP4rev2), and digits for how the rest is cut.
 ///
 /// # Panics
 /// When the property does not hold.
@@ -32,6 +34,10 @@ fn heard(connection: &Connection<'_>, pieces: &[&[u8]]) -> Vec<Heard> {
         LIMIT_BEFORE_LOGIN
     };
     fragmenter.allow(limit);
+    let dialect = Dialect {
+        utf8: connection.says(b'U'),
+        rev2: connection.says(b'R'),
+    };
     let mut heard = Vec::new();
     let mut awaits_line = false;
     for piece in pieces {
@@ -49,7 +55,7 @@ fn heard(connection: &Connection<'_>, pieces: &[&[u8]]) -> Vec<Heard> {
             let Some(fragment) = fragmenter.next() else {
                 break;
             };
-            awaits_line = note(fragment, limit, &mut heard);
+            awaits_line = note(fragment, limit, dialect, &mut heard);
             if let Some(Heard::Fragment(Fragment::Message { .. })) = heard.last() {
                 if connection.says(b'A') {
                     fragmenter.accept();
@@ -63,11 +69,11 @@ fn heard(connection: &Connection<'_>, pieces: &[&[u8]]) -> Vec<Heard> {
 }
 
 /// Reads a fragment; whether a line that is no command comes next.
-fn note(fragment: Fragment, limit: usize, heard: &mut Vec<Heard>) -> bool {
+fn note(fragment: Fragment, limit: usize, dialect: Dialect, heard: &mut Vec<Heard>) -> bool {
     match fragment {
         Fragment::Command(bytes) => {
             assert!(bytes.len() <= limit + 2, "a command longer than the limit");
-            let request = parse::request(&bytes);
+            let request = parse::request_in(dialect, &bytes);
             if let Err(bad) = &request {
                 assert!(
                     bad.error.at <= bytes.len(),
@@ -93,7 +99,7 @@ fn note(fragment: Fragment, limit: usize, heard: &mut Vec<Heard>) -> bool {
         }
         message @ Fragment::Message { .. } => {
             if let Fragment::Message { head, .. } = &message
-                && let Err(bad) = parse::append(head)
+                && let Err(bad) = parse::append(dialect, head)
             {
                 assert!(
                     bad.error.at <= head.len(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use daemon::Stop;
 use daemon::port::Client;
 use imap::capability::{self, Login, Off};
+use imap::dialect::Dialect;
 use imap::fragment::{Fragment, LIMIT_BEFORE_LOGIN};
 use imap::parse::{self, BadCommand};
 use imap::response::{self, Code, Kind};
@@ -63,6 +64,8 @@ pub struct Session {
     pub(crate) view: Option<View>,
     /// What the client has shown to know of RFC 7162.
     pub(crate) awareness: Awareness,
+    /// What it has switched on that changes how things are written.
+    pub(crate) dialect: Dialect,
     begun: Instant,
     mistakes: u32,
 }
@@ -79,6 +82,7 @@ impl Session {
             user: None,
             view: None,
             awareness: Awareness::Plain,
+            dialect: Dialect::REV1,
             begun: Instant::now(),
             mistakes: 0,
         }
@@ -173,7 +177,7 @@ impl Session {
     }
 
     async fn execute(&mut self, bytes: &[u8]) -> Result<Option<Leave>, Close> {
-        let request = match parse::request(bytes) {
+        let request = match parse::request_in(self.dialect, bytes) {
             Ok(request) => request,
             Err(bad) => {
                 self.refuse_http(bytes)?;
@@ -285,6 +289,14 @@ impl Session {
         }
     }
 
+    /// From now on both sides write things in this way.
+    pub(crate) const fn speak(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+        if let Some(view) = &mut self.view {
+            view.dialect = dialect;
+        }
+    }
+
     /// Nobody is logged in any more, and nothing is left of who was (RFC 8437 §3).
     pub(crate) fn forget_user(&mut self) {
         if let Some(user) = self.user.take() {
@@ -292,6 +304,7 @@ impl Session {
         }
         self.view = None;
         self.awareness = Awareness::Plain;
+        self.dialect = Dialect::REV1;
         self.wire.fragmenter.allow(LIMIT_BEFORE_LOGIN);
         self.begun = Instant::now();
     }

@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use imap::capability::Off;
 use imap::command::Numbering;
+use imap::dialect::Dialect;
 use imap::flag::{self, Flag};
 use imap::response::{self, Code, Kind};
 use imap::sequence::Ranges;
@@ -41,6 +42,8 @@ pub struct View {
     pub notes: Notes,
     /// How its client hears of changes.
     pub awareness: Awareness,
+    /// How the client speaks.
+    pub dialect: Dialect,
     /// The UIDs that `$` means (RFC 5182). None of those that are gone is ever another message's.
     pub saved: Ranges,
     uid_next: u32,
@@ -104,6 +107,7 @@ impl View {
             read_only: selection.read_only,
             notes: Notes::default(),
             awareness: Awareness::Plain,
+            dialect: Dialect::REV1,
             saved: Ranges::default(),
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
@@ -140,7 +144,8 @@ impl View {
     pub fn introduce(&self, off: Off, out: &mut Vec<u8>) {
         self.write_flags(out);
         self.write_count(out);
-        if self.first_unseen != 0 {
+        // RFC 9051 appendix E did away with it.
+        if self.first_unseen != 0 && !self.dialect.rev2 {
             let code = Code::Unseen(self.first_unseen);
             response::untagged(Kind::Ok, Some(&code), "first unseen", out);
         }
@@ -190,7 +195,9 @@ impl View {
     fn write_count(&self, out: &mut Vec<u8>) {
         write::message_data(number_of(self.told.len()).saturating_sub(1), "EXISTS", out);
         // RFC 9051 §2.3.2 did away with \Recent; RFC 3501 §7.3.2 still wants the line.
-        write::message_data(0, "RECENT", out);
+        if !self.dialect.rev2 {
+            write::message_data(0, "RECENT", out);
+        }
     }
 
     /// Notes a change; the client is not told yet.
@@ -418,10 +425,10 @@ impl View {
         write::fetch_end(out);
     }
 
-    // RFC 7162 §3.2: whoever knows QRESYNC always hears UIDs.
+    // RFC 7162 §3.2, RFC 9051 §7.5.2: whoever knows QRESYNC or IMAP4rev2 always hears UIDs.
     fn begin_change(&self, index: usize, message: &Record, by: Numbering, out: &mut Vec<u8>) {
         write::fetch_begin(number_of(index), out);
-        if by == Numbering::Uid || self.awareness == Awareness::QResync {
+        if by == Numbering::Uid || self.awareness == Awareness::QResync || self.dialect.rev2 {
             out.extend_from_slice(b"UID ");
             write::number(u64::from(message.uid), out);
             out.push(b' ');

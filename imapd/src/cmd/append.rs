@@ -37,7 +37,7 @@ pub(crate) async fn append(
     head: &[u8],
     literal: Literal,
 ) -> Result<(), Close> {
-    let append = match parse::append(head) {
+    let append = match parse::append(session.dialect, head) {
         Ok(append) => append,
         Err(bad) => {
             session.wire.fragmenter.refuse();

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use daemon::channel::CallError;
 use imap::capability::Off;
 use imap::command::{List, Selection, StatusItem};
+use imap::dialect::Dialect;
 use imap::flag::Use;
 use imap::mailbox::{DELIMITER, matches};
 use imap::sync::Awareness;
-use imap::write;
+use imap::write::{self, Listed};
 use ipc::session::{MailboxInfo, SpecialUse};
 use tracing::debug;
 
 use super::{Session, out_of_place, status};
-use crate::wire::Close;
+use crate::session::User;
+use crate::wire::{Close, Wire};
 use crate::words::Tagged;
 
 pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Result<Tagged, Close> {
@@ -25,7 +27,11 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
     };
     // RFC 3501 §6.3.8: an empty pattern asks for the delimiter.
     if matches!(list.patterns.as_slice(), [pattern] if pattern.is_empty()) {
-        write::list("LIST", &["\\Noselect"], "", &[], &mut session.wire.out);
+        let listed = Listed {
+            attributes: &["\\Noselect"],
+            ..Listed::default()
+        };
+        write::list("LIST", &listed, session.dialect, &mut session.wire.out);
         return Ok(Tagged::ok(tag, "that is all"));
     }
     let mut mailboxes = match user.mail.list().await {
@@ -42,6 +48,10 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
         true => above_selected(&mailboxes, &found, list.selection),
         false => BTreeSet::new(),
     };
+    let tells = Tells {
+        missing: list.is_extended || session.dialect.rev2,
+        subscribed: list.selection.subscribed || list.told.subscribed || session.dialect.rev2,
+    };
     for (name, mailbox) in found {
         let below: &[&str] = match (above.contains(name), list.selection.subscribed) {
             (false, _) => &[],
@@ -51,15 +61,21 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
         if !is_selected(list.selection, mailbox) && below.is_empty() {
             continue;
         }
-        let attributes = attributes(mailbox, list, user.mail.off);
-        write::list("LIST", &attributes, name, below, &mut session.wire.out);
+        let listed = Listed {
+            attributes: &attributes(mailbox, tells, user.mail.off),
+            name,
+            below,
+            old_name: None,
+        };
+        write::list("LIST", &listed, session.dialect, &mut session.wire.out);
         // RFC 5819 §2: what cannot be selected has none; what is gone meanwhile has none any more.
         let is_there = mailbox.is_some_and(|mailbox| mailbox.exists);
         if is_there && !list.told.status.is_empty() {
-            match status::look(user, name, &list.told.status).await {
+            let limit = session.house.append_limit;
+            match status::look(user, limit, name, &list.told.status).await {
                 Ok(found) => {
-                    let (items, limit) = (&list.told.status, session.house.append_limit);
-                    status::tell(name, items, &found, limit, &mut session.wire.out);
+                    let out = &mut session.wire.out;
+                    status::tell(name, &list.told.status, &found, session.dialect, out);
                 }
                 Err(CallError::Refused(refusal)) => debug!(%refusal, "no status in a listing"),
                 Err(error) => return Ok(Tagged::refused(tag, &error)),
@@ -124,7 +140,12 @@ pub(super) async fn lsub(
             } else {
                 &["\\Noselect"]
             };
-            write::list("LSUB", attributes, name, &[], &mut session.wire.out);
+            let listed = Listed {
+                attributes,
+                name,
+                ..Listed::default()
+            };
+            write::list("LSUB", &listed, session.dialect, &mut session.wire.out);
             session.wire.flush_if_full().await?;
         }
     }
@@ -159,9 +180,43 @@ fn with_parents(mailboxes: &[MailboxInfo]) -> BTreeMap<&str, Option<&MailboxInfo
     all
 }
 
+/// Tells of one mailbox, and under which other name the client knows it.
+// RFC 9051 §6.3.2, §6.3.4, §6.3.9.7.
+pub(super) async fn tell_one(
+    user: &User,
+    wire: &mut Wire,
+    dialect: Dialect,
+    (name, old_name): (&str, Option<&str>),
+) -> Result<(), CallError> {
+    let mailboxes = user.mail.list().await?;
+    // It may be gone again.
+    let mailbox = mailboxes.iter().find(|mailbox| mailbox.name == name);
+    let tells = Tells {
+        missing: true,
+        subscribed: true,
+    };
+    let listed = Listed {
+        attributes: &attributes(mailbox, tells, user.mail.off),
+        name,
+        old_name,
+        ..Listed::default()
+    };
+    write::list("LIST", &listed, dialect, &mut wire.out);
+    Ok(())
+}
+
+/// Which attributes are told that plain clients of RFC 3501 do not hear.
+#[derive(Debug, Clone, Copy)]
+struct Tells {
+    /// `\NonExistent` of names that are no mailboxes.
+    missing: bool,
+    /// `\Subscribed`
+    subscribed: bool,
+}
+
 // RFC 3348 §3, CHILDREN; RFC 6154 §2, special uses; RFC 5258 §3, \NonExistent implies \Noselect.
-fn attributes(mailbox: Option<&MailboxInfo>, list: &List, off: Off) -> Vec<&'static str> {
-    let missing = match list.is_extended {
+fn attributes(mailbox: Option<&MailboxInfo>, tells: Tells, off: Off) -> Vec<&'static str> {
+    let missing = match tells.missing {
         true => "\\NonExistent",
         false => "\\Noselect",
     };
@@ -183,7 +238,7 @@ fn attributes(mailbox: Option<&MailboxInfo>, list: &List, off: Off) -> Vec<&'sta
         });
     }
     // RFC 5258 §3.1: whoever asks for subscriptions hears which they are.
-    if mailbox.subscribed && (list.selection.subscribed || list.told.subscribed) {
+    if mailbox.subscribed && tells.subscribed {
         attributes.push("\\Subscribed");
     }
     let special_use = mailbox.special_use.filter(|_| !off.has("SPECIAL-USE"));

@@ -7,14 +7,15 @@ use ipc::Refusal;
 use ipc::session::SpecialUse;
 use tracing::debug;
 
-use super::{Session, desk, out_of_place};
+use super::select::Name;
+use super::{Session, desk, list, out_of_place};
 use crate::view::Fate;
 use crate::words::Tagged;
 
 pub(super) async fn create(
-    session: &Session,
+    session: &mut Session,
     tag: &str,
-    mailbox: String,
+    Name { mailbox, asked }: Name,
     special_use: Option<Use>,
 ) -> Tagged {
     let Some(user) = &session.user else {
@@ -23,14 +24,26 @@ pub(super) async fn create(
     let wanted = special_use.map(to_ipc);
     match user.mail.create(mailbox.clone(), wanted).await {
         // RFC 8474 §4.1. If it is gone again, or cannot be asked for, it was made all the same.
-        Ok(()) if user.mail.off.has("OBJECTID") => Tagged::ok(tag, "created"),
-        Ok(()) => match user.mail.status(mailbox).await {
-            Ok(status) => Tagged::ok_with(tag, &Code::MailboxId(status.mailbox_id), "created"),
-            Err(error) => {
-                debug!(%error, "cannot tell the id of a new mailbox");
-                Tagged::ok(tag, "created")
+        Ok(()) => {
+            // RFC 9051 §6.3.4.
+            if let Some(asked) = asked.filter(|_| session.dialect.rev2) {
+                let names = (mailbox.as_str(), Some(asked.as_str()));
+                let told = list::tell_one(user, &mut session.wire, session.dialect, names);
+                if let Err(error) = told.await {
+                    debug!(%error, "cannot tell the name of a new mailbox");
+                }
             }
-        },
+            if user.mail.off.has("OBJECTID") {
+                return Tagged::ok(tag, "created");
+            }
+            match user.mail.status(mailbox).await {
+                Ok(status) => Tagged::ok_with(tag, &Code::MailboxId(status.mailbox_id), "created"),
+                Err(error) => {
+                    debug!(%error, "cannot tell the id of a new mailbox");
+                    Tagged::ok(tag, "created")
+                }
+            }
+        }
         // RFC 6154 §3: USEATTR says that it is the use that cannot be had.
         Err(CallError::Refused(Refusal::NotPermitted)) if wanted.is_some() => Tagged::no(
             tag,
@@ -54,7 +67,15 @@ pub(super) async fn rename(session: &mut Session, tag: &str, from: String, to: S
     let Some(user) = &session.user else {
         return out_of_place(tag);
     };
-    let outcome = user.mail.rename(from, to).await;
+    let outcome = user.mail.rename(from.clone(), to.clone()).await;
+    // RFC 9051 §6.3.9.7. INBOX stays what it is: its messages have moved.
+    if outcome.is_ok() && session.dialect.rev2 && from != "INBOX" {
+        let names = (to.as_str(), Some(from.as_str()));
+        let told = list::tell_one(user, &mut session.wire, session.dialect, names);
+        if let Err(error) = told.await {
+            debug!(%error, "cannot tell the new name of a mailbox");
+        }
+    }
     leave_if_gone(session);
     finish(tag, outcome, "renamed")
 }

@@ -21,6 +21,7 @@ mod store;
 mod sync;
 
 use imap::command::{Command, Numbering};
+use imap::esearch::Return;
 use imap::response::{Code, Kind};
 use imap::switch;
 use imap::sync::{Awareness, Extension};
@@ -113,6 +114,7 @@ pub(crate) async fn execute(
         }
         Command::Select {
             mailbox,
+            asked,
             read_only,
             condstore,
             resync,
@@ -120,14 +122,19 @@ pub(crate) async fn execute(
             if condstore || resync.is_some() {
                 session.learn(Awareness::CondStore);
             }
-            Box::pin(select::select(session, tag, mailbox, read_only, resync)).await?
+            let name = select::Name { mailbox, asked };
+            Box::pin(select::select(session, tag, name, read_only, resync)).await?
         }
         Command::Close => select::close(session, tag).await?,
         Command::Unselect => select::unselect(session, tag).await?,
         Command::Create {
             mailbox,
+            asked,
             special_use,
-        } => mailbox::create(session, tag, mailbox, special_use).await,
+        } => {
+            let name = select::Name { mailbox, asked };
+            mailbox::create(session, tag, name, special_use).await
+        }
         Command::Delete(name) => mailbox::delete(session, tag, name).await,
         Command::Rename { from, to } => mailbox::rename(session, tag, from, to).await,
         Command::Subscribe(name) => mailbox::subscribe(session, tag, name, true).await,
@@ -147,6 +154,8 @@ pub(crate) async fn execute(
             charset,
             key,
         } => {
+            // RFC 9051 §6.4.4: ESEARCH answers all searches.
+            let results = results.or_else(|| session.dialect.rev2.then(Return::default));
             let order = search::Order { by, results, key };
             Box::pin(search::search(session, tag, charset.as_deref(), order)).await?
         }
@@ -213,24 +222,29 @@ pub(crate) async fn execute(
 
 // RFC 5161 §3.2: what is told is what is switched on by this command; RFC 7162 §3.2.3: QRESYNC brings CONDSTORE.
 fn enable(session: &mut Session, tag: &str, extensions: &[Extension]) -> Tagged {
-    let before = session.awareness;
-    let off = session.off();
+    let (before, spoken) = (session.awareness, session.dialect);
+    let (mut dialect, off) = (spoken, session.off());
     for extension in extensions {
         if off.has(switch::name(*extension)) {
             continue;
         }
-        session.learn(match extension {
-            Extension::CondStore => Awareness::CondStore,
-            Extension::QResync => Awareness::QResync,
-        });
+        match extension {
+            Extension::CondStore => session.learn(Awareness::CondStore),
+            Extension::QResync => session.learn(Awareness::QResync),
+            Extension::Utf8Accept => dialect.utf8 = true,
+            Extension::Rev2 => dialect.rev2 = true,
+        }
     }
+    session.speak(dialect);
     let levels = [
         (Awareness::CondStore, Extension::CondStore),
         (Awareness::QResync, Extension::QResync),
     ];
     let is_new = |level: &Awareness| before < *level && *level <= session.awareness;
     let enabled = levels.into_iter().filter(|(level, _)| is_new(level));
-    let enabled: Vec<Extension> = enabled.map(|(_, extension)| extension).collect();
+    let mut enabled: Vec<Extension> = enabled.map(|(_, extension)| extension).collect();
+    enabled.extend((dialect.utf8 && !spoken.utf8).then_some(Extension::Utf8Accept));
+    enabled.extend((dialect.rev2 && !spoken.rev2).then_some(Extension::Rev2));
     write::enabled(&enabled, &mut session.wire.out);
     Tagged::ok(tag, "that is all")
 }

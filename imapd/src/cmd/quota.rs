@@ -38,7 +38,7 @@ async fn tell(session: &mut Session, tag: &str, mailbox: Option<&str>) -> Tagged
     };
     let out = &mut session.wire.out;
     if let Some(mailbox) = mailbox {
-        quota::write_root(mailbox, out);
+        quota::write_root(mailbox, session.dialect, out);
     }
     quota::write_quota(&shares(&found, user.mail.off), out);
     Tagged::ok(tag, "that is all")

@@ -54,6 +54,12 @@ pub(super) async fn search(
     Order { by, results, key }: Order,
 ) -> Result<Tagged, Close> {
     let saves = results.is_some_and(|results| results.save);
+    // RFC 6855 §3.
+    if charset.is_some() && session.dialect.utf8 {
+        session.count_mistake()?;
+        let text = "everything is UTF-8 since ENABLE UTF8=ACCEPT, leave CHARSET out";
+        return Ok(Tagged::bad(tag, text));
+    }
     let findings = match find(session, tag, charset, saves, key).await? {
         Ok(findings) => findings,
         Err(tagged) => return Ok(tagged),

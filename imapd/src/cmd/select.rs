@@ -3,16 +3,24 @@
 use imap::response::{Code, Kind};
 use imap::sync::{Awareness, Resync};
 
-use super::{Desk, Session, out_of_place};
+use super::{Desk, Session, list, out_of_place};
 use crate::view::View;
 use crate::wire::Close;
 use crate::words::Tagged;
+
+/// Which mailbox is meant.
+pub(super) struct Name {
+    /// Its name as it is kept.
+    pub(super) mailbox: String,
+    /// As the client wrote it, if that is not the same.
+    pub(super) asked: Option<String>,
+}
 
 // RFC 3501 §6.3.1: the old mailbox is left first, so a SELECT that fails leaves nothing selected.
 pub(super) async fn select(
     session: &mut Session,
     tag: &str,
-    mailbox: String,
+    Name { mailbox, asked }: Name,
     read_only: bool,
     resync: Option<Resync>,
 ) -> Result<Tagged, Close> {
@@ -40,9 +48,18 @@ pub(super) async fn select(
         Ok(selection) => selection,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
-    let mut view = View::new(mailbox, selection);
+    let mut view = View::new(mailbox.clone(), selection);
     view.awareness = session.awareness;
+    view.dialect = session.dialect;
     view.introduce(off, &mut session.wire.out);
+    // RFC 9051 §6.3.2.
+    if session.dialect.rev2 {
+        let names = (mailbox.as_str(), asked.as_deref());
+        let told = list::tell_one(user, &mut session.wire, session.dialect, names);
+        if let Err(error) = told.await {
+            return Ok(Tagged::refused(tag, &error));
+        }
+    }
     if let Some(resync) = &resync {
         let mut desk = Desk {
             wire: &mut session.wire,

@@ -2,6 +2,7 @@
 
 use daemon::channel::CallError;
 use imap::command::{StatusItem, StatusValue};
+use imap::dialect::Dialect;
 use imap::sync::Awareness;
 use imap::write;
 use ipc::session::MailboxStatus;
@@ -19,15 +20,15 @@ pub(super) async fn status(
     let Some(user) = &session.user else {
         return out_of_place(tag);
     };
-    let counters = match look(user, &mailbox, items).await {
+    let counters = match look(user, session.house.append_limit, &mailbox, items).await {
         Ok(counters) => counters,
         Err(error) => return Tagged::refused(tag, &error),
     };
     if items.contains(&StatusItem::HighestModSeq) {
         session.learn(Awareness::CondStore);
     }
-    let limit = session.house.append_limit;
-    tell(&mailbox, items, &counters, limit, &mut session.wire.out);
+    let dialect = session.dialect;
+    tell(&mailbox, items, &counters, dialect, &mut session.wire.out);
     Tagged::ok(tag, "that is all")
 }
 
@@ -36,11 +37,14 @@ pub(super) async fn status(
 pub(super) struct Counters {
     status: MailboxStatus,
     deleted_size: u64,
+    append_limit: u32,
 }
 
-/// Asks for what `items` are about. What takes looking at messages only if it is wanted.
+/// Asks for what `items` are about of a mailbox which takes messages of up to `append_limit` bytes. What takes looking at messages only
+/// if it is wanted.
 pub(super) async fn look(
     user: &User,
+    append_limit: u32,
     mailbox: &str,
     items: &[StatusItem],
 ) -> Result<Counters, CallError> {
@@ -52,15 +56,16 @@ pub(super) async fn look(
     Ok(Counters {
         status,
         deleted_size,
+        append_limit,
     })
 }
 
-/// Writes the answer about a mailbox, which takes messages of up to `append_limit` bytes.
+/// Writes the answer about a mailbox.
 pub(super) fn tell(
     mailbox: &str,
     items: &[StatusItem],
     counters: &Counters,
-    append_limit: u32,
+    dialect: Dialect,
     out: &mut Vec<u8>,
 ) {
     let status = &counters.status;
@@ -75,10 +80,10 @@ pub(super) fn tell(
             StatusItem::HighestModSeq => status.highest_modseq,
             StatusItem::Size => status.size,
             StatusItem::Deleted => u64::from(status.deleted),
-            StatusItem::AppendLimit => u64::from(append_limit),
+            StatusItem::AppendLimit => u64::from(counters.append_limit),
             StatusItem::DeletedStorage => counters.deleted_size,
             StatusItem::MailboxId => return StatusValue::Id(status.mailbox_id),
         })
     };
-    write::status(mailbox, items, value, out);
+    write::status(mailbox, dialect, items, value, out);
 }

@@ -23,15 +23,17 @@ pub enum Login {
 #[must_use]
 pub const fn before_login(login: Login) -> &'static str {
     match login {
-        Login::AfterTls => "IMAP4rev1 LITERAL+ ID ENABLE STARTTLS LOGINDISABLED",
+        Login::AfterTls => {
+            "IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE UTF8=ACCEPT STARTTLS LOGINDISABLED"
+        }
         Login::NowOrAfterTls => {
-            "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
+            "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE UTF8=ACCEPT STARTTLS AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
         }
         Login::Now => {
-            "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
+            "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE UTF8=ACCEPT AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
         }
         Login::NowAndBound => {
-            "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
+            "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE UTF8=ACCEPT AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN"
         }
     }
 }
@@ -39,9 +41,11 @@ pub const fn before_login(login: Login) -> &'static str {
 /// What is offered after login, one capability a line. The order is that of the answer.
 const AFTER_LOGIN: &[&str] = &[
     "IMAP4rev1",
+    "IMAP4rev2",
     "LITERAL+",
     "ID",
     "ENABLE",
+    "UTF8=ACCEPT",
     "NAMESPACE",
     "IDLE",
     "UNSELECT",
@@ -95,6 +99,22 @@ const NEEDS: &[(&str, &str)] = &[
     ("SORT=DISPLAY", "SORT"),
     ("ESORT", "SORT"),
     ("ESORT", "ESEARCH"),
+    ("UTF8=ACCEPT", "ENABLE"),
+    // What RFC 9051 has taken in (appendix E).
+    ("IMAP4rev2", "ENABLE"),
+    ("IMAP4rev2", "NAMESPACE"),
+    ("IMAP4rev2", "IDLE"),
+    ("IMAP4rev2", "UNSELECT"),
+    ("IMAP4rev2", "UIDPLUS"),
+    ("IMAP4rev2", "MOVE"),
+    ("IMAP4rev2", "CHILDREN"),
+    ("IMAP4rev2", "SPECIAL-USE"),
+    ("IMAP4rev2", "LIST-EXTENDED"),
+    ("IMAP4rev2", "LIST-STATUS"),
+    ("IMAP4rev2", "STATUS=SIZE"),
+    ("IMAP4rev2", "BINARY"),
+    ("IMAP4rev2", "ESEARCH"),
+    ("IMAP4rev2", "SEARCHRES"),
 ];
 
 /// Extensions that an account is not offered: its client cannot cope with them.

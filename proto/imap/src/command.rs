@@ -65,6 +65,8 @@ pub enum Command {
     Select {
         /// Which.
         mailbox: String,
+        /// As the client wrote it, if that is not in Normalization Form C.
+        asked: Option<String>,
         /// EXAMINE.
         read_only: bool,
         /// `(CONDSTORE)` (RFC 7162 §3.1.8)
@@ -76,6 +78,8 @@ pub enum Command {
     Create {
         /// Which; a trailing delimiter is removed.
         mailbox: String,
+        /// As the client wrote it, if that is not in Normalization Form C.
+        asked: Option<String>,
         /// What for.
         special_use: Option<Use>,
     },

@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod body;
 pub mod capability;
 pub mod command;
+pub mod dialect;
 pub mod envelope;
 pub mod esearch;
 pub mod flag;

@@ -1,7 +1,9 @@
-//! Mailbox names as IMAP writes them: modified UTF-7 on the wire, UTF-8 inside.
+//! Mailbox names as IMAP writes them: modified UTF-7 or UTF-8 on the wire, UTF-8 in Normalization Form C inside.
 
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 /// Between the levels of a name.
 pub const DELIMITER: char = '/';
@@ -35,6 +37,31 @@ pub fn decode(text: &[u8]) -> Option<String> {
     let mut canonical = Vec::new();
     encode(&name, &mut canonical);
     (canonical == text).then_some(name)
+}
+
+/// Reads a name in UTF-8. `None` for what is none, or would be no name on one line.
+// RFC 6855 §3, RFC 9051 §5.1: no control characters, nor LINE SEPARATOR and PARAGRAPH SEPARATOR.
+#[must_use]
+pub fn decode_utf8(text: &[u8]) -> Option<String> {
+    let name = core::str::from_utf8(text).ok()?;
+    let is_bad = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+    (!name.contains(is_bad)).then(|| name.into())
+}
+
+/// Whether a name has the form that is kept.
+#[must_use]
+pub fn is_normalized(name: &str) -> bool {
+    is_nfc(name)
+}
+
+/// The form of a name that is kept, so that what looks the same is one mailbox.
+// RFC 9051 §5.1; RFC 5198 §3: Normalization Form C.
+#[must_use]
+pub fn normalize(name: String) -> String {
+    if is_normalized(&name) {
+        return name;
+    }
+    name.nfc().collect()
 }
 
 fn decode_shifted(text: &[u8], name: &mut String) -> Option<()> {
@@ -183,6 +210,26 @@ mod tests {
     fn a_pattern_of_many_wildcards_takes_no_time() {
         let (pattern, name) = ("*%".repeat(500) + "b", "a".repeat(1000));
         assert!(!matches(&pattern, &name));
+    }
+
+    #[test]
+    fn names_are_kept_composed() {
+        let composed = String::from("Entwürfe");
+        assert_eq!(normalize("Entwu\u{308}rfe".into()), composed);
+        assert_eq!(normalize(composed.clone()), composed);
+        assert!(is_normalized(&composed) && !is_normalized("u\u{308}"));
+    }
+
+    #[test]
+    fn names_in_utf8_are_one_line() {
+        assert_eq!(
+            decode_utf8("R&D/日本".as_bytes()).as_deref(),
+            Some("R&D/日本")
+        );
+        for text in ["a\r\nb", "a\0", "\u{85}", "\u{2028}", "\u{2029}", "\u{7f}"] {
+            assert_eq!(decode_utf8(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(decode_utf8(b"\xff"), None);
     }
 
     proptest! {

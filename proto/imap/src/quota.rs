@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::dialect::Dialect;
 use crate::envelope::write_string;
 use crate::write;
 
@@ -47,9 +48,9 @@ impl Share {
 }
 
 /// Writes `* QUOTAROOT INBOX ""`.
-pub fn write_root(mailbox: &str, out: &mut Vec<u8>) {
+pub fn write_root(mailbox: &str, dialect: Dialect, out: &mut Vec<u8>) {
     out.extend_from_slice(b"* QUOTAROOT ");
-    write::mailbox_name(mailbox, out);
+    write::mailbox_name(mailbox, dialect, out);
     out.push(b' ');
     write_string(ROOT.as_bytes(), out);
     out.extend_from_slice(b"\r\n");
@@ -84,7 +85,7 @@ mod tests {
     #[test]
     fn shares_are_a_line_and_bytes_are_rounded_up() {
         let mut out = Vec::new();
-        write_root("a b", &mut out);
+        write_root("a b", Dialect::REV1, &mut out);
         let messages = Share {
             resource: Resource::Message,
             usage: 7,

@@ -28,6 +28,8 @@ pub const fn name(extension: Extension) -> &'static str {
     match extension {
         Extension::CondStore => "CONDSTORE",
         Extension::QResync => "QRESYNC",
+        Extension::Utf8Accept => "UTF8=ACCEPT",
+        Extension::Rev2 => "IMAP4rev2",
     }
 }
 
@@ -276,8 +278,10 @@ mod tests {
         ("APPENDLIMIT", "STATUS a (APPENDLIMIT)"),
     ];
 
-    /// What adds only to answers.
-    const SILENT: [&str; 4] = [
+    /// What adds only to answers, or is asked for with ENABLE.
+    const SILENT: [&str; 6] = [
+        "IMAP4rev2",
+        "UTF8=ACCEPT",
         "CHILDREN",
         "INPROGRESS",
         "QUOTA=RES-MESSAGE",

@@ -12,6 +12,10 @@ pub enum Extension {
     CondStore,
     /// QRESYNC
     QResync,
+    /// UTF8=ACCEPT (RFC 6855)
+    Utf8Accept,
+    /// IMAP4rev2 (RFC 9051 §6.3.1)
+    Rev2,
 }
 
 /// How much of RFC 7162 a client has shown to know. Never less later in the connection.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use mail::date::{self, DateTime};
 
 use crate::command::{FetchItem, SectionName, StatusItem, StatusValue};
+use crate::dialect::Dialect;
 use crate::envelope::write_string;
 use crate::flag::Flag;
 use crate::sync::Extension;
@@ -55,8 +56,11 @@ pub fn flag_list(flags: &[Flag], more: bool, out: &mut Vec<u8>) {
     out.push(b')');
 }
 
-/// Writes a mailbox name in modified UTF-7.
-pub fn mailbox_name(name: &str, out: &mut Vec<u8>) {
+/// Writes a mailbox name, as the client reads it.
+pub fn mailbox_name(name: &str, dialect: Dialect, out: &mut Vec<u8>) {
+    if dialect.has_utf8_names() {
+        return utf8_name(name, out);
+    }
     let mut encoded = Vec::with_capacity(name.len());
     mailbox::encode(name, &mut encoded);
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./&,+".contains(byte);
@@ -66,6 +70,27 @@ pub fn mailbox_name(name: &str, out: &mut Vec<u8>) {
     } else {
         write_string(&encoded, out);
     }
+}
+
+// RFC 6855 §3, RFC 9051 §9: QUOTED-CHAR =/ UTF8-2 / UTF8-3 / UTF8-4.
+fn utf8_name(name: &str, out: &mut Vec<u8>) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./&,+".contains(&byte);
+    if !name.is_empty() && !name.eq_ignore_ascii_case("NIL") && name.bytes().all(plain) {
+        out.extend_from_slice(name.as_bytes());
+        return;
+    }
+    if name.contains(['\0', '\r', '\n']) {
+        // No mailbox has such a name, but what leaves is one line whatever comes.
+        return write_string(name.as_bytes(), out);
+    }
+    out.push(b'"');
+    for byte in name.bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
 }
 
 /// Writes `* 5 EXISTS` and its like.
@@ -110,6 +135,8 @@ pub fn enabled(extensions: &[Extension], out: &mut Vec<u8>) {
         out.extend_from_slice(match extension {
             Extension::CondStore => b" CONDSTORE",
             Extension::QResync => b" QRESYNC",
+            Extension::Utf8Accept => b" UTF8=ACCEPT",
+            Extension::Rev2 => b" IMAP4rev2",
         });
     }
     out.extend_from_slice(b"\r\n");
@@ -136,19 +163,36 @@ pub fn modseq(modseq: u64, out: &mut Vec<u8>) {
     out.push(b')');
 }
 
-/// Writes a line of LIST or LSUB; `word` says which. `below`: which selections of LIST a name below this one is of that is not listed
-/// itself (RFC 5258 §3.5).
-pub fn list(word: &str, attributes: &[&str], name: &str, below: &[&str], out: &mut Vec<u8>) {
+/// A line of LIST or LSUB.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Listed<'a> {
+    /// With their backslashes.
+    pub attributes: &'a [&'a str],
+    /// Which mailbox, or level of the hierarchy.
+    pub name: &'a str,
+    /// Which selections of LIST a name below this one is of that is not listed itself (RFC 5258 §3.5).
+    pub below: &'a [&'a str],
+    /// The name under which the client knows it (RFC 9051 §6.3.9.7).
+    pub old_name: Option<&'a str>,
+}
+
+/// Writes a line of LIST or LSUB; `word` says which.
+pub fn list(word: &str, listed: &Listed<'_>, dialect: Dialect, out: &mut Vec<u8>) {
     out.extend_from_slice(b"* ");
     out.extend_from_slice(word.as_bytes());
     out.extend_from_slice(b" (");
-    out.extend_from_slice(attributes.join(" ").as_bytes());
+    out.extend_from_slice(listed.attributes.join(" ").as_bytes());
     out.extend_from_slice(b") \"/\" ");
-    mailbox_name(name, out);
-    if !below.is_empty() {
+    mailbox_name(listed.name, dialect, out);
+    if !listed.below.is_empty() {
         out.extend_from_slice(b" (\"CHILDINFO\" (\"");
-        out.extend_from_slice(below.join("\" \"").as_bytes());
+        out.extend_from_slice(listed.below.join("\" \"").as_bytes());
         out.extend_from_slice(b"\"))");
+    }
+    if let Some(old_name) = listed.old_name {
+        out.extend_from_slice(b" (\"OLDNAME\" (");
+        mailbox_name(old_name, dialect, out);
+        out.extend_from_slice(b"))");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -190,12 +234,13 @@ pub fn parse_object_id(object: Object, text: &str) -> Option<u128> {
 /// Writes `* STATUS name (…)`.
 pub fn status(
     name: &str,
+    dialect: Dialect,
     items: &[StatusItem],
     value: impl Fn(StatusItem) -> StatusValue,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"* STATUS ");
-    mailbox_name(name, out);
+    mailbox_name(name, dialect, out);
     out.extend_from_slice(b" (");
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
@@ -342,13 +387,27 @@ mod tests {
 
     #[test]
     fn mailbox_names_are_quoted_where_they_must_be() {
-        let name = |name: &str| written(|out| mailbox_name(name, out));
+        let name = |name: &str| written(|out| mailbox_name(name, Dialect::REV1, out));
         assert_eq!(name("INBOX"), "INBOX");
         assert_eq!(name("a b"), "\"a b\"");
         assert_eq!(name("a\"\\"), "\"a\\\"\\\\\"");
         assert_eq!(name("nil"), "\"nil\"");
         assert_eq!(name(""), "\"\"");
         assert_eq!(name("x)\r\n* BYE"), "\"x)&AA0ACg-* BYE\"");
+    }
+
+    #[test]
+    fn who_reads_utf8_gets_names_in_it() {
+        for (utf8, rev2) in [(true, false), (false, true)] {
+            let dialect = Dialect { utf8, rev2 };
+            let name = |name: &str| written(|out| mailbox_name(name, dialect, out));
+            assert_eq!(name("INBOX"), "INBOX");
+            assert_eq!(name("R&D"), "R&D");
+            assert_eq!(name("Entwürfe \"\\"), "\"Entwürfe \\\"\\\\\"");
+            assert_eq!(name("nil"), "\"nil\"");
+            assert_eq!(name(""), "\"\"");
+            assert_eq!(name("x)\r\n* BYE"), "{9}\r\nx)\r\n* BYE");
+        }
     }
 
     #[test]
@@ -367,7 +426,14 @@ mod tests {
     #[test]
     fn lists_and_searches_are_lines() {
         assert_eq!(
-            written(|out| list("LIST", &["\\HasNoChildren", "\\Sent"], "Sent", &[], out)),
+            written(|out| {
+                let listed = Listed {
+                    attributes: &["\\HasNoChildren", "\\Sent"],
+                    name: "Sent",
+                    ..Listed::default()
+                };
+                list("LIST", &listed, Dialect::REV1, out);
+            }),
             "* LIST (\\HasNoChildren \\Sent) \"/\" Sent\r\n"
         );
         assert_eq!(written(|out| found("SORT", &[], None, out)), "* SORT\r\n");

@@ -4,6 +4,8 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::dialect::Dialect;
+
 /// Where a command stops making sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyntaxError {
@@ -26,6 +28,7 @@ pub(super) type Result<T> = core::result::Result<T, SyntaxError>;
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    dialect: Dialect,
 }
 
 /// A character of an atom.
@@ -45,8 +48,17 @@ fn is_tag_char(byte: u8) -> bool {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+    pub(super) const fn new(bytes: &'a [u8], dialect: Dialect) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            dialect,
+        }
+    }
+
+    /// How the client speaks.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     pub(super) const fn fail<T>(&self, reason: &'static str) -> Result<T> {

@@ -92,6 +92,10 @@ fn items(cursor: &mut Cursor<'_>) -> Result<Vec<StatusItem>> {
         let start = cursor.clone();
         Ok(match cursor.word("expected an item of STATUS")?.as_str() {
             "MESSAGES" => StatusItem::Messages,
+            // RFC 9051 §6.3.11: no such item.
+            "RECENT" if cursor.dialect().rev2 => {
+                return start.fail("RECENT is not in IMAP4rev2");
+            }
             "RECENT" => StatusItem::Recent,
             "UIDNEXT" => StatusItem::UidNext,
             "UIDVALIDITY" => StatusItem::UidValidity,

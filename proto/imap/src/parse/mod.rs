@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::command::{Append, Command, Numbering, Request, StoreMode};
+use crate::dialect::Dialect;
 use crate::flag::{Flag, MAX_KEYWORD, Use};
 use crate::mailbox::{self, DELIMITER};
 use crate::sasl::{Credentials, MAX_CREDENTIAL, Password};
@@ -34,12 +35,20 @@ pub struct BadCommand {
     pub error: SyntaxError,
 }
 
-/// Reads a command as [`crate::fragment::Fragment::Command`] brings it.
+/// Reads a command as [`crate::fragment::Fragment::Command`] brings it, of a client that has switched nothing on.
 ///
 /// # Errors
 /// [`BadCommand`].
 pub fn request(bytes: &[u8]) -> core::result::Result<Request, BadCommand> {
-    let (tag, mut cursor) = tagged(bytes)?;
+    request_in(Dialect::REV1, bytes)
+}
+
+/// The same, of a client that speaks `dialect`.
+///
+/// # Errors
+/// [`BadCommand`].
+pub fn request_in(dialect: Dialect, bytes: &[u8]) -> core::result::Result<Request, BadCommand> {
+    let (tag, mut cursor) = tagged(bytes, dialect)?;
     match command(&mut cursor).and_then(|command| cursor.end().map(|()| command)) {
         Ok(command) => Ok(Request { tag, command }),
         Err(error) => Err(BadCommand {
@@ -49,12 +58,12 @@ pub fn request(bytes: &[u8]) -> core::result::Result<Request, BadCommand> {
     }
 }
 
-/// Reads the head of an APPEND as [`crate::fragment::Fragment::Message`] brings it.
+/// Reads the head of an APPEND as [`crate::fragment::Fragment::Message`] brings it, of a client that speaks `dialect`.
 ///
 /// # Errors
 /// [`BadCommand`].
-pub fn append(head: &[u8]) -> core::result::Result<Append, BadCommand> {
-    let (tag, mut cursor) = tagged(head)?;
+pub fn append(dialect: Dialect, head: &[u8]) -> core::result::Result<Append, BadCommand> {
+    let (tag, mut cursor) = tagged(head, dialect)?;
     append_arguments(&tag, &mut cursor).map_err(|error| BadCommand {
         tag: Some(tag),
         error,
@@ -64,11 +73,14 @@ pub fn append(head: &[u8]) -> core::result::Result<Append, BadCommand> {
 /// The tag of a command that was not read whole.
 #[must_use]
 pub fn tag(bytes: &[u8]) -> Option<String> {
-    tagged(bytes).ok().map(|(tag, _)| tag)
+    tagged(bytes, Dialect::REV1).ok().map(|(tag, _)| tag)
 }
 
-fn tagged(bytes: &[u8]) -> core::result::Result<(String, Cursor<'_>), BadCommand> {
-    let mut cursor = Cursor::new(bytes);
+fn tagged(
+    bytes: &[u8],
+    dialect: Dialect,
+) -> core::result::Result<(String, Cursor<'_>), BadCommand> {
+    let mut cursor = Cursor::new(bytes, dialect);
     let tag = cursor
         .tag()
         .and_then(|tag| cursor.space().map(|()| String::from(tag)));
@@ -95,6 +107,9 @@ fn append_arguments(tag: &str, cursor: &mut Cursor<'_>) -> Result<Append> {
         cursor.space()?;
     }
     let utf8 = cursor.accept_word("UTF8 (");
+    if utf8 && !cursor.dialect().utf8 {
+        return cursor.fail("ENABLE UTF8=ACCEPT first");
+    }
     if !cursor.is_at_end() {
         return cursor.fail("expected flags, a date or the literal");
     }
@@ -150,10 +165,11 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
         "AUTHENTICATE" => authenticate(cursor)?,
         "ENABLE" => Command::Enable(sync::enable(cursor)?),
         "SELECT" | "EXAMINE" => {
-            let mailbox = mailbox(cursor)?;
+            let (mailbox, asked) = mailbox_as_asked(cursor)?;
             let (condstore, resync) = sync::select(cursor)?;
             Command::Select {
                 mailbox,
+                asked,
                 read_only: name == "EXAMINE",
                 condstore,
                 resync,
@@ -287,7 +303,8 @@ fn authenticate(cursor: &mut Cursor<'_>) -> Result<Command> {
 // RFC 6154 §3: CREATE name (USE (\Sent)).
 fn create(cursor: &mut Cursor<'_>) -> Result<Command> {
     // RFC 3501 §6.3.3: a trailing delimiter says that children will be made; it is no part of the name.
-    let mailbox = without_delimiter(mailbox(cursor)?);
+    let (mailbox, asked) = mailbox_as_asked(cursor)?;
+    let mailbox = without_delimiter(mailbox);
     let mut special_use = None;
     if cursor.accept(b' ') {
         cursor.expect(b'(', "expected (USE (…))")?;
@@ -310,6 +327,7 @@ fn create(cursor: &mut Cursor<'_>) -> Result<Command> {
     }
     Ok(Command::Create {
         mailbox,
+        asked: asked.map(without_delimiter),
         special_use,
     })
 }
@@ -386,6 +404,15 @@ fn mailbox(cursor: &mut Cursor<'_>) -> Result<String> {
     named(&text, cursor)
 }
 
+/// The name of a mailbox, and the one that the client wrote if that is not in Normalization Form C.
+fn mailbox_as_asked(cursor: &mut Cursor<'_>) -> Result<(String, Option<String>)> {
+    let text = cursor.astring("expected a mailbox name")?;
+    let name = named(&text, cursor)?;
+    let asked = written_name(&text, cursor)?;
+    let is_other = !mailbox::is_normalized(&asked);
+    Ok((name, is_other.then_some(asked)))
+}
+
 // RFC 3501 §9: list-mailbox has wildcards even where it is no string.
 fn pattern(cursor: &mut Cursor<'_>) -> Result<String> {
     let is_list_char = |byte: u8| is_atom_char(byte) || b"%*]".contains(&byte);
@@ -405,9 +432,22 @@ fn pattern(cursor: &mut Cursor<'_>) -> Result<String> {
 }
 
 fn named(text: &[u8], cursor: &Cursor<'_>) -> Result<String> {
+    let name = written_name(text, cursor)?;
+    // RFC 3501 §5.1: INBOX is the same in any case.
+    if name.eq_ignore_ascii_case("INBOX") {
+        return Ok("INBOX".into());
+    }
+    Ok(mailbox::normalize(name))
+}
+
+fn written_name(text: &[u8], cursor: &Cursor<'_>) -> Result<String> {
+    if cursor.dialect().has_utf8_names() {
+        return match mailbox::decode_utf8(text) {
+            Some(name) => Ok(name),
+            None => cursor.fail("the mailbox name is not in UTF-8, or holds line ends"),
+        };
+    }
     match mailbox::decode(text) {
-        // RFC 3501 §5.1: INBOX is the same in any case.
-        Some(name) if name.eq_ignore_ascii_case("INBOX") => Ok("INBOX".into()),
         Some(name) => Ok(name),
         None => cursor.fail("the mailbox name is not in modified UTF-7 (& is written &-)"),
     }

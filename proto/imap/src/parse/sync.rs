@@ -129,6 +129,8 @@ pub(super) fn enable(cursor: &mut Cursor<'_>) -> Result<Vec<Extension>> {
         match name.to_ascii_uppercase().as_str() {
             "CONDSTORE" => extensions.push(Extension::CondStore),
             "QRESYNC" => extensions.push(Extension::QResync),
+            "UTF8=ACCEPT" => extensions.push(Extension::Utf8Accept),
+            "IMAP4REV2" => extensions.push(Extension::Rev2),
             _ => {}
         }
         if !cursor.accept(b' ') {
@@ -145,6 +147,7 @@ mod tests {
 
     use super::*;
     use crate::command::{Command, FetchItem};
+    use crate::dialect::Dialect;
     use crate::parse;
     use crate::search::Key;
     use crate::sync::ChangedSince;
@@ -173,7 +176,7 @@ mod tests {
             uid_validity: 67_890_007,
             modseq: 20_050_715_194_045_000,
             known: known.map(|set| {
-                let mut cursor = Cursor::new(set.as_bytes());
+                let mut cursor = Cursor::new(set.as_bytes(), Dialect::REV1);
                 sequence_set(&mut cursor).unwrap()
             }),
         };

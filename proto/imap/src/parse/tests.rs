@@ -35,6 +35,7 @@ fn names_of_mailboxes_come_in_three_forms() {
     for text in ["inbox", "\"InBox\"", "{5}\r\nINBOX", "{5+}\r\nINBOX"] {
         let expected = Command::Select {
             mailbox: "INBOX".into(),
+            asked: None,
             read_only: false,
             condstore: false,
             resync: None,
@@ -203,6 +204,7 @@ fn special_use_can_be_asked_for() {
     assert!(list.selection.special_use);
     let expected = Command::Create {
         mailbox: "a".into(),
+        asked: None,
         special_use: Some(Use::Sent),
     };
     assert_eq!(parse("CREATE a/ (USE (\\sent))"), expected);
@@ -210,15 +212,18 @@ fn special_use_can_be_asked_for() {
 
 #[test]
 fn an_append_is_known_by_its_head() {
-    let found =
-        append(b"a1 APPEND {4}\r\na b/ (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" ").unwrap();
+    let found = append(
+        Dialect::REV1,
+        b"a1 APPEND {4}\r\na b/ (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" ",
+    )
+    .unwrap();
     assert_eq!(found.mailbox, "a b/");
     assert_eq!(found.flags, [Flag::Seen, Flag::Keyword("x".into())]);
     assert_eq!(found.internal_date, Some(837_596_665));
-    assert!(append(b"a1 APPEND INBOX ").is_ok());
-    assert!(append(b"a1 APPEND INBOX").is_err());
-    assert!(append(b"a1 APPEND INBOX () x ").is_err());
-    assert!(append(b"a1 APPEND INBOX \"1-Jul-1996\" ").is_err());
+    assert!(append(Dialect::REV1, b"a1 APPEND INBOX ").is_ok());
+    assert!(append(Dialect::REV1, b"a1 APPEND INBOX").is_err());
+    assert!(append(Dialect::REV1, b"a1 APPEND INBOX () x ").is_err());
+    assert!(append(Dialect::REV1, b"a1 APPEND INBOX \"1-Jul-1996\" ").is_err());
 }
 
 #[test]
@@ -342,7 +347,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = request(&bytes);
-        let _ = append(&bytes);
+        let _ = append(Dialect::REV1, &bytes);
     }
 
     #[test]
@@ -350,6 +355,6 @@ proptest! {
         text in "a (UID )?(FETCH|STORE|SEARCH|SORT|THREAD|LIST|STATUS|CREATE|LOGIN|ID|APPEND|COPY) [0-9:*,]{0,6} ?[A-Z .\\[\\]<>()\"\\\\{}+0-9\r\n*%&-]{0,60}",
     ) {
         let _ = request(text.as_bytes());
-        let _ = append(text.as_bytes());
+        let _ = append(Dialect::REV1, text.as_bytes());
     }
 }
