@@ -190,3 +190,42 @@ pub fn fault(error: &io::Error, what: &'static str) -> Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::Quarantine;
+
+    use super::*;
+    use crate::queue::journal::{Quarantined, VERSION};
+
+    #[tokio::test]
+    async fn what_comes_into_quarantine_is_looked_at_when_its_days_are_over() {
+        let home = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&home.path().join("queue")).unwrap();
+        let ward = Ward::new(&Quarantine::default());
+        let end = ward.end(1_700_000_000);
+        let desk = Arc::new(Desk::new(queue, None, ward).unwrap());
+        let draft = desk.with_queue(|queue| queue.draft()).await.unwrap();
+        let header = Header {
+            version: VERSION,
+            queued: 1_700_000_000,
+            size: 0,
+            reverse_path: String::new(),
+            account: None,
+            smtp_utf8: false,
+            eight_bit: false,
+            hold: Some("a spoof".into()),
+            quarantine: Some(Quarantined {
+                onward: None,
+                tenant: None,
+            }),
+            recipients: vec!["bob@example.org".into()],
+            parameters: String::new(),
+            tls_waived: false,
+            particulars: Vec::new(),
+        };
+        let id = QueueId::generate().unwrap();
+        desk.enqueue(id, draft, header).await.unwrap();
+        assert_eq!(desk.schedule().next_due(), Some(end));
+    }
+}

@@ -94,7 +94,11 @@ pub struct InitOptions {
 /// `rmailctl explain`.
 ///
 /// Prints each decision in the order in which a session meets it, with what it rests on and the key of the configuration or the command
-/// that has it so, and a line for each recipient at the end. Nothing is counted, set aside or delivered. Filters are named and not asked.
+/// that has it so, and a line for each recipient at the end. Nothing is counted, set aside or delivered. Filters are named, and asked
+/// only with --filters.
+///
+/// Not tried: room for each recipient beside what the others take of it (it is looked at for each alone), parameters of MAIL and RCPT
+/// other than SIZE, BODY and SMTPUTF8, BDAT (the same rules apply as to DATA), and passwords (see rmailctl ban list for who is locked out).
 ///
 /// The exit status is 0 if the mail is taken for all recipients, 1 if not, and 64 or more if that could not be found out.
 #[derive(Debug, Args)]
@@ -118,6 +122,12 @@ pub struct ExplainOptions {
     /// Who logs in, with the right password.
     #[arg(long, value_name = "LOGIN")]
     pub user: Option<String>,
+    /// The client has started TLS; where logins are it always has.
+    #[arg(long)]
+    pub tls: bool,
+    /// Ask the filters, as if the mail had come. What they learn, count or write down of it is theirs and stays.
+    #[arg(long)]
+    pub filters: bool,
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,

@@ -117,6 +117,11 @@ impl Ask {
         self.notes.is_some()
     }
 
+    /// Whether filters are told of mail.
+    pub(crate) fn asks_filters(&self) -> bool {
+        self.notes.as_ref().is_none_or(|notes| notes.asks_filters)
+    }
+
     /// Notes a fact, and the key of the configuration or the command of rmailctl that has it so. Costs nothing otherwise.
     pub(crate) fn note(&self, key: &str, text: impl FnOnce() -> String) {
         if let Some(notes) = &self.notes {

@@ -148,7 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     let answer = self.answer(question).await?;
                     self.server.feed(Input::Answer(answer));
                 }
-                Action::Body(bytes) => self.desk.write(&bytes).await,
+                // Boxed for the same reason as answers are.
+                Action::Body(bytes) => Box::pin(self.desk.write(&bytes)).await,
                 Action::Abort => self.desk.abort(),
                 Action::StartTls => flow = Flow::StartTls,
                 Action::Close => flow = Flow::Close,

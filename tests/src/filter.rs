@@ -1,4 +1,5 @@
-//! Private filters: OpenDKIM (Debian package `opendkim`), Rspamd (`rspamd`), and filters written in Python (`python3-milter`).
+//! Private filters: OpenDKIM (Debian package `opendkim`), Rspamd (`rspamd`), SpamAssassin (`spamass-milter`, `spamd`), and filters written in
+//! Python (`python3-milter`).
 
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -21,6 +22,7 @@ pub struct Filter {
     address: String,
     // What it needs as long as it runs.
     _port: Option<Port>,
+    _scanner: Option<Service>,
 }
 
 /// A directory for the sockets, keys and logs of filters, which every user may search.
@@ -147,6 +149,54 @@ impl Filter {
         Self::start(&mut command, &home.join("log"), address, Some(port))
     }
 
+    /// spamass-milter on a TCP port, with a spamd of its own behind it that knows the test pattern for spam (GTUBE) and nothing else.
+    #[must_use]
+    pub fn spamassassin(dir: &Path) -> Self {
+        let home = dir.join("spamassassin");
+        let (rules, site) = (home.join("rules"), home.join("site"));
+        let write = |path: &Path, text: &str| {
+            std::fs::create_dir_all(path.parent().expect("a file in a directory"))
+                .and_then(|()| std::fs::write(path, text))
+                .expect("our own directory");
+        };
+        let pattern = r"XJS\*C4JDBQADN1\.NSBN3\*2IDNEN\*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL\*C\.34X";
+        let text = format!(
+            "body GTUBE /{pattern}/\nscore GTUBE 1000\nuse_bayes 0\n\
+             add_header all Status _YESNO_, score=_SCORE_\n"
+        );
+        write(&rules.join("test.cf"), &text);
+        let plugin = "loadplugin Mail::SpamAssassin::Plugin::Check\n";
+        write(&site.join("init.pre"), plugin);
+        let socket = home.join("spamd.sock");
+        let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
+        let mut command = program::command("spamd");
+        command.args(["--local", "--nouser-config", "--syslog=stderr"]);
+        command.args(["--min-children=1", "--max-children=1", "--socketmode=0666"]);
+        command
+            .arg(option("socketpath", &socket))
+            .arg(option("configpath", &rules))
+            .arg(option("siteconfigpath", &site))
+            .arg(option("pidfile", &home.join("pid")));
+        let scanner = Service::start(&mut command, &home.join("spamd.log"));
+        let is_there = || UnixStream::connect(&socket).ok();
+        wait_for(Duration::from_secs(60), is_there)
+            .unwrap_or_else(|error| panic!("spamd: {error}\n{}", scanner.log()));
+        let port = Port::reserve();
+        let place = format!("inet:{}@127.0.0.1", port.number());
+        let address = format!("inet:127.0.0.1:{}", port.number());
+        let mut command = program::command("spamass-milter");
+        command
+            .args(["-p", &place, "-r", "15", "--", "-U"])
+            .arg(&socket);
+        Self::start_before(
+            &mut command,
+            &home.join("log"),
+            address,
+            Some(port),
+            Some(scanner),
+        )
+    }
+
     /// Whether filters in Python can run here.
     #[must_use]
     pub fn has_python() -> bool {
@@ -168,6 +218,16 @@ impl Filter {
     }
 
     fn start(command: &mut Command, log: &Path, address: String, port: Option<Port>) -> Self {
+        Self::start_before(command, log, address, port, None)
+    }
+
+    fn start_before(
+        command: &mut Command,
+        log: &Path,
+        address: String,
+        port: Option<Port>,
+        scanner: Option<Service>,
+    ) -> Self {
         if let Some(socket) = address.strip_prefix("unix:") {
             // The socket of an earlier start may be left; anything else in the way shows below.
             drop(std::fs::remove_file(socket));
@@ -177,6 +237,7 @@ impl Filter {
             service,
             address,
             _port: port,
+            _scanner: scanner,
         };
         wait_for(Duration::from_secs(20), || filter.is_there().then_some(()))
             .unwrap_or_else(|error| panic!("{}: {error}\n{}", filter.address, filter.log()));

@@ -434,7 +434,7 @@ fn what_is_explained_is_what_happens_and_explaining_leaves_no_trace() {
 fn a_stranger_stays_one_until_he_comes() {
     skip_without!("nsd");
     let names = NameServer::start();
-    let grey = json!({"smtp": {"greylisting": {"enabled": true, "delay_seconds": 600}}});
+    let grey = json!({"smtp": {"greylisting": {"enabled": true, "delay_seconds": 1}}});
     let system = start(&names, &grey);
     let case = Case {
         name: "a stranger",
@@ -446,12 +446,58 @@ fn a_stranger_stays_one_until_he_comes() {
         let told = case.explain(&system);
         let said = outcomes(&told)[0];
         assert!(said.contains("450 4.7.1"), "{said}");
-        assert!(said.contains("try again in 600 seconds"), "{said}");
+        assert!(said.contains("try again in 1 second"), "{said}");
         assert!(keys(&told).contains(&"smtp.greylisting"));
     }
     assert_eq!(kept(&system), before);
+    // Whom explaining had made known would have waited long enough now, and be let in.
+    let wait = || std::thread::sleep(Duration::from_millis(2100));
+    wait();
     let told = case.explain(&system);
+    assert!(outcomes(&told)[0].contains("450 4.7.1"), "{told:#}");
     case.send(&system, &told);
+    // He did come, and that is seen.
+    wait();
+    let told = case.explain(&system);
+    assert!(outcomes(&told)[0].starts_with("taken: "), "{told:#}");
+    case.send(&system, &told);
+}
+
+#[test]
+fn what_goes_into_quarantine_is_said_with_its_reason() {
+    skip_without!("nsd");
+    let names = NameServer::start();
+    let measures = json!({"dmarc_quarantine": "quarantine"});
+    let system = start(&names, &json!({"authentication": measures}));
+    let case = Case {
+        name: "a spoof whose domain wants it in quarantine",
+        sender: "eve@elsewhere.test",
+        recipients: &[ALICE, "both@example.test"],
+        message: PLAIN.replace(CAROL, "dave@careful.test"),
+        ..Case::default()
+    };
+    let before = kept(&system);
+    let told = case.explain(&system);
+    assert_eq!(kept(&system), before);
+    let of = |address: &str| {
+        format!(
+            "into quarantine (quarantine by authentication.dmarc_quarantine: neither SPF nor DKIM speaks for careful.test) \
+             until rmailctl queue release, for {address}"
+        )
+    };
+    assert_eq!(
+        outcomes(&told),
+        [
+            format!("taken: {}", of(ALICE)),
+            format!("taken: {}; {}", of(ALICE), of(CAROL)),
+        ]
+    );
+    assert!(keys(&told).contains(&"authentication.dmarc_quarantine"));
+    case.send(&system, &told);
+    let listed = system.rmailctl(&["queue", "list"]).succeeded().stdout;
+    let reason = "held: quarantine by authentication.dmarc_quarantine: neither SPF nor DKIM speaks for careful.test";
+    assert!(listed.contains(reason), "{listed}");
+    assert!(system.account(ALICE).messages("INBOX").is_empty());
 }
 
 #[test]

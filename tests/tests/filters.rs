@@ -147,6 +147,34 @@ fn rspamd_refuses_spam_and_says_of_other_mail_what_it_found() {
     assert_eq!(all(&system, "alice@example.test").len(), 1);
 }
 
+#[test]
+fn spamassassin_refuses_spam_and_says_of_other_mail_what_it_found() {
+    skip_without!("spamass-milter", "spamd", "spamc");
+    let dir = filter::directory();
+    let spamassassin = Filter::spamassassin(dir.path());
+    let system = start(&[spamassassin.entry("spamassassin", &["mx"])]);
+    let mut client = Client::hello(system.address("smtp")).unwrap();
+    let mut send = |body: &str| {
+        let text = format!("From: x@outside.test\r\nSubject: hello\r\n\r\n{body}\r\n");
+        client.deliver("x@outside.test", "alice@example.test", text.as_bytes())
+    };
+    let refused = send(TEST_PATTERN).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("550 5.7.1 Blocked by SpamAssassin"),
+        "{refused}\n{}",
+        system.log()
+    );
+    send("see you at noon").unwrap();
+    let kept = only(&system, "alice@example.test");
+    assert!(
+        kept.contains("\r\nX-Spam-Status: No, score=0.0\r\n"),
+        "{kept}\n{}",
+        spamassassin.log()
+    );
+    assert!(kept.ends_with("\r\n\r\nsee you at noon\r\n"), "{kept}");
+    assert_eq!(all(&system, "alice@example.test").len(), 1);
+}
+
 /// Looks at everything, refuses some, and changes the rest.
 const OPINIONATED: &str = r#"
 class Filter(Milter.Base):
@@ -336,4 +364,105 @@ fn a_hostile_filter_costs_its_own_mail_and_nothing_else() {
     }
     assert_eq!(all(&system, "bob@example.test").len(), 3);
     assert_eq!(system.pid("smtpd"), before);
+}
+
+/// Refuses spammers and a recipient, writes into the header of the rest, and into a file what it has seen.
+const WATCHFUL: &str = r#"
+class Filter(Milter.Base):
+    def envfrom(self, sender, *params):
+        with open(SEEN, 'a') as file:
+            file.write(f'{sender} {self.getsymval("{tls_version}")}\n')
+        return Milter.REJECT if 'spammer' in sender else Milter.CONTINUE
+
+    def envrcpt(self, to, *params):
+        return Milter.TEMPFAIL if to == '<bob@example.test>' else Milter.CONTINUE
+
+    def body(self, piece):
+        return Milter.REJECT if b'virus' in piece else Milter.CONTINUE
+
+    def eom(self):
+        self.addrcpt('<bob@example.test>')
+        return Milter.ACCEPT
+"#;
+
+#[test]
+fn filters_are_asked_only_if_that_is_wanted() {
+    skip_unless!(Filter::has_python(), "python3-milter is not installed");
+    let dir = filter::directory();
+    let seen = dir.path().join("seen");
+    let script = WATCHFUL.replace("SEEN", &format!("'{}'", seen.display()));
+    let watchful = Filter::python(dir.path(), &script);
+    let filters = [watchful.entry("watchful", &["mx"])];
+    let config = json!({"smtp": {"filters": filters}, "authentication": {"patience_seconds": 1}});
+    let system = System::start(Options::default().config(&config));
+    let ask = |from: &str, to: &str, letter: &str, more: &[&str]| {
+        let fixed = [
+            "explain",
+            "--ip",
+            "192.0.2.1",
+            "--from",
+            from,
+            "--to",
+            to,
+            "-",
+        ];
+        let told = system.rmailctl_with(&[&fixed, more].concat(), letter);
+        (told.code(), told.stdout)
+    };
+    let harmless = "From: a@b.test\n\nhi";
+    let (code, told) = ask("spammer@outside.test", "alice@example.test", harmless, &[]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("the filter watchful would be asked, and is not now  [smtp.filters]"));
+    assert!(!seen.exists());
+    for (from, to, letter, stage) in [
+        (
+            "spammer@outside.test",
+            "alice@example.test",
+            harmless,
+            "sender: 550 5.7.1 ",
+        ),
+        (
+            "carol@outside.test",
+            "bob@example.test",
+            harmless,
+            "recipient: 451 4.7.1 ",
+        ),
+        (
+            "carol@outside.test",
+            "alice@example.test",
+            "From: a@b.test\n\nvirus",
+            "message: 550 5.7.1 ",
+        ),
+    ] {
+        let (code, told) = ask(from, to, letter, &["--filters"]);
+        assert_eq!(code, 1, "{told}");
+        let (_, decided) = told.split_once(stage).unwrap_or_else(|| panic!("{told}"));
+        let why =
+            "a filter, or what is to be done while one does not work, has it so  [smtp.filters]";
+        assert!(decided.contains(why), "{told}");
+    }
+    let (code, told) = ask(
+        "carol@outside.test",
+        "alice@example.test",
+        harmless,
+        &["--filters", "--tls"],
+    );
+    assert_eq!(code, 0, "{told}");
+    let passed =
+        "the filters (watchful) let the message pass, and may have changed it  [smtp.filters]";
+    assert!(told.contains(passed), "{told}");
+    assert!(told.contains("\n    REQUIRETLS"), "{told}");
+    for address in ["alice@example.test", "bob@example.test"] {
+        assert!(all(&system, address).is_empty(), "{address}");
+    }
+    let queue = system.rmailctl(&["queue", "list", "--json"]).succeeded();
+    assert_eq!(queue.stdout.trim(), "[]");
+    let seen = std::fs::read_to_string(seen).unwrap();
+    let wanted = [
+        "<spammer@outside.test> None",
+        "<carol@outside.test> None",
+        "<carol@outside.test> None",
+        "<carol@outside.test> TLSv1.3",
+    ];
+    assert_eq!(seen.lines().collect::<Vec<_>>(), wanted);
 }

@@ -32,6 +32,10 @@ pub struct Case {
     pub user: Option<String>,
     /// What is known of the message before it comes, if it comes.
     pub message: Option<Announced>,
+    /// TLS is there, as if the client had started it.
+    pub tls: bool,
+    /// Filters are asked, who may learn from it.
+    pub filters: bool,
 }
 
 /// What a client says of a message before it comes.
@@ -153,6 +157,8 @@ mod tests {
                 recipients: vec![long(); MAX_RECIPIENTS],
                 user: Some(long()),
                 message: None,
+                tls: true,
+                filters: true,
             }),
         };
         assert!(frame::encode(&call).is_ok());

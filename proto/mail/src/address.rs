@@ -587,6 +587,7 @@ mod tests {
             ("\"a\nb\"@example.org", BadLocalPart),
             ("\"a\u{0}\"@example.org", BadLocalPart),
             (r#""a\"@example.org"#, BadLocalPart),
+            (r#""\ä"@example.org"#, BadLocalPart),
             (r#""a"b@example.org"#, NoDomain),
             ("a\u{85}b@example.org", BadLocalPart),
             ("a@", BadDomain),
@@ -597,6 +598,13 @@ mod tests {
         }
         let long = format!("{}@example.org", "a".repeat(65));
         assert_eq!(Address::parse(&long), Err(LocalPartTooLong));
+        // RFC 5321 §4.5.3.1.3: a path has 256 octets with its brackets.
+        let of = |local: usize| {
+            let labels = ["d".repeat(63), "d".repeat(63), "d".repeat(62)].join(".");
+            Address::parse(&format!("{}@{labels}", "a".repeat(local)))
+        };
+        assert!(of(63).is_ok());
+        assert_eq!(of(64), Err(TooLong));
     }
 
     #[test]

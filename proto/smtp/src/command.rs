@@ -459,6 +459,7 @@ mod tests {
             "RCPT TO:<a@b>x",
             "RCPT TO:a@b>",
             "RCPT TO :<a@b>",
+            "RCPT OF:<a@b>",
         ] {
             assert_eq!(
                 parse(line),

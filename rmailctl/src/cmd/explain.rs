@@ -86,6 +86,8 @@ fn case(options: &ExplainOptions, letter: Option<&[u8]>) -> Case {
         recipients: options.to.clone(),
         user: options.user.clone(),
         message: letter.map(announced),
+        tls: options.tls,
+        filters: options.filters,
     }
 }
 

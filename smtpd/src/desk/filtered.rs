@@ -35,7 +35,7 @@ impl Desk {
         if granted != Answer::Granted {
             return granted;
         }
-        if self.ask.rehearses() {
+        if !self.ask.asks_filters() {
             for name in self.filters.names() {
                 let text = || format!("the filter {name} would be asked, and is not now");
                 self.ask.note("smtp.filters", text);
@@ -52,9 +52,10 @@ impl Desk {
         match Panel::begin(&self.filters, &self.ask, context, &visitor, mail).await {
             Ok(panel) => {
                 self.panel = panel;
+                self.note_filters("let the sender pass");
                 granted
             }
-            Err(reply) => Answer::Refused(reply),
+            Err(reply) => Answer::Refused(self.note_refusal(reply)),
         }
     }
 
@@ -68,7 +69,7 @@ impl Desk {
             Err(reply) => {
                 let address = path.clone().at(&self.home).to_string();
                 self.targets.take_back(&address);
-                Answer::Refused(reply)
+                Answer::Refused(self.note_refusal(reply))
             }
         }
     }
@@ -142,13 +143,17 @@ impl Desk {
         let (text, room) = waiting.held.into_parts();
         let judged = panel.judge(text).await;
         let done = match judged {
-            Err(reply) => Some(Answer::Refused(reply)),
-            Ok(Outcome::Discarded) => Some(Answer::Granted),
+            Err(reply) => Some(Answer::Refused(self.note_refusal(reply))),
+            Ok(Outcome::Discarded) => {
+                self.note_filters("want the message taken and thrown away");
+                Some(Answer::Granted)
+            }
             Ok(Outcome::Taken {
                 header,
                 body,
                 envelope,
             }) => {
+                self.note_filters("let the message pass, and may have changed it");
                 let (mut targets, mut mail) = (waiting.targets, waiting.mail);
                 let changed = self
                     .readdress(message, &mut targets, &mut mail, envelope)

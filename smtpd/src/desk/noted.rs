@@ -1,6 +1,7 @@
 //! What `rmailctl explain` is told of the decisions at the desk; nothing for a client that is really there.
 
 use ipc::Refusal;
+use smtp::reply::Reply;
 
 use super::Desk;
 use crate::ask::{Problem, Route};
@@ -29,6 +30,23 @@ impl Desk {
             Ok(()) => format!("{field}: {account} may send as {address}"),
             Err(problem) => format!("{field}: {account} may not send as {address}: {problem}"),
         });
+    }
+
+    /// What all filters have decided.
+    pub(super) fn note_filters(&self, text: &str) {
+        if self.ask.rehearses() && self.filters.names().next().is_some() {
+            let names: Vec<_> = self.filters.names().collect();
+            let text = || format!("the filters ({}) {text}", names.join(", "));
+            self.ask.note("smtp.filters", text);
+        }
+    }
+
+    /// That a filter refuses something.
+    pub(super) fn note_refusal(&self, reply: Reply) -> Reply {
+        let text =
+            || "a filter, or what is to be done while one does not work, has it so".to_owned();
+        self.ask.note("smtp.filters", text);
+        reply
     }
 
     /// Where mail for an address goes.

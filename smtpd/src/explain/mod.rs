@@ -3,7 +3,8 @@
 //! A session is played with a client of our own ([`play`]): the same machine, the same [`crate::desk`], the same session code as for
 //! everybody. What differs is whom the desk asks: an [`crate::ask::Ask`] that rehearses puts its questions in a form that changes
 //! nothing for anybody, notes what it finds ([`notes`]), and hands messages to nobody ([`rehearsal`]); and the pass of the client is an
-//! onlooker's, which counts nowhere ([`crate::guard`]). Filters are named, and not asked.
+//! onlooker's, which counts nowhere ([`crate::guard`]). Filters, which may learn from what they see, are named, and asked only if that is
+//! wanted.
 
 pub(crate) mod facts;
 mod findings;

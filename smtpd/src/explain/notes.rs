@@ -11,7 +11,11 @@ const MAX_FACTS: usize = 400;
 
 /// All that is noted since it was last taken.
 #[derive(Debug, Default)]
-pub(crate) struct Notes(Mutex<Inner>);
+pub(crate) struct Notes {
+    inner: Mutex<Inner>,
+    /// Whether filters are asked.
+    pub(crate) asks_filters: bool,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -53,6 +57,13 @@ pub(crate) struct Queued {
 }
 
 impl Notes {
+    pub(crate) fn new(asks_filters: bool) -> Self {
+        Self {
+            asks_filters,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn add(&self, fact: Fact) {
         let mut inner = self.lock();
         if inner.facts.len() >= MAX_FACTS {
@@ -108,7 +119,7 @@ impl Notes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

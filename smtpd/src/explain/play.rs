@@ -45,7 +45,7 @@ pub(super) async fn explain(
     stop: &Stop,
 ) -> io::Result<()> {
     let (letter, sink) = stream.into_split();
-    let mut tale = Tale::new(sink);
+    let mut tale = Tale::new(sink, case.filters);
     let pass = match enter(listener, client, &tale) {
         Ok(pass) => pass,
         Err(heard) => {
@@ -68,8 +68,9 @@ pub(super) async fn explain(
         session,
     };
     let mut desk = port.desk(ask, Arc::new(judge), pass, who);
-    // RFC 8314: where logins are, TLS is.
-    let tls = (port.config.role == Role::Submission).then(|| "TLSv1.3".to_owned());
+    // RFC 8314: where logins are, TLS is. Filters are told of a cipher, too.
+    let is_secured = case.tls || port.config.role == Role::Submission;
+    let tls = is_secured.then(|| "TLSv1.3 TLS_AES_256_GCM_SHA384".to_owned());
     let server = port.greet(client, tls);
     let (ours, mut theirs) = duplex(PIPE);
     let session = converse(&mut theirs, server, &mut desk, stop);

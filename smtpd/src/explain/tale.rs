@@ -55,8 +55,8 @@ pub(super) struct Tale {
 }
 
 impl Tale {
-    pub(super) fn new(sink: OwnedWriteHalf) -> Self {
-        let (notes, judged) = (Arc::default(), Arc::default());
+    pub(super) fn new(sink: OwnedWriteHalf, asks_filters: bool) -> Self {
+        let (notes, judged) = (Arc::new(Notes::new(asks_filters)), Arc::default());
         Self {
             sink,
             notes,

@@ -165,6 +165,7 @@ mod tests {
             "From: alice@example.org\r\n\r\n",
             "Subject: x\r\nfrom : \"A, B\" <alice@example.org>\r\nTo: bob@example.org\r\n\r\n",
             "From: Alice\r\n <alice@example.org> (me)\r\n\r\nFrom: bob@example.org\r\n",
+            "From-Line: bob@example.org\r\nFrom: alice@example.org\r\nFro: bob@example.org\r\n\r\n",
         ] {
             assert_eq!(author(from.as_bytes()), alice, "{from}");
         }
