@@ -68,6 +68,28 @@ fn heard(connection: &Connection<'_>, pieces: &[&[u8]]) -> Vec<Heard> {
     heard
 }
 
+/// Reads `head` as the beginning of an APPEND, and as what stands between two of its literals.
+fn doubt_append(dialect: Dialect, head: &[u8]) {
+    if let Err(bad) = parse::append::begin(dialect, head) {
+        assert!(
+            bad.error.at <= head.len(),
+            "an error outside of the command"
+        );
+    }
+    for (begun, literal_follows) in [
+        ("a APPEND x ", true),
+        ("a APPEND x UTF8 (", false),
+        ("a APPEND x CATENATE (TEXT ", true),
+        ("a APPEND x CATENATE (TEXT ", false),
+    ] {
+        if let Ok((_, _, mut reader)) = parse::append::begin(dialect, begun.as_bytes())
+            && let Err(error) = reader.go_on(head, literal_follows)
+        {
+            assert!(error.at <= head.len(), "an error outside of the command");
+        }
+    }
+}
+
 /// Reads a fragment; whether a line that is no command comes next.
 fn note(fragment: Fragment, limit: usize, dialect: Dialect, heard: &mut Vec<Heard>) -> bool {
     match fragment {
@@ -98,13 +120,8 @@ fn note(fragment: Fragment, limit: usize, dialect: Dialect, heard: &mut Vec<Hear
             }
         }
         message @ Fragment::Message { .. } => {
-            if let Fragment::Message { head, .. } = &message
-                && let Err(bad) = parse::append(dialect, head)
-            {
-                assert!(
-                    bad.error.at <= head.len(),
-                    "an error outside of the command"
-                );
+            if let Fragment::Message { head, .. } = &message {
+                doubt_append(dialect, head);
             }
             heard.push(Heard::Fragment(message));
         }

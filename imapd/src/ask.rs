@@ -15,7 +15,6 @@ use imap::capability::Off;
 use imap::sasl::Credentials;
 use imap::sequence::Ranges;
 use ipc::cache::MESSAGES_PER_SHARD;
-use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
 use ipc::session::{
@@ -24,10 +23,12 @@ use ipc::session::{
 };
 use ipc::snapshot::{LINE_LEN, RECORD_LEN, Record, ShardCount};
 use ipc::{Context, Refusal};
-use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
+
+mod append;
+
+pub use self::append::{Upload, Wish};
 
 pub use self::quota::Quota;
 
@@ -39,8 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LONG_PATIENCE: Duration = Duration::from_mins(5);
 /// How long a mailbox may take to be read whose index is lost: ten million messages take five to ten minutes.
 const SELECT_PATIENCE: Duration = Duration::from_mins(30);
-/// How long a piece of a message may take to be read by deliverd.
-const WRITE_PATIENCE: Duration = Duration::from_mins(1);
 /// Bytes of the largest table of shards there can be.
 const MAX_TABLE: u64 = (u32::MAX / MESSAGES_PER_SHARD + 1) as u64 * LINE_LEN as u64;
 
@@ -414,7 +413,10 @@ impl MailSession {
     /// # Errors
     /// [`CallError`].
     pub async fn open(&self, uids: Vec<u32>) -> Result<Vec<(u32, File)>, CallError> {
-        let request = SessionRequest::OpenMessages { uids };
+        self.open_by(SessionRequest::OpenMessages { uids }).await
+    }
+
+    async fn open_by(&self, request: SessionRequest) -> Result<Vec<(u32, File)>, CallError> {
         let Answered { answer, fds } = self.call(PATIENCE, request).await?;
         match answer {
             SessionAnswer::MessagesOpened { uids } if uids.len() == fds.len() => Ok(uids
@@ -499,90 +501,6 @@ impl MailSession {
                 target,
             }),
             _ => Err(nonsense()),
-        }
-    }
-
-    /// Begins an APPEND.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn open_append(&self, mailbox: String, size: u64) -> Result<Upload, CallError> {
-        let request = SessionRequest::OpenAppend { mailbox, size };
-        let Answered { answer, fds } = self.call(PATIENCE, request).await?;
-        let SessionAnswer::AppendOpened(handle) = answer else {
-            return Err(nonsense());
-        };
-        Ok(Upload {
-            handle,
-            stream: open_stream(single(fds)?)?,
-            written: 0,
-            broken: false,
-        })
-    }
-
-    /// Makes an appended message durable and visible. Returns UIDVALIDITY and UID.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn commit(
-        &self,
-        mut upload: Upload,
-        flags: u8,
-        keywords: Vec<String>,
-        internal_date: Option<i64>,
-    ) -> Result<(u32, u32), CallError> {
-        if upload.stream.shutdown().await.is_err() || upload.broken {
-            self.abort(upload).await;
-            return Err(CallError::Unavailable);
-        }
-        let request = SessionRequest::CommitAppend {
-            message: upload.handle,
-            size: upload.written,
-            flags,
-            keywords,
-            internal_date,
-        };
-        match self.call(LONG_PATIENCE, request).await?.answer {
-            SessionAnswer::Appended { uid_validity, uid } => Ok((uid_validity, uid)),
-            _ => Err(nonsense()),
-        }
-    }
-
-    /// Forgets an appended message.
-    pub async fn abort(&self, upload: Upload) {
-        let message = upload.handle;
-        drop(upload);
-        if let Err(error) = self.order(SessionRequest::AbortAppend { message }).await {
-            warn!(%error, "an unwanted message was not aborted; it will time out");
-        }
-    }
-}
-
-/// A message on its way to deliverd.
-#[derive(Debug)]
-pub struct Upload {
-    handle: MessageHandle,
-    stream: UnixStream,
-    written: u64,
-    broken: bool,
-}
-
-impl Upload {
-    /// Carries a piece over; waits while deliverd is busy. A failure shows at the commit.
-    pub async fn write(&mut self, bytes: &[u8]) {
-        if self.broken {
-            return;
-        }
-        match timeout(WRITE_PATIENCE, self.stream.write_all(bytes)).await {
-            Ok(Ok(())) => self.written += bytes.len() as u64,
-            Ok(Err(error)) => {
-                warn!(%error, written = self.written, "the stream of a message broke");
-                self.broken = true;
-            }
-            Err(_) => {
-                warn!(written = self.written, "deliverd does not take a message");
-                self.broken = true;
-            }
         }
     }
 }

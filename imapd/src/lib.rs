@@ -23,6 +23,7 @@ pub mod message;
 pub mod order;
 mod pages;
 pub mod port;
+pub mod preview;
 pub mod render;
 pub mod search_text;
 pub mod session;

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use imap::body::{self, Extract, Form, Partial, Section, SectionText};
 use imap::command::FetchItem;
+use imap::envelope;
 use imap::search::Depth;
 use imap::write::{self, Object};
 use mail::content::Encoding;
@@ -106,7 +107,13 @@ pub enum Need {
 /// Whether a [`Summary`] can stand in for the message: it is needed, but nothing else of it is.
 #[must_use]
 pub fn is_summary(items: &[FetchItem]) -> bool {
-    need(items) != Need::Nothing && !items.iter().any(is_section)
+    (need(items) != Need::Nothing || is_lazy(items)) && !items.iter().any(is_section)
+}
+
+/// Whether something is wanted of a summary if it is there already.
+#[must_use]
+pub fn is_lazy(items: &[FetchItem]) -> bool {
+    items.contains(&FetchItem::Preview { lazy: true })
 }
 
 /// Whether what is shown is in the message, and no summary has it.
@@ -138,20 +145,27 @@ const fn need_of(item: &FetchItem) -> Need {
         | FetchItem::ModSeq
         | FetchItem::EmailId
         | FetchItem::ThreadId
-        | FetchItem::SaveDate => Need::Nothing,
+        | FetchItem::SaveDate
+        | FetchItem::Preview { lazy: true } => Need::Nothing,
         FetchItem::Envelope => Need::Header,
-        FetchItem::Body | FetchItem::BodyStructure => Need::Whole,
-        FetchItem::Section { section, .. } => {
-            if !section.part.is_empty() {
-                return Need::Whole;
-            }
-            match section.text {
-                None => Need::File,
-                Some(_) => Need::Header,
-            }
+        FetchItem::Body | FetchItem::BodyStructure | FetchItem::Preview { lazy: false } => {
+            Need::Whole
         }
+        FetchItem::Section { section, .. } => need_of_section(section),
         // Parts are found without having all of a message in memory.
         FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => Need::File,
+    }
+}
+
+/// How much of a message a section needs.
+#[must_use]
+pub const fn need_of_section(section: &Section) -> Need {
+    if !section.part.is_empty() {
+        return Need::Whole;
+    }
+    match section.text {
+        None => Need::File,
+        Some(_) => Need::Header,
     }
 }
 
@@ -326,6 +340,12 @@ fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::R
             Some(date) => write::internal_date(date, out),
             None => out.extend_from_slice(b"NIL"),
         },
+        FetchItem::Preview { lazy } => match source.summary.and_then(Summary::preview) {
+            Some(preview) => envelope::write_string(preview, out),
+            // RFC 8970 §4.1: it is not there yet.
+            None if *lazy => out.extend_from_slice(b"NIL"),
+            None => return Err(io::ErrorKind::NotFound.into()),
+        },
         FetchItem::Envelope => summary()?.write_envelope(out),
         FetchItem::Body => summary()?.write_structure(Form::Body, out),
         FetchItem::BodyStructure => summary()?.write_structure(Form::BodyStructure, out),
@@ -379,6 +399,47 @@ fn write_section(
     walked: &mime::Message<'_>,
     sheet: &mut Sheet,
 ) -> io::Result<()> {
+    match find(message, section, partial, walked) {
+        // There is no such part.
+        None => sheet.bytes.extend_from_slice(b"NIL"),
+        Some(Cutting::Range(range)) => sheet.copy(message, range)?,
+        Some(Cutting::Bytes(mut bytes)) => sheet.literal(&mut bytes),
+    }
+    Ok(())
+}
+
+/// What a section of a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cutting {
+    /// These bytes of its file.
+    Range(Range<u64>),
+    /// These, which had to be picked.
+    Bytes(Vec<u8>),
+}
+
+/// Finds a section of a message; `None` if there is no such part. What it may need of the budget is that of [`need_of_section`].
+///
+/// # Errors
+/// When the message cannot be read.
+pub fn cutting(
+    message: &Message,
+    section: &Section,
+    partial: Option<Partial>,
+) -> io::Result<Option<Cutting>> {
+    let text = match need_of_section(section) {
+        Need::Whole => message.read_whole()?,
+        Need::Header => message.read_header()?,
+        Need::Nothing | Need::File => Vec::new(),
+    };
+    Ok(find(message, section, partial, &mime::Message::walk(&text)))
+}
+
+fn find(
+    message: &Message,
+    section: &Section,
+    partial: Option<Partial>,
+    walked: &mime::Message<'_>,
+) -> Option<Cutting> {
     // The whole message and its body need not be in memory to be sent.
     let from_file = match (&section.text, section.part.as_slice()) {
         (None, []) => Some(0),
@@ -389,20 +450,15 @@ fn write_section(
         _ => None,
     };
     if let Some(start) = from_file {
-        return sheet.copy(message, cut(start..message.size(), partial));
+        return Some(Cutting::Range(cut(start..message.size(), partial)));
     }
-    let Some(extract) = section.extract(walked) else {
-        // There is no such part.
-        sheet.bytes.extend_from_slice(b"NIL");
-        return Ok(());
-    };
-    match partial.map_or(extract.clone(), |partial| extract.partial(partial)) {
-        Extract::Range(range) => sheet.copy(message, range.start as u64..range.end as u64),
-        Extract::Owned(mut bytes) => {
-            sheet.literal(&mut bytes);
-            Ok(())
-        }
-    }
+    let extract = section.extract(walked)?;
+    Some(
+        match partial.map_or(extract.clone(), |partial| extract.partial(partial)) {
+            Extract::Range(range) => Cutting::Range(range.start as u64..range.end as u64),
+            Extract::Owned(bytes) => Cutting::Bytes(bytes),
+        },
+    )
 }
 
 fn cut(range: Range<u64>, partial: Option<Partial>) -> Range<u64> {

@@ -120,7 +120,8 @@ fn is_text(part: &Part) -> bool {
     part.structure == Structure::Leaf && (kind == "text" || kind == "message")
 }
 
-fn part_text(message: &Message<'_>, part: &Part, left: &mut usize) -> String {
+/// A text part decoded, of which at most `left` bytes are looked at.
+pub(crate) fn part_text(message: &Message<'_>, part: &Part, left: &mut usize) -> String {
     let body = message.body(part);
     let body = &body[..body.len().min(*left)];
     *left -= body.len();

@@ -334,8 +334,7 @@ impl Session {
 
     /// Answers a command that needs an extension which the account is not offered.
     pub(crate) fn refuse_what_is_off(&mut self, tag: &str, missing: &str) -> Result<(), Close> {
-        let text = format!("unknown command: {missing} is not offered to this account");
-        self.complain(Some(tag), &text)
+        self.complain(Some(tag), &not_offered(missing))
     }
 
     /// What the account is not offered.
@@ -442,6 +441,11 @@ const NOT_HTTP: Close = Close::Bye {
     code: None,
     text: "this is IMAP",
 };
+
+/// What is said of something that is switched off for an account.
+pub(crate) fn not_offered(missing: &str) -> String {
+    format!("unknown command: {missing} is not offered to this account")
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@
 //! | a mail session descriptor | one account's mailboxes | [`session`], [`cache`] |
 
 mod api;
+mod append;
 mod ban;
 mod budget;
 mod cache;

@@ -10,21 +10,18 @@ use ipc::session::{
     MESSAGES_PER_FRAME, PAGES_PER_READ, RANGES_PER_FRAME, RECORDS_PER_FRAME, SHARDS_IN_FRAME,
     SessionAnswer, SessionEdge, SessionEvent, SessionRequest, SpecialUse, UidRanges,
 };
-use ipc::snapshot::{ShardCount, flag};
+use ipc::snapshot::ShardCount;
 use ipc::{Call, Refusal};
 use tokio::sync::Semaphore;
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
-use super::desk::Desk;
+use super::append::{self, Appends};
 use super::{House, cache};
-use crate::clock;
 use crate::store::{
-    FlagOrder, Hold, Listener, MAX_MAILBOXES, Mailbox, MailboxName, NewMessage, Selection, Totals,
-    Transfer, User, ranges,
+    FlagOrder, Hold, Listener, MAX_MAILBOXES, Mailbox, MailboxName, Selection, Totals, Transfer,
+    User, ranges,
 };
 
-/// Messages one session may append at once.
-const MAX_APPENDS: usize = 8;
 /// How long until a slow reader is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 /// Pause between the pieces of a large change.
@@ -43,16 +40,10 @@ pub(super) struct Door {
 pub(super) struct Peer {
     house: Arc<House>,
     events: Events<SessionEdge>,
-    appends: Arc<Desk<Append>>,
+    appends: Appends,
     selected: Mutex<Option<Selected>>,
     /// One cache is filled at a time.
     fills: Arc<Semaphore>,
-}
-
-/// Where an opened message shall go, and the room that is set aside for it.
-struct Append {
-    mailbox: Arc<Mailbox>,
-    room: Vec<Hold>,
 }
 
 #[derive(Clone)]
@@ -74,7 +65,7 @@ impl Service<SessionEdge> for Door {
 
     fn open(&self, events: Events<SessionEdge>) -> Peer {
         self.house.count_session(true);
-        let appends = Desk::new(Arc::clone(&self.house), MAX_APPENDS);
+        let appends = Appends::new(&self.house);
         Peer {
             house: Arc::clone(&self.house),
             events,
@@ -133,6 +124,14 @@ impl Door {
             }
             SessionRequest::ReadPages { shards } => self.read_pages(peer, shards).await,
             SessionRequest::OpenMessages { uids } => self.open_messages(peer, uids).await,
+            SessionRequest::OpenNamed {
+                mailbox,
+                uid_validity,
+                uid,
+            } => {
+                let mailbox = self.mailbox(&mailbox)?;
+                open(&self.house, mailbox, uid_validity, vec![uid]).await
+            }
             SessionRequest::OpenCache { kind, shards } => {
                 let mailbox = peer.selected()?.mailbox;
                 let domain = self.owner.domain.clone();
@@ -182,37 +181,39 @@ impl Door {
             SessionRequest::Copy { uids, to } => self.copy(peer, uids, to).await,
             SessionRequest::Move { uids, to } => self.move_to(peer, uids, to).await,
             SessionRequest::OpenAppend { mailbox, size } => {
-                self.open_append(peer, mailbox, size).await
+                let mailbox = self.mailbox(&mailbox)?;
+                append::open(&self.house, &peer.appends, &self.owner, mailbox, size).await
             }
-            SessionRequest::CommitAppend {
+            SessionRequest::ExtendAppend { message, size } => {
+                append::extend(&self.house, &peer.appends, message, size).await
+            }
+            SessionRequest::KeepAppend {
                 message,
                 size,
                 flags,
                 keywords,
                 internal_date,
             } => {
-                let (mut incoming, Append { mailbox, room }) =
-                    peer.appends.close(message, size).await?;
-                incoming.room = room;
-                let internal_date = internal_date.unwrap_or_else(clock::seconds);
-                let message = NewMessage {
-                    flags: flags & flag::ALL,
-                    keywords,
-                    size,
-                    internal_date,
-                };
-                let (uid_validity, uid) = self
-                    .house
-                    .work(move |house| house.store.append(incoming, &mailbox, message))
-                    .await?;
-                info!(size, uid, "appended");
-                Ok(Answered::plain(SessionAnswer::Appended {
-                    uid_validity,
-                    uid,
-                }))
+                let finished = append::Finished::new(message, size, flags, keywords, internal_date);
+                append::keep(&self.house, &peer.appends, finished).await
+            }
+            SessionRequest::CommitKept => append::commit_kept(&self.house, &peer.appends).await,
+            SessionRequest::ForgetKept => append::forget_kept(&self.house, &peer.appends).await,
+            SessionRequest::CommitAppend {
+                message,
+                size,
+                flags,
+                keywords,
+                internal_date,
+                replaces,
+            } => {
+                let finished = append::Finished::new(message, size, flags, keywords, internal_date);
+                let replaces = replaces.map(|uid| Ok((peer.writable()?, uid)));
+                let replaces = replaces.transpose()?;
+                append::commit(&self.house, &peer.appends, finished, replaces).await
             }
             SessionRequest::AbortAppend { message } => {
-                peer.appends.abort(message)?;
+                peer.appends.desk.abort(message)?;
                 Ok(Answered::plain(SessionAnswer::Done))
             }
             SessionRequest::DeletedSize { name } => {
@@ -349,13 +350,7 @@ impl Door {
                 "at most {MESSAGES_PER_FRAME} messages are opened at once"
             )));
         }
-        let mailbox = peer.selected()?.mailbox;
-        let opened = self.house.work(move |_| mailbox.open(&uids)).await?;
-        let (uids, files): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
-        Ok(Answered::with(
-            SessionAnswer::MessagesOpened { uids },
-            files.into_iter().map(OwnedFd::from).collect(),
-        ))
+        open(&self.house, peer.selected()?.mailbox, None, uids).await
     }
 
     async fn store_flags(
@@ -481,24 +476,6 @@ impl Door {
         Ok(size)
     }
 
-    async fn open_append(
-        &self,
-        peer: &Peer,
-        mailbox: String,
-        size: u64,
-    ) -> Result<Answered<SessionAnswer>, Refusal> {
-        let mailbox = self.mailbox(&mailbox)?;
-        if size > self.house.max_kept_size {
-            return Err(Refusal::MessageTooLarge);
-        }
-        let room = self.hold(Totals::message(size)).await?;
-        let (handle, stream) = peer.appends.open(Append { mailbox, room })?;
-        Ok(Answered::with(
-            SessionAnswer::AppendOpened(handle),
-            vec![stream],
-        ))
-    }
-
     async fn hold(&self, amount: Totals) -> Result<Vec<Hold>, Refusal> {
         let owner = self.owner.clone();
         self.house
@@ -523,6 +500,33 @@ impl Door {
             max_mailboxes: capped(MAX_MAILBOXES),
         }))
     }
+}
+
+/// Lends messages of a mailbox; none if it has not the UIDVALIDITY that is wanted.
+async fn open(
+    house: &Arc<House>,
+    mailbox: Arc<Mailbox>,
+    uid_validity: Option<u32>,
+    uids: Vec<u32>,
+) -> Result<Answered<SessionAnswer>, Refusal> {
+    let opened = house.work(move |house| {
+        let is_it = match uid_validity {
+            Some(wanted) => mailbox.status()?.uid_validity == wanted,
+            None => true,
+        };
+        let opened = if is_it {
+            mailbox.open(&uids)?
+        } else {
+            Vec::new()
+        };
+        house.store.trim();
+        Ok(opened)
+    });
+    let (uids, files): (Vec<_>, Vec<_>) = opened.await?.into_iter().unzip();
+    Ok(Answered::with(
+        SessionAnswer::MessagesOpened { uids },
+        files.into_iter().map(OwnedFd::from).collect(),
+    ))
 }
 
 /// Bytes that do not fit into a frame.

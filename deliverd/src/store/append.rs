@@ -27,7 +27,7 @@ use crate::clock;
 use crate::fault::OrFault;
 
 /// Names tried when a file somebody made by hand stands where a new message should go.
-const ATTEMPTS: u32 = 100;
+pub(super) const ATTEMPTS: u32 = 100;
 
 /// A message that is about to get a name in a mailbox.
 #[derive(Debug, Clone, Default)]

@@ -245,6 +245,26 @@ impl Mailbox {
         })
     }
 
+    /// Whether there is such a message.
+    pub(super) fn has(self: &Arc<Self>, uid: u32) -> Result<bool, Refusal> {
+        self.with(|state| {
+            self.need(state, &vec![(uid, uid)])?;
+            Ok(state.record(uid).is_some())
+        })
+    }
+
+    /// Removes a message as [`Mailbox::expunge`] does, with or without `\Deleted`. No error if it is gone already.
+    pub(super) fn discard(self: &Arc<Self>, uid: u32) -> Result<(), Refusal> {
+        let Shared { attic, root, .. } = &*self.shared;
+        attic.prepare_for(root, self.path(), self.tally.member());
+        let permit = self.shared.journal.admit(1, EVENT + RANGE)?;
+        self.with(|state| {
+            self.need(state, &vec![(uid, uid)])?;
+            let message: Vec<Record> = state.record(uid).into_iter().collect();
+            self.remove(state, &permit, &message)
+        })
+    }
+
     /// Removes messages with `\Deleted`: all, or those among `uids`.
     pub(crate) fn expunge(self: &Arc<Self>, uids: Option<&UidRanges>) -> Result<(), Refusal> {
         let everything = feed::all();

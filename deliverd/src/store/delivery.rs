@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ipc::Refusal;
 use ipc::delivery::Destination;
+use tracing::error;
 
 use super::append::{NewMessage, Placing, Promise};
 use super::incoming::{Incoming, Sealed};
@@ -183,6 +184,29 @@ impl Store {
         self.count_stored(1);
         let uid_validity = mailbox.with(|state| Ok(state.status.uid_validity))?;
         Ok((uid_validity, uid))
+    }
+
+    /// REPLACE: [`Store::append`], and the message `old` of another mailbox, or of the same, goes. The new one is durable before the
+    /// old one is gone: a crash in between leaves both. If the old one cannot be removed, the new one is.
+    pub(crate) fn replace(
+        &self,
+        incoming: Incoming,
+        mailbox: &Arc<Mailbox>,
+        message: NewMessage,
+        (source, old): (&Arc<Mailbox>, u32),
+    ) -> Result<(u32, u32), Refusal> {
+        if !source.has(old)? {
+            return Err(Refusal::NotFound);
+        }
+        let (uid_validity, uid) = self.append(incoming, mailbox, message)?;
+        let gone = source.discard(old).inspect_err(|_| {
+            if let Err(refusal) = mailbox.discard(uid) {
+                error!(%refusal, uid, "the message that should have replaced another one could not be taken back");
+            }
+        });
+        self.trim();
+        // If somebody else removed it meanwhile, it is gone as it should be.
+        gone.map(|()| (uid_validity, uid))
     }
 
     /// Gives a message a UID and a name in mailboxes, durably, where there is `room` for each. Gives the UIDs.

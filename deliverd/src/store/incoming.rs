@@ -12,6 +12,7 @@ use ipc::Refusal;
 use tracing::error;
 
 use super::Owner;
+use super::append::NewMessage;
 use super::disk::{self, Dir};
 use super::quota::Hold;
 use crate::fault::OrFault;
@@ -39,12 +40,18 @@ pub(crate) struct Incoming {
     pub(crate) junk: BTreeSet<Owner>,
 }
 
-/// A temporary file; its name is removed when it is dropped (the names it got in mailboxes stay).
+/// A temporary file.
 #[derive(Debug)]
 struct Temporary {
+    name: TemporaryName,
+    file: File,
+}
+
+/// The name of a temporary file; it is removed when this is dropped (the names the file got in mailboxes stay).
+#[derive(Debug)]
+struct TemporaryName {
     nursery: Arc<Nursery>,
     name: String,
-    file: File,
     /// The name is gone already.
     is_moved: AtomicBool,
 }
@@ -59,6 +66,15 @@ pub(crate) struct Sealed {
     pub(crate) body: Option<Arc<[u8]>>,
     /// Whether it gets one name only.
     pub(super) is_single: bool,
+}
+
+/// A message whose bytes are on disk and that waits for others, with no descriptor open.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    name: TemporaryName,
+    pub(super) message: NewMessage,
+    /// Room that was set aside for it.
+    pub(super) room: Vec<Hold>,
 }
 
 impl Nursery {
@@ -87,12 +103,12 @@ impl Nursery {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("{number}.eml");
         let file = self.dir.create_message(&name)?;
-        Ok(Temporary {
+        let name = TemporaryName {
             nursery: Arc::clone(self),
             name,
-            file,
             is_moved: AtomicBool::new(false),
-        })
+        };
+        Ok(Temporary { name, file })
     }
 
     /// A temporary file with these bytes and date, not flushed.
@@ -112,7 +128,7 @@ impl Nursery {
         new: &str,
     ) -> io::Result<()> {
         let made = self.fill(bytes, date)?;
-        self.dir.link(&made.name, to, new)
+        self.dir.link(&made.name.name, to, new)
     }
 
     /// Gives `to` a file `new` with the bytes of `name` in `from`, which are on disk before it has that name.
@@ -126,7 +142,7 @@ impl Nursery {
     ) -> io::Result<()> {
         let copy = self.fill(from.open_file(name)?, date)?;
         copy.file.sync_all()?;
-        self.dir.link(&copy.name, to, new)
+        self.dir.link(&copy.name.name, to, new)
     }
 
     /// Begins a message with these bytes.
@@ -222,23 +238,53 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    /// Flushes it, to wait for others: it is to be such a message. Blocks.
+    pub(crate) fn park(mut self, message: NewMessage) -> Result<Parked, Refusal> {
+        let room = std::mem::take(&mut self.room);
+        let size = self.size();
+        let sealed = self.seal(message.internal_date)?;
+        if sealed.body.is_some() {
+            sealed.file.file.sync_all().or_fault("flush a message")?;
+        }
+        Ok(Parked {
+            name: sealed.file.name,
+            message: NewMessage { size, ..message },
+            room,
+        })
+    }
+}
+
+impl Parked {
+    /// Where to link from.
+    pub(super) fn place(&self) -> (&Dir, &str) {
+        (&self.name.nursery.dir, &self.name.name)
+    }
+
+    /// Bytes of its keywords.
+    pub(crate) fn keyword_bytes(&self) -> usize {
+        self.message.keywords.iter().map(String::len).sum()
+    }
+}
+
 impl Sealed {
     /// Where to link from.
     pub(crate) fn place(&self) -> (&Dir, &str) {
-        (&self.file.nursery.dir, &self.file.name)
+        let TemporaryName { nursery, name, .. } = &self.file.name;
+        (&nursery.dir, name)
     }
 
     /// Gives it the only name it will ever have, in the place of the temporary one.
     pub(super) fn move_to(&self, to: &Dir, new: &str) -> io::Result<()> {
-        let Temporary { nursery, name, .. } = &self.file;
+        let TemporaryName { nursery, name, .. } = &self.file.name;
         nursery.dir.rename(name, to, new)?;
-        self.file.is_moved.store(true, Ordering::Relaxed);
+        self.file.name.is_moved.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// A second file with the same bytes: files are never shared between domains.
     pub(crate) fn duplicate(&self) -> Result<Self, Refusal> {
-        let nursery = &self.file.nursery;
+        let nursery = &self.file.name.nursery;
         let copied = if let Some(body) = &self.body {
             nursery.fill(&body[..], self.internal_date)
         } else {
@@ -256,7 +302,7 @@ impl Sealed {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryName {
     fn drop(&mut self) {
         if *self.is_moved.get_mut() {
             return;

@@ -47,6 +47,7 @@ mod registry;
 mod scan;
 mod select;
 mod status;
+mod together;
 mod transfer;
 mod user;
 mod users;
@@ -86,7 +87,7 @@ pub(crate) use self::check::{After, Order, Piece, Walker, give_way};
 pub(crate) use self::delivery::{Addressed, NotPledged, Pledge, RECIPIENTS};
 pub(crate) use self::expunged::{Retention, Wanted};
 pub(crate) use self::feed::{Listener, Selection, ranges};
-pub(crate) use self::incoming::{BUFFER, Incoming};
+pub(crate) use self::incoming::{BUFFER, Incoming, Parked};
 pub(crate) use self::mailbox::{Mailbox, Totals};
 pub(crate) use self::name::MailboxName;
 pub(crate) use self::quota::{Hold, Ledger, Member};
@@ -284,6 +285,15 @@ impl Store {
             member.ok_or(Refusal::NoSuchUser)
         });
         self.reserve(Vec::new(), &members.collect::<Result<Vec<_>, _>>()?, amount)
+    }
+
+    /// Has room that was set aside be for more, or for less.
+    ///
+    /// # Errors
+    /// [`Refusal::OverQuota`]; then nothing is set aside any more.
+    pub(crate) fn extend(&self, held: Vec<Hold>, amount: Totals) -> Result<Vec<Hold>, Refusal> {
+        let members: Vec<_> = held.iter().map(Hold::member).collect();
+        self.reserve(held, &members, amount)
     }
 
     fn reserve(

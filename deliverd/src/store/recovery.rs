@@ -280,6 +280,12 @@ impl Tale {
                     self.learn(Event::Removed { place, uids });
                 }
             }
+            Event::Placed { place, uids } => {
+                let messages = self.messages(place);
+                for uid in uids.into_iter().flat_map(|(first, last)| first..=last) {
+                    messages.entry(uid).or_default().is_removed = false;
+                }
+            }
             Event::Expunged { place, uids } => {
                 let messages = self.messages(place);
                 for uid in uids.into_iter().flat_map(|(first, last)| first..=last) {

@@ -19,7 +19,9 @@ mod mailboxes;
 mod memory;
 mod quota;
 mod reader_cache;
+mod replace;
 mod select;
+mod together;
 mod transfers;
 
 pub(super) struct World {

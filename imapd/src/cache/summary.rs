@@ -1,7 +1,7 @@
 //! What FETCH shows of a message without its body: envelope and structure as they go to the client, ready-made.
 //!
-//! As an entry: version, thread, size of the message, lengths of envelope and structure, the number of identifiers, the gaps and lengths
-//! of the extension data in the structure, identifiers, envelope, structure. The size guards against a file that somebody replaced.
+//! As an entry: version, thread, size of the message, lengths of envelope, structure and preview, the number of identifiers, the gaps and
+//! lengths of the extension data in the structure, identifiers, envelope, structure, preview. The size guards against a file that somebody replaced.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -14,8 +14,9 @@ use mail::{header, message_id};
 use sha2::{Digest, Sha256};
 
 use super::number;
+use crate::preview;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Of how many ancestors a message tells at most: the closest ones.
 pub const MAX_ANCESTORS: usize = 30;
 /// Bytes of an identifier.
@@ -36,6 +37,8 @@ pub struct Summary<'a> {
     /// Empty where it was not worked out.
     structure: Cow<'a, [u8]>,
     extensions: Extensions<'a>,
+    /// Its first words, where the structure was worked out.
+    preview: Cow<'a, [u8]>,
 }
 
 /// Where the extension data are in a structure, as it stands in an entry: of each the gap before it, and its length.
@@ -62,9 +65,9 @@ impl Summary<'static> {
         let header = root.map_or(&[][..], |root| walked.header(root));
         let mut shown = Vec::new();
         envelope::write(header, &mut shown);
-        let (structure, extensions) = match extent {
+        let ((structure, extensions), preview) = match extent {
             Extent::Header => Default::default(),
-            Extent::Whole => body::structure(walked),
+            Extent::Whole => (body::structure(walked), preview::of(walked)),
         };
         Self {
             thread: thread(header),
@@ -73,6 +76,7 @@ impl Summary<'static> {
             envelope: shown.into(),
             structure: structure.into(),
             extensions: Extensions::of(&extensions),
+            preview: preview.into_bytes().into(),
         }
     }
 }
@@ -82,6 +86,12 @@ impl<'a> Summary<'a> {
     #[must_use]
     pub fn has_structure(&self) -> bool {
         !self.structure.is_empty()
+    }
+
+    /// Its first words; `None` where they are not known.
+    #[must_use]
+    pub fn preview(&self) -> Option<&[u8]> {
+        self.has_structure().then_some(&*self.preview)
     }
 
     /// What stands for its Message-ID; 0 if it has none.
@@ -135,7 +145,7 @@ impl<'a> Summary<'a> {
         entry.push(VERSION);
         entry.extend_from_slice(&self.thread);
         number::write(self.size, &mut entry);
-        let lengths = [self.envelope.len(), self.structure.len()];
+        let lengths = [&self.envelope, &self.structure, &self.preview].map(|it| it.len());
         let counts = [self.ids.len() / ID, self.extensions.count];
         for length in lengths.into_iter().chain(counts) {
             number::write(length as u64, &mut entry);
@@ -144,6 +154,7 @@ impl<'a> Summary<'a> {
         entry.extend_from_slice(&self.ids);
         entry.extend_from_slice(&self.envelope);
         entry.extend_from_slice(&self.structure);
+        entry.extend_from_slice(&self.preview);
         (entry.len() <= most).then_some(entry)
     }
 
@@ -157,18 +168,22 @@ impl<'a> Summary<'a> {
         }
         let envelope = number::read_length(&mut rest)?;
         let structure = number::read_length(&mut rest)?;
+        let preview = number::read_length(&mut rest)?;
         let ids = number::read_length(&mut rest)?.checked_mul(ID)?;
         let (extensions, end) = Extensions::read(&mut rest)?;
         let ids = rest.split_off(..ids)?;
         let envelope = rest.split_off(..envelope)?;
-        let is_right = rest.len() == structure && end <= structure && !envelope.is_empty();
+        let length = structure;
+        let structure = rest.split_off(..length)?;
+        let is_right = rest.len() == preview && end <= length && !envelope.is_empty();
         is_right.then_some(Self {
             thread,
             size,
             ids: ids.into(),
             envelope: envelope.into(),
-            structure: rest.into(),
+            structure: structure.into(),
             extensions,
+            preview: rest.into(),
         })
     }
 }

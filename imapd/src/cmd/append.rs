@@ -1,18 +1,22 @@
-//! APPEND: the message flows to deliverd as it arrives.
+//! APPEND and REPLACE: messages flow to deliverd as they arrive, one (RFC 3501) or several that are kept together (RFC 3502).
 
 use std::time::Duration;
 
-use imap::command::Append;
+use imap::append::{Head, Step};
+use imap::flag::Flag;
 use imap::fragment::Fragment;
-use imap::parse;
-use imap::response::{self, Code};
-use imap::state;
+use imap::parse::append::{Reader, begin};
+use imap::response::{self, Code, Kind};
+use imap::{state, switch};
+use ipc::session::APPENDS_TOGETHER;
 use tokio::time::timeout;
 use tracing::info;
 
+use super::catenate::Base;
 use super::{Session, out_of_place};
-use crate::ask::Upload;
-use crate::session::User;
+use crate::ask::{Upload, Wish};
+use crate::house::House;
+use crate::session::{User, not_offered};
 use crate::view::{Expunges, store_form};
 use crate::wire::{Close, TOO_LONG, TOO_SLOW, Wire};
 use crate::words::Tagged;
@@ -20,7 +24,7 @@ use crate::words::Tagged;
 /// How long the next piece of a message may take to come.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// How a message was announced.
+/// A literal that was announced.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Literal {
     /// Bytes of it.
@@ -31,120 +35,411 @@ pub(crate) struct Literal {
     pub(crate) binary: bool,
 }
 
-/// Takes the message whose literal was announced behind `head`.
+/// Takes the messages of which the first literal was announced behind `head`.
 pub(crate) async fn append(
     session: &mut Session,
     head: &[u8],
     literal: Literal,
 ) -> Result<(), Close> {
-    let append = match parse::append(session.dialect, head) {
-        Ok(append) => append,
+    let (head, steps, reader) = match begin(session.dialect, head) {
+        Ok(begun) => begun,
         Err(bad) => {
             session.wire.fragmenter.refuse();
             return session.complain(bad.tag.as_deref(), &bad.error.to_string());
         }
     };
-    if literal.binary && session.off().has("BINARY") {
+    let is_off = |name: &&str| session.off().has(name);
+    if let Some(missing) = head.replaces.map(|_| "REPLACE").filter(is_off) {
         session.wire.fragmenter.refuse();
-        return session.refuse_what_is_off(&append.tag, "BINARY");
+        return session.refuse_what_is_off(&head.tag, missing);
     }
-    if let Err(text) = state::check_append(session.state()) {
+    if let Err(text) = state::check_append(&head, session.state()) {
         session.wire.fragmenter.refuse();
-        return session.complain(Some(&append.tag), text);
+        return session.complain(Some(&head.tag), text);
     }
-    let tagged = receive(session, append, literal).await?;
+    let tagged = take(session, head, steps, Some((reader, literal))).await?;
     session.finish(Expunges::Allowed, &tagged).await
 }
 
-async fn receive(session: &mut Session, append: Append, literal: Literal) -> Result<Tagged, Close> {
-    let tag = append.tag.as_str();
-    let Literal {
-        size,
-        waits,
-        binary,
-    } = literal;
-    let Some(user) = &session.user else {
-        session.wire.fragmenter.refuse();
-        return Ok(out_of_place(tag));
-    };
-    if size == 0 {
-        session.wire.fragmenter.refuse();
-        return Ok(Tagged::no(tag, None, "a message is not empty"));
-    }
-    let mut upload = match user.mail.open_append(append.mailbox.clone(), size).await {
-        Ok(upload) => upload,
-        Err(error) => {
-            session.wire.fragmenter.refuse();
-            return Ok(Tagged::refused_target(tag, &error));
+/// Takes messages that are put together of nothing but what is here.
+pub(super) async fn without_literal(
+    session: &mut Session,
+    head: Head,
+    steps: Vec<Step>,
+) -> Result<Tagged, Close> {
+    take(session, head, steps, None).await
+}
+
+async fn take(
+    session: &mut Session,
+    head: Head,
+    steps: Vec<Step>,
+    coming: Option<(Reader, Literal)>,
+) -> Result<Tagged, Close> {
+    let replaces = match super::replace::pick(session, &head).await {
+        Ok(replaces) => replaces,
+        Err(tagged) => {
+            if coming.is_some() {
+                session.wire.fragmenter.refuse();
+            }
+            return Ok(tagged);
         }
     };
-    session.wire.fragmenter.accept();
-    if waits {
-        response::continuation("send the message", &mut session.wire.out);
-    }
-    session.wire.flush().await?;
-    match carry(&mut session.wire, &mut upload, binary).await? {
-        Cargo::Good => commit(user, append, upload, size).await,
-        Cargo::Malformed(text) => {
-            user.mail.abort(upload).await;
+    let Session {
+        wire,
+        house,
+        user: Some(user),
+        view,
+        ..
+    } = &mut *session
+    else {
+        session.wire.fragmenter.refuse();
+        return Ok(out_of_place(&head.tag));
+    };
+    let (reader, literal) = coming.unzip();
+    let mut intake = Intake {
+        wire,
+        house,
+        user,
+        base: Base::new(user, house, view.as_ref()),
+        head: &head,
+        replaces,
+        literal,
+        draft: None,
+        begun: 0,
+        kept: 0,
+    };
+    let outcome = match intake.receive(steps, reader).await {
+        Ok(()) => intake.commit().await,
+        Err(stop) => Err(stop),
+    };
+    match outcome {
+        Ok(_) if replaces.is_some() => super::replace::conclude(session, &head.tag).await,
+        Ok(tagged) => Ok(tagged),
+        Err(Stop::Close(close)) => Err(close),
+        Err(Stop::Say(tagged)) => {
+            intake.give_up().await;
+            Ok(tagged)
+        }
+        Err(Stop::Malformed(text)) => {
+            intake.give_up().await;
             session.count_mistake()?;
-            Ok(Tagged::bad(tag, text))
+            Ok(Tagged::bad(&head.tag, &text))
         }
     }
 }
 
-enum Cargo {
-    Good,
-    Malformed(&'static str),
+/// Why nothing comes of an APPEND.
+pub(super) enum Stop {
+    /// This answer tells.
+    Say(Tagged),
+    /// It is no APPEND.
+    Malformed(String),
+    /// The connection ends.
+    Close(Close),
 }
 
-/// Carries the message over, to its end even if it is no good, so that nothing of it is taken for a command.
-async fn carry(wire: &mut Wire, upload: &mut Upload, binary: bool) -> Result<Cargo, Close> {
-    let mut has_nul = false;
-    loop {
-        match wire.fragmenter.next() {
-            Some(Fragment::Chunk(bytes)) => {
-                // RFC 3501 §9: a literal holds no NUL; RFC 3516 §4.4: a literal8 may.
-                has_nul |= !binary && bytes.contains(&0);
-                upload.write(&bytes).await;
-            }
-            Some(Fragment::MessageEnd { clean }) => {
-                return Ok(match (clean, has_nul) {
-                    (true, false) => Cargo::Good,
-                    (true, true) => {
-                        Cargo::Malformed("a message with NUL is announced with ~{SIZE}")
-                    }
-                    (false, _) => {
-                        Cargo::Malformed("expected the end of the command behind the message")
-                    }
-                });
-            }
-            Some(Fragment::Overflow) => return Err(TOO_LONG),
-            // Inside of a message there is nothing else.
-            Some(_) => {}
-            None => match timeout(PATIENCE, wire.read_message()).await {
-                Ok(read) => read?,
-                Err(_) => return Err(TOO_SLOW),
-            },
-        }
+impl From<Close> for Stop {
+    fn from(close: Close) -> Self {
+        Self::Close(close)
     }
 }
 
-async fn commit(user: &User, append: Append, upload: Upload, size: u64) -> Result<Tagged, Close> {
-    let tag = append.tag.as_str();
-    let (bits, keywords) = store_form(&append.flags);
-    let committed = user
-        .mail
-        .commit(upload, bits, keywords, append.internal_date);
-    Ok(match committed.await {
-        Ok((uid_validity, uid)) => {
-            info!(size, uid, mailbox = append.mailbox, "appended");
-            // RFC 4315 §3.
-            if user.mail.off.has("UIDPLUS") {
-                return Ok(Tagged::ok(tag, "appended"));
-            }
-            Tagged::ok_with(tag, &Code::AppendUid(uid_validity, uid), "appended")
+/// An APPEND under way.
+pub(super) struct Intake<'a> {
+    pub(super) wire: &'a mut Wire,
+    pub(super) house: &'a House,
+    pub(super) user: &'a User,
+    /// What URLs are relative to.
+    pub(super) base: Base,
+    pub(super) head: &'a Head,
+    /// UID of the message that goes when the new one is there.
+    replaces: Option<u32>,
+    /// A literal that was announced, and neither accepted nor refused.
+    literal: Option<Literal>,
+    /// The message that comes, or has come last.
+    draft: Option<Draft>,
+    /// Messages so far.
+    begun: usize,
+    /// Messages that wait for the others at deliverd.
+    kept: usize,
+}
+
+/// A message that comes.
+struct Draft {
+    wish: Wish,
+    upload: Option<Upload>,
+    size: u64,
+}
+
+/// What comes behind a literal.
+enum After {
+    Literal(Vec<u8>),
+    End(Vec<u8>),
+}
+
+impl Intake<'_> {
+    pub(super) fn tag(&self) -> &str {
+        &self.head.tag
+    }
+
+    async fn receive(&mut self, steps: Vec<Step>, reader: Option<Reader>) -> Result<(), Stop> {
+        let mut after = self.perform(steps).await?;
+        let Some(mut reader) = reader else {
+            return Ok(());
+        };
+        while let Some(behind) = after {
+            let steps = match behind {
+                After::Literal(text) => reader.go_on(&text, true),
+                After::End(text) => reader.go_on(&text, false),
+            };
+            let steps = steps.map_err(|error| Stop::Malformed(error.to_string()))?;
+            after = self.perform(steps).await?;
         }
-        Err(error) => Tagged::refused_target(tag, &error),
-    })
+        Ok(())
+    }
+
+    /// Does what was read; what comes behind the literal, if that was the last.
+    async fn perform(&mut self, steps: Vec<Step>) -> Result<Option<After>, Stop> {
+        self.doubt(switch::missing_in_append(&steps, self.user.mail.off))?;
+        for step in steps {
+            match step {
+                Step::Begin {
+                    flags,
+                    internal_date,
+                } => self.begin(&flags, internal_date).await?,
+                Step::Catenate => {}
+                Step::Url(url) => self.copy(&url).await?,
+                Step::Literal => return self.carry().await.map(Some),
+                // RFC 6855 §4.
+                Step::Utf8Literal if self.literal.is_some_and(|literal| !literal.binary) => {
+                    return Err(Stop::Malformed("expected ~{SIZE} behind UTF8 (".into()));
+                }
+                Step::Utf8Literal => return self.carry().await.map(Some),
+                Step::End => self.end()?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stops if something is needed that the account is not offered.
+    fn doubt(&self, missing: Option<&str>) -> Result<(), Stop> {
+        missing.map_or(Ok(()), |missing| Err(Stop::Malformed(not_offered(missing))))
+    }
+
+    async fn begin(&mut self, flags: &[Flag], internal_date: Option<i64>) -> Result<(), Stop> {
+        self.begun += 1;
+        // RFC 8508 has one message for one, whatever MULTIAPPEND allows.
+        if self.begun > 1 && self.replaces.is_some() {
+            return Err(Stop::Malformed("REPLACE takes one message".into()));
+        }
+        if self.begun > APPENDS_TOGETHER {
+            let text = format!("at most {APPENDS_TOGETHER} messages at once");
+            return Err(Stop::Say(Tagged::no(self.tag(), Some(&Code::Limit), &text)));
+        }
+        self.keep().await?;
+        let (flags, keywords) = store_form(flags);
+        let wish = Wish {
+            flags,
+            keywords,
+            internal_date,
+        };
+        self.draft = Some(Draft {
+            wish,
+            upload: None,
+            size: 0,
+        });
+        Ok(())
+    }
+
+    // RFC 3502 §6.3.11: a message of no bytes ends it all.
+    fn end(&self) -> Result<(), Stop> {
+        match &self.draft {
+            Some(draft) if draft.size > 0 => Ok(()),
+            Some(_) | None => Err(Stop::Say(Tagged::no(
+                self.tag(),
+                None,
+                "a message is not empty",
+            ))),
+        }
+    }
+
+    /// Has deliverd keep the message that came last.
+    async fn keep(&mut self) -> Result<(), Stop> {
+        if let Some(Draft {
+            wish,
+            upload: Some(upload),
+            ..
+        }) = self.draft.take()
+        {
+            let kept = self.user.mail.keep(upload, wish).await;
+            kept.map_err(|error| self.refused(&error))?;
+            self.kept += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes room for so many more bytes of the message that comes, before any of them is read.
+    pub(super) async fn make_room(&mut self, more: u64) -> Result<(), Stop> {
+        let limit = u64::from(self.house.append_limit);
+        let Some(draft) = &mut self.draft else {
+            return Ok(());
+        };
+        let size = draft.size.saturating_add(more);
+        if draft.size > 0 && size > limit {
+            // RFC 4469 §4: the sum counts.
+            return Err(Stop::Say(Tagged::no(
+                &self.head.tag,
+                Some(&Code::TooBig),
+                "the message would be too large",
+            )));
+        }
+        draft.size = size;
+        let outcome = match &draft.upload {
+            Some(upload) => self.user.mail.extend(upload, size).await,
+            None => {
+                let mailbox = self.head.mailbox.clone();
+                let opened = self.user.mail.open_append(mailbox, size).await;
+                opened.map(|upload| draft.upload = Some(upload))
+            }
+        };
+        outcome.map_err(|error| self.refused(&error))
+    }
+
+    pub(super) fn upload(&mut self) -> Option<(&mut Wire, &mut Upload)> {
+        let upload = self.draft.as_mut()?.upload.as_mut()?;
+        Some((self.wire, upload))
+    }
+
+    fn refused(&self, error: &daemon::channel::CallError) -> Stop {
+        Stop::Say(Tagged::refused_target(self.tag(), error))
+    }
+
+    /// Carries a literal over, to its end even if it is no good, so that nothing of it is taken for a command.
+    async fn carry(&mut self) -> Result<After, Stop> {
+        let Some(Literal {
+            size,
+            waits,
+            binary,
+        }) = self.literal
+        else {
+            return Err(Stop::Malformed("expected a literal".into()));
+        };
+        let is_off = |name: &&str| self.user.mail.off.has(name);
+        self.doubt(binary.then_some("BINARY").filter(is_off))?;
+        self.make_room(size).await?;
+        self.literal = None;
+        self.wire.fragmenter.accept();
+        if waits {
+            response::continuation("send the message", &mut self.wire.out);
+        }
+        self.wire.flush().await?;
+        let mut has_nul = false;
+        let after = loop {
+            match self.wire.fragmenter.next() {
+                Some(Fragment::Chunk(bytes)) => {
+                    // RFC 3501 §9: a literal holds no NUL; RFC 3516 §4.4: a literal8 may.
+                    has_nul |= !binary && bytes.contains(&0);
+                    if let Some((_, upload)) = self.upload() {
+                        upload.write(&bytes).await;
+                    }
+                }
+                Some(Fragment::Message {
+                    head,
+                    size,
+                    waits,
+                    binary,
+                }) => {
+                    self.literal = Some(Literal {
+                        size,
+                        waits,
+                        binary,
+                    });
+                    break After::Literal(head);
+                }
+                Some(Fragment::MessageEnd { rest }) => break After::End(rest),
+                // A URL that comes as a literal.
+                Some(Fragment::Continue) => {
+                    response::continuation("go on", &mut self.wire.out);
+                    self.wire.flush().await?;
+                }
+                Some(Fragment::TooLarge(_)) => {
+                    return Err(Stop::Malformed("the literal is too large".into()));
+                }
+                Some(Fragment::Overflow) => return Err(TOO_LONG.into()),
+                // Inside of an APPEND there are none.
+                Some(Fragment::Command(_)) => {}
+                None => match timeout(PATIENCE, self.wire.read_message()).await {
+                    Ok(read) => read?,
+                    Err(_) => return Err(TOO_SLOW.into()),
+                },
+            }
+        };
+        match has_nul {
+            true => {
+                let text = "a message with NUL is announced with ~{SIZE}";
+                Err(Stop::Malformed(text.into()))
+            }
+            false => Ok(after),
+        }
+    }
+
+    // RFC 4315 §3; RFC 3502 §6.3.11: several messages come into the mailbox together or not at all.
+    async fn commit(&mut self) -> Result<Tagged, Stop> {
+        let mailbox = &self.head.mailbox;
+        if self.kept == 0
+            && let Some(Draft {
+                wish,
+                upload: Some(upload),
+                size,
+            }) = self.draft.take()
+        {
+            let committed = self.user.mail.commit(upload, wish, self.replaces).await;
+            let (uid_validity, uid) = committed.map_err(|error| self.refused(&error))?;
+            info!(size, uid, mailbox, "appended");
+            let uids = [(uid, uid)];
+            let code = self.told(Code::AppendUid(uid_validity, &uids));
+            if self.replaces.is_some() {
+                // RFC 8508 §4: before the old one is said to be gone.
+                self.wire
+                    .say(Kind::Ok, code.as_ref(), "the new message is there");
+            }
+            return Ok(self.appended(code));
+        }
+        self.keep().await?;
+        let committed = self.user.mail.commit_kept().await;
+        let (uid_validity, uids) = committed.map_err(|error| self.refused(&error))?;
+        info!(
+            messages = self.kept,
+            mailbox = self.head.mailbox,
+            "appended"
+        );
+        let code = self.told(Code::AppendUid(uid_validity, &uids));
+        Ok(self.appended(code))
+    }
+
+    /// Only who is offered UIDPLUS hears of UIDs.
+    fn told<'c>(&self, code: Code<'c>) -> Option<Code<'c>> {
+        (!self.user.mail.off.has("UIDPLUS")).then_some(code)
+    }
+
+    fn appended(&self, code: Option<Code<'_>>) -> Tagged {
+        match code {
+            Some(code) => Tagged::ok_with(self.tag(), &code, "appended"),
+            None => Tagged::ok(self.tag(), "appended"),
+        }
+    }
+
+    /// Nothing comes of it: what was announced is not read, and what came is forgotten.
+    async fn give_up(&mut self) {
+        if self.literal.take().is_some() {
+            self.wire.fragmenter.refuse();
+        }
+        if let Some(upload) = self.draft.take().and_then(|draft| draft.upload) {
+            self.user.mail.abort(upload).await;
+        }
+        if self.kept > 0 {
+            self.user.mail.forget_kept().await;
+        }
+    }
 }

@@ -22,28 +22,29 @@ pub(super) async fn copy(
     by: Numbering,
     set: &SequenceSet,
     to: String,
-) -> Tagged {
+) -> Result<Tagged, Close> {
     let Some(mut desk) = desk(session) else {
-        return out_of_place(tag);
+        return Ok(out_of_place(tag));
     };
     let uids = match uids(&mut desk, by, set).await {
         Ok(uids) => uids,
-        Err(unpicked) => return unpicked.tagged(tag),
+        Err(unpicked) => return Ok(unpicked.tagged(tag)),
     };
     let mut all = Copied::default();
     for page in uids.as_slice().chunks(RANGES_AT_ONCE) {
-        match desk.user.mail.copy(page.to_vec(), to.clone()).await {
+        let copying = desk.user.mail.copy(page.to_vec(), to.clone());
+        match desk.wire.wait_for(tag, copying).await? {
             Ok(copied) => join(&mut all, copied),
-            Err(error) => return Tagged::refused_target(tag, &error),
+            Err(error) => return Ok(Tagged::refused_target(tag, &error)),
         }
     }
     if all.source.is_empty() {
-        return Tagged::ok(tag, "there was nothing to copy");
+        return Ok(Tagged::ok(tag, "there was nothing to copy"));
     }
     if desk.user.mail.off.has("UIDPLUS") {
-        return Tagged::ok(tag, "copied");
+        return Ok(Tagged::ok(tag, "copied"));
     }
-    Tagged::ok_with(tag, &code(&all), "copied")
+    Ok(Tagged::ok_with(tag, &code(&all), "copied"))
 }
 
 // RFC 6851 §3.3: COPYUID comes in an untagged OK, before the messages are said to be gone.
@@ -66,7 +67,8 @@ pub(super) async fn move_to(
     };
     let mut is_any = false;
     for page in uids.as_slice().chunks(RANGES_AT_ONCE) {
-        match desk.user.mail.move_to(page.to_vec(), to.clone()).await {
+        let moving = desk.user.mail.move_to(page.to_vec(), to.clone());
+        match desk.wire.wait_for(tag, moving).await? {
             Ok(moved) if moved.source.is_empty() => {}
             Ok(moved) => {
                 is_any = true;

@@ -228,11 +228,11 @@ impl Showing<'_> {
             Ok(beside) => self.beside = beside,
             Err(error) => return Ok(Err(error)),
         }
-        if render::need(&self.items) == Need::Nothing {
-            return self.show_known(some).await;
-        }
         if render::is_summary(&self.items) {
             return self.show_summaries(some).await;
+        }
+        if render::need(&self.items) == Need::Nothing {
+            return self.show_known(some).await;
         }
         let places = some.iter().filter_map(|index| self.place(*index));
         let places: Vec<Place<'_>> = places.collect();
@@ -318,6 +318,15 @@ impl Showing<'_> {
                     self.write(place.index, Some(&summary));
                     self.desk.wire.flush_if_full().await?;
                     looked_up = behind;
+                }
+                if render::need(&self.items) == Need::Nothing {
+                    // Nothing is opened for what is wanted only if it is there.
+                    for place in looked_up {
+                        let summary = self.find(place, &entries);
+                        self.write(place.index, summary.as_ref());
+                        self.desk.wire.flush_if_full().await?;
+                    }
+                    continue;
                 }
                 let looked_up = looked_up.iter().map(|place| Place {
                     kept: self.find(place, &entries),

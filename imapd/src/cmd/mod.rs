@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 mod beside;
+mod catenate;
 mod copy;
 mod exchange;
 mod expunge;
@@ -13,6 +14,7 @@ mod mailbox;
 mod order;
 mod quota;
 mod reading;
+mod replace;
 mod search;
 mod select;
 mod sending;
@@ -20,6 +22,7 @@ mod status;
 mod store;
 mod sync;
 
+use imap::append::Head;
 use imap::command::{Command, Numbering};
 use imap::esearch::Return;
 use imap::response::{Code, Kind};
@@ -213,9 +216,21 @@ pub(crate) async fn execute(
             };
             Box::pin(store::store(session, tag, &set, order)).await?
         }
-        Command::Copy { by, set, to } => copy::copy(session, tag, by, &set, to).await,
+        Command::Copy { by, set, to } => copy::copy(session, tag, by, &set, to).await?,
         Command::Move { by, set, to } => copy::move_to(session, tag, by, &set, to).await?,
         Command::Idle => idle::idle(session, tag).await?,
+        Command::Append {
+            replaces,
+            mailbox,
+            steps,
+        } => {
+            let head = Head {
+                tag: tag.to_owned(),
+                replaces,
+                mailbox,
+            };
+            Box::pin(append::without_literal(session, head, steps)).await?
+        }
     };
     Ok(Done::Say(tagged))
 }

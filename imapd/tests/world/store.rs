@@ -95,10 +95,20 @@ pub(crate) struct Peer {
     events: Events<SessionEdge>,
     selected: Mutex<Option<(String, bool)>>,
     uploads: Mutex<HashMap<u64, Upload>>,
+    kept: Mutex<Vec<Kept>>,
 }
 
 /// Where a message goes, and its bytes.
 type Upload = (String, JoinHandle<Vec<u8>>);
+
+/// A message that came whole.
+struct Kept {
+    mailbox: String,
+    bytes: Vec<u8>,
+    flags: u8,
+    keywords: Vec<String>,
+    date: i64,
+}
 
 impl Store {
     /// Somebody else brings a message.
@@ -233,7 +243,15 @@ impl State {
             SessionRequest::ListRemoved { since, after } => {
                 self.list_removed(peer, since, after)?
             }
-            SessionRequest::OpenMessages { uids } => return self.open(peer, uids),
+            SessionRequest::OpenMessages { uids } => return self.open(&selected(peer)?.0, uids),
+            SessionRequest::OpenNamed {
+                mailbox,
+                uid_validity,
+                uid,
+            } => {
+                let is_it = uid_validity.is_none_or(|wanted| wanted == UID_VALIDITY);
+                return self.open(&mailbox, if is_it { vec![uid] } else { vec![] });
+            }
             SessionRequest::StoreFlags {
                 uids,
                 change,
@@ -270,6 +288,10 @@ impl State {
             SessionRequest::OpenCache { .. }
             | SessionRequest::FillCache { .. }
             | SessionRequest::OpenAppend { .. }
+            | SessionRequest::ExtendAppend { .. }
+            | SessionRequest::KeepAppend { .. }
+            | SessionRequest::CommitKept
+            | SessionRequest::ForgetKept
             | SessionRequest::CommitAppend { .. }
             | SessionRequest::AbortAppend { .. } => unreachable!(),
             SessionRequest::ListSaveDates { uids } => {
@@ -469,9 +491,8 @@ impl State {
         })
     }
 
-    fn open(&mut self, peer: &Peer, uids: Vec<u32>) -> Result<Answered<SessionAnswer>, Refusal> {
-        let (name, _) = selected(peer)?;
-        let messages = &self.mailbox(&name)?.messages;
+    fn open(&mut self, name: &str, uids: Vec<u32>) -> Result<Answered<SessionAnswer>, Refusal> {
+        let messages = &self.mailbox(name)?.messages;
         let (mut opened, mut fds) = (Vec::new(), Vec::new());
         for uid in uids {
             if let Some((_, bytes)) = messages.get(&uid) {
@@ -494,6 +515,31 @@ impl State {
         self.opened += opened.len();
         let answer = SessionAnswer::MessagesOpened { uids: opened };
         Ok(Answered::with(answer, fds))
+    }
+
+    /// One message comes, and one of the selected mailbox goes.
+    fn replace(&mut self, peer: &Peer, kept: Kept, old: Option<u32>) -> Result<u32, Refusal> {
+        let Some(old) = old else {
+            return Ok(self.place(kept));
+        };
+        let source = writable(peer)?;
+        if !self.mailbox(&source)?.messages.contains_key(&old) {
+            return Err(Refusal::NotFound);
+        }
+        let uid = self.place(kept);
+        self.remove(&source, vec![(old, old)]);
+        Ok(uid)
+    }
+
+    fn place(&mut self, kept: Kept) -> u32 {
+        let Kept {
+            mailbox,
+            bytes,
+            flags,
+            keywords,
+            date,
+        } = kept;
+        self.append(&mailbox, bytes, flags, &keywords, date)
     }
 
     fn append(

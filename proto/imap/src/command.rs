@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::append::{Replaced, Step};
 use crate::body::{Partial, Section};
 use crate::esearch::{Return, Window};
 use crate::flag::{Flag, Use};
@@ -209,6 +210,15 @@ pub enum Command {
     },
     /// IDLE (RFC 2177)
     Idle,
+    /// APPEND and REPLACE of messages that are put together of nothing but what URLs name (RFC 4469); all others come in pieces.
+    Append {
+        /// The message that goes (RFC 8508).
+        replaces: Option<Replaced>,
+        /// To which mailbox.
+        mailbox: String,
+        /// What is to be done.
+        steps: Vec<Step>,
+    },
 }
 
 /// LIST (RFC 5258), in its plain form too.
@@ -244,21 +254,6 @@ pub struct Told {
     pub subscribed: bool,
     /// STATUS (RFC 5819), of mailboxes that can be selected.
     pub status: Vec<StatusItem>,
-}
-
-/// The head of an APPEND; its message follows as a literal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Append {
-    /// Chosen by the client.
-    pub tag: String,
-    /// To which mailbox.
-    pub mailbox: String,
-    /// With these flags.
-    pub flags: Vec<Flag>,
-    /// INTERNALDATE in Unix seconds.
-    pub internal_date: Option<i64>,
-    /// `UTF8 (~{…}`: its header may be UTF-8 (RFC 6855 §4).
-    pub utf8: bool,
 }
 
 /// An item of STATUS.
@@ -318,6 +313,11 @@ pub enum FetchItem {
     ThreadId,
     /// SAVEDATE (RFC 8514 §4.2)
     SaveDate,
+    /// PREVIEW (RFC 8970 §3)
+    Preview {
+        /// `(LAZY)`: only if it need not be worked out.
+        lazy: bool,
+    },
     /// BODY without a section
     Body,
     /// BODYSTRUCTURE
@@ -428,6 +428,8 @@ impl Command {
             Self::Copy { .. } => "COPY",
             Self::Move { .. } => "MOVE",
             Self::Idle => "IDLE",
+            Self::Append { replaces: None, .. } => "APPEND",
+            Self::Append { .. } => "REPLACE",
         }
     }
 }

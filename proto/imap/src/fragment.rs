@@ -6,13 +6,14 @@
 //!     Command(bytes)    => parse and execute; not pulling the next one meanwhile is all it takes to keep order
 //!     Continue          => send "+": the client waits before it sends a literal
 //!     TooLarge(bytes)   => answer BAD; the client does not send the literal
-//!     Message{..}       => the literal of APPEND begins: accept() or refuse() it
-//!     Chunk(bytes)      => a piece of an accepted message
-//!     MessageEnd{..}    => the message and the rest of its command are over
+//!     Message{..}       => a literal of APPEND begins that is a message, or a part of one: accept() or refuse() it
+//!     Chunk(bytes)      => a piece of an accepted literal; behind it come more of them, another Message, or
+//!     MessageEnd{..}    => the end of the command
 //!     Overflow          => say BYE and close; nothing of what follows can be trusted
 //! }
 //! ```
-//! Literals stay where they were announced (`LOGIN {5}\r\nalice {2+}\r\npw`), so the parser sees them as the client sent them.
+//! An APPEND may bring many messages (RFC 3502), and each may have many parts (RFC 4469): what is refused ends the command, and what
+//! comes of it all the same is thrown away. Other literals stay where they were announced (`LOGIN {5}\r\nalice {2+}\r\npw`), so the parser sees them as the client sent them.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -31,23 +32,24 @@ pub enum Fragment {
     Continue,
     /// The client announced a literal that is too large and waits; this is its command so far. It is over.
     TooLarge(Vec<u8>),
-    /// The message literal of an APPEND begins. Must be answered with [`Fragmenter::accept`] or [`Fragmenter::refuse`].
+    /// A literal of an APPEND begins that is a message or a part of one. Must be answered with [`Fragmenter::accept`] or
+    /// [`Fragmenter::refuse`].
     Message {
-        /// The command up to the literal, `a1 APPEND INBOX (\Seen) `.
+        /// The command up to the literal, `a1 APPEND INBOX (\Seen) `, or what stands between it and the last one.
         head: Vec<u8>,
-        /// Bytes of the message.
+        /// Bytes of the literal.
         size: u64,
         /// Whether the client waits for the continuation request.
         waits: bool,
         /// Whether NUL may be in it: it was announced with `~{…}` (RFC 3516 §4.4).
         binary: bool,
     },
-    /// A piece of an accepted message.
+    /// A piece of an accepted literal.
     Chunk(Vec<u8>),
-    /// An accepted message is complete, and so is its command.
+    /// The last accepted literal is complete, and so is its command.
     MessageEnd {
-        /// Whether nothing but the line end followed, and `)` behind `UTF8 (~{…}`. If not, the command is malformed.
-        clean: bool,
+        /// What stands behind the literal, without the line end.
+        rest: Vec<u8>,
     },
     /// More than the limits allow, in a way that leaves no sure place to go on from.
     Overflow,
@@ -65,9 +67,11 @@ pub struct Fragmenter {
     command: Vec<u8>,
     /// Whether the command so far begins like an APPEND.
     is_append: bool,
+    /// Whether it puts messages together of parts, some of which may be URLs.
+    is_catenating: bool,
+    /// Whether literals of it were accepted; then `command` is what came behind the last one.
+    goes_on: bool,
     state: State,
-    /// What ends the command behind an accepted message.
-    tail: &'static [u8],
     limit: usize,
 }
 
@@ -81,8 +85,6 @@ enum State {
     Offered { size: u64, waits: bool },
     /// Handing a message over.
     Message(u64),
-    /// Behind an accepted message; nothing should be here but a line end.
-    Tail,
     /// Inside a literal that nobody wants; so many bytes are left.
     Discard(u64),
     /// Behind a literal that nobody wanted.
@@ -120,8 +122,9 @@ impl Fragmenter {
             scanned: 0,
             command: Vec::new(),
             is_append: false,
+            is_catenating: false,
+            goes_on: false,
             state: State::Text,
-            tail: b"",
             limit: LIMIT_BEFORE_LOGIN,
         }
     }
@@ -145,7 +148,12 @@ impl Fragmenter {
     /// Whether the client is between two commands and has sent nothing of the next.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.state == State::Text && self.command.is_empty() && self.used == self.input.len()
+        self.is_between() && self.used == self.input.len()
+    }
+
+    /// Whether nothing was used of the next command.
+    const fn is_between(&self) -> bool {
+        matches!(self.state, State::Text) && self.command.is_empty() && !self.goes_on
     }
 
     /// Lets the memory of a large command go; for a connection that is about to wait.
@@ -161,12 +169,15 @@ impl Fragmenter {
     pub fn accept(&mut self) {
         if let State::Offered { size, .. } = self.state {
             self.state = State::Message(size);
+            self.goes_on = true;
         }
     }
 
-    /// The message just offered is not wanted: if it comes all the same, it is thrown away, never taken for commands.
+    /// The literal just offered is not wanted, and so its command is over: what comes of it all the same is thrown away, never taken
+    /// for commands.
     pub fn refuse(&mut self) {
         if let State::Offered { size, waits } = self.state {
+            self.goes_on = false;
             // RFC 3501 §7.5: a client that waits and gets a tagged answer does not send the literal.
             self.state = if waits {
                 State::Text
@@ -193,11 +204,10 @@ impl Fragmenter {
                     }
                 }
                 State::Literal(left) => self.literal(left)?,
-                State::Message(0) => self.state = State::Tail,
+                State::Message(0) => self.state = State::Text,
                 State::Message(left) => return self.chunk(left),
                 State::Discard(0) => self.state = State::RefusedTail,
                 State::Discard(left) => self.skip(left)?,
-                State::Tail => return self.tail(),
                 State::RefusedTail => match self.line() {
                     Ok(Some(line)) => self.after_refused(&line),
                     Ok(None) => return None,
@@ -213,9 +223,10 @@ impl Fragmenter {
     /// # Errors
     /// [`Overflow`] when the line is longer than a command may be.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, Overflow> {
-        match self.state {
-            State::Text if self.command.is_empty() => self.line(),
-            _ => Ok(None),
+        if self.is_between() {
+            self.line()
+        } else {
+            Ok(None)
         }
     }
 
@@ -227,7 +238,11 @@ impl Fragmenter {
         };
         let Some(announcement) = announcement(&line) else {
             self.command.extend_from_slice(&line);
-            return Some(Fragment::Command(mem::take(&mut self.command)));
+            let text = mem::take(&mut self.command);
+            return Some(match mem::take(&mut self.goes_on) {
+                true => Fragment::MessageEnd { rest: text },
+                false => Fragment::Command(text),
+            });
         };
         if self.is_message(&line[..announcement.at]) {
             return Some(self.offer(&line, announcement));
@@ -246,17 +261,18 @@ impl Fragmenter {
         announcement.waits.then_some(Fragment::Continue)
     }
 
-    /// Whether the literal behind `line` is the message of an APPEND, and not the name of the mailbox.
-    // Only the first line of a command is looked at, for thousands of literals may follow.
+    /// Whether the literal behind `line` is a message of an APPEND or a part of one, and not the name of the mailbox or a URL.
+    // Of a command only the first line is looked at for its name, for thousands of literals may follow.
     fn is_message(&mut self, line: &[u8]) -> bool {
-        if !self.command.is_empty() {
-            return self.is_append;
+        if self.goes_on || !self.command.is_empty() {
+            self.is_catenating = self.is_catenating || has_word(line, b"CATENATE (");
+            return self.is_append && !(self.is_catenating && ends_with_word(line, b"URL "));
         }
-        let mut words = line.splitn(3, |byte| *byte == b' ');
-        let (_tag, name, rest) = (words.next(), words.next(), words.next());
-        let named = name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND"));
-        self.is_append = named && rest.is_some();
-        self.is_append && rest != Some(b"")
+        let rest = arguments_of_append(line);
+        self.is_append = rest.is_some();
+        self.is_catenating = self.is_append && has_word(line, b"CATENATE (");
+        let is_url = self.is_catenating && ends_with_word(line, b"URL ");
+        rest.is_some_and(|rest| !rest.is_empty()) && !is_url
     }
 
     fn offer(&mut self, line: &[u8], announcement: Announcement) -> Fragment {
@@ -268,9 +284,6 @@ impl Fragmenter {
         self.state = State::Offered { size, waits };
         let head = mem::take(&mut self.command);
         let binary = announcement.binary;
-        // RFC 6855 §4: "UTF8" SP "(" literal8 ")".
-        let is_utf8 = binary && head.to_ascii_uppercase().ends_with(b" UTF8 (");
-        self.tail = if is_utf8 { b")" } else { b"" };
         Fragment::Message {
             head,
             size,
@@ -282,6 +295,7 @@ impl Fragmenter {
     // RFC 7888 §4: a server that does not want a non-synchronizing literal eats it or closes the connection.
     fn too_large(&mut self, waits: bool) -> Fragment {
         if waits {
+            self.goes_on = false;
             Fragment::TooLarge(mem::take(&mut self.command))
         } else {
             self.die()
@@ -317,17 +331,6 @@ impl Fragmenter {
         self.used += usize::try_from(skipped).unwrap_or_default();
         self.state = State::Discard(left - skipped);
         Some(())
-    }
-
-    fn tail(&mut self) -> Option<Fragment> {
-        let line = match self.line() {
-            Ok(line) => line?,
-            Err(Overflow) => return Some(self.die()),
-        };
-        self.after_refused(&line);
-        Some(Fragment::MessageEnd {
-            clean: line == self.tail,
-        })
     }
 
     // Whatever else was announced to come is thrown away with its command, never taken for commands.
@@ -387,6 +390,39 @@ impl Fragmenter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overflow;
 
+/// What stands behind `APPEND`, `REPLACE 4` or `UID REPLACE 4`, from the mailbox on; `None` of other commands.
+fn arguments_of_append(line: &[u8]) -> Option<&[u8]> {
+    let cut = |line| {
+        let mut words = <[u8]>::splitn(line, 2, |byte| *byte == b' ');
+        Some((words.next()?, words.next()?))
+    };
+    let (_tag, rest) = cut(line)?;
+    let (name, rest) = cut(rest)?;
+    if name.eq_ignore_ascii_case(b"APPEND") {
+        return Some(rest);
+    }
+    let (name, rest) = match name.eq_ignore_ascii_case(b"UID") {
+        true => cut(rest)?,
+        false => (name, rest),
+    };
+    let (_number, rest) = cut(rest)?;
+    name.eq_ignore_ascii_case(b"REPLACE").then_some(rest)
+}
+
+/// Whether `word` is in a line, in any case.
+fn has_word(line: &[u8], word: &[u8]) -> bool {
+    line.windows(word.len())
+        .any(|part| part.eq_ignore_ascii_case(word))
+}
+
+/// Whether a line ends with `word` in any case, and that does not go on in front.
+fn ends_with_word(line: &[u8], word: &[u8]) -> bool {
+    let Some((before, end)) = line.split_at_checked(line.len().saturating_sub(word.len())) else {
+        return false;
+    };
+    end.eq_ignore_ascii_case(word) && matches!(before.last(), Some(b' ' | b'('))
+}
+
 /// Reads `{5}`, `{5+}`, `~{5}` or `~{5+}` at the end of a line.
 // RFC 3501 §9, literal; RFC 7888 §3, non-synchronizing literals; RFC 3516 §7, literal8.
 fn announcement(line: &[u8]) -> Option<Announcement> {
@@ -439,6 +475,11 @@ mod tests {
         found
     }
 
+    fn end(rest: &str) -> Fragment {
+        let rest = rest.as_bytes().to_vec();
+        Fragment::MessageEnd { rest }
+    }
+
     fn command(text: &str) -> Fragment {
         Fragment::Command(text.as_bytes().to_vec())
     }
@@ -476,55 +517,67 @@ mod tests {
             binary: false,
         };
         let chunk = Fragment::Chunk(b"abcdef".to_vec());
-        assert_eq!(
-            found,
-            [message, chunk, Fragment::MessageEnd { clean: true }]
-        );
+        assert_eq!(found, [message, chunk, end("")]);
+    }
+
+    #[test]
+    fn the_message_of_replace_is_streamed_too() {
+        for head in ["a REPLACE 4 INBOX ", "a uid replace 4 INBOX "] {
+            let text = alloc::format!("{head}{{1+}}\r\nx\r\n");
+            let found = cut(&[text.as_bytes()], true);
+            let head = head.as_bytes().to_vec();
+            let message = Fragment::Message {
+                head,
+                size: 1,
+                waits: false,
+                binary: false,
+            };
+            assert_eq!((found.len(), &found[0], &found[2]), (3, &message, &end("")));
+        }
+        let named = cut(&[b"a REPLACE 4 {1+}\r\nx {1+}\r\ny\r\n"], true);
+        assert_eq!(named[2], end(""));
+        let number = cut(&[b"a REPLACE {1+}\r\n4 x\r\n"], true);
+        assert_eq!(number, [command("a REPLACE {1+}\r\n4 x")]);
     }
 
     // RFC 3516 §4.4, RFC 6855 §4.
     #[test]
     fn a_literal8_is_announced_with_a_tilde() {
-        let end = |line: &[u8]| {
+        let ends = |line: &[u8]| {
             let found = cut(&[line], true);
             let Some(Fragment::Message { head, binary, .. }) = found.first() else {
                 panic!("{found:?}");
             };
             (head.clone(), *binary, found.last().cloned())
         };
-        let ends = |clean| Some(Fragment::MessageEnd { clean });
         let plain = b"a APPEND x ".to_vec();
         let utf8 = b"a APPEND x utf8 (".to_vec();
         for (line, expected) in [
             (
                 &b"a APPEND x ~{2+}\r\n\0b\r\n"[..],
-                (plain.clone(), true, ends(true)),
+                (plain.clone(), true, Some(end(""))),
             ),
-            (b"a APPEND x ~{2}\r\n\0b)\r\n", (plain, true, ends(false))),
+            (
+                b"a APPEND x ~{2}\r\n\0b)\r\n",
+                (plain, true, Some(end(")"))),
+            ),
             (
                 b"a APPEND x utf8 (~{2+}\r\nab)\r\n",
-                (utf8.clone(), true, ends(true)),
-            ),
-            (
-                b"a APPEND x utf8 (~{2+}\r\nab\r\n",
-                (utf8.clone(), true, ends(false)),
+                (utf8.clone(), true, Some(end(")"))),
             ),
             (
                 b"a APPEND x utf8 ({2+}\r\nab)\r\n",
-                (utf8, false, ends(false)),
+                (utf8, false, Some(end(")"))),
             ),
         ] {
-            assert_eq!(end(line), expected);
+            assert_eq!(ends(line), expected);
         }
     }
 
     #[test]
     fn an_empty_message_ends_at_once() {
         let found = cut(&[b"a APPEND INBOX {0+}\r\n\r\nb NOOP\r\n"], true);
-        assert_eq!(
-            found[1..],
-            [Fragment::MessageEnd { clean: true }, command("b NOOP")]
-        );
+        assert_eq!(found[1..], [end(""), command("b NOOP")]);
     }
 
     #[test]
@@ -544,15 +597,43 @@ mod tests {
     }
 
     #[test]
-    fn a_second_message_in_one_append_is_malformed_and_thrown_away() {
-        let found = cut(
-            &[b"a APPEND INBOX {1+}\r\nx (\\Seen) {10+}\r\ny LOGOUT\r\n\r\nb NOOP\r\n"],
-            true,
-        );
-        assert_eq!(
-            found[2..],
-            [Fragment::MessageEnd { clean: false }, command("b NOOP")]
-        );
+    fn more_messages_of_one_append_are_offered_one_after_the_other() {
+        let text = b"a APPEND INBOX {1+}\r\nx (\\Seen) {10+}\r\ny LOGOUT\r\n z\r\nb NOOP\r\n";
+        let found = cut(&[text], true);
+        let second = Fragment::Message {
+            head: b" (\\Seen) ".to_vec(),
+            size: 10,
+            waits: false,
+            binary: false,
+        };
+        let chunk = Fragment::Chunk(b"y LOGOUT\r\n".to_vec());
+        assert_eq!(found[2..], [second, chunk, end(" z"), command("b NOOP")]);
+    }
+
+    #[test]
+    fn a_url_stays_in_place_and_the_parts_around_it_are_streamed() {
+        let text = b"a APPEND x catenate (url {2}\r\n/y TEXT {1+}\r\nz URL {2+}\r\n/w)\r\n";
+        let found = cut(&[text], true);
+        let part = Fragment::Message {
+            head: b"a APPEND x catenate (url {2}\r\n/y TEXT ".to_vec(),
+            size: 1,
+            waits: false,
+            binary: false,
+        };
+        let rest = end(" URL {2+}\r\n/w)");
+        let chunk = Fragment::Chunk(b"z".to_vec());
+        assert_eq!(found, [Fragment::Continue, part, chunk, rest]);
+        // The name of a mailbox is not a URL.
+        let found = cut(&[b"a APPEND URL {1+}\r\nz\r\n"], true);
+        assert_eq!(found[2..], [end("")]);
+    }
+
+    #[test]
+    fn a_url_that_is_too_long_ends_the_append() {
+        let text = b"a APPEND x CATENATE (TEXT {1+}\r\nz URL {9000}\r\nb NOOP\r\n";
+        let found = cut(&[text], true);
+        let url = Fragment::TooLarge(b" URL {9000}".to_vec());
+        assert_eq!(found[2..], [url, command("b NOOP")]);
     }
 
     #[test]
@@ -610,7 +691,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_result_does_not_depend_on_how_the_bytes_were_split(
-            text in "(a (LOGIN|APPEND|x) ?(\\{[0-9]{1,2}\\+?\\})?(\r?\n)?){0,12}",
+            text in "(a (LOGIN|APPEND|x|APPEND x CATENATE \\(TEXT|URL) ?(\\{[0-9]{1,2}\\+?\\})?(\r?\n)?){0,12}",
             cuts in proptest::collection::vec(0usize..200, 0..6),
             accept: bool,
         ) {

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod append;
 pub mod body;
 pub mod capability;
 pub mod command;
@@ -29,4 +30,5 @@ pub mod subject;
 pub mod switch;
 pub mod sync;
 pub mod thread;
+pub mod url;
 pub mod write;

@@ -25,8 +25,10 @@ pub enum Kind {
 pub enum Code<'a> {
     /// ALREADYEXISTS
     AlreadyExists,
-    /// APPENDUID: UIDVALIDITY and UID of the new message.
-    AppendUid(u32, u32),
+    /// APPENDUID: UIDVALIDITY and UIDs of the new messages.
+    AppendUid(u32, &'a [(u32, u32)]),
+    /// BADURL: what cannot be resolved (RFC 4469 §4).
+    BadUrl(&'a str),
     /// AUTHENTICATIONFAILED
     AuthenticationFailed,
     /// BADCHARSET, with those we know.
@@ -101,6 +103,9 @@ pub enum Code<'a> {
     UseAttribute,
 }
 
+/// Bytes of a URL that are told back at most.
+const MAX_URL: usize = 1000;
+
 /// Writes a tagged response.
 pub fn tagged(tag: &str, kind: Kind, code: Option<&Code<'_>>, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(tag.as_bytes());
@@ -160,9 +165,17 @@ impl Code<'_> {
             Self::UidNext(uid) => number("UIDNEXT", *uid),
             Self::UidValidity(validity) => number("UIDVALIDITY", *validity),
             Self::Unseen(sequence) => number("UNSEEN", *sequence),
-            Self::AppendUid(validity, uid) => {
+            Self::AppendUid(validity, uids) => {
                 number("APPENDUID", *validity);
-                write::number(u64::from(*uid), out.push_blank());
+                write::ranges(uids, out.push_blank());
+            }
+            Self::BadUrl(url) => {
+                // RFC 4469 §5: anything but "]"; its examples have quotes.
+                out.extend_from_slice(b"BADURL \"");
+                let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"\\]".contains(&byte);
+                let plain = |byte| if is_plain(byte) { byte } else { b'?' };
+                out.extend(url.bytes().take(MAX_URL).map(plain));
+                out.push(b'"');
             }
             Self::CopyUid {
                 uid_validity,
@@ -228,6 +241,7 @@ impl Code<'_> {
             Self::UnknownCte => "UNKNOWN-CTE",
             Self::UseAttribute => "USEATTR",
             Self::AppendUid(..)
+            | Self::BadUrl(_)
             | Self::Capability(_)
             | Self::CopyUid { .. }
             | Self::HighestModSeq(_)
@@ -284,7 +298,7 @@ mod tests {
             "a1 OK [COPYUID 7 1:3,5 10:13] copied\r\n"
         );
         assert_eq!(
-            written(Kind::Ok, Some(Code::AppendUid(7, 9)), "appended"),
+            written(Kind::Ok, Some(Code::AppendUid(7, &[(9, 9)])), "appended"),
             "a1 OK [APPENDUID 7 9] appended\r\n"
         );
     }

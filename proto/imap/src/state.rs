@@ -1,5 +1,6 @@
 //! Which command may be given when.
 
+use crate::append::{Head, Replaced};
 use crate::command::Command;
 
 /// How far a connection has come.
@@ -31,12 +32,19 @@ pub const fn check(command: &Command, state: State) -> Result<(), &'static str> 
     check_welcome(welcome(command), state)
 }
 
-/// Whether an APPEND may be given in `state`.
+/// Whether an APPEND, or a REPLACE, may be given in `state`.
 ///
 /// # Errors
 /// The words that tell the client what to do first.
-pub const fn check_append(state: State) -> Result<(), &'static str> {
-    check_welcome(Welcome::AfterLogin, state)
+pub const fn check_append(head: &Head, state: State) -> Result<(), &'static str> {
+    check_welcome(welcome_to_append(head.replaces.as_ref()), state)
+}
+
+const fn welcome_to_append(replaces: Option<&Replaced>) -> Welcome {
+    match replaces {
+        Some(_) => Welcome::Selected,
+        None => Welcome::AfterLogin,
+    }
 }
 
 const fn check_welcome(welcome: Welcome, state: State) -> Result<(), &'static str> {
@@ -75,6 +83,7 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::GetQuotaRoot(_)
         | Command::SetQuota
         | Command::Idle => Welcome::AfterLogin,
+        Command::Append { replaces, .. } => welcome_to_append(replaces.as_ref()),
         Command::Check
         | Command::Close
         | Command::Unselect
@@ -92,6 +101,7 @@ const fn welcome(command: &Command) -> Welcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Dialect;
     use crate::parse;
 
     const ALWAYS: [bool; 3] = [true, true, true];
@@ -100,7 +110,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 54] = [
+    const TABLE: [(&str, [bool; 3]); 59] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -154,7 +164,12 @@ mod tests {
         ("UID STORE 1 +FLAGS.SILENT \\Seen", SELECTED),
         ("UID COPY 1 a", SELECTED),
         ("UID MOVE 1 a", SELECTED),
-        ("APPEND", AFTER),
+        ("APPEND a ", AFTER),
+        ("APPEND a CATENATE (URL /a/;UID=1)", AFTER),
+        ("REPLACE 1 a ", SELECTED),
+        ("UID REPLACE 1 a ", SELECTED),
+        ("REPLACE 1 a CATENATE (URL /a/;UID=1)", SELECTED),
+        ("UID REPLACE * a CATENATE (URL /a/;UID=1)", SELECTED),
     ];
 
     #[test]
@@ -166,7 +181,12 @@ mod tests {
         ];
         for (text, expected) in TABLE {
             let found = states.map(|state| match text {
-                "APPEND" => check_append(state).is_ok(),
+                text if text.ends_with(' ') => {
+                    let line = alloc::format!("a {text}");
+                    let (head, ..) =
+                        parse::append::begin(Dialect::REV1, line.as_bytes()).expect(text);
+                    check_append(&head, state).is_ok()
+                }
                 text => {
                     let line = alloc::format!("a {text}");
                     let request = parse::request(line.as_bytes()).expect(text);

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::append::Step;
 use crate::capability::Off;
 use crate::command::{Command, FetchItem, List, StatusItem};
 use crate::esearch::Return;
@@ -19,6 +20,14 @@ pub fn missing(command: &Command, off: Off) -> Option<&'static str> {
     }
     let mut needs = Needs(Vec::new());
     needs.command(command);
+    needs.0.into_iter().find(|name| off.has(name))
+}
+
+/// What some steps of an APPEND need that is off.
+#[must_use]
+pub fn missing_in_append(steps: &[Step], off: Off) -> Option<&'static str> {
+    let mut needs = Needs(Vec::new());
+    needs.steps(steps);
     needs.0.into_iter().find(|name| off.has(name))
 }
 
@@ -136,6 +145,12 @@ impl Needs {
                 self.set(set);
             }
             Command::Idle => self.0.push("IDLE"),
+            Command::Append {
+                replaces, steps, ..
+            } => {
+                self.on(replaces.is_some(), "REPLACE");
+                self.steps(steps);
+            }
         }
     }
 
@@ -164,6 +179,12 @@ impl Needs {
         }
     }
 
+    fn steps(&mut self, steps: &[Step]) {
+        self.on(steps.contains(&Step::Catenate), "CATENATE");
+        let is_next = |pair: &[Step]| matches!(pair, [Step::End, Step::Begin { .. }]);
+        self.on(steps.windows(2).any(is_next), "MULTIAPPEND");
+    }
+
     fn fetch_item(&mut self, item: &FetchItem) {
         match item {
             FetchItem::Envelope
@@ -177,6 +198,7 @@ impl Needs {
             FetchItem::ModSeq => self.0.push("CONDSTORE"),
             FetchItem::EmailId | FetchItem::ThreadId => self.0.push("OBJECTID"),
             FetchItem::SaveDate => self.0.push("SAVEDATE"),
+            FetchItem::Preview { .. } => self.0.push("PREVIEW"),
             FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => self.0.push("BINARY"),
         }
     }
@@ -276,6 +298,10 @@ mod tests {
         ("COMPRESS=DEFLATE", "COMPRESS DEFLATE"),
         ("UNAUTHENTICATE", "UNAUTHENTICATE"),
         ("APPENDLIMIT", "STATUS a (APPENDLIMIT)"),
+        ("MULTIAPPEND", "APPEND a CATENATE (URL b) CATENATE (URL c)"),
+        ("CATENATE", "APPEND a CATENATE (URL b)"),
+        ("REPLACE", "REPLACE 1 a CATENATE (URL b)"),
+        ("PREVIEW", "FETCH 1 PREVIEW"),
     ];
 
     /// What adds only to answers, or is asked for with ENABLE.

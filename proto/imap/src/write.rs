@@ -308,6 +308,7 @@ pub fn fetch_name(item: &FetchItem, out: &mut Vec<u8>) {
         FetchItem::EmailId => b"EMAILID ",
         FetchItem::ThreadId => b"THREADID ",
         FetchItem::SaveDate => b"SAVEDATE ",
+        FetchItem::Preview { .. } => b"PREVIEW ",
         FetchItem::Body => b"BODY ",
         FetchItem::BodyStructure => b"BODYSTRUCTURE ",
         FetchItem::Section { name, .. } => match name {

@@ -29,6 +29,10 @@ pub const MAX_KEYWORD_LEN: usize = 100;
 pub const SHARDS_IN_FRAME: usize = 500;
 /// How many shards one `ReadPages` may ask for.
 pub const PAGES_PER_READ: usize = 8;
+/// How many messages are appended together at most.
+pub const APPENDS_TOGETHER: usize = 500;
+/// How many bytes the keywords of all of them may have.
+pub const KEYWORDS_TOGETHER: usize = 64 * 1024;
 /// Longest mailbox name in bytes of UTF-8.
 pub const MAX_MAILBOX_NAME: usize = 200;
 
@@ -121,6 +125,15 @@ pub enum SessionRequest {
         /// UIDs.
         uids: Vec<u32>,
     },
+    /// A read-only descriptor of a message of any mailbox of the account. Answered like `OpenMessages`.
+    OpenNamed {
+        /// Full name.
+        mailbox: String,
+        /// If the mailbox has another, the message is not there.
+        uid_validity: Option<u32>,
+        /// UID.
+        uid: u32,
+    },
     /// Read-only descriptors of what is kept for readers of the selected mailbox, at most [`crate::cache::SHARDS_PER_FRAME`].
     OpenCache {
         /// What is wanted.
@@ -194,6 +207,31 @@ pub enum SessionRequest {
         /// Size the client announced; refused at once if over quota or too large.
         size: u64,
     },
+    /// More bytes than were announced will come for an opened message; refused at once if over quota or too large.
+    ExtendAppend {
+        /// From [`SessionAnswer::AppendOpened`].
+        message: MessageHandle,
+        /// How many there will be in all.
+        size: u64,
+    },
+    /// All bytes were written and the stream shut down: keep the message, to be made durable with others. At most
+    /// [`APPENDS_TOGETHER`], with keywords of at most [`KEYWORDS_TOGETHER`] bytes in all, and all for one mailbox.
+    KeepAppend {
+        /// From [`SessionAnswer::AppendOpened`].
+        message: MessageHandle,
+        /// Bytes written into the stream.
+        size: u64,
+        /// System flags, bits of [`crate::snapshot::flag`].
+        flags: u8,
+        /// Keywords by name.
+        keywords: Vec<String>,
+        /// INTERNALDATE in Unix seconds; now if absent.
+        internal_date: Option<i64>,
+    },
+    /// Make the messages that are kept durable and visible: all or, whatever happens, none.
+    CommitKept,
+    /// Forget the messages that are kept.
+    ForgetKept,
     /// All bytes were written and the stream shut down: make the message durable and visible.
     CommitAppend {
         /// From [`SessionAnswer::AppendOpened`].
@@ -206,6 +244,8 @@ pub enum SessionRequest {
         keywords: Vec<String>,
         /// INTERNALDATE in Unix seconds; now if absent.
         internal_date: Option<i64>,
+        /// The message of the selected mailbox that goes when this one is there (RFC 8508). If it is not there, nothing is done.
+        replaces: Option<u32>,
     },
     /// Forget the message.
     AbortAppend {
@@ -355,6 +395,13 @@ pub enum SessionAnswer {
     },
     /// Bytes.
     DeletedSize(u64),
+    /// The messages that were kept are durable and visible.
+    KeptAppended {
+        /// UIDVALIDITY of the mailbox.
+        uid_validity: u32,
+        /// Their UIDs, in their order.
+        uids: UidRanges,
+    },
     /// The account's own figures; those of its domain and tenant are nobody's but the operator's.
     Quota {
         /// Stored now.

@@ -341,6 +341,7 @@ impl Session {
             flags,
             keywords,
             internal_date: Some(1),
+            replaces: None,
         })
         .await
     }

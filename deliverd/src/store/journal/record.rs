@@ -50,6 +50,9 @@ pub(in crate::store) enum Event {
     },
     /// The same; their files are kept for some days.
     Expunged { place: Place, uids: Vec<(u32, u32)> },
+    /// Ranges of UIDs that are messages, all of them on disk: takes back the [`Event::Removed`] that stands before it for the case
+    /// that it does not come to that.
+    Placed { place: Place, uids: Vec<(u32, u32)> },
 }
 
 /// Ranges of UIDs and what all of these messages have now.
@@ -166,8 +169,12 @@ mod tests {
                 uids: vec![(1, u32::MAX)],
             },
             Event::Expunged {
-                place,
+                place: place.clone(),
                 uids: vec![(2, 3)],
+            },
+            Event::Placed {
+                place,
+                uids: vec![(4, 6)],
             },
         ];
         let mut batch = body(9, -1, b"text");

@@ -74,6 +74,8 @@ pub(super) struct Change {
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) changes: Vec<Change>,
+    /// All of them or none, whenever the power goes.
+    pub(super) is_whole: bool,
 }
 
 /// Everything a client did. No other client touches its messages.

@@ -76,6 +76,25 @@ pub(in crate::store) fn append(
         .1)
 }
 
+/// Puts messages together into a mailbox; gives their UIDs.
+pub(in crate::store) fn append_together(
+    store: &Store,
+    number: usize,
+    messages: &[Message],
+) -> Result<Vec<u32>, Refusal> {
+    let park = |message: &Message| {
+        let new = NewMessage {
+            flags: message.flags,
+            keywords: message.keywords.iter().cloned().collect(),
+            size: 0,
+            internal_date: DATE,
+        };
+        incoming(store, message.number)?.park(new)
+    };
+    let parked = messages.iter().map(park).collect::<Result<Vec<_>, _>>()?;
+    Ok(store.append_together(&mailbox(store, number)?, parked)?.1)
+}
+
 /// What a message is known by: id and EMAILID.
 pub(in crate::store) fn ids(store: &Store, place: Place) -> Result<(u128, u128), Refusal> {
     let ids = mailbox(store, place.mailbox)?.ids(&vec![(place.uid, place.uid)])?;

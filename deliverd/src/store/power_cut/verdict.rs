@@ -20,6 +20,8 @@ pub(super) enum Loss {
     Twice(Place, Place),
     /// The bytes are not those of the message that belongs here.
     Bytes(Place, Found),
+    /// Of messages that come together or not at all, only some are there.
+    Half(Place),
     /// A message is there that nobody put there, or that was removed.
     Intruder(Place, Found),
     /// UIDVALIDITY is another one.
@@ -54,10 +56,18 @@ pub(super) fn losses(ledgers: &[Ledger], acknowledged: &[usize], found: &Finding
     for (client, ledger) in ledgers.iter().enumerate() {
         let count = acknowledged.get(client).copied().unwrap_or(0);
         let messages = ledger.after(count);
-        let begun = ledger
-            .operations
-            .get(count)
-            .map_or(&[][..], |operation| &operation.changes);
+        let operation = ledger.operations.get(count);
+        let begun = operation.map_or(&[][..], |operation| &operation.changes);
+        if operation.is_some_and(|operation| operation.is_whole) {
+            let is_there = |change: &&Change| found.contains_key(&change.place);
+            let missing = begun.iter().find(|change| !is_there(change));
+            let has_some = begun.iter().any(|change| is_there(&change));
+            losses.extend(
+                missing
+                    .filter(|_| has_some)
+                    .map(|one| Loss::Half(one.place)),
+            );
+        }
         for (place, message) in &messages {
             unexplained.remove(place);
             let change = begun.iter().find(|change| change.place == *place);
@@ -185,6 +195,12 @@ impl fmt::Display for Loss {
                 write!(
                     f,
                     "at {place:?} is no whole message or another one: {found:?}"
+                )
+            }
+            Self::Half(place) => {
+                write!(
+                    f,
+                    "others came, and what belongs to them is not at {place:?}"
                 )
             }
             Self::Intruder(place, found) => {

@@ -92,11 +92,12 @@ impl<'a> Client<'a> {
 
     fn work(mut self) -> Ledger {
         for _ in 0..OPERATIONS {
-            match self.dice.below(16) {
+            match self.dice.below(18) {
                 0..=3 => self.deliver(1),
                 4..=5 => self.deliver(2),
                 6 => self.deliver(OWNERS.len()),
                 7..=8 => self.append(),
+                16..=17 => self.append_together(),
                 9..=11 => self.change_flags(),
                 12 => self.expunge(),
                 13 => self.copy(),
@@ -112,7 +113,8 @@ impl<'a> Client<'a> {
             .write(self.ledger.operations.len() + 1)
             .unwrap();
         let changes = changes(self);
-        let operation = Operation { changes };
+        let is_whole = false;
+        let operation = Operation { changes, is_whole };
         operation.apply(&mut self.messages);
         self.ledger.operations.push(operation);
     }
@@ -155,6 +157,26 @@ impl<'a> Client<'a> {
         let uid = survey::append(self.store, mailbox, &message).unwrap();
         let place = Place { mailbox, uid };
         self.acknowledged(|client| vec![client.puts(place, message)]);
+    }
+
+    fn append_together(&mut self) {
+        let mailbox = self.dice.below(MAILBOXES);
+        let count = 2 + self.dice.below(4) as u64;
+        let messages: Vec<Message> = (0..count)
+            .map(|at| {
+                let number = self.new_number() | (at + 1) << 20;
+                Message::new(number, self.some_flags(), self.some_keywords())
+            })
+            .collect();
+        let uids = survey::append_together(self.store, mailbox, &messages).unwrap();
+        self.acknowledged(|client| {
+            let puts = uids.into_iter().zip(messages);
+            puts.map(|(uid, message)| client.puts(Place { mailbox, uid }, message))
+                .collect()
+        });
+        if let Some(last) = self.ledger.operations.last_mut() {
+            last.is_whole = true;
+        }
     }
 
     fn change_flags(&mut self) {

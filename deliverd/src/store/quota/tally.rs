@@ -46,6 +46,10 @@ impl Hold {
         &self.member.owner
     }
 
+    pub(in crate::store) fn member(&self) -> Arc<Member> {
+        Arc::clone(&self.member)
+    }
+
     /// Takes out what becomes usage when the lock of the mailbox that gets it is released.
     pub(in crate::store) fn give(&mut self, amount: Totals) -> Totals {
         let given = Totals {

@@ -60,6 +60,7 @@ impl Service<SessionEdge> for Door {
             events,
             selected: Mutex::default(),
             uploads: Mutex::default(),
+            kept: Mutex::default(),
         });
         let mut state = self.0.state.lock().unwrap();
         state.sessions.push(Arc::downgrade(&peer));
@@ -74,27 +75,57 @@ impl Service<SessionEdge> for Door {
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         match call.request {
             SessionRequest::OpenAppend { mailbox, size } => self.open_append(&peer, mailbox, size),
+            SessionRequest::ExtendAppend { message, size } => {
+                if size > u64::from(APPEND_LIMIT) {
+                    return Err(Refusal::MessageTooLarge);
+                }
+                let uploads = peer.uploads.lock().unwrap();
+                let known = uploads.contains_key(&message.0);
+                assert!(known, "an upload that is not there");
+                Ok(Answered::plain(SessionAnswer::Done))
+            }
             SessionRequest::CommitAppend {
                 message,
                 size,
                 flags,
                 keywords,
                 internal_date,
+                replaces,
             } => {
-                let upload = peer.uploads.lock().unwrap().remove(&message.0);
-                let (mailbox, bytes) = upload.ok_or(Refusal::UnknownHandle)?;
-                let bytes = bytes.await.unwrap();
-                if bytes.len() as u64 != size {
-                    return Err(Refusal::SizeMismatch);
-                }
-                let date = internal_date.unwrap_or(1_000_000_000);
+                let kept = finish(&peer, message, size, flags, keywords, internal_date).await?;
                 let mut state = self.0.state.lock().unwrap();
-                let uid = state.append(&mailbox, bytes, flags, &keywords, date);
+                let uid = state.replace(&peer, kept, replaces)?;
                 let uid_validity = UID_VALIDITY;
                 Ok(Answered::plain(SessionAnswer::Appended {
                     uid_validity,
                     uid,
                 }))
+            }
+            SessionRequest::KeepAppend {
+                message,
+                size,
+                flags,
+                keywords,
+                internal_date,
+            } => {
+                let kept = finish(&peer, message, size, flags, keywords, internal_date).await?;
+                peer.kept.lock().unwrap().push(kept);
+                Ok(Answered::plain(SessionAnswer::Done))
+            }
+            SessionRequest::CommitKept => {
+                let kept = std::mem::take(&mut *peer.kept.lock().unwrap());
+                let mut state = self.0.state.lock().unwrap();
+                let uids = kept.into_iter().map(|kept| state.place(kept));
+                let uids = joined(uids.map(|uid| (uid, uid)).collect());
+                let uid_validity = UID_VALIDITY;
+                Ok(Answered::plain(SessionAnswer::KeptAppended {
+                    uid_validity,
+                    uids,
+                }))
+            }
+            SessionRequest::ForgetKept => {
+                peer.kept.lock().unwrap().clear();
+                Ok(Answered::plain(SessionAnswer::Done))
             }
             SessionRequest::AbortAppend { message } => {
                 peer.uploads.lock().unwrap().remove(&message.0);
@@ -112,6 +143,30 @@ impl Service<SessionEdge> for Door {
             request => self.0.state.lock().unwrap().answer(&peer, request),
         }
     }
+}
+
+/// A message all of whose bytes were written.
+async fn finish(
+    peer: &Peer,
+    message: MessageHandle,
+    size: u64,
+    flags: u8,
+    keywords: Vec<String>,
+    internal_date: Option<i64>,
+) -> Result<Kept, Refusal> {
+    let upload = peer.uploads.lock().unwrap().remove(&message.0);
+    let (mailbox, bytes) = upload.ok_or(Refusal::UnknownHandle)?;
+    let bytes = bytes.await.unwrap();
+    if bytes.len() as u64 != size {
+        return Err(Refusal::SizeMismatch);
+    }
+    Ok(Kept {
+        mailbox,
+        bytes,
+        flags,
+        keywords,
+        date: internal_date.unwrap_or(1_000_000_000),
+    })
 }
 
 impl Door {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::body::{Partial, Section, SectionText};
 use crate::command::{FetchItem, Numbering, SectionName};
+use crate::dialect::Dialect;
 use crate::esearch::Window;
 use crate::sync::ChangedSince;
 
@@ -100,6 +101,10 @@ fn item(cursor: &mut Cursor<'_>) -> Result<FetchItem> {
         "EMAILID" => FetchItem::EmailId,
         "THREADID" => FetchItem::ThreadId,
         "SAVEDATE" => FetchItem::SaveDate,
+        // RFC 8970 §6: the modifiers are a list, of which LAZY is the only member there is.
+        "PREVIEW" => FetchItem::Preview {
+            lazy: cursor.accept_word(" (LAZY)"),
+        },
         "BODYSTRUCTURE" => FetchItem::BodyStructure,
         "BODY" if cursor.peek() != Some(b'[') => FetchItem::Body,
         "BODY" => section(cursor, false)?,
@@ -180,6 +185,13 @@ fn partial(cursor: &mut Cursor<'_>) -> Result<Option<Partial>> {
     }
     cursor.expect(b'>', "expected >")?;
     Ok(Some(Partial { origin, count }))
+}
+
+/// What of a message a URL names.
+pub(super) fn section_of_url(text: &[u8]) -> Option<Section> {
+    let mut cursor = Cursor::new(text, Dialect::REV1);
+    let section = section_spec(&mut cursor).ok()?;
+    cursor.end().ok().map(|()| section)
 }
 
 fn section_spec(cursor: &mut Cursor<'_>) -> Result<Section> {

@@ -1,5 +1,6 @@
 //! Reads commands. What is not exactly right is refused with words that say what was expected, and where.
 
+pub mod append;
 mod cursor;
 mod fetch;
 mod list;
@@ -11,7 +12,9 @@ mod sync;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::command::{Append, Command, Numbering, Request, StoreMode};
+use crate::append::Replaced;
+use crate::body::Section;
+use crate::command::{Command, Numbering, Request, StoreMode};
 use crate::dialect::Dialect;
 use crate::flag::{Flag, MAX_KEYWORD, Use};
 use crate::mailbox::{self, DELIMITER};
@@ -58,16 +61,9 @@ pub fn request_in(dialect: Dialect, bytes: &[u8]) -> core::result::Result<Reques
     }
 }
 
-/// Reads the head of an APPEND as [`crate::fragment::Fragment::Message`] brings it, of a client that speaks `dialect`.
-///
-/// # Errors
-/// [`BadCommand`].
-pub fn append(dialect: Dialect, head: &[u8]) -> core::result::Result<Append, BadCommand> {
-    let (tag, mut cursor) = tagged(head, dialect)?;
-    append_arguments(&tag, &mut cursor).map_err(|error| BadCommand {
-        tag: Some(tag),
-        error,
-    })
+/// Reads a section like `1.2.HEADER`; `None` for what is none.
+pub(crate) fn section(text: &[u8]) -> Option<Section> {
+    fetch::section_of_url(text)
 }
 
 /// The tag of a command that was not read whole.
@@ -88,38 +84,6 @@ fn tagged(
         Ok(tag) => Ok((tag, cursor)),
         Err(error) => Err(BadCommand { tag: None, error }),
     }
-}
-
-// RFC 3501 §6.3.11: append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal. RFC 6855 §4: or "UTF8" SP "(" literal8 ")".
-fn append_arguments(tag: &str, cursor: &mut Cursor<'_>) -> Result<Append> {
-    cursor.word("expected a command")?;
-    cursor.space()?;
-    let mailbox = mailbox(cursor)?;
-    cursor.space()?;
-    let mut flags = Vec::new();
-    if cursor.peek() == Some(b'(') {
-        flags = cursor.list(flag)?;
-        cursor.space()?;
-    }
-    let mut internal_date = None;
-    if cursor.peek() == Some(b'"') {
-        internal_date = Some(date_time(cursor)?);
-        cursor.space()?;
-    }
-    let utf8 = cursor.accept_word("UTF8 (");
-    if utf8 && !cursor.dialect().utf8 {
-        return cursor.fail("ENABLE UTF8=ACCEPT first");
-    }
-    if !cursor.is_at_end() {
-        return cursor.fail("expected flags, a date or the literal");
-    }
-    Ok(Append {
-        tag: tag.into(),
-        mailbox,
-        flags,
-        internal_date,
-        utf8,
-    })
 }
 
 fn date_time(cursor: &mut Cursor<'_>) -> Result<i64> {
@@ -148,7 +112,7 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         "COMPRESS" | "ID" | "LOGIN" | "AUTHENTICATE" | "ENABLE" | "SELECT" | "EXAMINE"
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
-        | "APPEND" | "GETQUOTA" | "GETQUOTAROOT" | "SETQUOTA" => {
+        | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT" | "SETQUOTA" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -196,8 +160,9 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
         "GETQUOTA" => quota::get(cursor)?,
         "GETQUOTAROOT" => quota::get_root(cursor)?,
         "SETQUOTA" => quota::set(cursor)?,
-        // An APPEND that ends without a literal.
-        "APPEND" => return cursor.fail("expected the message as a literal"),
+        // An APPEND without a message literal has to be put together of what is here.
+        "APPEND" => append_without_literal(None, cursor)?,
+        "REPLACE" => replace(Numbering::Sequence, cursor)?,
         "UID" => return uid(cursor),
         name => return numbered(name, Numbering::Sequence, cursor),
     })
@@ -209,16 +174,35 @@ fn uid(cursor: &mut Cursor<'_>) -> Result<Command> {
     let name = cursor.word("expected a command behind UID")?;
     if !matches!(
         name.as_str(),
-        "EXPUNGE" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE"
+        "EXPUNGE" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "REPLACE"
     ) {
-        return start
-            .fail("UID goes with COPY, EXPUNGE, FETCH, MOVE, SEARCH, SORT, STORE and THREAD");
+        return start.fail(
+            "UID goes with COPY, EXPUNGE, FETCH, MOVE, REPLACE, SEARCH, SORT, STORE and THREAD",
+        );
     }
     cursor.space()?;
     if name == "EXPUNGE" {
         return Ok(Command::Expunge(Some(sequence_set(cursor)?)));
     }
+    if name == "REPLACE" {
+        return replace(Numbering::Uid, cursor);
+    }
     numbered(&name, Numbering::Uid, cursor)
+}
+
+fn replace(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
+    let replaced = append::replaced(by, cursor)?;
+    append_without_literal(Some(replaced), cursor)
+}
+
+fn append_without_literal(replaces: Option<Replaced>, cursor: &mut Cursor<'_>) -> Result<Command> {
+    let mailbox = mailbox(cursor)?;
+    let steps = append::without_literal(cursor)?;
+    Ok(Command::Append {
+        replaces,
+        mailbox,
+        steps,
+    })
 }
 
 fn numbered(name: &str, by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {

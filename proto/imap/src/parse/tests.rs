@@ -5,6 +5,7 @@ use alloc::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::append::Step;
 use crate::body::{Partial, Section, SectionText};
 use crate::command::{FetchItem, SectionName};
 use crate::search::{Key, When};
@@ -212,18 +213,18 @@ fn special_use_can_be_asked_for() {
 
 #[test]
 fn an_append_is_known_by_its_head() {
-    let found = append(
-        Dialect::REV1,
-        b"a1 APPEND {4}\r\na b/ (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" ",
-    )
-    .unwrap();
-    assert_eq!(found.mailbox, "a b/");
-    assert_eq!(found.flags, [Flag::Seen, Flag::Keyword("x".into())]);
-    assert_eq!(found.internal_date, Some(837_596_665));
-    assert!(append(Dialect::REV1, b"a1 APPEND INBOX ").is_ok());
-    assert!(append(Dialect::REV1, b"a1 APPEND INBOX").is_err());
-    assert!(append(Dialect::REV1, b"a1 APPEND INBOX () x ").is_err());
-    assert!(append(Dialect::REV1, b"a1 APPEND INBOX \"1-Jul-1996\" ").is_err());
+    let text = b"a1 APPEND {4}\r\na b/ (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" ";
+    let (head, steps, _) = append::begin(Dialect::REV1, text).unwrap();
+    assert_eq!(head.mailbox, "a b/");
+    let begin = Step::Begin {
+        flags: vec![Flag::Seen, Flag::Keyword("x".into())],
+        internal_date: Some(837_596_665),
+    };
+    assert_eq!(steps, [begin, Step::Literal]);
+    assert!(append::begin(Dialect::REV1, b"a1 APPEND INBOX ").is_ok());
+    assert!(append::begin(Dialect::REV1, b"a1 APPEND INBOX").is_err());
+    assert!(append::begin(Dialect::REV1, b"a1 APPEND INBOX () x ").is_err());
+    assert!(append::begin(Dialect::REV1, b"a1 APPEND INBOX \"1-Jul-1996\" ").is_err());
 }
 
 #[test]
@@ -347,7 +348,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = request(&bytes);
-        let _ = append(Dialect::REV1, &bytes);
+        let _ = append::begin(Dialect::REV1, &bytes);
     }
 
     #[test]
@@ -355,6 +356,6 @@ proptest! {
         text in "a (UID )?(FETCH|STORE|SEARCH|SORT|THREAD|LIST|STATUS|CREATE|LOGIN|ID|APPEND|COPY) [0-9:*,]{0,6} ?[A-Z .\\[\\]<>()\"\\\\{}+0-9\r\n*%&-]{0,60}",
     ) {
         let _ = request(text.as_bytes());
-        let _ = append(Dialect::REV1, text.as_bytes());
+        let _ = append::begin(Dialect::REV1, text.as_bytes());
     }
 }

@@ -1,0 +1,164 @@
+//! APPEND of several messages and of messages put together here: in constant memory, and all or none.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code outside of test functions too"
+)]
+
+use serde_json::json;
+use system_tests::imap::Client;
+use system_tests::options::PASSWORD;
+use system_tests::{Options, System};
+
+/// MiB of what the first test appends; twice as much is put together.
+const SIZE: &str = "RMAIL_COMPOSING_MIB";
+/// A daemon may grow by so many KiB.
+const MOST: u64 = 10_000;
+
+fn alice(system: &System) -> Client {
+    Client::login(system.address("imap"), "alice@example.test", PASSWORD).unwrap()
+}
+
+/// The most memory a daemon ever had, in KiB.
+fn peak(system: &System, daemon: &str) -> u64 {
+    let pid = system.pid(daemon).unwrap();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Sends a literal of so many MiB.
+fn send(client: &mut Client, mebibytes: usize) {
+    let line = [&[b'x'; 62][..], b"\r\n"].concat();
+    let mebibyte = line.repeat((1 << 20) / line.len());
+    for _ in 0..mebibytes {
+        client.send(&mebibyte).unwrap();
+    }
+}
+
+#[test]
+fn however_much_is_appended_or_put_together_memory_stays_the_same() {
+    let mebibytes = std::env::var(SIZE).map_or(96, |text| text.parse().unwrap());
+    let limit = (2 * mebibytes + 1) << 20;
+    let config = json!({"smtp": {"max_message_size": limit}});
+    let system = System::start(Options::alice().config(&config));
+    let mut client = alice(&system);
+    // Once small, so that what is made once is made.
+    client.send(b"a APPEND INBOX {6+}\r\nA: 1\r\n {6+}\r\nA: 2\r\n CATENATE (URL /INBOX/;UID=1 URL /INBOX/;UID=1/;SECTION=1)\r\n").unwrap();
+    assert!(client.answer("a").unwrap().result.starts_with("NO [BADURL"));
+    client
+        .send(b"b APPEND INBOX {6+}\r\nA: 1\r\n {6+}\r\nA: 2\r\n\r\n")
+        .unwrap();
+    client.answer("b").unwrap().ok();
+    let daemons = ["imapd", "deliverd"];
+    let before = daemons.map(|daemon| peak(&system, daemon));
+    // Eight messages, then one of all of them twice.
+    let each = mebibytes / 8;
+    client.send(b"c APPEND INBOX").unwrap();
+    for _ in 0..8 {
+        client
+            .send(format!(" {{{}+}}\r\n", each << 20).as_bytes())
+            .unwrap();
+        send(&mut client, each);
+    }
+    client.send(b"\r\n").unwrap();
+    assert!(
+        client
+            .answer("c")
+            .unwrap()
+            .ok()
+            .result
+            .contains("APPENDUID")
+    );
+    let urls: Vec<String> = (0..16)
+        .map(|n| format!("URL /INBOX/;UID={}", 3 + n % 8))
+        .collect();
+    let parts = format!("d APPEND INBOX CATENATE ({})\r\n", urls.join(" "));
+    client.send(parts.as_bytes()).unwrap();
+    client.answer("d").unwrap().ok();
+    let account = system.account("alice@example.test");
+    let sizes: Vec<u64> = account
+        .messages("INBOX")
+        .iter()
+        .map(|message| message.path.metadata().unwrap().len())
+        .collect();
+    let (each, all) = ((each as u64) << 20, (each as u64) << 24);
+    assert_eq!(sizes[2..], [[each; 8].as_slice(), &[all]].concat());
+    for (daemon, before) in daemons.iter().zip(before) {
+        let grown = peak(&system, daemon) - before;
+        eprintln!("{daemon}: {before} KiB, grew by {grown} KiB");
+        assert!(grown < MOST, "{daemon} grew by {grown} KiB");
+    }
+}
+
+#[test]
+fn where_deliverd_dies_between_two_messages_there_is_none() {
+    let system = System::start(Options::alice());
+    let mut client = alice(&system);
+    client.send(b"a APPEND INBOX {6}\r\n").unwrap();
+    assert!(client.line().unwrap().starts_with('+'));
+    client.send(b"A: 1\r\n {6}\r\n").unwrap();
+    // deliverd has the first one, whole.
+    assert!(client.line().unwrap().starts_with('+'));
+    let before = system.kill("deliverd");
+    system.wait_for_restart("deliverd", before);
+    client.send(b"A: 2\r\n\r\n").unwrap();
+    let answer = client.answer("a");
+    assert!(answer.is_err() || answer.unwrap().result.starts_with("NO"));
+    let mut client = alice(&system);
+    let status = client.command("STATUS INBOX (MESSAGES)").unwrap().ok();
+    assert_eq!(status.untagged, ["* STATUS INBOX (MESSAGES 0)"]);
+    let incoming = system.dir().join("mail/store/mailstore/.incoming");
+    if let Ok(left) = std::fs::read_dir(incoming) {
+        assert_eq!(left.count(), 0, "what was sent is left behind");
+    }
+    client
+        .send(b"b APPEND INBOX {6+}\r\nA: 1\r\n {6+}\r\nA: 2\r\n\r\n")
+        .unwrap();
+    client.answer("b").unwrap().ok();
+}
+
+#[test]
+fn a_draft_is_replaced_and_its_first_words_are_kept_for_others() {
+    let system = System::start(Options::alice());
+    let mut client = alice(&system);
+    client
+        .send(b"a APPEND INBOX {6+}\r\nA: 1\r\n {6+}\r\nA: 2\r\n\r\n")
+        .unwrap();
+    client.answer("a").unwrap().ok();
+    client.command("SELECT INBOX").unwrap().ok();
+    client
+        .send(b"b UID REPLACE 1 INBOX (\\Draft) {16+}\r\nA: 1\r\n\r\nBetter\r\n\r\n")
+        .unwrap();
+    let replaced = client.answer("b").unwrap().ok();
+    assert!(
+        replaced.untagged[0].starts_with("* OK [APPENDUID"),
+        "{replaced:?}"
+    );
+    assert!(
+        replaced.untagged.contains(&"* 1 EXPUNGE".to_owned()),
+        "{replaced:?}"
+    );
+    // The text of the mailbox and its files are the same.
+    let uids = |system: &System| {
+        let files = system.account("alice@example.test").messages("INBOX");
+        files.iter().map(|file| file.uid).collect::<Vec<_>>()
+    };
+    assert_eq!(uids(&system), [2, 3]);
+    let lazy = "UID FETCH 3 (PREVIEW (LAZY))";
+    let shown = client.command(lazy).unwrap().ok();
+    assert_eq!(shown.untagged, ["* 2 FETCH (UID 3 PREVIEW NIL)"]);
+    let shown = client.command("UID FETCH 3 (PREVIEW)").unwrap().ok();
+    assert_eq!(shown.untagged, ["* 2 FETCH (UID 3 PREVIEW \"Better\")"]);
+    client.command("LOGOUT").unwrap().ok();
+    // Another session need not read the message.
+    let mut client = alice(&system);
+    client.command("EXAMINE INBOX").unwrap().ok();
+    let shown = client.command(lazy).unwrap().ok();
+    assert_eq!(shown.untagged, ["* 2 FETCH (UID 3 PREVIEW \"Better\")"]);
+    let missing = client.command("UID REPLACE 9 INBOX {6}").unwrap();
+    assert!(missing.result.starts_with("NO [READ-ONLY]"), "{missing:?}");
+}
