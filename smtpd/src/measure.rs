@@ -208,6 +208,90 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_domain_hears_of_the_mildest_that_was_done() {
+        let one = |measure| Disposition {
+            measure,
+            cause: Cause::Dmarc(Policy::Reject),
+            is_put_off: false,
+        };
+        let outcome = |published, policy| Outcome {
+            published,
+            policy,
+            ..crate::results::NOTHING
+        };
+        let wanted = outcome(Policy::Reject, Policy::Reject);
+        let applied = |outcome, is_taken, measures: &[Measure]| {
+            let all: Vec<_> = measures.iter().copied().map(one).collect();
+            let Applied {
+                disposition,
+                reason,
+                ..
+            } = Applied::new(outcome, is_taken, &all);
+            (disposition, reason)
+        };
+        let local = Some(Override::LocalPolicy);
+        for (is_taken, measures, expected) in [
+            (false, &[Measure::Reject][..], (Policy::Reject, None)),
+            // It was taken for others, and is junk or held here.
+            (
+                true,
+                &[Measure::Reject],
+                (Policy::Quarantine, local.clone()),
+            ),
+            (
+                true,
+                &[Measure::Quarantine],
+                (Policy::Quarantine, local.clone()),
+            ),
+            (
+                true,
+                &[Measure::Reject, Measure::Accept],
+                (Policy::None, local.clone()),
+            ),
+            (
+                true,
+                &[Measure::Accept, Measure::Junk],
+                (Policy::None, local),
+            ),
+        ] {
+            assert_eq!(
+                applied(wanted, is_taken, measures),
+                expected,
+                "{measures:?}"
+            );
+        }
+        let sampled = outcome(Policy::Reject, Policy::Quarantine);
+        assert_eq!(
+            applied(sampled, true, &[Measure::Junk]),
+            (Policy::Quarantine, Some(Override::SampledOut))
+        );
+    }
+
+    #[test]
+    fn a_chain_is_the_reason_only_where_nothing_was_done() {
+        let chain = || Some("arc=pass".to_owned());
+        let applied = |disposition, reason| Applied {
+            disposition,
+            reason,
+            key: "x",
+        };
+        let vouched = applied(Policy::None, Some(Override::LocalPolicy)).because_of(chain());
+        assert_eq!(
+            vouched.reason,
+            Some(Override::Vouched("arc=pass".to_owned()))
+        );
+        for other in [
+            applied(Policy::Quarantine, Some(Override::LocalPolicy)),
+            applied(Policy::None, Some(Override::SampledOut)),
+            applied(Policy::None, None),
+        ] {
+            assert_eq!(other.clone().because_of(chain()), other);
+        }
+        let alone = applied(Policy::None, Some(Override::LocalPolicy));
+        assert_eq!(alone.clone().because_of(None), alone);
+    }
+
+    #[test]
     fn an_entry_counts_for_its_domains_and_changes_only_what_it_says() {
         let config = Authentication {
             spf_fail: Measure::Junk,

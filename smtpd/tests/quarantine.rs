@@ -134,7 +134,9 @@ async fn others_get_their_copy() {
             panic!("{there:?}")
         };
         assert_eq!(standings(held), [(BOB, Standing::Here)]);
-        assert!(held.quarantine.is_some() && told.quarantine.is_none());
+        // Whose room it takes is who does not get it, not who was named first.
+        assert_eq!(held.quarantine.as_ref().unwrap().domain, "example.org");
+        assert!(told.quarantine.is_none());
         // Two have it, and one has not.
         assert_eq!(
             standings(told),
@@ -183,6 +185,47 @@ async fn who_is_elsewhere_gets_it_under_our_name_when_it_is_released() {
         [("carol@far.example", Standing::Waiting)]
     );
     assert!(there[0].quarantine.is_some());
+}
+
+#[tokio::test]
+async fn nobody_is_told_that_an_alias_has_what_is_held() {
+    let rules = Authentication {
+        trusted_clients: Vec::new(),
+        dmarc_reject: Measure::Accept,
+        domains: vec![DomainMeasures {
+            names: vec![String::from("soft.example").try_into().unwrap()],
+            dmarc_reject: Some(Measure::Quarantine),
+            ..DomainMeasures::default()
+        }],
+        ..Authentication::default()
+    };
+    let mut world = World::judging(rules);
+    let found = Found::Records(vec![Record::Txt("v=DMARC1; p=reject".into())]);
+    let mut zone = world.queue.zone.lock().unwrap();
+    zone.insert(("_dmarc.bank.example".into(), Kind::Txt), found);
+    drop(zone);
+    let (reply, here, there) =
+        send(&mut world, "eve@far.example", &["info@soft.example"], "").await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!((here.len(), there.len()), (0, 1));
+    assert_eq!(standings(&there[0]), [(BOB, Standing::Here)]);
+}
+
+#[tokio::test]
+async fn when_it_is_late_nobody_knows() {
+    let world = &mut world();
+    let mut client = world.visit().await;
+    client
+        .ask("MAIL FROM:<eve@far.example> RET=HDRS BY=600;R", "250")
+        .await;
+    client.ask(&format!("RCPT TO:<{BOB}>"), "250").await;
+    client.ask("DATA", "354").await;
+    client.ask(&format!("{SPOOF}hi\r\n."), "250").await;
+    let kept = &world.queue.kept()[0];
+    assert!(kept.quarantine.is_some());
+    let envelope = kept.envelope.as_ref().unwrap();
+    // It waits for the operator, however long that takes.
+    assert_eq!(envelope.parameters, "RET=HDRS");
 }
 
 #[tokio::test]

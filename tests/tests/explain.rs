@@ -289,6 +289,12 @@ fn what_is_explained_is_what_happens_and_explaining_leaves_no_trace() {
             ..Case::default()
         },
         Case {
+            name: "more than is handed over in one piece",
+            message: format!("{header}\r\n{}", "0123456789abcdef\r\n".repeat(8_000)),
+            outcomes: &["taken: into INBOX of alice@example.test"],
+            ..Case::default()
+        },
+        Case {
             name: "a bare LF",
             message: format!("{header}\r\na\nb\r\n"),
             outcomes: &["refused: 554 5.6.0"],
@@ -610,6 +616,10 @@ fn text_says_it_in_order_and_the_status_tells_how_it_ends() {
     assert!(told.stdout.contains("[smtp.lmtp_port]"), "{told:?}");
     let told = ask(&["--to", ALICE, "--listener", "submission"]);
     assert!(told.stdout.contains("sender: 530 5.7.0"), "{told:?}");
+    // Where logins are, TLS is.
+    let told = ask(&["--to", ALICE, "--user", ALICE, "--listener", "submission"]);
+    assert!(told.stdout.contains("login: 235 "), "{told:?}");
+    assert!(told.stdout.contains("sender: 553 5.7.1 "), "{told:?}");
     assert!(system.account(ALICE).messages("INBOX").is_empty());
     system.stop();
     let told = system.rmailctl(&["explain", "--ip", "192.0.2.1", "--to", ALICE]);

@@ -177,3 +177,28 @@ impl Accounts {
         changed.or_fault("change a limit")?.ok_or(Refusal::NotFound)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::World;
+    use super::*;
+
+    #[test]
+    fn a_domain_has_the_tenant_it_was_given_to() {
+        let world = World::new();
+        let of = |name: &str| world.accounts.tenant_of(name);
+        assert_eq!(of("a.example"), Ok(None));
+        assert_eq!(of("elsewhere.example"), Ok(None));
+        assert!(matches!(of("no domain"), Err(Refusal::Invalid(_))));
+        world
+            .accounts
+            .add_tenant("acme", Limits::default())
+            .unwrap();
+        world
+            .accounts
+            .assign_domain("a.example", Some("acme"))
+            .unwrap();
+        assert_eq!(of("A.Example"), Ok(Some("acme".to_owned())));
+        assert_eq!(of("b.example"), Ok(None));
+    }
+}
