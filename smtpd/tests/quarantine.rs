@@ -40,11 +40,15 @@ fn world() -> World {
         ..Authentication::default()
     };
     let world = World::judging(rules);
+    publish(&world);
+    world
+}
+
+/// The author's domain of spoofs wants them refused.
+fn publish(world: &World) {
     let found = Found::Records(vec![Record::Txt("v=DMARC1; p=reject".into())]);
     let mut zone = world.queue.zone.lock().unwrap();
     zone.insert(("_dmarc.bank.example".into(), Kind::Txt), found);
-    drop(zone);
-    world
 }
 
 /// The reply, what deliverd has, and what relayd has.
@@ -200,10 +204,7 @@ async fn nobody_is_told_that_an_alias_has_what_is_held() {
         ..Authentication::default()
     };
     let mut world = World::judging(rules);
-    let found = Found::Records(vec![Record::Txt("v=DMARC1; p=reject".into())]);
-    let mut zone = world.queue.zone.lock().unwrap();
-    zone.insert(("_dmarc.bank.example".into(), Kind::Txt), found);
-    drop(zone);
+    publish(&world);
     let (reply, here, there) =
         send(&mut world, "eve@far.example", &["info@soft.example"], "").await;
     assert!(reply.starts_with("250"), "{reply}");

@@ -1,6 +1,6 @@
 //! Deliveries: recipients, sizes, and what comes of the message.
 
-use ipc::delivery::MAX_HEAD;
+use ipc::delivery::{MAX_HEAD, RECIPIENTS_PER_FRAME};
 
 use super::*;
 
@@ -178,6 +178,28 @@ async fn recipients_are_doubted_again_when_they_are_added() {
         refused(smtp.deliver(&[], b"x", 1).await),
         Refusal::NoSuchUser
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_nobody_is_refused_when_named_and_a_page_is_no_longer_than_it_may_be() {
+    let world = world().await;
+    let smtp = Smtp(world.client("smtpd"));
+    let (message, _stream) = smtp.open().await;
+    let add = async |recipients: Vec<String>| {
+        let request = DeliveryRequest::AddRecipients {
+            message,
+            recipients,
+            destination: Destination::Inbox,
+        };
+        smtp.ask(request).await.map(|(answer, _)| answer)
+    };
+    let page = |address: &str, count: usize| vec![address.to_owned(); count];
+    let nobody = add(page("nobody@example.test", 1)).await;
+    assert_eq!(refused(nobody), Refusal::NoSuchUser);
+    let too_many = add(page("alice@example.test", RECIPIENTS_PER_FRAME + 1)).await;
+    assert_eq!(refused(too_many), Refusal::TooManyRecipients);
+    let whole = add(page("alice@example.test", RECIPIENTS_PER_FRAME)).await;
+    assert_eq!(whole.unwrap(), DeliveryAnswer::RecipientsAdded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
