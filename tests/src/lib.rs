@@ -28,6 +28,7 @@ pub mod python;
 pub mod sink;
 pub mod smtp;
 pub mod system;
+pub mod terminal;
 
 pub use options::Options;
 pub use system::System;

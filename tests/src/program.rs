@@ -28,6 +28,19 @@ pub fn command(name: &str) -> Command {
     Command::new(find(name).unwrap_or_else(|| panic!("{name} is not installed")))
 }
 
+/// Where `tests/prepare` put something that is no Debian package, if it could: `opensmtpd/usr/bin/smtp`, `node`, `python`.
+#[must_use]
+pub fn fetched(name: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let places = [target, root.join("target")];
+    let mut found = places
+        .map(|place| place.join("foreign").join(name))
+        .into_iter();
+    found.find(|place| place.exists())
+}
+
 /// Whether this process is root.
 #[must_use]
 pub fn is_root() -> bool {

@@ -2,6 +2,7 @@
 //!
 //! A script finds the functions of `tests/python/rmail_test.py` imported and the names it was given as variables.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -23,7 +24,9 @@ pub fn has(module: &str) -> bool {
     interpreter().is_some_and(|python| {
         let mut command = Command::new(python);
         program::run(
-            command.args(["-c", &format!("import {module}")]),
+            command
+                .env("PYTHONPATH", search_path())
+                .args(["-c", &format!("import {module}")]),
             b"",
             Duration::from_secs(20),
         )
@@ -32,13 +35,19 @@ pub fn has(module: &str) -> bool {
     })
 }
 
+/// Our own modules, and those that `tests/prepare` has fetched.
+fn search_path() -> OsString {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+    let places = std::iter::once(own).chain(program::fetched("python"));
+    std::env::join_paths(places).expect("no colon in the name of a directory")
+}
+
 /// A command line that runs `script` with `variables`.
 #[must_use]
 pub fn command(script: &str, variables: &Value) -> Command {
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
     let mut command = Command::new(interpreter().expect("python3 is not installed"));
     command
-        .env("PYTHONPATH", modules)
+        .env("PYTHONPATH", search_path())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONUNBUFFERED", "1")
         .env("RMAIL_TEST", variables.to_string())

@@ -6,7 +6,7 @@
     reason = "a test stops at what it did not expect"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -249,19 +249,9 @@ fn postfix_brings_mail_over_lmtp_on_a_socket() {
     relay_through(&system, &format!("lmtp:unix:{}", socket.display()), "LMTP");
 }
 
-/// OpenSMTPD's client, which `tests/prepare` has unpacked.
-fn opensmtpd() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let places = [target, root.join("target")];
-    let programs = places.map(|target| target.join("foreign/opensmtpd/usr/bin/smtp"));
-    programs.into_iter().find(|program| program.exists())
-}
-
 #[test]
 fn opensmtpd_brings_mail_to_every_port() {
-    let Some(program) = opensmtpd() else {
+    let Some(program) = program::fetched("opensmtpd/usr/bin/smtp") else {
         eprintln!("SKIPPED: tests/prepare could not fetch opensmtpd");
         return;
     };
