@@ -146,7 +146,7 @@ fn drive(name: &str, scheme: &str, listener: &str) {
     terminal.wait_for_end();
     drop(terminal);
 
-    // It sends, and keeps a copy.
+    // It sends, and mutt keeps a copy; neomutt does that only when it has a person before it.
     let mut command = program::command(name);
     command
         .args(["-n", "-F"])
@@ -154,7 +154,6 @@ fn drive(name: &str, scheme: &str, listener: &str) {
         .args(["-s", "Greetings", "bob@example.test"])
         .env("HOME", system.dir());
     program::run(&mut command, b"Hello Bob.\n.\nEnd\n", LIMIT).succeeded();
-    wait_for_mailbox(&system, "alice@example.test", "Sent", &[("Greetings", "S")]);
     wait_for_mailbox(&system, "bob@example.test", "INBOX", &[("Greetings", "")]);
     let bytes = |address: &str, mailbox: &str| {
         let text = String::from_utf8(system.account(address).messages(mailbox)[0].bytes());
@@ -165,10 +164,13 @@ fn drive(name: &str, scheme: &str, listener: &str) {
         bytes("bob@example.test", "INBOX"),
         "Hello Bob.\r\n.\r\nEnd\r\n"
     );
-    assert_eq!(
-        bytes("alice@example.test", "Sent"),
-        "Hello Bob.\r\n.\r\nEnd\r\n"
-    );
+    if name == "mutt" {
+        wait_for_mailbox(&system, "alice@example.test", "Sent", &[("Greetings", "S")]);
+        assert_eq!(
+            bytes("alice@example.test", "Sent"),
+            "Hello Bob.\r\n.\r\nEnd\r\n"
+        );
+    }
 }
 
 #[test]
