@@ -13,6 +13,7 @@
 
 pub mod certificate;
 pub mod dns;
+pub mod dovecot;
 pub mod filter;
 pub mod imap;
 pub mod load;

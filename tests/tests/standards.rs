@@ -10,13 +10,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/rfc.md",
     "docs/hostile-smtp.md",
+    "docs/hostile-imap.md",
+    "docs/dovecot-differences.md",
 ];
 const PLACES: [&str; 11] = [
     "proto",
@@ -168,9 +170,11 @@ fn in_backticks(cell: &str) -> impl Iterator<Item = &str> {
 fn every_test_and_guard_of_the_tables_of_hostile_input_exists() {
     let sources = sources();
     let head = "| precedent | input | here | tests | guard |";
-    let rows = table_rows("docs/hostile-smtp.md", head);
-    assert!(rows.len() > 35, "{} rows", rows.len());
-    for row in rows {
+    let smtp = table_rows("docs/hostile-smtp.md", head);
+    assert!(smtp.len() > 35, "{} rows", smtp.len());
+    let imap = table_rows("docs/hostile-imap.md", head);
+    assert!(imap.len() > 20, "{} rows", imap.len());
+    for row in smtp.into_iter().chain(imap) {
         let [precedent, _, _, tests, guards] = row.as_slice() else {
             panic!("not five cells: {row:?}");
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::session::{Answer, Awareness, Kept, May, Selected, Slot, parse};
 use super::steps::{FLEETING, MANY, NAMES, Run};
-use super::wire::{Flags, numbers};
+use super::wire::{Flags, Line, numbers};
 
 /// How STORE changes flags.
 #[derive(Clone, Copy)]
@@ -114,10 +114,7 @@ impl Run {
                 return Err(format!("UID {uid:?} {modseq:?} is no news since {known:?}"));
             }
         }
-        let exists = answer
-            .lines
-            .iter()
-            .any(|line| *line == super::wire::Line::Exists(present.len()));
+        let exists = answer.lines.contains(&Line::Exists(present.len()));
         let unseen = truth
             .present()
             .position(|(_, one)| !one.flags().contains("\\Seen"));

@@ -48,6 +48,7 @@ struct Member<'a> {
 /// `steps` of each client. The mailboxes are empty before.
 pub(crate) fn all_at_once(address: SocketAddr, seed: u64, steps: usize) -> Result<(), String> {
     let mut first = Session::log_in(address);
+    first.is_witness = true;
     first.run("CREATE Work", May::ALL, None)?.ok()?;
     let shared = Shared::default();
     let mut members: Vec<Member<'_>> = (0..SESSIONS)

@@ -121,6 +121,8 @@ pub(crate) struct Session {
     pub(crate) kept: Option<Kept>,
     /// The tag of the IDLE it is in.
     pub(crate) idle: Option<String>,
+    /// It looks on, and keeps no view.
+    pub(crate) is_witness: bool,
     /// The largest MODSEQ told in this command.
     largest_told: u64,
 }
@@ -137,6 +139,7 @@ impl Session {
             saved: BTreeSet::new(),
             kept: None,
             idle: None,
+            is_witness: false,
             largest_told: 0,
         }
     }
@@ -239,6 +242,7 @@ impl Session {
                     self.exists(*count, truth.as_deref())?;
                 }
             }
+            Line::Expunge(_) if self.is_witness => {}
             Line::Expunge(number) => self.expunge(*number, may, truth.as_deref())?,
             Line::Vanished {
                 earlier: false,
@@ -259,7 +263,7 @@ impl Session {
                 answer.earlier.extend(uids);
             }
             // The witness keeps no view.
-            Line::Fetch(number, items) if self.selected.is_none() && truth.is_none() => {
+            Line::Fetch(number, items) if self.is_witness => {
                 answer.fetched.push((*number, None, items.clone()));
             }
             Line::Fetch(number, items) => {
@@ -496,9 +500,6 @@ impl Session {
                     message.modseq()
                 ));
             }
-        }
-        if all {
-            selected.highest_told = truth.uid_next - 1;
         }
         Ok(())
     }

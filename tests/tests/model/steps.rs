@@ -61,6 +61,7 @@ impl Run {
             smtp: system.address("smtp"),
             next: 0,
         };
+        run.witness.is_witness = true;
         for name in NAMES.iter().chain(&FLEETING) {
             if run.world.mailboxes.contains_key(*name) {
                 continue;
@@ -344,9 +345,14 @@ impl Run {
     }
 
     fn told(&mut self, at: usize, all: bool) -> Result<(), String> {
-        if let Some(selected) = &self.sessions[at].selected {
-            let truth = &self.world.mailboxes[&selected.name];
+        if self.sessions[at].selected.is_some() {
+            let truth = &self.world.mailboxes[&self.name(at)];
             self.sessions[at].is_up_to_date(truth, all)?;
+            if all {
+                // What came and went meanwhile is not told any more. (While it idles that may still come.)
+                let next = truth.uid_next;
+                self.sessions[at].selected.as_mut().unwrap().highest_told = next - 1;
+            }
         }
         Ok(())
     }
