@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use memchr::memmem::Finder;
 
+use imap::casemap::fold;
 use mail::decode;
 use mail::header::Field;
 use mail::mime::{Message, Part, Structure};
@@ -143,19 +144,6 @@ fn text<'a>(bytes: &'a [u8], charset: Option<&[u8]>) -> Cow<'a, str> {
         Some(text) => text,
         None => WINDOWS_1252.decode_without_bom_handling(bytes).0,
     }
-}
-
-/// Lower case, letter by letter, so that a part of a word folds like the whole.
-#[must_use]
-pub fn fold(text: &str) -> String {
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
-    // The final form of sigma depends on what follows; both forms count as one.
-    let lower = text.chars().flat_map(char::to_lowercase);
-    lower
-        .map(|letter| if letter == 'ς' { 'σ' } else { letter })
-        .collect()
 }
 
 /// Decodes the encoded words of an unfolded value; the rest is taken as UTF-8 or windows-1252.

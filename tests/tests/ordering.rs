@@ -82,8 +82,12 @@ letters = [letter for letter, _ in letters]
 
 /// RFC 5256 in Python.
 const WORK_OUT: &str = r#"
+import unicodedata
 BLOB = r"\[[^\[\]]*\] *"
 REFWD = rf"(?:re|fwd?) *(?:{BLOB})?:"
+def casemap(text):
+    """RFC 5051, for letters whose title case is one letter."""
+    return "".join(unicodedata.normalize("NFKD", letter.title() if len(letter.title()) == 1 else letter) for letter in text)
 def base_subject(text):
     """The text, and whether it is of a reply."""
     text, reply = re.sub(r"[ \t\r\n]+", " ", text or ""), False
@@ -106,20 +110,20 @@ def base_subject(text):
                     break
                 text = text[found.end():]
         if not re.match(r"\[fwd:.*\]$", text, flags=re.I):
-            return text.lower(), reply
+            return casemap(text), reply
         reply, text = True, text[5:-1]
 def sent(letter):
     return letter["arrival"] if letter["date"] is None else letter["date"]
 def display(person):
-    return (person[0] or f"{person[1]}@{person[2]}").lower() if person else ""
+    return casemap(person[0] or f"{person[1]}@{person[2]}") if person else ""
 KEYS = {
     "ARRIVAL": lambda l: l["arrival"],
     "DATE": sent,
     "SIZE": lambda l: l["size"],
     "SUBJECT": lambda l: base_subject(l["subject"])[0],
-    "FROM": lambda l: l["From"][1].lower() if l["From"] else "",
-    "TO": lambda l: l["To"][1].lower() if l["To"] else "",
-    "CC": lambda l: l["Cc"][1].lower() if l["Cc"] else "",
+    "FROM": lambda l: casemap(l["From"][1]) if l["From"] else "",
+    "TO": lambda l: casemap(l["To"][1]) if l["To"] else "",
+    "CC": lambda l: casemap(l["Cc"][1]) if l["Cc"] else "",
     "DISPLAYFROM": lambda l: display(l["From"]),
     "DISPLAYTO": lambda l: display(l["To"]),
 }

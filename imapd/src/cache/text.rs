@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::LazyLock;
 
+use imap::casemap;
 use ipc::cache::CacheKind;
 use lz4_flex::block::{compress_with_dict, decompress_into_with_dict};
 use mail::mime::Message;
@@ -18,7 +19,8 @@ use super::summary::Extent;
 use super::{number, trigrams};
 use crate::search_text::{self, Needle};
 
-const VERSION: u8 = 1;
+/// Changes with [`casemap::fold`], too: what was folded otherwise is of no use.
+const VERSION: u8 = 2;
 /// What is beyond so many bytes of text is not kept.
 const MAX_TEXT: usize = 256 << 10;
 /// Ends a piece. UTF-8 has no such byte, so nothing that is looked for is found across an end.
@@ -27,7 +29,10 @@ const END: u8 = 0xff;
 /// What most headers have, for a short text to refer to when it is compressed. Never to be changed without [`VERSION`].
 static TYPICAL: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let pieces = include_bytes!("typical.txt");
-    let end = |byte: &u8| if *byte == b'\n' { END } else { *byte };
+    let end = |byte: &u8| match byte {
+        b'\n' => END,
+        byte => byte.to_ascii_uppercase(),
+    };
     pieces.iter().map(end).collect()
 });
 
@@ -98,7 +103,7 @@ impl SearchText<'static> {
 /// Appends a piece; false if it did not fit, and only its beginning is there.
 fn push(piece: &str, text: &mut Vec<u8>) -> bool {
     let room = MAX_TEXT.saturating_sub(text.len() + 1);
-    let folded = search_text::fold(piece);
+    let folded = casemap::fold(piece);
     let kept = &folded[..folded.floor_char_boundary(room)];
     text.extend_from_slice(kept.as_bytes());
     text.push(END);

@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod append;
 pub mod body;
 pub mod capability;
+pub mod casemap;
 pub mod command;
 pub mod dialect;
 pub mod envelope;

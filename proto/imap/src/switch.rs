@@ -305,7 +305,8 @@ mod tests {
     ];
 
     /// What adds only to answers, or is asked for with ENABLE.
-    const SILENT: [&str; 6] = [
+    const SILENT: [&str; 7] = [
+        "I18NLEVEL=1",
         "IMAP4rev2",
         "UTF8=ACCEPT",
         "CHILDREN",

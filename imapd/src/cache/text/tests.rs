@@ -247,3 +247,14 @@ fn days_survive_the_round_trip() {
         assert_eq!(read_day(write_day(day)), day);
     }
 }
+
+// Those of version 1 have their letters in lower case.
+#[test]
+fn what_was_folded_otherwise_is_refused() {
+    let bytes = b"Subject: x\r\n\r\nhello\r\n";
+    let text = SearchText::of(&Message::walk(bytes), Extent::Whole, 70).unwrap();
+    let mut entry = text.encode().unwrap();
+    assert!(SearchText::decode(&entry, 70).is_some());
+    entry[0] = 1;
+    assert!(SearchText::decode(&entry, 70).is_none());
+}
