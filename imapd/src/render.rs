@@ -668,6 +668,11 @@ mod tests {
         assert_eq!(whole(1 << 30), (1 << 30) + (16 << 20));
         assert_eq!(memory(Need::Header, [5, 7].into_iter()), 7);
         assert_eq!(memory(Need::File, [5, 7].into_iter()), 0);
+        let of_parts = |part: &[u32]| {
+            let part = part.to_vec();
+            memory_of_parts(&[FetchItem::BinarySize { part }], [7, 1 << 30].into_iter())
+        };
+        assert_eq!((of_parts(&[]), of_parts(&[1])), (0, MAX_MEMORY));
     }
 
     #[test]

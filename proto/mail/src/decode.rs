@@ -225,3 +225,19 @@ pub(crate) fn hex_pair(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_of_a_line_without_end_is_bounded() {
+        let mut decoder = QuotedPrintable::default();
+        let mut out = Vec::new();
+        for _ in 0..100 {
+            decoder.push(&[b' '; 10_000], &mut out);
+            assert!(decoder.line.capacity() <= 256 << 10);
+        }
+        assert!(out.len() > 900_000);
+    }
+}

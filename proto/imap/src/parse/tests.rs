@@ -340,6 +340,10 @@ fn what_would_cost_too_much_is_refused() {
         complaint(&format!("SEARCH {}", "TEXT x ".repeat(51).trim())).contains("too many keys")
     );
     assert!(complaint(&format!("LIST \"\" {}", "*%".repeat(501))).contains("too long"));
+    let part = vec!["1"; 101].join(".");
+    for item in ["BINARY.PEEK", "BINARY.SIZE"] {
+        assert!(complaint(&format!("FETCH 1 {item}[{part}]")).contains("too many levels"));
+    }
 }
 
 proptest! {

@@ -81,3 +81,22 @@ impl Skeleton {
         self.walker.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_of_a_message_without_line_ends_is_bounded() {
+        let mut skeleton = Skeleton::new();
+        for _ in 0..100 {
+            skeleton.push(&[b'x'; 64 << 10]);
+            assert!(skeleton.line.capacity() <= 4 << 20);
+        }
+        for _ in 0..100 {
+            skeleton.push(&b"X: y\r\n".repeat(10_000));
+        }
+        assert!(skeleton.walker.held() <= 4 << 20);
+        assert_eq!(skeleton.finish().len(), 1);
+    }
+}

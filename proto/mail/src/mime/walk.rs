@@ -112,6 +112,12 @@ impl Walker {
         }
     }
 
+    /// Bytes of the header that is held.
+    #[cfg(test)]
+    pub(super) const fn held(&self) -> usize {
+        self.header.capacity()
+    }
+
     pub(super) fn finish(mut self) -> Vec<Part> {
         self.close_all(self.position, self.lines);
         self.parts
