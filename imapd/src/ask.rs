@@ -1,6 +1,7 @@
 //! Everything imapd may ask of deliverd: a login, and what the mail session that follows from it can do.
 
 mod cache;
+mod metadata;
 mod quota;
 
 use std::fs::File;

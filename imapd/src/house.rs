@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daemon::config::ServerMetadata;
 use daemon::limits::{Door, Limits};
 use daemon::port::{self, Begins};
 use daemon::tls::Certificates;
@@ -28,6 +29,8 @@ pub struct House {
     pub cleartext_on_loopback: bool,
     /// Whom to ask.
     pub ask: Ask,
+    /// What clients can learn about the server.
+    pub metadata: ServerMetadata,
     /// Who may come in.
     pub door: Arc<Door>,
     /// What TLS is done with.
@@ -55,6 +58,7 @@ impl House {
             hostname,
             cleartext_on_loopback,
             ask,
+            metadata: ServerMetadata::default(),
             door: Door::new(limits),
             certificates,
             append_limit,
@@ -91,7 +95,7 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         per_address: count(u64::from(config.limits.connections_per_address)),
     };
     let certificates = Certificates::load(birth.credentials()?).map_err(StartError::config)?;
-    Ok(House::new(
+    let house = House::new(
         config.hostname.as_str().to_owned(),
         config.imap.cleartext_login_on_loopback,
         Ask::new(config.ipc_socket("deliverd", "imapd")),
@@ -99,5 +103,9 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         certificates,
         // RFC 7889 §5: a number of IMAP, which has 32 bits.
         u32::try_from(config.smtp.max_kept_size()).unwrap_or(u32::MAX),
-    ))
+    );
+    Ok(House {
+        metadata: config.imap.metadata.clone(),
+        ..house
+    })
 }

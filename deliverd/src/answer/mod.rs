@@ -9,6 +9,7 @@
 //! | `ctl` | the operator's orders | [`control`], [`routing`], [`tools`] |
 //! | a mail session descriptor | one account's mailboxes | [`session`], [`cache`] |
 
+mod annotations;
 mod api;
 mod append;
 mod ban;

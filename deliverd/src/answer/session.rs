@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 
 use super::append::{self, Appends};
-use super::{House, cache};
+use super::{House, annotations, cache};
 use crate::store::{
     FlagOrder, Hold, Listener, MAX_MAILBOXES, Mailbox, MailboxName, Selection, Totals, Transfer,
     User, ranges,
@@ -225,6 +225,14 @@ impl Door {
                 });
                 let answer = SessionAnswer::DeletedSize(size.await?);
                 Ok(Answered::plain(answer))
+            }
+            SessionRequest::ReadAnnotations { mailbox } => {
+                let mailbox = mailbox.map(|name| self.mailbox(&name)).transpose()?;
+                annotations::read(&self.house, &self.user, mailbox).await
+            }
+            SessionRequest::ChangeAnnotations { mailbox, changes } => {
+                let mailbox = mailbox.map(|name| self.mailbox(&name)).transpose()?;
+                annotations::change(&self.house, &self.user, mailbox, changes).await
             }
             SessionRequest::Quota => self.quota().await,
         }

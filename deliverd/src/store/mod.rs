@@ -36,6 +36,7 @@ mod keep;
 mod keywords;
 mod mailbox;
 mod message_file;
+mod metadata;
 mod name;
 mod quota;
 mod reader_cache;

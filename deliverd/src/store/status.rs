@@ -107,7 +107,7 @@ const ALL: [SpecialUse; 5] = [
 ];
 
 // RFC 6154 §2.
-const fn attribute(usage: SpecialUse) -> &'static str {
+pub(super) const fn attribute(usage: SpecialUse) -> &'static str {
     match usage {
         SpecialUse::Archive => "\\Archive",
         SpecialUse::Drafts => "\\Drafts",

@@ -17,6 +17,7 @@ mod index;
 mod junk;
 mod mailboxes;
 mod memory;
+mod metadata;
 mod quota;
 mod reader_cache;
 mod replace;

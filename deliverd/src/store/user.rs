@@ -158,6 +158,11 @@ impl User {
         self.removed.load(Ordering::Acquire)
     }
 
+    /// Its directory.
+    pub(super) fn dir(&self) -> std::io::Result<Dir> {
+        self.shared.root.dir(&self.path)
+    }
+
     fn check(&self) -> Result<(), Refusal> {
         if self.is_removed() {
             Err(Refusal::NoSuchUser)

@@ -13,7 +13,7 @@ use imap::write::{self, Listed};
 use ipc::session::{MailboxInfo, SpecialUse};
 use tracing::debug;
 
-use super::{Session, out_of_place, status};
+use super::{Session, metadata, out_of_place, status};
 use crate::session::User;
 use crate::wire::{Close, Wire};
 use crate::words::Tagged;
@@ -78,6 +78,17 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
                     status::tell(name, &list.told.status, &found, session.dialect, out);
                 }
                 Err(CallError::Refused(refusal)) => debug!(%refusal, "no status in a listing"),
+                Err(error) => return Ok(Tagged::refused(tag, &error)),
+            }
+        }
+        if is_there && !list.told.metadata.is_empty() {
+            let wanted = &list.told.metadata;
+            match user.mail.annotations(Some(name.to_owned())).await {
+                Ok(known) => {
+                    let out = &mut session.wire.out;
+                    metadata::tell_listed(name, wanted, &known, session.dialect, out);
+                }
+                Err(CallError::Refused(refusal)) => debug!(%refusal, "no metadata in a listing"),
                 Err(error) => return Ok(Tagged::refused(tag, &error)),
             }
         }

@@ -11,6 +11,7 @@ mod idle;
 mod list;
 mod login;
 mod mailbox;
+mod metadata;
 mod order;
 mod quota;
 mod reading;
@@ -147,6 +148,8 @@ pub(crate) async fn execute(
             Box::pin(list::lsub(session, tag, &reference, &pattern)).await?
         }
         Command::Status { mailbox, items } => status::status(session, tag, mailbox, &items).await,
+        Command::GetMetadata(get) => metadata::get(session, tag, get).await,
+        Command::SetMetadata(set) => metadata::set(session, tag, set).await,
         Command::GetQuota(root) => quota::get(session, tag, &root).await,
         Command::GetQuotaRoot(mailbox) => quota::get_root(session, tag, &mailbox).await,
         Command::SetQuota => quota::set(tag),

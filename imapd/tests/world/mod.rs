@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::channel::serve;
+use daemon::config::ServerMetadata;
 use daemon::limits::Limits;
 use daemon::port::{self, Begins};
 use daemon::stop::{self, StopSender};
@@ -75,7 +76,12 @@ impl World {
             let certificates = Certificates::load(home.path()).unwrap();
             let name = "mx.example.org".to_owned();
             let house = House::new(name, cleartext, ask, limits, certificates, APPEND_LIMIT);
-            let house = Arc::new(house);
+            let admin = "mailto:postmaster@example.org".to_owned();
+            let metadata = ServerMetadata {
+                admin: Some(admin.try_into().unwrap()),
+                comment: None,
+            };
+            let house = Arc::new(House { metadata, ..house });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             let port = Port {

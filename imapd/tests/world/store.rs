@@ -13,6 +13,7 @@ use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
+use ipc::metadata::{Annotation, AnnotationChange};
 use ipc::quota::{Limits, Usage};
 use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, MessageIds, RANGES_PER_FRAME, RECORDS_PER_FRAME,
@@ -57,6 +58,8 @@ struct State {
     /// After so many pages that were read, one cannot be.
     good_pages: Option<usize>,
     spoilt: BTreeSet<u32>,
+    /// Those of the account.
+    annotations: BTreeMap<String, Vec<u8>>,
     /// Extensions that are not offered.
     without: Vec<String>,
 }
@@ -67,6 +70,7 @@ struct Mailbox {
     keywords: Vec<String>,
     messages: BTreeMap<u32, (Record, Vec<u8>)>,
     removed: Vec<(u64, u32)>,
+    annotations: BTreeMap<String, Vec<u8>>,
 }
 
 /// What deliverd would never say.
@@ -317,6 +321,30 @@ impl State {
                 let deleted = messages.filter(|(record, _)| record.flags & flag::DELETED != 0);
                 SessionAnswer::DeletedSize(deleted.map(|(record, _)| record.size).sum())
             }
+            SessionRequest::ReadAnnotations { mailbox } => {
+                let known = self.annotations(mailbox)?.iter();
+                let known = known.map(|(name, value)| Annotation {
+                    name: name.clone(),
+                    value: value.clone(),
+                });
+                SessionAnswer::Annotations(known.collect())
+            }
+            SessionRequest::ChangeAnnotations { mailbox, changes } => {
+                let known = self.annotations(mailbox)?;
+                let mut new = known.clone();
+                for AnnotationChange { name, value } in changes {
+                    match value {
+                        Some(value) => new.insert(name, value),
+                        None => new.remove(&name),
+                    };
+                }
+                // Few, so that it is soon seen that there are too many.
+                if new.len() > 3 {
+                    return Err(Refusal::OverQuota);
+                }
+                *known = new;
+                SessionAnswer::Done
+            }
             SessionRequest::Quota => SessionAnswer::Quota {
                 usage: Usage {
                     messages: 3,
@@ -331,6 +359,16 @@ impl State {
             },
         };
         Ok(Answered::plain(answer))
+    }
+
+    fn annotations(
+        &mut self,
+        mailbox: Option<String>,
+    ) -> Result<&mut BTreeMap<String, Vec<u8>>, Refusal> {
+        match mailbox {
+            Some(name) => Ok(&mut self.mailbox(&name)?.annotations),
+            None => Ok(&mut self.annotations),
+        }
     }
 
     fn list(&self, after: Option<String>) -> SessionAnswer {

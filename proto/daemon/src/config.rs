@@ -12,6 +12,7 @@ mod greylisting;
 mod measures;
 mod quarantine;
 mod routing;
+mod server_metadata;
 mod smtp;
 mod smtp_limits;
 mod submission;
@@ -32,6 +33,7 @@ pub use greylisting::Greylisting;
 pub use measures::{DomainMeasures, Measures};
 pub use quarantine::Quarantine;
 pub use routing::{MailAddress, Routing};
+pub use server_metadata::{ServerMetadata, ServerText};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
 pub use smtp_limits::SmtpLimits;
 pub use submission::Submission;
@@ -150,6 +152,8 @@ pub struct Imap {
     pub max_connections: value::AtLeast<1>,
     /// Allow LOGIN without TLS to clients on a loopback address.
     pub cleartext_login_on_loopback: bool,
+    /// What clients can learn about the server.
+    pub metadata: ServerMetadata,
 }
 
 /// The `exchange_api` section.
@@ -259,6 +263,7 @@ impl Default for Imap {
             host: ANY,
             port: 143,
             imaps_port: 993,
+            metadata: ServerMetadata::default(),
             max_connections: value::AtLeast::known(10_000),
             cleartext_login_on_loopback: false,
         }

@@ -7,6 +7,7 @@ use crate::append::{Replaced, Step};
 use crate::body::{Partial, Section};
 use crate::esearch::{Return, Window};
 use crate::flag::{Flag, Use};
+use crate::metadata;
 use crate::sasl::Credentials;
 use crate::search::Key;
 use crate::sequence::SequenceSet;
@@ -119,6 +120,10 @@ pub enum Command {
     GetQuotaRoot(String),
     /// SETQUOTA; refused whatever it says
     SetQuota,
+    /// GETMETADATA (RFC 5464)
+    GetMetadata(metadata::Get),
+    /// SETMETADATA
+    SetMetadata(metadata::Set),
     /// CHECK
     Check,
     /// CLOSE
@@ -254,6 +259,8 @@ pub struct Told {
     pub subscribed: bool,
     /// STATUS (RFC 5819), of mailboxes that can be selected.
     pub status: Vec<StatusItem>,
+    /// METADATA (RFC 9590): these entries, of mailboxes that are there.
+    pub metadata: Vec<String>,
 }
 
 /// An item of STATUS.
@@ -416,6 +423,8 @@ impl Command {
             Self::GetQuota(_) => "GETQUOTA",
             Self::GetQuotaRoot(_) => "GETQUOTAROOT",
             Self::SetQuota => "SETQUOTA",
+            Self::GetMetadata(_) => "GETMETADATA",
+            Self::SetMetadata(_) => "SETMETADATA",
             Self::Check => "CHECK",
             Self::Close => "CLOSE",
             Self::Unselect => "UNSELECT",

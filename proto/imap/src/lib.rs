@@ -19,6 +19,7 @@ pub mod flag;
 pub mod fragment;
 pub mod headline;
 pub mod mailbox;
+pub mod metadata;
 pub mod parse;
 pub mod quota;
 pub mod response;

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -62,6 +62,12 @@ pub enum Code<'a> {
     Limit,
     /// MAILBOXID (RFC 8474 §4.2)
     MailboxId(u128),
+    /// METADATA LONGENTRIES: values were left out, the longest of so many bytes.
+    MetadataLongEntries(u64),
+    /// METADATA MAXSIZE: values have at most so many bytes.
+    MetadataMaxSize(u64),
+    /// METADATA TOOMANY: no more can be kept.
+    MetadataTooMany,
     /// MODIFIED: these messages changed meanwhile and were left alone.
     Modified(&'a [(u32, u32)]),
     /// NONEXISTENT
@@ -194,6 +200,14 @@ impl Code<'_> {
                 out.extend_from_slice(b"MAILBOXID ");
                 write::object_id(Object::Mailbox, *id, out);
             }
+            Self::MetadataLongEntries(size) => {
+                out.extend_from_slice(b"METADATA LONGENTRIES ");
+                write::number(*size, out);
+            }
+            Self::MetadataMaxSize(size) => {
+                out.extend_from_slice(b"METADATA MAXSIZE ");
+                write::number(*size, out);
+            }
             Self::Modified(set) => {
                 out.extend_from_slice(b"MODIFIED ");
                 write::ranges(set, out);
@@ -228,6 +242,7 @@ impl Code<'_> {
             Self::CompressionActive => "COMPRESSIONACTIVE",
             Self::ExpungeIssued => "EXPUNGEISSUED",
             Self::Limit => "LIMIT",
+            Self::MetadataTooMany => "METADATA TOOMANY",
             Self::NonExistent => "NONEXISTENT",
             Self::NoPerm => "NOPERM",
             Self::OverQuota => "OVERQUOTA",
@@ -247,6 +262,8 @@ impl Code<'_> {
             | Self::HighestModSeq(_)
             | Self::InProgress(_)
             | Self::MailboxId(_)
+            | Self::MetadataLongEntries(_)
+            | Self::MetadataMaxSize(_)
             | Self::Modified(_)
             | Self::PermanentFlags { .. }
             | Self::UidNext(_)

@@ -82,6 +82,8 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::GetQuota(_)
         | Command::GetQuotaRoot(_)
         | Command::SetQuota
+        | Command::GetMetadata(_)
+        | Command::SetMetadata(_)
         | Command::Idle => Welcome::AfterLogin,
         Command::Append { replaces, .. } => welcome_to_append(replaces.as_ref()),
         Command::Check
@@ -110,7 +112,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 59] = [
+    const TABLE: [(&str, [bool; 3]); 62] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -140,6 +142,9 @@ mod tests {
         ("GETQUOTA \"\"", AFTER),
         ("GETQUOTAROOT a", AFTER),
         ("SETQUOTA \"\" (STORAGE 1)", AFTER),
+        ("GETMETADATA \"\" /shared/comment", AFTER),
+        ("SETMETADATA a (/private/comment NIL)", AFTER),
+        ("LIST \"\" * RETURN (METADATA (/shared/comment))", AFTER),
         ("IDLE", AFTER),
         ("CHECK", SELECTED),
         ("CLOSE", SELECTED),

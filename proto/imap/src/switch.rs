@@ -6,6 +6,7 @@ use crate::append::Step;
 use crate::capability::Off;
 use crate::command::{Command, FetchItem, List, StatusItem};
 use crate::esearch::Return;
+use crate::metadata::{Get, Set};
 use crate::search::Key;
 use crate::sequence::SequenceSet;
 use crate::sort::{Criterion, SortKey};
@@ -86,6 +87,11 @@ impl Needs {
             Command::GetQuota(_) | Command::GetQuotaRoot(_) | Command::SetQuota => {
                 self.0.push("QUOTA");
             }
+            Command::GetMetadata(Get { mailbox, .. })
+            | Command::SetMetadata(Set { mailbox, .. }) => {
+                self.0.push("METADATA");
+                self.on(mailbox.is_empty(), "METADATA-SERVER");
+            }
             Command::Unselect => self.0.push("UNSELECT"),
             Command::Expunge(Some(set)) => {
                 self.0.push("UIDPLUS");
@@ -158,6 +164,7 @@ impl Needs {
         self.on(list.is_extended, "LIST-EXTENDED");
         self.on(list.selection.special_use, "SPECIAL-USE");
         self.on(!list.told.status.is_empty(), "LIST-STATUS");
+        self.on(!list.told.metadata.is_empty(), "LIST-METADATA");
         self.status(&list.told.status);
     }
 
@@ -266,6 +273,14 @@ mod tests {
         ("QUOTA", "GETQUOTAROOT a"),
         ("QUOTA", "SETQUOTA a ()"),
         ("QUOTA=RES-STORAGE", "STATUS a (DELETED-STORAGE)"),
+        ("METADATA", "GETMETADATA a /shared/comment"),
+        ("METADATA", "SETMETADATA a (/shared/comment NIL)"),
+        ("METADATA-SERVER", "GETMETADATA \"\" /shared/comment"),
+        ("METADATA-SERVER", "SETMETADATA \"\" (/private/comment NIL)"),
+        (
+            "LIST-METADATA",
+            "LIST \"\" * RETURN (METADATA (/shared/comment))",
+        ),
         ("OBJECTID", "STATUS a (MAILBOXID)"),
         ("OBJECTID", "FETCH 1 EMAILID"),
         ("OBJECTID", "SEARCH NOT EMAILID a"),

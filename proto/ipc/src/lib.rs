@@ -29,6 +29,7 @@ pub mod greylist;
 pub mod hello;
 pub mod imap;
 pub mod login;
+pub mod metadata;
 pub mod observation;
 pub mod queue;
 pub mod quota;

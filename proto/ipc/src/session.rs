@@ -8,6 +8,7 @@ use crate::cache::{CacheKind, NewEntry};
 use crate::delivery::MessageHandle;
 use crate::edge::Edge;
 use crate::frame::{Decode, Encode};
+use crate::metadata::{Annotation, AnnotationChange};
 use crate::quota::{Limits, Usage};
 use crate::snapshot::{Record, ShardCount};
 
@@ -257,6 +258,18 @@ pub enum SessionRequest {
         /// Full name.
         name: String,
     },
+    /// The annotations of a mailbox.
+    ReadAnnotations {
+        /// Full name; `None` for those of the account itself.
+        mailbox: Option<String>,
+    },
+    /// Change annotations, all or none. Refused with `OverQuota` where there would be too many.
+    ChangeAnnotations {
+        /// Full name; `None` for those of the account itself, which are all private.
+        mailbox: Option<String>,
+        /// In this order; at most [`crate::metadata::MAX_ENTRIES`].
+        changes: Vec<AnnotationChange>,
+    },
     /// How much the account stores and may store.
     Quota,
 }
@@ -318,7 +331,7 @@ pub enum SessionAnswer {
         /// Ask again with `after` = the last name.
         more: bool,
     },
-    /// Made, removed, renamed, subscribed, unselected or aborted.
+    /// Made, removed, renamed, subscribed, annotated, unselected or aborted.
     Done,
     /// Counters.
     Status(MailboxStatus),
@@ -393,6 +406,8 @@ pub enum SessionAnswer {
         /// UID of the new message.
         uid: u32,
     },
+    /// All of them, ordered by name.
+    Annotations(Vec<Annotation>),
     /// Bytes.
     DeletedSize(u64),
     /// The messages that were kept are durable and visible.
@@ -473,6 +488,25 @@ mod tests {
             // Reading is bounded by what the values take in memory, too.
             assert_eq!(decode(&encode(&event).unwrap()), Ok(event));
         }
+    }
+
+    #[test]
+    fn all_annotations_of_a_mailbox_fit_a_frame() {
+        use crate::metadata::{MAX_BYTES, MAX_ENTRIES, MAX_NAME};
+        let annotation = Annotation {
+            name: "x".repeat(MAX_NAME),
+            value: Vec::new(),
+        };
+        let mut all = vec![annotation; MAX_BYTES / MAX_NAME];
+        all.resize_with(MAX_ENTRIES, || Annotation {
+            name: String::new(),
+            value: Vec::new(),
+        });
+        let listed = Return::<SessionAnswer, SessionEvent>::Answer {
+            id: u64::MAX,
+            result: Ok(SessionAnswer::Annotations(all)),
+        };
+        assert!(encode(&listed).is_ok_and(|frame| decode(&frame) == Ok(listed)));
     }
 
     #[test]

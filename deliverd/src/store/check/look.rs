@@ -8,6 +8,7 @@ use rustix::fs::FileType;
 
 use super::super::disk::Dir;
 use super::super::expunged::{self, Day};
+use super::super::metadata;
 use super::super::name::{self, MailboxName};
 use super::super::registry::Registry;
 use super::super::status::Status;
@@ -148,6 +149,13 @@ impl<'a> Eye<'a> {
                 (b"account.json", FileType::RegularFile) => {
                     let stat = dir.stat(registry::FILE)?;
                     found.add_rights(&path, registry::FILE, &stat, Sort::Small, self.owner);
+                }
+                (b"metadata.json", FileType::RegularFile) => {
+                    let stat = dir.stat(metadata::FILE)?;
+                    found.add_rights(&path, metadata::FILE, &stat, Sort::Small, self.owner);
+                }
+                (b".metadata.json.new", FileType::RegularFile) => {
+                    add_temporary(&mut found, &path, metadata::TEMPORARY)
                 }
                 (b"mailboxes", FileType::Directory) => {}
                 (b".expunged", FileType::Directory) => self.expunged(&mut found, &path)?,

@@ -12,6 +12,7 @@ use super::super::ids;
 use super::super::keywords::{self, Table};
 use super::super::mailbox::State;
 use super::super::message_file::{self, MAX_UID};
+use super::super::metadata;
 use super::super::status::{self, Status};
 use super::caches;
 use super::finding::{Findings, Sort};
@@ -46,10 +47,10 @@ impl Eye<'_> {
         dir.each_name(|entry, kind| {
             let name = entry.to_str().unwrap_or_default();
             match (name, kind) {
-                (status::FILE, FileType::RegularFile) => {
+                (status::FILE | metadata::FILE, FileType::RegularFile) => {
                     found.add_rights(&path, name, &dir.stat(name)?, Sort::Small, self.owner);
                 }
-                (".status.json.new", FileType::RegularFile) => {
+                (".status.json.new" | metadata::TEMPORARY, FileType::RegularFile) => {
                     add_temporary(&mut found, &path, name)
                 }
                 (keywords::DIRECTORY, FileType::Directory) => {

@@ -219,6 +219,28 @@ impl<'a> Cursor<'a> {
 
     // The fragmenter has seen to it that the bytes are there; whoever calls without it gets an error.
     fn literal(&mut self) -> Result<&'a [u8]> {
+        let literal = self.octets()?;
+        // RFC 3501 §9: CHAR8 is any byte but NUL.
+        if literal.contains(&0) {
+            return self.fail("a literal must not hold NUL");
+        }
+        Ok(literal)
+    }
+
+    /// A string, `~` and a literal of any octets, or NIL.
+    // RFC 5464 §5: value = nstring / literal8.
+    pub(super) fn value(&mut self, reason: &'static str) -> Result<Option<Vec<u8>>> {
+        if self.accept_word("NIL") {
+            return Ok(None);
+        }
+        if self.rest().starts_with(b"~{") {
+            self.at += 1;
+            return Ok(Some(self.octets()?.to_vec()));
+        }
+        Ok(Some(self.string(reason)?.into_owned()))
+    }
+
+    fn octets(&mut self) -> Result<&'a [u8]> {
         self.at += 1;
         let size = self.number()?;
         self.accept(b'+');
@@ -229,10 +251,6 @@ impl<'a> Cursor<'a> {
         let Some(literal) = self.rest().get(..size) else {
             return self.fail("the literal is not complete");
         };
-        // RFC 3501 §9: CHAR8 is any byte but NUL.
-        if literal.contains(&0) {
-            return self.fail("a literal must not hold NUL");
-        }
         self.at += size;
         Ok(literal)
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::command::{Command, List, Selection, StatusItem, Told};
 
 use super::cursor::{Cursor, Result};
-use super::{mailbox, pattern};
+use super::{mailbox, metadata, pattern};
 
 /// Each is looked at for each name.
 const MAX_PATTERNS: usize = 20;
@@ -72,6 +72,10 @@ fn told(cursor: &mut Cursor<'_>) -> Result<Told> {
             "STATUS" if told.status.is_empty() => {
                 cursor.space()?;
                 told.status = items(cursor)?;
+            }
+            "METADATA" if told.metadata.is_empty() => {
+                cursor.space()?;
+                told.metadata = metadata::entries(cursor)?;
             }
             _ => return start.fail("unknown option of LIST"),
         }

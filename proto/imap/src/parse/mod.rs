@@ -4,6 +4,7 @@ pub mod append;
 mod cursor;
 mod fetch;
 mod list;
+mod metadata;
 mod quota;
 mod search;
 mod sort;
@@ -112,7 +113,8 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         "COMPRESS" | "ID" | "LOGIN" | "AUTHENTICATE" | "ENABLE" | "SELECT" | "EXAMINE"
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
-        | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT" | "SETQUOTA" => {
+        | "GETMETADATA" | "SETMETADATA" | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT"
+        | "SETQUOTA" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -157,6 +159,8 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
             Command::Lsub { reference, pattern }
         }
         "STATUS" => list::status(cursor)?,
+        "GETMETADATA" => metadata::get(cursor)?,
+        "SETMETADATA" => metadata::set(cursor)?,
         "GETQUOTA" => quota::get(cursor)?,
         "GETQUOTAROOT" => quota::get_root(cursor)?,
         "SETQUOTA" => quota::set(cursor)?,

@@ -242,3 +242,20 @@ fn what_a_recovery_did_is_kept() {
     world.restart();
     assert!(world.store().last_recovery().unwrap().is_some());
 }
+
+#[test]
+fn annotations_are_in_order_and_half_written_ones_are_not() {
+    let world = world();
+    world.inbox();
+    let user = world.root().join("domains/example.test/users/alice");
+    for directory in [user, world.path("INBOX")] {
+        put(directory.join("metadata.json"), "{}");
+        set_mode(directory.join("metadata.json"), 0o600);
+        assert_eq!(deviations(world.store(), Work::Check), []);
+        put(directory.join(".metadata.json.new"), "{");
+        let found = deviations(world.store(), Work::Repair);
+        assert_eq!(kinds(&found), [Kind::Leftover]);
+        assert!(directory.join("metadata.json").exists());
+        assert!(!directory.join(".metadata.json.new").exists());
+    }
+}

@@ -1,0 +1,41 @@
+//! What users write down about their mailboxes and accounts.
+
+use std::sync::Arc;
+
+use daemon::channel::Answered;
+use ipc::Refusal;
+use ipc::metadata::AnnotationChange;
+use ipc::session::SessionAnswer;
+
+use super::House;
+use crate::store::{Mailbox, User};
+
+/// Reads them, of a mailbox or of the account.
+pub(super) async fn read(
+    house: &Arc<House>,
+    user: &Arc<User>,
+    mailbox: Option<Arc<Mailbox>>,
+) -> Result<Answered<SessionAnswer>, Refusal> {
+    let user = Arc::clone(user);
+    let read = house.work(move |_| match mailbox {
+        Some(mailbox) => mailbox.annotations(),
+        None => user.annotations(),
+    });
+    Ok(Answered::plain(SessionAnswer::Annotations(read.await?)))
+}
+
+/// Changes them.
+pub(super) async fn change(
+    house: &Arc<House>,
+    user: &Arc<User>,
+    mailbox: Option<Arc<Mailbox>>,
+    changes: Vec<AnnotationChange>,
+) -> Result<Answered<SessionAnswer>, Refusal> {
+    let user = Arc::clone(user);
+    let change = house.work(move |_| match mailbox {
+        Some(mailbox) => mailbox.annotate(changes),
+        None => user.annotate(changes),
+    });
+    change.await?;
+    Ok(Answered::plain(SessionAnswer::Done))
+}
