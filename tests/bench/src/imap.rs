@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How long one command may take; the longest, a first SEARCH of everything, takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Longer than any tagged line.
-const TAIL: usize = 512;
+const TAIL: usize = 4096;
 
 /// A connection that is logged in.
 #[derive(Debug)]
