@@ -1,20 +1,24 @@
 //! Everything imapd may ask of deliverd: a login, and what the mail session that follows from it can do.
 
+mod append;
 mod cache;
+mod lent;
 mod metadata;
 mod quota;
+mod watching;
 
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use imap::capability::Off;
 use imap::sasl::Credentials;
 use imap::sequence::Ranges;
+use ipc::Context;
 use ipc::cache::MESSAGES_PER_SHARD;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
@@ -22,16 +26,15 @@ use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, SessionAnswer, SessionEdge, SessionEvent,
     SessionRequest, SpecialUse, UidRanges,
 };
-use ipc::snapshot::{LINE_LEN, RECORD_LEN, Record, ShardCount};
-use ipc::{Context, Refusal};
+use ipc::snapshot::{Record, ShardCount};
 use tokio::net::UnixStream;
 use tracing::{debug, error};
 
-mod append;
+use self::lent::{is_line, read_records, read_table, unreadable};
 
 pub use self::append::{Upload, Wish};
-
 pub use self::quota::Quota;
+pub use self::watching::Happenings;
 
 /// A password is worth a quarter of a second of computing, and others may be before us; a restarted deliverd needs a moment.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -41,8 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LONG_PATIENCE: Duration = Duration::from_mins(5);
 /// How long a mailbox may take to be read whose index is lost: ten million messages take five to ten minutes.
 const SELECT_PATIENCE: Duration = Duration::from_mins(30);
-/// Bytes of the largest table of shards there can be.
-const MAX_TABLE: u64 = (u32::MAX / MESSAGES_PER_SHARD + 1) as u64 * LINE_LEN as u64;
 
 /// The channel on which logins are asked for.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Ask {
     /// Verifies a login. Returns the account's address and its mail session.
     ///
     /// # Errors
-    /// [`Refusal::BadCredentials`] for a wrong password; otherwise a [`CallError`].
+    /// [`ipc::Refusal::BadCredentials`] for a wrong password; otherwise a [`CallError`].
     pub async fn log_in(
         &self,
         context: Context,
@@ -92,7 +93,7 @@ impl Ask {
     /// Carries a message of a login in several messages.
     ///
     /// # Errors
-    /// [`Refusal::BadCredentials`], [`Refusal::Invalid`] for what is no such message; otherwise a [`CallError`].
+    /// [`ipc::Refusal::BadCredentials`], [`ipc::Refusal::Invalid`] for what is no such message; otherwise a [`CallError`].
     pub async fn carry(&self, context: Context, request: LoginRequest) -> Result<Step, CallError> {
         self.advance(context, ImapRequest::Login(request)).await
     }
@@ -109,7 +110,14 @@ impl Ask {
             CallError::Unavailable
         })?;
         let off = Off::of(without.iter().map(String::as_str));
-        Ok(Step::Admitted(account, MailSession { link, context, off }))
+        let rung = AtomicBool::new(false);
+        let mail = MailSession {
+            link,
+            context,
+            off,
+            rung,
+        };
+        Ok(Step::Admitted(account, mail))
     }
 
     /// Has a login forgotten that the client gave up. deliverd forgets it by itself after a while.
@@ -137,6 +145,8 @@ pub struct MailSession {
     context: Context,
     /// What the account is not offered.
     pub(crate) off: Off,
+    /// Something may have happened to mailboxes that are watched.
+    rung: AtomicBool,
 }
 
 /// A selected mailbox at the moment of its selection.
@@ -186,13 +196,24 @@ impl MailSession {
 
     /// The next change of the selected mailbox; `None` when deliverd is gone.
     pub async fn event(&self) -> Option<SessionEvent> {
-        self.link.event().await
+        let event = self.link.event().await;
+        self.listen(event.as_ref());
+        event
     }
 
     /// The next change if there is one. All that happened before an answer is there once the answer is.
     #[must_use]
     pub fn try_event(&self) -> Option<SessionEvent> {
-        self.link.try_event()
+        let event = self.link.try_event();
+        self.listen(event.as_ref());
+        event
+    }
+
+    /// Where events were lost, that something happened may be one of them.
+    fn listen(&self, event: Option<&SessionEvent>) {
+        if matches!(event, Some(SessionEvent::Happened | SessionEvent::Resync)) {
+            self.rung.store(true, Ordering::Relaxed);
+        }
     }
 
     /// All mailboxes, ordered by name, and names only subscribed to.
@@ -279,6 +300,8 @@ impl MailSession {
     /// [`CallError`].
     pub async fn select(&self, name: String, read_only: bool) -> Result<Selection, CallError> {
         let request = SessionRequest::Select { name, read_only };
+        // Among what is forgotten there may be that something happened.
+        self.rung.store(true, Ordering::Relaxed);
         let call = self.link.call_anew(self.context, SELECT_PATIENCE, request);
         let Answered { answer, fds } = call.await?;
         let SessionAnswer::Selected {
@@ -504,42 +527,6 @@ impl MailSession {
             _ => Err(nonsense()),
         }
     }
-}
-
-/// Whether a shard can have so many messages.
-fn is_line(line: &ShardCount) -> bool {
-    line.shard <= u32::MAX / MESSAGES_PER_SHARD
-        && (1..=MESSAGES_PER_SHARD).contains(&u32::from(line.messages))
-}
-
-// What deliverd lends is in memory, and small: reading it is no more than copying.
-fn read_table(file: &File) -> std::io::Result<Vec<ShardCount>> {
-    let length = file.metadata()?.len().min(MAX_TABLE);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(ShardCount::from_bytes)
-        .collect())
-}
-
-fn read_records(file: &File, shards: &[ShardCount]) -> std::io::Result<Pages> {
-    let count: usize = shards.iter().map(|line| usize::from(line.messages)).sum();
-    let mut bytes = vec![0; count * RECORD_LEN];
-    file.read_exact_at(&mut bytes, 0)?;
-    let mut records = bytes.as_chunks().0.iter().map(Record::from_bytes);
-    let page = |line: &ShardCount| {
-        let page = records.by_ref().take(usize::from(line.messages));
-        (line.shard, page.collect())
-    };
-    Ok(shards.iter().map(page).collect())
-}
-
-fn unreadable(error: std::io::Error) -> CallError {
-    error!(%error, "cannot read what deliverd lends");
-    CallError::Refused(Refusal::StorageFault)
 }
 
 fn open_stream(fd: OwnedFd) -> Result<UnixStream, CallError> {

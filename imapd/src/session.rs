@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use crate::ask::MailSession;
+use crate::cmd::notify::Wishes;
 use crate::cmd::{self, Done};
 use crate::house::House;
 use crate::pages;
@@ -66,6 +67,8 @@ pub struct Session {
     pub(crate) awareness: Awareness,
     /// What it has switched on that changes how things are written.
     pub(crate) dialect: Dialect,
+    /// What it wants to hear unasked, if it has said so.
+    pub(crate) wishes: Option<Box<Wishes>>,
     begun: Instant,
     mistakes: u32,
 }
@@ -83,6 +86,7 @@ impl Session {
             view: None,
             awareness: Awareness::Plain,
             dialect: Dialect::REV1,
+            wishes: None,
             begun: Instant::now(),
             mistakes: 0,
         }
@@ -134,7 +138,12 @@ impl Session {
         loop {
             tokio::select! {
                 read = self.wire.read() => return read,
-                event = next_event(self.user.as_ref()) => self.note(event)?,
+                event = next_event(self.user.as_ref()) => {
+                    self.note(event)?;
+                    if self.wishes.is_some() {
+                        Box::pin(self.push()).await?;
+                    }
+                }
                 () = sleep_until(end) => return Err(TOO_SLOW),
                 () = self.stop.requested() => return Err(STOPPING),
             }
@@ -228,7 +237,10 @@ impl Session {
             Err(close) => Err(close),
         };
         let outcome = match outcome {
-            Ok(()) => self.tell(expunges).await,
+            Ok(()) => match self.tell(expunges).await {
+                Ok(()) => self.tell_happenings().await,
+                Err(close) => Err(close),
+            },
             Err(close) => {
                 // What needs no reading can be told all the same.
                 let told = self.view.as_mut();
@@ -278,7 +290,12 @@ impl Session {
             return Ok(());
         };
         let told = pages::tell(&user.mail, view, expunges, &mut self.wire).await?;
-        told.map_err(|_| farewell(view.fate()))
+        told.map_err(|_| farewell(view.fate()))?;
+        let shown = std::mem::take(&mut view.to_show);
+        if shown > 0 && self.wishes.is_some() {
+            Box::pin(self.show_new(shown)).await?;
+        }
+        Ok(())
     }
 
     /// From now on the client hears of changes in this way, or in the one it has asked for already.
@@ -305,6 +322,7 @@ impl Session {
         self.view = None;
         self.awareness = Awareness::Plain;
         self.dialect = Dialect::REV1;
+        self.wishes = None;
         self.wire.fragmenter.allow(LIMIT_BEFORE_LOGIN);
         self.begun = Instant::now();
     }
@@ -395,7 +413,7 @@ impl Session {
 }
 
 /// Why a client cannot be kept up to date.
-const fn farewell(fate: Fate) -> Close {
+pub(crate) const fn farewell(fate: Fate) -> Close {
     match fate {
         Fate::Gone => MAILBOX_GONE,
         Fate::Lost => CHANGES_LOST,

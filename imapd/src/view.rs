@@ -44,6 +44,10 @@ pub struct View {
     pub awareness: Awareness,
     /// How the client speaks.
     pub dialect: Dialect,
+    /// Which changes its client hears of.
+    pub wanted: Wanted,
+    /// So many messages the client was told of, and was not shown yet (RFC 5465 §5.2).
+    pub to_show: usize,
     /// The UIDs that `$` means (RFC 5182). None of those that are gone is ever another message's.
     pub saved: Ranges,
     uid_next: u32,
@@ -85,12 +89,36 @@ pub enum Fate {
     Lost,
 }
 
+/// Which changes of the selected mailbox a client hears of unasked (RFC 5465 §6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// That messages come and go.
+    pub messages: bool,
+    /// That flags change.
+    pub flags: bool,
+}
+
+impl Wanted {
+    /// All of them.
+    pub const ALL: Self = Self {
+        messages: true,
+        flags: true,
+    };
+    /// None.
+    pub const NOTHING: Self = Self {
+        messages: false,
+        flags: false,
+    };
+}
+
 /// Whether the client may be told that messages are gone.
 // RFC 3501 §7.4.1: not while no command is in progress, nor while responding to FETCH, STORE or SEARCH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expunges {
     /// Yes.
     Allowed,
+    /// Yes, and of new ones too, whether it wants to hear of such changes or not: it asked for this one.
+    Due,
     /// Not now.
     Held,
 }
@@ -108,6 +136,8 @@ impl View {
             notes: Notes::default(),
             awareness: Awareness::Plain,
             dialect: Dialect::REV1,
+            wanted: Wanted::ALL,
+            to_show: 0,
             saved: Ranges::default(),
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
@@ -216,6 +246,8 @@ impl View {
             SessionEvent::Removed(ranges) => self.remove(&Ranges::new(ranges)),
             SessionEvent::Resync => self.fate = Fate::Stale,
             SessionEvent::Gone => self.fate = Fate::Gone,
+            // Not to this one.
+            SessionEvent::Happened => {}
         }
     }
 
@@ -323,7 +355,8 @@ impl View {
             | SessionEvent::Added(_)
             | SessionEvent::Removed(_)
             | SessionEvent::Resync
-            | SessionEvent::Gone => Vec::new(),
+            | SessionEvent::Gone
+            | SessionEvent::Happened => Vec::new(),
         };
         let replay = events.iter().flat_map(changed).collect();
         events.into_iter().for_each(|event| self.note(event));
@@ -344,9 +377,12 @@ impl View {
     /// # Errors
     /// [`Lacking`] where pages are needed to go on: to be called again when they are here.
     pub fn tell(&mut self, expunges: Expunges, out: &mut Vec<u8>) -> Result<(), Lacking> {
-        if self.keywords_changed {
+        if self.keywords_changed && self.wanted != Wanted::NOTHING {
             self.keywords_changed = false;
             self.write_flags(out);
+        }
+        if !self.wanted.flags {
+            self.changed.clear();
         }
         while let Some(uid) = self.changed.first().copied() {
             if !self.gone.contains(&uid) {
@@ -358,7 +394,10 @@ impl View {
             }
             self.changed.remove(&uid);
         }
-        if expunges == Expunges::Allowed {
+        if !self.wanted.messages && expunges != Expunges::Due {
+            return Ok(());
+        }
+        if expunges != Expunges::Held {
             self.tell_gone(out)?;
         } else if self.awareness == Awareness::QResync && !self.gone.is_empty() {
             // RFC 7162 §3.2.10.2: a client that loses the connection now must not believe that it knows of all before the
@@ -367,6 +406,7 @@ impl View {
             response::untagged(Kind::Ok, Some(&code), "more is to be told", out);
         }
         if !self.fresh.is_empty() {
+            self.to_show += self.fresh.len();
             for record in std::mem::take(&mut self.fresh) {
                 self.told_below = record.uid.saturating_add(1);
                 self.told.push(record);

@@ -28,6 +28,7 @@ mod session;
 mod smtp;
 mod tools;
 mod usage;
+mod watch;
 
 #[cfg(test)]
 mod tests;

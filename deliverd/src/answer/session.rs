@@ -16,10 +16,10 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 
 use super::append::{self, Appends};
-use super::{House, annotations, cache};
+use super::{House, annotations, cache, watch};
 use crate::store::{
     FlagOrder, Hold, Listener, MAX_MAILBOXES, Mailbox, MailboxName, Selection, Totals, Transfer,
-    User, ranges,
+    User, Watch, ranges,
 };
 
 /// How long until a slow reader is tried again.
@@ -44,6 +44,8 @@ pub(super) struct Peer {
     selected: Mutex<Option<Selected>>,
     /// One cache is filled at a time.
     fills: Arc<Semaphore>,
+    /// What happens to all mailboxes, if it is to hear of that.
+    watch: Mutex<Option<Arc<Watch>>>,
 }
 
 #[derive(Clone)]
@@ -72,6 +74,7 @@ impl Service<SessionEdge> for Door {
             appends,
             selected: Mutex::new(None),
             fills: Arc::new(Semaphore::new(1)),
+            watch: Mutex::new(None),
         }
     }
 
@@ -235,6 +238,18 @@ impl Door {
                 annotations::change(&self.house, &self.user, mailbox, changes).await
             }
             SessionRequest::Quota => self.quota().await,
+            SessionRequest::Watch { wanted } => {
+                let watch = wanted.then(|| watch::watch(peer.events.clone()));
+                if let Some(watch) = &watch {
+                    self.user.watch(watch);
+                }
+                *peer.lock_watch() = watch;
+                Ok(Answered::plain(SessionAnswer::Done))
+            }
+            SessionRequest::ListHappenings => {
+                let watch = peer.lock_watch().clone();
+                watch::fetch(&self.house, Arc::clone(&self.user), watch).await
+            }
         }
     }
 
@@ -566,6 +581,10 @@ fn bounded(uids: UidRanges) -> Result<UidRanges, Refusal> {
 impl Peer {
     fn lock(&self) -> MutexGuard<'_, Option<Selected>> {
         self.selected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_watch(&self) -> MutexGuard<'_, Option<Arc<Watch>>> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn selected(&self) -> Result<Selected, Refusal> {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use ipc::session::{RANGES_PER_FRAME, RECORDS_PER_FRAME, SessionEvent, UidRanges};
+use ipc::session::{RANGES_PER_FRAME, RECORDS_PER_FRAME, SessionEvent, Touch, UidRanges};
 use ipc::snapshot::Record;
+
+use super::watch::{Note, Watchers};
 
 /// Someone who selected a mailbox. Must not block: it is told under the mailbox's lock.
 pub(crate) trait Listener: Send + Sync {
@@ -18,6 +20,8 @@ pub(crate) struct Selection(u64);
 /// The listeners of one mailbox.
 #[derive(Default)]
 pub(crate) struct Feed {
+    /// Who watches all mailboxes of its user, and the name by which they know it.
+    watchers: Option<(Arc<Watchers>, String)>,
     next: u64,
     listeners: Vec<(Selection, Arc<dyn Listener>)>,
 }
@@ -39,6 +43,17 @@ impl Feed {
         self.listeners.is_empty()
     }
 
+    /// Has those who watch all mailboxes of the user hear of changes as well.
+    pub(super) fn watched_by(&mut self, watchers: Arc<Watchers>, name: String) {
+        self.watchers = Some((watchers, name));
+    }
+
+    fn touched(&self, touch: Touch) {
+        if let Some((watchers, name)) = &self.watchers {
+            watchers.tell(|| Note::Touched(name.clone(), touch));
+        }
+    }
+
     /// Tells an event to all. Who cannot take it is dropped.
     pub(crate) fn tell(&mut self, event: &SessionEvent) {
         self.listeners
@@ -46,10 +61,24 @@ impl Feed {
     }
 
     pub(crate) fn added(&mut self, records: &[Record]) {
+        if !records.is_empty() {
+            let new = true;
+            self.touched(Touch {
+                new,
+                ..Touch::NOTHING
+            });
+        }
         self.pages(records, SessionEvent::Added);
     }
 
     pub(crate) fn changed(&mut self, records: &[Record]) {
+        if !records.is_empty() {
+            let flags = true;
+            self.touched(Touch {
+                flags,
+                ..Touch::NOTHING
+            });
+        }
         self.pages(records, SessionEvent::Changed);
     }
 
@@ -63,6 +92,13 @@ impl Feed {
 
     /// `uids` ascending.
     pub(crate) fn removed(&mut self, uids: &[u32]) {
+        if !uids.is_empty() {
+            let gone = true;
+            self.touched(Touch {
+                gone,
+                ..Touch::NOTHING
+            });
+        }
         for page in ranges(uids).chunks(RANGES_PER_FRAME) {
             self.tell(&SessionEvent::Removed(page.to_vec()));
         }

@@ -30,6 +30,7 @@ use super::reader_cache::Writing;
 use super::records::Records;
 use super::refresh::Time;
 use super::status::Status;
+use super::watch::Watchers;
 use crate::clock;
 use crate::fault::OrFault;
 
@@ -38,6 +39,8 @@ pub(crate) struct Mailbox {
     pub(super) shared: Arc<Shared>,
     /// Directory beneath the root.
     path: String,
+    /// Who watches the mailboxes of its user.
+    pub(super) watchers: Arc<Watchers>,
     /// Who needs two of these takes them in the order of [`Mailbox::load_both`].
     pub(super) slot: Mutex<Slot>,
     /// Held while caches for readers are written; taken before `slot`.
@@ -143,10 +146,16 @@ pub(super) struct Loaded<'a> {
 
 impl Mailbox {
     /// The mailbox in the directory `path` beneath the root; nothing is read yet.
-    pub(super) fn new(shared: Arc<Shared>, path: String, tally: Tally) -> Arc<Self> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        path: String,
+        tally: Tally,
+        watchers: Arc<Watchers>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             shared,
             path,
+            watchers,
             slot: Mutex::new(Slot::Unloaded {
                 totals: None,
                 modseq: None,
@@ -196,6 +205,7 @@ impl Mailbox {
     fn fill(self: &Arc<Self>, slot: &mut Slot, may_take_long: bool) -> Result<(), Refusal> {
         if let Slot::Unloaded { modseq, .. } = *slot {
             let mut state = Box::new(self.read(modseq, may_take_long)?);
+            self.let_watch(&mut state);
             self.tally.settle(self.difference(&mut state), None);
             self.shared.cache.weigh(self, Some(state.weight()));
             *slot = Slot::Loaded(state);
@@ -420,7 +430,7 @@ impl Mailbox {
                     };
                     file = dir.open_file(&name);
                 }
-                if file.as_ref().is_err_and(is_no_message) {
+                if file.as_ref().is_err_and(message_file::is_none) {
                     error!(
                         mailbox = self.path,
                         uid, "the file of a message was replaced by something else"
@@ -678,12 +688,6 @@ impl State {
             mailbox_id: self.status.id(),
         }
     }
-}
-
-/// A link, or something else that is not a regular file, stands where a message should be.
-fn is_no_message(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
-        || error.kind() == io::ErrorKind::InvalidInput
 }
 
 pub(super) fn is_not_found<T>(result: &io::Result<T>) -> bool {

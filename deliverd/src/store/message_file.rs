@@ -1,5 +1,7 @@
 //! The name of a message's file: `{uid:08}_{flags}.eml` in the shard `{uid / 1000:04}`.
 
+use std::io;
+
 use ipc::cache::MESSAGES_PER_SHARD;
 use ipc::session::UidRanges;
 use ipc::snapshot::flag;
@@ -75,6 +77,12 @@ fn digits(text: &str) -> Option<u32> {
     } else {
         None
     }
+}
+
+/// A link, or something else that is not a regular file, stands where a message should be.
+pub(super) fn is_none(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+        || error.kind() == io::ErrorKind::InvalidInput
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ mod together;
 mod transfer;
 mod user;
 mod users;
+mod watch;
+mod watched;
 
 #[cfg(test)]
 mod dice;
@@ -94,6 +96,7 @@ pub(crate) use self::name::MailboxName;
 pub(crate) use self::quota::{Hold, Ledger, Member};
 pub(crate) use self::transfer::Transfer;
 pub(crate) use self::user::{MAX_MAILBOXES, User};
+pub(crate) use self::watch::Watch;
 
 /// Messages that may be in memory: 100 MB of them.
 const CACHED_RECORDS: usize = 4_000_000;

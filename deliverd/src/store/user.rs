@@ -19,6 +19,7 @@ use super::name::MailboxName;
 use super::quota::{Member, Tally};
 use super::registry::Registry;
 use super::status::Status;
+use super::watch::{Note, Watchers};
 use crate::clock;
 use crate::fault::OrFault;
 
@@ -44,14 +45,15 @@ pub(crate) struct User {
     shared: Arc<Shared>,
     path: String,
     member: Arc<Member>,
+    pub(super) watchers: Arc<Watchers>,
     tree: Mutex<Tree>,
     /// Set once and for all when the account was removed: whoever still holds this may do nothing with it.
     removed: AtomicBool,
 }
 
-struct Tree {
-    mailboxes: BTreeMap<MailboxName, Arc<Mailbox>>,
-    registry: Registry,
+pub(super) struct Tree {
+    pub(super) mailboxes: BTreeMap<MailboxName, Arc<Mailbox>>,
+    pub(super) registry: Registry,
 }
 
 impl User {
@@ -104,6 +106,7 @@ impl User {
         member: Arc<Member>,
     ) -> Result<Self, Refusal> {
         let dir = shared.root.dir(&path).or_fault("open a user's directory")?;
+        let watchers = Arc::<Watchers>::default();
         let registry = Registry::read(&dir).or_fault("read account.json")?;
         let mut registry = registry.unwrap_or_default();
         let mut mailboxes = BTreeMap::new();
@@ -126,7 +129,8 @@ impl User {
             };
             let place = format!("{path}/{MAILBOXES}/{}", entry.name);
             let tally = Tally::new(Arc::clone(&member));
-            let mailbox = Mailbox::new(Arc::clone(shared), place, tally);
+            let watchers = Arc::clone(&watchers);
+            let mailbox = Mailbox::new(Arc::clone(shared), place, tally, watchers);
             mailboxes.insert(name, mailbox);
         }
         distinguish(&dir, &mailboxes, &mut registry)?;
@@ -134,6 +138,7 @@ impl User {
             shared: Arc::clone(shared),
             path,
             member,
+            watchers,
             tree: Mutex::new(Tree {
                 mailboxes,
                 registry,
@@ -149,7 +154,7 @@ impl User {
         Ok(user)
     }
 
-    fn tree(&self) -> MutexGuard<'_, Tree> {
+    pub(super) fn tree(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,7 +168,7 @@ impl User {
         self.shared.root.dir(&self.path)
     }
 
-    fn check(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self) -> Result<(), Refusal> {
         if self.is_removed() {
             Err(Refusal::NoSuchUser)
         } else {
@@ -241,6 +246,7 @@ impl User {
         let mailbox = self.object(name);
         mailbox.renew(uid_validity)?;
         tree.mailboxes.insert(name.clone(), mailbox);
+        self.watchers.tell(|| Note::Created(name.as_str().into()));
         Ok(())
     }
 
@@ -340,16 +346,7 @@ impl User {
         let mut names = names.into_iter();
         let mut page = Vec::new();
         for name in names.by_ref().take(MAILBOXES_PER_FRAME) {
-            let known = MailboxName::parse(name).ok();
-            let mailbox = known.as_ref().and_then(|known| tree.mailboxes.get(known));
-            page.push(MailboxInfo {
-                name: name.to_owned(),
-                exists: mailbox.is_some(),
-                subscribed: tree.registry.subscribed.contains(name),
-                special_use: mailbox.map(Mailbox::special_use).transpose()?.flatten(),
-                has_children: known
-                    .is_some_and(|known| tree.mailboxes.range(known.children()).next().is_some()),
-            });
+            page.push(tree.describe(name)?);
         }
         Ok((page, names.next().is_some()))
     }
@@ -405,13 +402,15 @@ impl User {
         let mailbox = self.object(name);
         mailbox.tally.begin_empty();
         tree.mailboxes.insert(name.clone(), mailbox);
+        self.watchers.tell(|| Note::Created(name.as_str().into()));
         Ok(())
     }
 
     fn object(&self, name: &MailboxName) -> Arc<Mailbox> {
         let path = format!("{}/{MAILBOXES}/{}", self.path, name.file_name());
         let tally = Tally::new(Arc::clone(&self.member));
-        Mailbox::new(Arc::clone(&self.shared), path, tally)
+        let watchers = Arc::clone(&self.watchers);
+        Mailbox::new(Arc::clone(&self.shared), path, tally, watchers)
     }
 
     fn mailboxes(&self) -> Result<Dir, Refusal> {
@@ -469,6 +468,7 @@ impl User {
         })?;
         tree.mailboxes.remove(name);
         mailbox.tally.leave();
+        self.watchers.tell(|| Note::Deleted(name.as_str().into()));
         drop(tree);
         [caches, grave].iter().try_for_each(|name| {
             let removed = all.remove_tree(name);
@@ -556,6 +556,10 @@ impl User {
             let renamed = self.object(&new);
             mailbox.tally.pass_on(&renamed.tally);
             tree.mailboxes.insert(new.clone(), renamed);
+            self.watchers.tell(|| Note::Renamed {
+                from: old.as_str().into(),
+                to: new.as_str().into(),
+            });
         }
         Ok(())
     }
@@ -576,11 +580,15 @@ impl User {
             return Err(Refusal::NotPermitted);
         }
         let changed = if subscribed {
-            tree.registry.subscribed.insert(name)
+            tree.registry.subscribed.insert(name.clone())
         } else {
             tree.registry.subscribed.remove(&name)
         };
-        if changed { self.save(&tree) } else { Ok(()) }
+        if changed {
+            self.save(&tree)?;
+            self.watchers.tell(|| Note::Subscribed(name.clone()));
+        }
+        Ok(())
     }
 
     /// Ends the use of this account for everyone who holds it; `last` moves the files away.

@@ -172,6 +172,35 @@ pub(super) async fn fetch(
     }
 }
 
+/// Shows messages of which the client was just told. What cannot be shown is left out: it can ask.
+pub(super) async fn show(
+    desk: Desk<'_>,
+    budget: &Budget,
+    places: Range<usize>,
+    items: Vec<FetchItem>,
+) -> Result<(), Close> {
+    let mut showing = Showing {
+        desk,
+        beside: Beside::default(),
+        items: items.into(),
+        budget,
+        mishaps: Mishaps::default(),
+    };
+    let mut places = places.peekable();
+    loop {
+        let some = showing.desk.next_some(&mut places, TOGETHER).await;
+        let shown = match some {
+            Ok(some) if some.is_empty() => return Ok(()),
+            Ok(some) => showing.show(&some).await?,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = shown {
+            warn!(%error, "new messages cannot be shown unasked");
+            return Ok(());
+        }
+    }
+}
+
 /// The window is cut out before anything else is asked of the messages.
 // RFC 9394 §3.3.
 fn in_window(places: Vec<Range<usize>>, window: Window) -> Vec<Range<usize>> {

@@ -21,6 +21,7 @@ pub(super) async fn idle(session: &mut Session, tag: &str) -> Result<Tagged, Clo
         session.note_events()?;
         session.refresh().await?;
         session.tell(Expunges::Allowed).await?;
+        session.tell_happenings().await?;
         session.wire.flush().await?;
         match session.wire.fragmenter.next_line() {
             // RFC 2177 §3: DONE ends it, and nothing else may be said before.

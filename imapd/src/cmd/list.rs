@@ -218,15 +218,19 @@ pub(super) async fn tell_one(
 
 /// Which attributes are told that plain clients of RFC 3501 do not hear.
 #[derive(Debug, Clone, Copy)]
-struct Tells {
+pub(super) struct Tells {
     /// `\NonExistent` of names that are no mailboxes.
-    missing: bool,
+    pub(super) missing: bool,
     /// `\Subscribed`
-    subscribed: bool,
+    pub(super) subscribed: bool,
 }
 
 // RFC 3348 §3, CHILDREN; RFC 6154 §2, special uses; RFC 5258 §3, \NonExistent implies \Noselect.
-fn attributes(mailbox: Option<&MailboxInfo>, tells: Tells, off: Off) -> Vec<&'static str> {
+pub(super) fn attributes(
+    mailbox: Option<&MailboxInfo>,
+    tells: Tells,
+    off: Off,
+) -> Vec<&'static str> {
     let missing = match tells.missing {
         true => "\\NonExistent",
         false => "\\Noselect",

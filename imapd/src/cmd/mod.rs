@@ -12,6 +12,7 @@ mod list;
 mod login;
 mod mailbox;
 mod metadata;
+pub(crate) mod notify;
 mod order;
 mod quota;
 mod reading;
@@ -72,6 +73,7 @@ pub(crate) const fn expunges(command: &Command) -> Expunges {
             by: Numbering::Sequence,
             ..
         } => Expunges::Held,
+        Command::Expunge(_) | Command::Move { .. } => Expunges::Due,
         _ => Expunges::Allowed,
     }
 }
@@ -234,6 +236,7 @@ pub(crate) async fn execute(
             };
             Box::pin(append::without_literal(session, head, steps)).await?
         }
+        Command::Notify(wanted) => Box::pin(notify::notify(session, tag, wanted)).await?,
     };
     Ok(Done::Say(tagged))
 }

@@ -3,7 +3,7 @@
 use imap::response::{Code, Kind};
 use imap::sync::{Awareness, Resync};
 
-use super::{Desk, Session, list, out_of_place};
+use super::{Desk, Session, list, notify, out_of_place};
 use crate::view::View;
 use crate::wire::Close;
 use crate::words::Tagged;
@@ -51,6 +51,7 @@ pub(super) async fn select(
     let mut view = View::new(mailbox.clone(), selection);
     view.awareness = session.awareness;
     view.dialect = session.dialect;
+    view.wanted = notify::wanted(session.wishes.as_deref());
     view.introduce(off, &mut session.wire.out);
     // RFC 9051 §6.3.2.
     if session.dialect.rev2 {

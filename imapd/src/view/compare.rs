@@ -89,7 +89,8 @@ impl View {
             | SessionEvent::Added(_)
             | SessionEvent::Changed(_)
             | SessionEvent::Resync
-            | SessionEvent::Gone => Vec::new(),
+            | SessionEvent::Gone
+            | SessionEvent::Happened => Vec::new(),
         };
         let removed = Ranges::new(events.iter().flat_map(removed).collect());
         let replay = self.note_all(events);

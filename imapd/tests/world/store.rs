@@ -17,7 +17,7 @@ use ipc::metadata::{Annotation, AnnotationChange};
 use ipc::quota::{Limits, Usage};
 use ipc::session::{
     FlagChange, MailboxInfo, MailboxStatus, MessageIds, RANGES_PER_FRAME, RECORDS_PER_FRAME,
-    SessionAnswer, SessionEdge, SessionEvent, SessionRequest, UidRanges,
+    SessionAnswer, SessionEdge, SessionEvent, SessionRequest, UidRanges, What,
 };
 use ipc::snapshot::{RECORD_LEN, Record, ShardCount, flag};
 use ipc::{Call, Refusal};
@@ -31,6 +31,7 @@ use super::caches::{Caches, UID_VALIDITY};
 
 mod doors;
 mod selecting;
+mod watching;
 
 pub(crate) use self::doors::Front;
 
@@ -101,6 +102,7 @@ pub(crate) struct Peer {
     selected: Mutex<Option<(String, bool)>>,
     uploads: Mutex<HashMap<u64, Upload>>,
     kept: Mutex<Vec<Kept>>,
+    watch: Mutex<Option<watching::Watch>>,
 }
 
 /// Where a message goes, and its bytes.
@@ -212,27 +214,32 @@ impl State {
                 if self.mailboxes.contains_key(&name) {
                     return Err(Refusal::MailboxExists);
                 }
-                self.mailboxes.insert(name, Mailbox::default());
+                self.mailboxes.insert(name.clone(), Mailbox::default());
+                self.happened(&name, &What::Created);
                 SessionAnswer::Done
             }
             SessionRequest::DeleteMailbox { name } => {
                 self.mailbox(&name)?;
                 self.mailboxes.remove(&name);
                 self.tell(&name, || SessionEvent::Gone);
+                self.happened(&name, &What::Deleted);
                 SessionAnswer::Done
             }
             SessionRequest::RenameMailbox { from, to } => {
                 self.mailbox(&from)?;
                 let mailbox = self.mailboxes.remove(&from).unwrap();
-                self.mailboxes.insert(to, mailbox);
+                self.mailboxes.insert(to.clone(), mailbox);
                 self.tell(&from, || SessionEvent::Gone);
+                self.happened(&to, &What::RenamedFrom(from));
                 SessionAnswer::Done
             }
             SessionRequest::Subscribe { name, subscribed } => {
-                if subscribed {
-                    self.subscribed.insert(name);
-                } else {
-                    self.subscribed.remove(&name);
+                let changed = match subscribed {
+                    true => self.subscribed.insert(name.clone()),
+                    false => self.subscribed.remove(&name),
+                };
+                if changed {
+                    self.happened(&name, &What::Subscribed);
                 }
                 SessionAnswer::Done
             }
@@ -268,12 +275,16 @@ impl State {
                 let since = unchanged_since.unwrap_or(u64::MAX);
                 let messages = self.mailbox(&name)?.messages.values();
                 let named = messages.filter(|(record, _)| is_in(&uids, record.uid));
+                let named: Vec<_> = named.collect();
+                if unchanged_since.is_some() && named.len() > RANGES_PER_FRAME {
+                    return Err(Refusal::Invalid("too many messages".into()));
+                }
+                let named = named.into_iter();
                 let uid = |(record, _): &(Record, Vec<u8>)| (record.uid, record.uid);
                 let (modified, rest): (Vec<_>, Vec<_>) =
                     named.partition(|(record, _)| record.modseq > since);
                 let (modified, rest) = (modified.into_iter().map(uid), rest.into_iter().map(uid));
                 let (modified, rest) = (joined(modified.collect()), rest.collect());
-                assert!(unchanged_since.is_none() || uids.len() <= RANGES_PER_FRAME);
                 self.store(&name, rest, change, flags, &keywords);
                 SessionAnswer::FlagsStored { modified }
             }
@@ -358,6 +369,8 @@ impl State {
                 mailboxes: u32::try_from(self.mailboxes.len()).unwrap(),
                 max_mailboxes: 10,
             },
+            SessionRequest::Watch { wanted } => return Self::watch(peer, wanted),
+            SessionRequest::ListHappenings => Self::fetch(peer),
         };
         Ok(Answered::plain(answer))
     }
@@ -372,17 +385,22 @@ impl State {
         }
     }
 
+    fn info(&self, name: &str) -> MailboxInfo {
+        let below = format!("{name}/");
+        let mut names = self.mailboxes.keys().chain(&self.subscribed);
+        MailboxInfo {
+            name: name.to_owned(),
+            exists: self.mailboxes.contains_key(name),
+            subscribed: self.subscribed.contains(name),
+            special_use: None,
+            has_children: names.any(|name| name.starts_with(&below)),
+        }
+    }
+
     fn list(&self, after: Option<String>) -> SessionAnswer {
         let names: BTreeSet<&String> = self.mailboxes.keys().chain(&self.subscribed).collect();
-        let info = |name: &&String| MailboxInfo {
-            name: (*name).clone(),
-            exists: self.mailboxes.contains_key(*name),
-            subscribed: self.subscribed.contains(*name),
-            special_use: None,
-            has_children: names.iter().any(|n| n.starts_with(&format!("{name}/"))),
-        };
         let rest = names.iter().filter(|name| Some(**name) > after.as_ref());
-        let mut mailboxes: Vec<MailboxInfo> = rest.map(info).collect();
+        let mut mailboxes: Vec<MailboxInfo> = rest.map(|name| self.info(name)).collect();
         // Pages of two, so that paging is seen to work.
         let more = mailboxes.len() > 2;
         mailboxes.truncate(2);
@@ -592,8 +610,13 @@ impl State {
         }
     }
 
+    fn peers(&self) -> impl Iterator<Item = Arc<Peer>> + '_ {
+        self.sessions.iter().filter_map(Weak::upgrade)
+    }
+
     fn tell(&self, name: &str, event: impl Fn() -> SessionEvent) {
-        for peer in self.sessions.iter().filter_map(Weak::upgrade) {
+        self.touched(name, &event());
+        for peer in self.peers() {
             let selected = peer.selected.lock().unwrap().clone();
             if selected.is_some_and(|(selected, _)| selected == name) {
                 // A session that has ended meanwhile need not hear.

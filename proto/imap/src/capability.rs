@@ -48,6 +48,7 @@ const AFTER_LOGIN: &[&str] = &[
     "UTF8=ACCEPT",
     "NAMESPACE",
     "IDLE",
+    "NOTIFY",
     "UNSELECT",
     "UIDPLUS",
     "MOVE",

@@ -8,6 +8,7 @@ use crate::body::{Partial, Section};
 use crate::esearch::{Return, Window};
 use crate::flag::{Flag, Use};
 use crate::metadata;
+use crate::notify::Notify;
 use crate::sasl::Credentials;
 use crate::search::Key;
 use crate::sequence::SequenceSet;
@@ -224,6 +225,8 @@ pub enum Command {
         /// What is to be done.
         steps: Vec<Step>,
     },
+    /// NOTIFY (RFC 5465)
+    Notify(Notify),
 }
 
 /// LIST (RFC 5258), in its plain form too.
@@ -439,6 +442,7 @@ impl Command {
             Self::Idle => "IDLE",
             Self::Append { replaces: None, .. } => "APPEND",
             Self::Append { .. } => "REPLACE",
+            Self::Notify(_) => "NOTIFY",
         }
     }
 }

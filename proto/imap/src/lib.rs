@@ -20,6 +20,7 @@ pub mod fragment;
 pub mod headline;
 pub mod mailbox;
 pub mod metadata;
+pub mod notify;
 pub mod parse;
 pub mod quota;
 pub mod response;

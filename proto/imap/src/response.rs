@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -33,6 +33,8 @@ pub enum Code<'a> {
     AuthenticationFailed,
     /// BADCHARSET, with those we know.
     BadCharset,
+    /// BADEVENT, with those we know (RFC 5465 §8).
+    BadEvent,
     /// CANNOT
     Cannot,
     /// CAPABILITY
@@ -74,6 +76,8 @@ pub enum Code<'a> {
     NonExistent,
     /// NOPERM
     NoPerm,
+    /// NOTIFICATIONOVERFLOW: nothing that was asked for with NOTIFY is told any more (RFC 5465 §5).
+    NotificationOverflow,
     /// OVERQUOTA
     OverQuota,
     /// PERMANENTFLAGS
@@ -236,6 +240,9 @@ impl Code<'_> {
             Self::AlreadyExists => "ALREADYEXISTS",
             Self::AuthenticationFailed => "AUTHENTICATIONFAILED",
             Self::BadCharset => "BADCHARSET (US-ASCII UTF-8)",
+            Self::BadEvent => {
+                "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"
+            }
             Self::Cannot => "CANNOT",
             Self::ClientBug => "CLIENTBUG",
             Self::Closed => "CLOSED",
@@ -245,6 +252,7 @@ impl Code<'_> {
             Self::MetadataTooMany => "METADATA TOOMANY",
             Self::NonExistent => "NONEXISTENT",
             Self::NoPerm => "NOPERM",
+            Self::NotificationOverflow => "NOTIFICATIONOVERFLOW",
             Self::OverQuota => "OVERQUOTA",
             Self::PrivacyRequired => "PRIVACYREQUIRED",
             Self::ReadOnly => "READ-ONLY",

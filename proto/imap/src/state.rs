@@ -84,6 +84,7 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::SetQuota
         | Command::GetMetadata(_)
         | Command::SetMetadata(_)
+        | Command::Notify(_)
         | Command::Idle => Welcome::AfterLogin,
         Command::Append { replaces, .. } => welcome_to_append(replaces.as_ref()),
         Command::Check
@@ -112,7 +113,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 62] = [
+    const TABLE: [(&str, [bool; 3]); 64] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -146,6 +147,8 @@ mod tests {
         ("SETMETADATA a (/private/comment NIL)", AFTER),
         ("LIST \"\" * RETURN (METADATA (/shared/comment))", AFTER),
         ("IDLE", AFTER),
+        ("NOTIFY NONE", AFTER),
+        ("NOTIFY SET (personal NONE)", AFTER),
         ("CHECK", SELECTED),
         ("CLOSE", SELECTED),
         ("UNSELECT", SELECTED),

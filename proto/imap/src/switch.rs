@@ -151,6 +151,7 @@ impl Needs {
                 self.set(set);
             }
             Command::Idle => self.0.push("IDLE"),
+            Command::Notify(_) => self.0.push("NOTIFY"),
             Command::Append {
                 replaces, steps, ..
             } => {
@@ -260,6 +261,7 @@ mod tests {
         ("ENABLE", "ENABLE QRESYNC"),
         ("NAMESPACE", "NAMESPACE"),
         ("IDLE", "IDLE"),
+        ("NOTIFY", "NOTIFY NONE"),
         ("UNSELECT", "UNSELECT"),
         ("UIDPLUS", "UID EXPUNGE 1"),
         ("MOVE", "UID MOVE 1 a"),

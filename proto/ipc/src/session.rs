@@ -22,6 +22,8 @@ pub const RANGES_PER_FRAME: usize = 1000;
 pub const RECORDS_PER_FRAME: usize = 400;
 /// How many messages one list of ids holds at most.
 pub const IDS_PER_FRAME: usize = 300;
+/// How many happenings one list of them holds at most.
+pub const HAPPENINGS_PER_FRAME: usize = 32;
 /// How many different keywords a mailbox can hold.
 pub const MAX_KEYWORDS: usize = 64;
 /// Longest keyword in bytes.
@@ -272,6 +274,68 @@ pub enum SessionRequest {
     },
     /// How much the account stores and may store.
     Quota,
+    /// Watch all mailboxes of the account, selected or not, or do so no more. [`SessionEvent::Happened`] says when there is something
+    /// to ask for. Watching anew forgets what was not asked for yet.
+    Watch {
+        /// Whether to watch.
+        wanted: bool,
+    },
+    /// What happened to the mailboxes that are watched, a page of it; each is told once.
+    ListHappenings,
+}
+
+/// What was done to messages of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Touch {
+    /// Some came.
+    pub new: bool,
+    /// Some went.
+    pub gone: bool,
+    /// Flags or keywords changed.
+    pub flags: bool,
+}
+
+impl Touch {
+    /// Nothing.
+    pub const NOTHING: Self = Self {
+        new: false,
+        gone: false,
+        flags: false,
+    };
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            new: self.new || other.new,
+            gone: self.gone || other.gone,
+            flags: self.flags || other.flags,
+        }
+    }
+}
+
+/// What happened to a mailbox, or to a name.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum What {
+    /// To its messages.
+    Messages(Touch),
+    /// It was made.
+    Created,
+    /// It is gone.
+    Deleted,
+    /// It had this name before.
+    RenamedFrom(String),
+    /// It was subscribed to, or is not any more.
+    Subscribed,
+}
+
+/// Something that happened to a mailbox that is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Happening {
+    /// The mailbox as it is now.
+    pub mailbox: MailboxInfo,
+    /// What happened.
+    pub what: What,
 }
 
 /// A line of a mailbox listing.
@@ -417,6 +481,15 @@ pub enum SessionAnswer {
         /// Their UIDs, in their order.
         uids: UidRanges,
     },
+    /// What happened, in this order.
+    HappeningsListed {
+        /// At most [`HAPPENINGS_PER_FRAME`].
+        happenings: Vec<Happening>,
+        /// There is more to ask for.
+        more: bool,
+        /// Too much had happened that was not asked for: nothing is known of it.
+        lost: bool,
+    },
     /// The account's own figures; those of its domain and tenant are nobody's but the operator's.
     Quota {
         /// Stored now.
@@ -430,7 +503,7 @@ pub enum SessionAnswer {
     },
 }
 
-/// What deliverd tells about the selected mailbox.
+/// What deliverd tells about the selected mailbox, and that something happened to others.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum SessionEvent {
     /// The keyword table is now this; sent before any record that uses a new bit.
@@ -445,6 +518,8 @@ pub enum SessionEvent {
     Resync,
     /// The selected mailbox was deleted or renamed; nothing is selected any more.
     Gone,
+    /// Something happened to mailboxes that are watched: ask with [`SessionRequest::ListHappenings`]. Not said again until then.
+    Happened,
 }
 
 /// The holder of a mail session asks deliverd.
@@ -507,6 +582,27 @@ mod tests {
             result: Ok(SessionAnswer::Annotations(all)),
         };
         assert!(encode(&listed).is_ok_and(|frame| decode(&frame) == Ok(listed)));
+    }
+
+    #[test]
+    fn a_full_list_of_happenings_fits_a_frame() {
+        let name = "x".repeat(MAX_MAILBOX_NAME);
+        let happening = Happening {
+            mailbox: MailboxInfo {
+                name: name.clone(),
+                exists: true,
+                subscribed: true,
+                special_use: Some(SpecialUse::Trash),
+                has_children: true,
+            },
+            what: What::RenamedFrom(name),
+        };
+        let listed = SessionAnswer::HappeningsListed {
+            happenings: vec![happening; HAPPENINGS_PER_FRAME],
+            more: true,
+            lost: false,
+        };
+        assert_eq!(decode(&encode(&listed).unwrap()), Ok(listed));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Mail sessions: one account, its mailboxes, and the events it hears.
 
 use super::*;
+use ipc::session::{Happening, MailboxInfo, Touch, What};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_wakes_who_selected_the_mailbox() {
@@ -403,4 +404,141 @@ async fn a_table_of_very_many_shards_comes_in_a_descriptor() {
     };
     let refusal = refused(session.answer(read).await);
     assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal:?}");
+}
+
+impl Session {
+    async fn happenings(&self) -> (Vec<(String, What)>, bool) {
+        let answer = self.answer(SessionRequest::ListHappenings).await.unwrap();
+        let SessionAnswer::HappeningsListed {
+            happenings, lost, ..
+        } = answer
+        else {
+            panic!("{answer:?}")
+        };
+        let name = |happening: Happening| (happening.mailbox.name, happening.what);
+        (happenings.into_iter().map(name).collect(), lost)
+    }
+
+    async fn watch(&self, wanted: bool) {
+        self.answer(SessionRequest::Watch { wanted }).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_hears_of_mailboxes_that_are_not_selected() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    session.watch(true).await;
+    for _ in 0..3 {
+        world.deliver(&["alice@example.test"], b"x").await.unwrap();
+    }
+    assert_eq!(session.event().await, SessionEvent::Happened);
+    let new = Touch {
+        new: true,
+        ..Touch::NOTHING
+    };
+    let inbox = |touch| ("INBOX".to_owned(), What::Messages(touch));
+    assert_eq!(session.happenings().await, (vec![inbox(new)], false));
+    assert_eq!(session.0.try_event(), None);
+    let other = world.login("alice@example.test", "password").await.unwrap();
+    let create = |name: &str| SessionRequest::CreateMailbox {
+        name: name.into(),
+        special_use: None,
+    };
+    other.answer(create("a/b")).await.unwrap();
+    let (from, to) = ("a".into(), "c".into());
+    let requests = [
+        SessionRequest::RenameMailbox { from, to },
+        SessionRequest::DeleteMailbox { name: "c/b".into() },
+        SessionRequest::Subscribe {
+            name: "c".into(),
+            subscribed: true,
+        },
+        SessionRequest::Subscribe {
+            name: "c".into(),
+            subscribed: true,
+        },
+    ];
+    other.select("INBOX").await;
+    other
+        .answer(SessionRequest::StoreFlags {
+            uids: vec![(1, 1)],
+            change: FlagChange::Replace,
+            flags: flag::DELETED,
+            keywords: vec![],
+            unchanged_since: None,
+        })
+        .await
+        .unwrap();
+    other
+        .answer(SessionRequest::Expunge { uids: None })
+        .await
+        .unwrap();
+    for request in requests {
+        other.answer(request).await.unwrap();
+    }
+    assert_eq!(session.event().await, SessionEvent::Happened);
+    let touch = Touch {
+        new: false,
+        gone: true,
+        flags: true,
+    };
+    let (heard, _) = session.happenings().await;
+    // What is gone by now, nobody needs to have heard of.
+    let expected = [
+        inbox(touch),
+        ("c".into(), What::RenamedFrom("a".into())),
+        ("c/b".into(), What::Deleted),
+        ("c".into(), What::Subscribed),
+    ];
+    assert_eq!(heard, expected);
+    session.watch(false).await;
+    world.deliver(&["alice@example.test"], b"x").await.unwrap();
+    assert_eq!(
+        (session.happenings().await, session.0.try_event()),
+        ((vec![], false), None)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_loses_what_happened_and_hears_of_it_later() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    session.watch(true).await;
+    let other = world.login("alice@example.test", "password").await.unwrap();
+    for number in 0..=1000 {
+        let subscribe = SessionRequest::Subscribe {
+            name: format!("n{number}"),
+            subscribed: true,
+        };
+        other.answer(subscribe).await.unwrap();
+    }
+    assert_eq!(session.event().await, SessionEvent::Happened);
+    assert_eq!(session.happenings().await, (vec![], true));
+    assert_eq!(session.0.try_event(), None);
+    let name = "n1".to_owned();
+    let subscribed = false;
+    other
+        .answer(SessionRequest::Subscribe { name, subscribed })
+        .await
+        .unwrap();
+    assert_eq!(session.event().await, SessionEvent::Happened);
+    let info = MailboxInfo {
+        name: "n1".into(),
+        exists: false,
+        subscribed: false,
+        special_use: None,
+        has_children: false,
+    };
+    let answer = session.answer(SessionRequest::ListHappenings).await;
+    let happening = Happening {
+        mailbox: info,
+        what: What::Subscribed,
+    };
+    let expected = SessionAnswer::HappeningsListed {
+        happenings: vec![happening],
+        more: false,
+        lost: false,
+    };
+    assert_eq!(answer, Ok(expected));
 }

@@ -51,7 +51,7 @@ fn boxes(world: &World, records: usize) -> (Arc<super::super::chores::Shared>, [
     let boxes = ["INBOX", "Sent", "Trash", "Junk", "Archive"].map(|mailbox| {
         let path = format!("domains/example.test/users/alice/mailboxes/{mailbox}");
         let tally = super::super::quota::Tally::new(shared.ledger.join(&owner("alice")));
-        Mailbox::new(Arc::clone(&shared), path, tally)
+        Mailbox::new(Arc::clone(&shared), path, tally, Arc::default())
     });
     (shared, boxes)
 }
@@ -256,7 +256,7 @@ fn a_selected_mailbox_stays_in_memory_when_others_leave() {
     let boxes: Vec<_> = ["INBOX", "Sent", "Trash", "Junk"]
         .map(|mailbox| {
             let tally = super::super::quota::Tally::new(shared.ledger.join(&owner("alice")));
-            Mailbox::new(Arc::clone(&shared), path(mailbox), tally)
+            Mailbox::new(Arc::clone(&shared), path(mailbox), tally, Arc::default())
         })
         .into();
     boxes[0].select(Arc::new(Silent)).unwrap();

@@ -61,6 +61,7 @@ impl Service<SessionEdge> for Door {
             selected: Mutex::default(),
             uploads: Mutex::default(),
             kept: Mutex::default(),
+            watch: Mutex::default(),
         });
         let mut state = self.0.state.lock().unwrap();
         state.sessions.push(Arc::downgrade(&peer));

@@ -5,6 +5,7 @@ mod cursor;
 mod fetch;
 mod list;
 mod metadata;
+mod notify;
 mod quota;
 mod search;
 mod sort;
@@ -114,7 +115,7 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
         | "GETMETADATA" | "SETMETADATA" | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT"
-        | "SETQUOTA" => {
+        | "SETQUOTA" | "NOTIFY" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -159,6 +160,7 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
             Command::Lsub { reference, pattern }
         }
         "STATUS" => list::status(cursor)?,
+        "NOTIFY" => Command::Notify(notify::notify(cursor)?),
         "GETMETADATA" => metadata::get(cursor)?,
         "SETMETADATA" => metadata::set(cursor)?,
         "GETQUOTA" => quota::get(cursor)?,
