@@ -64,6 +64,8 @@ struct State {
     annotations: BTreeMap<String, Vec<u8>>,
     /// Extensions that are not offered.
     without: Vec<String>,
+    /// A mailbox that appears at the next SELECT.
+    appears: Option<String>,
 }
 
 #[derive(Default, Clone)]
@@ -245,6 +247,10 @@ impl State {
             }
             SessionRequest::Status { name } => SessionAnswer::Status(self.status(&name)?),
             SessionRequest::Select { name, read_only } => {
+                if let Some(name) = self.appears.take() {
+                    self.mailboxes.entry(name.clone()).or_default();
+                    self.happened(&name, &What::Created);
+                }
                 return self.select(peer, name, read_only);
             }
             SessionRequest::Unselect => {

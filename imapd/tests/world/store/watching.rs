@@ -25,6 +25,26 @@ impl Store {
         }
     }
 
+    /// A mailbox appears before the answer to the next SELECT.
+    pub(crate) fn create_at_select(&self, name: &str) {
+        self.state.lock().unwrap().appears = Some(name.into());
+    }
+
+    /// A mailbox appears, and that those who watch were told so was lost.
+    pub(crate) fn create_unheard(&self, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.mailboxes.entry(name.into()).or_default();
+        let mailbox = state.info(name);
+        for peer in state.peers() {
+            if let Some(watch) = peer.watch.lock().unwrap().as_mut() {
+                watch.happenings.push(Happening {
+                    mailbox: mailbox.clone(),
+                    what: What::Created,
+                });
+            }
+        }
+    }
+
     /// How many sessions watch.
     pub(crate) fn watching(&self) -> usize {
         let state = self.state.lock().unwrap();
