@@ -24,17 +24,28 @@ pub(super) async fn read(
     Ok(Answered::plain(SessionAnswer::Annotations(read.await?)))
 }
 
-/// Changes them.
+/// Changes them, and tells those who watch.
 pub(super) async fn change(
     house: &Arc<House>,
     user: &Arc<User>,
-    mailbox: Option<Arc<Mailbox>>,
+    mailbox: Option<(String, Arc<Mailbox>)>,
     changes: Vec<AnnotationChange>,
 ) -> Result<Answered<SessionAnswer>, Refusal> {
     let user = Arc::clone(user);
-    let change = house.work(move |_| match mailbox {
-        Some(mailbox) => mailbox.annotate(changes),
-        None => user.annotate(changes),
+    let change = house.work(move |_| {
+        let entries: Vec<String> = changes.iter().map(|change| change.name.clone()).collect();
+        let name = match mailbox {
+            Some((name, mailbox)) => {
+                mailbox.annotate(changes)?;
+                name
+            }
+            None => {
+                user.annotate(changes)?;
+                String::new()
+            }
+        };
+        user.tell_annotated(&name, &entries);
+        Ok(())
     });
     change.await?;
     Ok(Answered::plain(SessionAnswer::Done))

@@ -234,7 +234,8 @@ impl Door {
                 annotations::read(&self.house, &self.user, mailbox).await
             }
             SessionRequest::ChangeAnnotations { mailbox, changes } => {
-                let mailbox = mailbox.map(|name| self.mailbox(&name)).transpose()?;
+                let named = |name: String| self.mailbox(&name).map(|mailbox| (name, mailbox));
+                let mailbox = mailbox.map(named).transpose()?;
                 annotations::change(&self.house, &self.user, mailbox, changes).await
             }
             SessionRequest::Quota => self.quota().await,

@@ -23,6 +23,8 @@ pub(crate) enum Note {
     Renamed { from: String, to: String },
     /// A name was subscribed to, or is not any more.
     Subscribed(String),
+    /// An annotation of a mailbox was changed; of the account if `mailbox` is empty.
+    Annotated { mailbox: String, entry: String },
 }
 
 /// The watchers of a user.

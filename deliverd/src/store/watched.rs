@@ -16,6 +16,16 @@ impl User {
         self.watchers.add(watch);
     }
 
+    /// Notes that annotations of a mailbox were changed; of the account if it has no name.
+    pub(crate) fn tell_annotated(&self, mailbox: &str, entries: &[String]) {
+        for entry in entries {
+            self.watchers.tell(|| Note::Annotated {
+                mailbox: mailbox.to_owned(),
+                entry: entry.clone(),
+            });
+        }
+    }
+
     /// What happened, with the mailboxes as they are now. Of one that is gone it is not told any more what happened to its messages.
     pub(crate) fn describe_all(&self, notes: Vec<Note>) -> Result<Vec<Happening>, Refusal> {
         self.check()?;
@@ -27,12 +37,14 @@ impl User {
                 Note::Deleted(name) => (name, What::Deleted),
                 Note::Renamed { from, to } => (to, What::RenamedFrom(from)),
                 Note::Subscribed(name) => (name, What::Subscribed),
+                Note::Annotated { mailbox, entry } => (mailbox, What::Annotated(entry)),
             };
             let mailbox = tree.describe(&name)?;
             let is_over = match what {
                 What::Messages(_) | What::Created | What::RenamedFrom(_) => !mailbox.exists,
                 What::Deleted => mailbox.exists,
                 What::Subscribed => false,
+                What::Annotated(_) => !name.is_empty() && !mailbox.exists,
             };
             Ok((!is_over).then_some(Happening { mailbox, what }))
         };

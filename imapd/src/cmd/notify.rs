@@ -6,6 +6,7 @@
 use daemon::channel::CallError;
 use imap::capability::Off;
 use imap::command::{FetchItem, StatusItem};
+use imap::metadata;
 use imap::notify::{Candidate, Events, Filter, Group, Notify};
 use imap::response::{Code, Kind};
 use imap::sync::Awareness;
@@ -236,7 +237,12 @@ impl Session {
                     ..candidate(mailbox)
                 })
             }),
-            What::Messages(_) | What::Created | What::Deleted => {
+            // §5.7: the server has no mailbox that a group could be of.
+            What::Annotated(_) if mailbox.name.is_empty() => {
+                let groups = wishes.groups.iter().map(|group| &group.events);
+                groups.into_iter().find(|events| events.server_annotations)
+            }
+            What::Messages(_) | What::Created | What::Deleted | What::Annotated(_) => {
                 wishes.events_of(candidate(mailbox))
             }
         };
@@ -282,7 +288,19 @@ impl Session {
                 };
                 write::list("LIST", &listed, self.dialect, out);
             }
-            What::Created | What::Deleted | What::RenamedFrom(_) | What::Subscribed => {}
+            // §5.6, §5.7; RFC 5464 §4.4.2: by their names only.
+            What::Annotated(entry)
+                if !off.has("METADATA")
+                    && (events.annotations && !mailbox.name.is_empty()
+                        || events.server_annotations && mailbox.name.is_empty()) =>
+            {
+                metadata::write_changed(&mailbox.name, entry, self.dialect, out);
+            }
+            What::Created
+            | What::Deleted
+            | What::RenamedFrom(_)
+            | What::Subscribed
+            | What::Annotated(_) => {}
         }
         Ok(())
     }

@@ -348,6 +348,8 @@ impl State {
                 SessionAnswer::Annotations(known.collect())
             }
             SessionRequest::ChangeAnnotations { mailbox, changes } => {
+                let name = mailbox.clone().unwrap_or_default();
+                let entries: Vec<_> = changes.iter().map(|change| change.name.clone()).collect();
                 let known = self.annotations(mailbox)?;
                 let mut new = known.clone();
                 for AnnotationChange { name, value } in changes {
@@ -361,6 +363,9 @@ impl State {
                     return Err(Refusal::OverQuota);
                 }
                 *known = new;
+                for entry in entries {
+                    self.happened(&name, &What::Annotated(entry));
+                }
                 SessionAnswer::Done
             }
             SessionRequest::Quota => SessionAnswer::Quota {

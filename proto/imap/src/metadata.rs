@@ -94,6 +94,16 @@ pub fn write(
     out.extend_from_slice(b")\r\n");
 }
 
+/// Writes `* METADATA INBOX /private/comment`: that an entry has changed.
+// RFC 5464 §4.4.2.
+pub fn write_changed(mailbox: &str, entry: &str, dialect: Dialect, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* METADATA ");
+    write::mailbox_name(mailbox, dialect, out);
+    out.push(b' ');
+    write_name(entry, out);
+    out.extend_from_slice(b"\r\n");
+}
+
 // RFC 5464 §5: entry = astring.
 fn write_name(name: &str, out: &mut Vec<u8>) {
     if !name.is_empty() && name.bytes().all(crate::parse::is_atom_char) {

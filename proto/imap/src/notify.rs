@@ -68,6 +68,10 @@ pub struct Events {
     pub names: bool,
     /// SubscriptionChange
     pub subscriptions: bool,
+    /// MailboxMetadataChange
+    pub annotations: bool,
+    /// ServerMetadataChange; of which mailboxes the group is makes no difference.
+    pub server_annotations: bool,
 }
 
 /// What of a mailbox decides to which group it belongs.

@@ -241,7 +241,7 @@ impl Code<'_> {
             Self::AuthenticationFailed => "AUTHENTICATIONFAILED",
             Self::BadCharset => "BADCHARSET (US-ASCII UTF-8)",
             Self::BadEvent => {
-                "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"
+                "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)"
             }
             Self::Cannot => "CANNOT",
             Self::ClientBug => "CLIENTBUG",

@@ -327,6 +327,8 @@ pub enum What {
     RenamedFrom(String),
     /// It was subscribed to, or is not any more.
     Subscribed,
+    /// This annotation of it was written or removed; of the account, if the mailbox has no name.
+    Annotated(String),
 }
 
 /// Something that happened to a mailbox that is watched.
@@ -589,13 +591,13 @@ mod tests {
         let name = "x".repeat(MAX_MAILBOX_NAME);
         let happening = Happening {
             mailbox: MailboxInfo {
-                name: name.clone(),
+                name,
                 exists: true,
                 subscribed: true,
                 special_use: Some(SpecialUse::Trash),
                 has_children: true,
             },
-            what: What::RenamedFrom(name),
+            what: What::Annotated("x".repeat(crate::metadata::MAX_NAME)),
         };
         let listed = SessionAnswer::HappeningsListed {
             happenings: vec![happening; HAPPENINGS_PER_FRAME],

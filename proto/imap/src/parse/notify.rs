@@ -159,6 +159,14 @@ fn event(cursor: &mut Cursor<'_>, wishes: &mut Wishes) -> Result<()> {
             wishes.others = true;
             wishes.events.subscriptions = true;
         }
+        b"MAILBOXMETADATACHANGE" => {
+            wishes.others = true;
+            wishes.events.annotations = true;
+        }
+        b"SERVERMETADATACHANGE" => {
+            wishes.others = true;
+            wishes.events.server_annotations = true;
+        }
         b"ANNOTATIONCHANGE" => {
             wishes.changes = true;
             wishes.unsupported = true;
@@ -199,7 +207,7 @@ mod tests {
     #[test]
     fn groups_are_read_in_order() {
         assert_eq!(read("none"), Ok(Notify::Nothing));
-        let text = "set status (selected (MessageNew (uid body[header.fields (from to subject)]) MessageExpunge)) (subtree (Lists \"a b\") (MessageNew MessageExpunge flagchange MailboxName SubscriptionChange)) (mailboxes misc NONE)";
+        let text = "set status (selected (MessageNew (uid body[header.fields (from to subject)]) MessageExpunge)) (subtree (Lists \"a b\") (MessageNew MessageExpunge flagchange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)) (mailboxes misc NONE)";
         let Ok(Notify::Set { status, groups }) = read(text) else {
             panic!("{:?}", read(text))
         };
@@ -220,6 +228,8 @@ mod tests {
             flags: true,
             names: true,
             subscriptions: true,
+            annotations: true,
+            server_annotations: true,
         };
         assert_eq!(lists.events, all);
         assert_eq!(misc.filter, Filter::Mailboxes(vec!["misc".into()]));
@@ -229,8 +239,6 @@ mod tests {
     #[test]
     fn events_that_are_not_supported_are_told_from_those_that_make_no_sense() {
         for unsupported in [
-            "SET (personal (MailboxMetadataChange))",
-            "SET (personal (ServerMetadataChange MailboxName))",
             "SET (selected (MessageNew MessageExpunge AnnotationChange))",
             "SET (personal (MessageNew MessageExpunge X-NEW))",
         ] {
