@@ -1,6 +1,7 @@
 //! Mail sessions: one account, its mailboxes, and the events it hears.
 
 use super::*;
+use ipc::metadata::{AnnotationChange, MAX_VALUE};
 use ipc::session::{Happening, MailboxInfo, Touch, What};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -541,4 +542,39 @@ async fn who_does_not_read_loses_what_happened_and_hears_of_it_later() {
         lost: false,
     };
     assert_eq!(answer, Ok(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_hears_which_annotations_were_changed() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    session.watch(true).await;
+    let other = world.login("alice@example.test", "password").await.unwrap();
+    let change = |mailbox: Option<&str>, name: &str, length| SessionRequest::ChangeAnnotations {
+        mailbox: mailbox.map(str::to_owned),
+        changes: vec![AnnotationChange {
+            name: name.into(),
+            value: Some(vec![b'x'; length]),
+        }],
+    };
+    for request in [
+        change(Some("INBOX"), "/shared/comment", 1),
+        change(None, "/private/comment", 1),
+    ] {
+        other.answer(request).await.unwrap();
+    }
+    // What was refused was not changed.
+    for refused in [
+        change(Some("INBOX"), "/shared/long", MAX_VALUE + 1),
+        change(None, "/shared/comment", 1),
+    ] {
+        other.answer(refused).await.unwrap_err();
+    }
+    assert_eq!(session.event().await, SessionEvent::Happened);
+    let annotated = |mailbox: &str, name: &str| (mailbox.into(), What::Annotated(name.into()));
+    let expected = vec![
+        annotated("INBOX", "/shared/comment"),
+        annotated("", "/private/comment"),
+    ];
+    assert_eq!(session.happenings().await, (expected, false));
 }
