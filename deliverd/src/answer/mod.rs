@@ -18,6 +18,7 @@ mod cache;
 mod control;
 mod delivery;
 mod desk;
+mod ear;
 mod imap;
 mod lane;
 mod quota;
