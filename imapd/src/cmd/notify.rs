@@ -97,10 +97,8 @@ pub(super) async fn notify(
         return Ok(Tagged::refused(tag, &error));
     }
     // §3.1: FlagChange is told with HIGHESTMODSEQ, so the client knows CONDSTORE.
-    if groups
-        .iter()
-        .any(|group| is_other(group) && group.events.flags)
-    {
+    let tells_flags = |group: &Group| is_other(group) && group.events.flags;
+    if !session.off().has("CONDSTORE") && groups.iter().any(tells_flags) {
         session.learn(Awareness::CondStore);
     }
     let wishes = Box::new(Wishes { groups, watches });
@@ -290,9 +288,8 @@ impl Session {
             }
             // §5.6, §5.7; RFC 5464 §4.4.2: by their names only.
             What::Annotated(entry)
-                if !off.has("METADATA")
-                    && (events.annotations && !mailbox.name.is_empty()
-                        || events.server_annotations && mailbox.name.is_empty()) =>
+                if events.annotations && !mailbox.name.is_empty()
+                    || events.server_annotations && mailbox.name.is_empty() =>
             {
                 metadata::write_changed(&mailbox.name, entry, self.dialect, out);
             }
@@ -323,7 +320,7 @@ impl Session {
         if flags {
             items.push(StatusItem::Unseen);
         }
-        if flags || self.awareness >= Awareness::CondStore {
+        if self.awareness >= Awareness::CondStore {
             items.push(StatusItem::HighestModSeq);
         }
         match status::look(user, self.house.append_limit, name, &items).await {

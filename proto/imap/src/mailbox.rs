@@ -58,6 +58,10 @@ pub fn is_normalized(name: &str) -> bool {
 // RFC 9051 §5.1; RFC 5198 §3: Normalization Form C.
 #[must_use]
 pub fn normalize(name: String) -> String {
+    // RFC 3501 §5.1: INBOX is the same in any case.
+    if name.eq_ignore_ascii_case("INBOX") {
+        return "INBOX".into();
+    }
     if is_normalized(&name) {
         return name;
     }
@@ -217,6 +221,7 @@ mod tests {
         let composed = String::from("Entwürfe");
         assert_eq!(normalize("Entwu\u{308}rfe".into()), composed);
         assert_eq!(normalize(composed.clone()), composed);
+        assert_eq!(normalize("inbox".into()), "INBOX");
         assert!(is_normalized(&composed) && !is_normalized("u\u{308}"));
     }
 

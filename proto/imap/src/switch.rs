@@ -7,6 +7,7 @@ use crate::capability::Off;
 use crate::command::{Command, FetchItem, List, StatusItem};
 use crate::esearch::Return;
 use crate::metadata::{Get, Set};
+use crate::notify::{Group, Notify};
 use crate::search::Key;
 use crate::sequence::SequenceSet;
 use crate::sort::{Criterion, SortKey};
@@ -151,13 +152,27 @@ impl Needs {
                 self.set(set);
             }
             Command::Idle => self.0.push("IDLE"),
-            Command::Notify(_) => self.0.push("NOTIFY"),
+            Command::Notify(notify) => self.notify(notify),
             Command::Append {
                 replaces, steps, ..
             } => {
                 self.on(replaces.is_some(), "REPLACE");
                 self.steps(steps);
             }
+        }
+    }
+
+    fn notify(&mut self, notify: &Notify) {
+        self.0.push("NOTIFY");
+        let Notify::Set { groups, .. } = notify else {
+            return;
+        };
+        for Group { events, .. } in groups {
+            for item in &events.fetch {
+                self.fetch_item(item);
+            }
+            self.on(events.annotations, "METADATA");
+            self.on(events.server_annotations, "METADATA-SERVER");
         }
     }
 
@@ -262,6 +277,15 @@ mod tests {
         ("NAMESPACE", "NAMESPACE"),
         ("IDLE", "IDLE"),
         ("NOTIFY", "NOTIFY NONE"),
+        (
+            "PREVIEW",
+            "NOTIFY SET (SELECTED (MESSAGENEW (PREVIEW) MESSAGEEXPUNGE))",
+        ),
+        ("METADATA", "NOTIFY SET (PERSONAL (MAILBOXMETADATACHANGE))"),
+        (
+            "METADATA-SERVER",
+            "NOTIFY SET (PERSONAL (SERVERMETADATACHANGE))",
+        ),
         ("UNSELECT", "UNSELECT"),
         ("UIDPLUS", "UID EXPUNGE 1"),
         ("MOVE", "UID MOVE 1 a"),

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::body::{Partial, Section};
+use crate::mailbox::normalize;
 use crate::parse;
 
 /// What a URL names.
@@ -105,12 +106,7 @@ fn mailbox(place: &str) -> Option<(Option<String>, Option<u32>)> {
         None => None,
     };
     // RFC 5092 §3: a mailbox is UTF-8 here, whatever it is in commands.
-    let name = String::from_utf8(decode(name)?).ok()?;
-    // RFC 3501 §5.1: INBOX is the same in any case.
-    let name = match name.eq_ignore_ascii_case("INBOX") {
-        true => "INBOX".into(),
-        false => name,
-    };
+    let name = normalize(String::from_utf8(decode(name)?).ok()?);
     (!name.is_empty()).then_some((Some(name), validity))
 }
 
@@ -206,6 +202,8 @@ mod tests {
         assert_eq!(url.partial, Some(partial));
         let url = Url::parse("/Entw%C3%BCrfe/2026/;UID=1/;PARTIAL=5").unwrap();
         assert_eq!(url.mailbox.as_deref(), Some("Entwürfe/2026"));
+        let decomposed = Url::parse("/Entwu%CC%88rfe/2026/;UID=1").unwrap();
+        assert_eq!(decomposed.mailbox, url.mailbox);
         assert_eq!(url.section, Section::default());
         assert_eq!(url.partial.unwrap().count, u64::MAX);
         let url = Url::parse(";UID=9/;SECTION=TEXT").unwrap();

@@ -422,12 +422,7 @@ fn pattern(cursor: &mut Cursor<'_>) -> Result<String> {
 }
 
 fn named(text: &[u8], cursor: &Cursor<'_>) -> Result<String> {
-    let name = written_name(text, cursor)?;
-    // RFC 3501 §5.1: INBOX is the same in any case.
-    if name.eq_ignore_ascii_case("INBOX") {
-        return Ok("INBOX".into());
-    }
-    Ok(mailbox::normalize(name))
+    written_name(text, cursor).map(mailbox::normalize)
 }
 
 fn written_name(text: &[u8], cursor: &Cursor<'_>) -> Result<String> {

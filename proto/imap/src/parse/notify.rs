@@ -180,7 +180,7 @@ fn event(cursor: &mut Cursor<'_>, wishes: &mut Wishes) -> Result<()> {
 
 /// Nobody has read what the server shows by itself.
 fn leave_unseen(item: &mut FetchItem) {
-    if let FetchItem::Section { peek, .. } = item {
+    if let FetchItem::Section { peek, .. } | FetchItem::Binary { peek, .. } = item {
         *peek = true;
     }
 }
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn groups_are_read_in_order() {
         assert_eq!(read("none"), Ok(Notify::Nothing));
-        let text = "set status (selected (MessageNew (uid body[header.fields (from to subject)]) MessageExpunge)) (subtree (Lists \"a b\") (MessageNew MessageExpunge flagchange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)) (mailboxes misc NONE)";
+        let text = "set status (selected (MessageNew (uid body[header.fields (from to subject)] binary[1]) MessageExpunge)) (subtree (Lists \"a b\") (MessageNew MessageExpunge flagchange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)) (mailboxes misc NONE)";
         let Ok(Notify::Set { status, groups }) = read(text) else {
             panic!("{:?}", read(text))
         };
@@ -218,7 +218,11 @@ mod tests {
         assert_eq!(selected.filter, Filter::Selected);
         assert!(matches!(
             selected.events.fetch.as_slice(),
-            [FetchItem::Uid, FetchItem::Section { peek: true, .. }]
+            [
+                FetchItem::Uid,
+                FetchItem::Section { peek: true, .. },
+                FetchItem::Binary { peek: true, .. }
+            ]
         ));
         let names = vec!["Lists".into(), "a b".into()];
         assert_eq!(lists.filter, Filter::Subtree(names));
