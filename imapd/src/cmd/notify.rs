@@ -149,21 +149,26 @@ impl Session {
 
     /// Tells what may be told while no command is under way.
     pub(crate) async fn push(&mut self) -> Result<(), Close> {
-        let selected = self.wishes.as_ref().and_then(|wishes| wishes.selected());
-        let may_expunge = selected.map(|(_, at_once)| at_once);
-        if let Some(at_once) = may_expunge {
-            self.note_events()?;
-            self.refresh().await?;
-            self.tell(match at_once {
-                true => Expunges::Allowed,
-                false => Expunges::Held,
-            })
-            .await?;
-        }
+        self.tell_selected().await?;
         self.tell_happenings().await?;
         self.wire.flush().await?;
         self.wire.settle();
         Ok(())
+    }
+
+    /// Tells what happened to the selected mailbox, if that is wanted.
+    async fn tell_selected(&mut self) -> Result<(), Close> {
+        let selected = self.wishes.as_ref().and_then(|wishes| wishes.selected());
+        let Some((_, at_once)) = selected else {
+            return Ok(());
+        };
+        self.note_events()?;
+        self.refresh().await?;
+        self.tell(match at_once {
+            true => Expunges::Allowed,
+            false => Expunges::Held,
+        })
+        .await
     }
 
     /// Tells what happened to mailboxes that are not selected.
@@ -183,6 +188,8 @@ impl Session {
                 let happened = user.mail.happenings().await;
                 let happened = happened.map_err(|_| farewell(Fate::Selected))?;
                 if happened.lost {
+                    // Of this mailbox nothing was lost, and it is the last the client hears.
+                    self.tell_selected().await?;
                     return self.give_up_watching().await;
                 }
                 for happening in &happened.happenings {
