@@ -167,5 +167,6 @@ class Thunderbird:
             self.process.kill()
             self.process.wait()
         if error is not None:
-            with open(os.path.join(self.home, "log")) as log:
-                print(log.read()[-4000:])
+            for name in (os.path.join(self.home, "log"), self.dialog):
+                with open(name, errors="replace") as log:
+                    print("".join(line for line in log if "gtk_" not in line and line.strip())[-12000:])
