@@ -9,6 +9,7 @@ use ipc::{Call, Refusal};
 use sys::packet::PacketSocket;
 use tracing::{Instrument, error, info_span};
 
+use super::jobs::Party;
 use super::{House, hex, session};
 use crate::accounts::{Exchanges, Step};
 use crate::store::Owner;
@@ -64,17 +65,21 @@ async fn open_session(
     id: u64,
 ) -> Result<Answered<ImapAnswer>, Refusal> {
     let account = owner.address();
-    let (user, without, owner) = house
+    let (user, without, party, owner) = house
         .work(move |house| {
             let without = house.accounts.imap_without(&owner)?;
-            Ok((house.store.user(&owner)?, without, owner))
+            let party = match house.accounts.tenant_of(&owner.domain)? {
+                Some(tenant) => Party::Tenant(tenant),
+                None => Party::Domain(owner.domain.clone()),
+            };
+            Ok((house.store.user(&owner)?, without, party, owner))
         })
         .await?;
     let (ours, theirs) = PacketSocket::pair().map_err(|error| {
         error!(%error, "cannot open a mail session");
         Refusal::Busy
     })?;
-    let session = session::Door::new(Arc::clone(house), user, owner);
+    let session = session::Door::new(house.for_party(party), user, owner);
     let (stop, span) = (
         house.stop.clone(),
         info_span!("session", session = hex(id), account),

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{Span, error, info, warn};
 
 use super::House;
+use super::jobs::{Closed, Place};
 use crate::store::{Addressed, Incoming, NotPledged, Owner, Pledge};
 
 /// Messages a thread takes at once. Few: they wait for each other's mailboxes.
@@ -134,9 +135,9 @@ impl House {
             let house = Arc::clone(self);
             // Not cut off with this call: others may rely on it.
             tokio::spawn(async move {
-                match Arc::clone(&house.jobs).acquire_owned().await {
-                    Ok(job) => house.begin_shift(job),
-                    Err(_) => house.lane.close(),
+                match house.jobs.take(&house.party).await {
+                    Ok(place) => house.begin_shift(place),
+                    Err(Closed) => house.lane.close(),
                 }
             });
         }
@@ -148,14 +149,14 @@ impl House {
 
     /// Starts a thread for the lane, if one more may work.
     fn send_somebody(self: &Arc<Self>) -> bool {
-        let job = Arc::clone(&self.jobs).try_acquire_owned();
-        job.map(|job| self.begin_shift(job)).is_ok()
+        let place = self.jobs.try_take(&self.party);
+        place.map(|place| self.begin_shift(place)).is_some()
     }
 
-    fn begin_shift(self: &Arc<Self>, job: tokio::sync::OwnedSemaphorePermit) {
+    fn begin_shift(self: &Arc<Self>, place: Place) {
         let house = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            let _job = job;
+            let _place = place;
             house.work_lane();
         });
     }

@@ -20,6 +20,7 @@ mod delivery;
 mod desk;
 mod ear;
 mod imap;
+mod jobs;
 mod lane;
 mod quota;
 mod relay;
@@ -34,6 +35,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,16 +49,21 @@ use sys::packet::PacketListener;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
+use self::jobs::{Jobs, Party};
 use crate::accounts::{Accounts, Doorman, Patience, Policy};
 use crate::store::{self, Owner, Retention, Store, Walker};
 
-/// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
-const MAX_JOBS: usize = 64;
 /// Caches filled at once, in memory of [`ipc::cache::MAX_FILL`] each.
 const MAX_FILLS: usize = 16;
 
-/// What all answering parts share.
+/// What all answering parts share, and for whom this one works.
 pub(crate) struct House {
+    shared: Arc<Shared>,
+    party: Arc<Party>,
+}
+
+/// What all answering parts share.
+pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) doorman: Arc<Doorman>,
@@ -68,12 +75,20 @@ pub(crate) struct House {
     pub(crate) sessions: AtomicU64,
     counted: Mutex<usage::Counted>,
     pub(crate) stop: Stop,
-    jobs: Arc<Semaphore>,
+    jobs: Arc<Jobs>,
     lane: lane::Lane,
     fills: Arc<Semaphore>,
     roster: Mutex<()>,
     /// Walks over the store take turns.
     walker: Mutex<Walker>,
+}
+
+impl Deref for House {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// Serves until told to stop.
@@ -182,7 +197,7 @@ impl House {
         };
         let doorman = Doorman::new(Arc::clone(&accounts), patience)
             .map_err(|refusal| format!("cannot prepare logins: {refusal}"))?;
-        let house = Self {
+        let shared = Shared {
             store,
             accounts,
             doorman: Arc::new(doorman),
@@ -192,11 +207,15 @@ impl House {
             sessions: AtomicU64::new(0),
             counted: Mutex::default(),
             stop,
-            jobs: Arc::new(Semaphore::new(MAX_JOBS)),
+            jobs: Jobs::new(),
             lane: lane::Lane::default(),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
             roster: Mutex::new(()),
             walker: Mutex::default(),
+        };
+        let house = Self {
+            shared: Arc::new(shared),
+            party: Arc::new(Party::House),
         };
         if is_exact {
             house.trust_usage();
@@ -204,18 +223,26 @@ impl House {
         Ok(house)
     }
 
-    /// Does blocking work on a thread for it. Work that began ends, even if nobody waits for it any more.
+    /// The same for work of a party of its own.
+    pub(crate) fn for_party(&self, party: Party) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(&self.shared),
+            party: Arc::new(party),
+        })
+    }
+
+    /// Does blocking work on a thread for it, when it is the party's turn. Work that began ends, even if nobody waits for it any more.
     pub(crate) async fn work<T, F>(self: &Arc<Self>, work: F) -> Result<T, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
     {
-        let Ok(job) = Arc::clone(&self.jobs).acquire_owned().await else {
+        let Ok(place) = self.jobs.take(&self.party).await else {
             return Err(Refusal::ShuttingDown);
         };
         let house = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || {
-            let _job = job;
+            let _place = place;
             work(&house)
         });
         done.await.unwrap_or_else(|panic| {
@@ -226,13 +253,12 @@ impl House {
 
     /// Waits for the work under way – commits are finished and answered –, refuses more, and writes what memory knows better.
     async fn close(self: &Arc<Self>) {
-        let all = u32::try_from(MAX_JOBS).unwrap_or(u32::MAX);
-        match tokio::time::timeout(Duration::from_secs(20), self.jobs.acquire_many(all)).await {
-            Ok(_) => self.jobs.close(),
-            Err(_) => warn!("work was still under way at the end; none of it was acknowledged"),
+        let closing = tokio::time::timeout(Duration::from_secs(20), self.jobs.close());
+        let is_idle = closing.await.is_ok();
+        if !is_idle {
+            warn!("work was still under way at the end; none of it was acknowledged");
         }
         let house = Arc::clone(self);
-        let is_idle = house.jobs.is_closed();
         let save = move || {
             house.store.save();
             if is_idle {

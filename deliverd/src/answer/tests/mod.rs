@@ -28,6 +28,7 @@ mod accounts;
 mod cache;
 mod delivery;
 mod house;
+mod jobs;
 mod quota;
 mod session;
 mod tools;
