@@ -5,9 +5,10 @@ use std::time::Duration;
 use daemon::channel::CallError;
 use imap::fragment::LIMIT_AFTER_LOGIN;
 use imap::response::{self, Code};
-use imap::sasl::{Credentials, SaslError, plain};
+use imap::sasl::{Credentials, MAX_CREDENTIAL, Password};
 use ipc::{Context, Refusal};
 use sasl::Mechanism;
+use sasl::password::{self, ASK_PASSWORD, ASK_USER, Claim, Unusable};
 use tracing::{info, warn};
 
 use super::exchange::{self, Failure};
@@ -18,6 +19,8 @@ use crate::words::Tagged;
 
 /// How long a client may take to answer a challenge.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+/// Octets of an answer that is a password, or holds one: identity, user name and password.
+const MAX_MESSAGE: usize = 3 * MAX_CREDENTIAL;
 
 pub(super) async fn login(
     session: &mut Session,
@@ -30,16 +33,57 @@ pub(super) async fn login(
     log_in(session, tag, credentials).await
 }
 
-// RFC 3501 §6.2.2; RFC 4616 for PLAIN; RFC 4959 for the initial response.
+/// A mechanism in which the client says its password.
+#[derive(Clone, Copy)]
+enum Spoken {
+    /// RFC 4616.
+    Plain,
+    /// draft-murchison-sasl-login: user name and password in an answer each.
+    Login,
+}
+
+impl Spoken {
+    // LOGIN is for clients that know nothing else, and none of them needs it in clear text.
+    fn parse(name: &str, is_secure: bool) -> Option<Self> {
+        match name {
+            "PLAIN" => Some(Self::Plain),
+            "LOGIN" if is_secure => Some(Self::Login),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+        }
+    }
+}
+
+/// Why an answer of the client is of no use.
+enum Unheard {
+    /// `*`: the client changed its mind.
+    Cancelled,
+    Unusable(Unusable),
+}
+
+impl From<Unusable> for Unheard {
+    fn from(unusable: Unusable) -> Self {
+        Self::Unusable(unusable)
+    }
+}
+
+// RFC 3501 §6.2.2; RFC 4959 for the initial response.
 pub(super) async fn authenticate(
     session: &mut Session,
     tag: &str,
     mechanism: &str,
     initial: Option<Vec<u8>>,
 ) -> Result<Tagged, Close> {
+    let spoken = Spoken::parse(mechanism, session.wire.is_secure());
     let exchange = Mechanism::parse(mechanism);
     let exchange = exchange.filter(|mechanism| mechanism.is_offered(session.proofs()));
-    if mechanism != "PLAIN" && exchange.is_none() {
+    if spoken.is_none() && exchange.is_none() {
         session.count_mistake()?;
         return Ok(Tagged::no(
             tag,
@@ -53,29 +97,76 @@ pub(super) async fn authenticate(
     if let Some(mechanism) = exchange {
         return log_in_with(session, tag, mechanism, initial).await;
     }
-    let answer = match initial {
-        Some(answer) => answer,
-        None => {
-            response::continuation("", &mut session.wire.out);
-            session.wire.line(PATIENCE).await?
-        }
+    let spoken = spoken.unwrap_or(Spoken::Plain);
+    let said = match spoken {
+        Spoken::Plain => hear_plain(session, initial).await?,
+        Spoken::Login => hear_login(session, initial).await?,
     };
-    match plain(&answer) {
-        Ok(credentials) => log_in(session, tag, &credentials).await,
-        Err(SaslError::Cancelled) => {
+    match said {
+        Ok((user, password)) => {
+            let password = Password::new(password.as_bytes().to_vec());
+            log_in(session, tag, &Credentials { user, password }).await
+        }
+        Err(Unheard::Cancelled) => {
             session.count_mistake()?;
             Ok(Tagged::bad(tag, "cancelled"))
         }
-        Err(SaslError::Malformed) => {
+        Err(Unheard::Unusable(Unusable::Malformed)) => {
             session.count_mistake()?;
-            Ok(Tagged::bad(tag, "that is not what PLAIN expects"))
+            let text = format!("that is not what {} expects", spoken.name());
+            Ok(Tagged::bad(tag, &text))
         }
-        Err(SaslError::OtherIdentity) => {
+        Err(Unheard::Unusable(Unusable::OtherIdentity)) => {
             session.count_mistake()?;
             let code = Code::AuthenticationFailed;
             Ok(Tagged::no(tag, Some(&code), "nobody acts for others here"))
         }
     }
+}
+
+async fn hear_plain(
+    session: &mut Session,
+    initial: Option<Vec<u8>>,
+) -> Result<Result<Claim, Unheard>, Close> {
+    let heard = hear(session, "", initial).await?;
+    Ok(heard.and_then(|message| Ok(password::plain(message)?)))
+}
+
+// An initial response is the user name: many clients send one.
+async fn hear_login(
+    session: &mut Session,
+    initial: Option<Vec<u8>>,
+) -> Result<Result<Claim, Unheard>, Close> {
+    let heard = hear(session, ASK_USER, initial).await?;
+    let user = match heard.and_then(|message| Ok(password::login(message)?)) {
+        Ok(user) => user.as_str().to_owned(),
+        Err(unheard) => return Ok(Err(unheard)),
+    };
+    let heard = hear(session, ASK_PASSWORD, None).await?;
+    let password = heard.and_then(|message| Ok(password::login(message)?));
+    Ok(password.map(|password| (user, password)))
+}
+
+/// The client's answer to a challenge, unless it has given that already. What is longer than [`MAX_MESSAGE`] is none.
+async fn hear(
+    session: &mut Session,
+    challenge: &str,
+    initial: Option<Vec<u8>>,
+) -> Result<Result<Vec<u8>, Unheard>, Close> {
+    let answer = match initial {
+        Some(answer) => answer,
+        None => {
+            response::continuation(challenge, &mut session.wire.out);
+            session.wire.line(PATIENCE).await?
+        }
+    };
+    // RFC 3501 §6.2.2: a client that wishes to cancel sends a line with a single "*".
+    if answer == b"*" {
+        return Ok(Err(Unheard::Cancelled));
+    }
+    let message = mail::decode::base64_strict(&answer);
+    let message = message.filter(|message| message.len() <= MAX_MESSAGE);
+    Ok(message.ok_or(Unheard::Unusable(Unusable::Malformed)))
 }
 
 async fn log_in_with(

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod bearer;
+pub mod password;
 pub mod scram;
 
 use alloc::vec::Vec;

@@ -207,6 +207,29 @@ fn an_endless_line_ends_the_connection() {
 }
 
 #[test]
+fn a_line_is_too_long_with_its_end_and_without() {
+    let long = |length: usize, end: &str| [vec![b'x'; length], end.into()].concat();
+    let fits = LIMIT_BEFORE_LOGIN;
+    assert_eq!(cut(&[&long(fits, "")], true), []);
+    // Before its end comes, and where that came along.
+    for end in ["", "\n"] {
+        let found = cut(&[&long(fits + 1, end)], true);
+        assert_eq!(found, [Fragment::Overflow], "{end:?}");
+    }
+    let found = cut(&[&long(fits, "\n")], true);
+    assert_eq!(found, [Fragment::Command(long(fits, ""))]);
+}
+
+#[test]
+fn an_answer_to_a_challenge_is_no_longer_than_a_command() {
+    for end in ["", "\r\n"] {
+        let mut fragmenter = Fragmenter::new();
+        fragmenter.push(&[vec![b'x'; LIMIT_BEFORE_LOGIN + 1], end.into()].concat());
+        assert_eq!(fragmenter.next_line(), Err(Overflow), "{end:?}");
+    }
+}
+
+#[test]
 fn many_small_literals_count_together() {
     let mut text = b"a LOGIN ".to_vec();
     for _ in 0..3000 {

@@ -3,16 +3,11 @@
 use alloc::string::String;
 
 use sasl::Message;
+use sasl::password::{ASK_PASSWORD, ASK_USER, Unusable};
 
 use super::{Action, Answer, Pending, Question, Role, Server, State, words};
-use crate::auth::{
-    Credentials, Mechanism, ResponseError, Secret, parse_login, parse_message, parse_plain,
-};
+use crate::auth::{Credentials, Mechanism, Secret, parse_login, parse_message, parse_plain};
 use crate::reply::Reply;
-
-// draft-murchison-sasl-login §2.2: the challenges "Username:" and "Password:".
-const ASK_USER: &str = "VXNlcm5hbWU6";
-const ASK_PASSWORD: &str = "UGFzc3dvcmQ6";
 
 /// Which response is awaited.
 #[derive(Debug)]
@@ -144,8 +139,8 @@ impl Server {
             Ok(credentials) => {
                 self.ask(Question::Authenticate(credentials), Pending::Authenticate);
             }
-            Err(ResponseError::Malformed) => self.say_bad(&words::bad_response()),
-            Err(ResponseError::OtherIdentity) => self.fail_login(&words::other_identity()),
+            Err(Unusable::Malformed) => self.say_bad(&words::bad_response()),
+            Err(Unusable::OtherIdentity) => self.fail_login(&words::other_identity()),
         }
     }
 
