@@ -37,6 +37,7 @@ fn heard(connection: &Connection<'_>, pieces: &[&[u8]]) -> Vec<Heard> {
     let dialect = Dialect {
         utf8: connection.says(b'U'),
         rev2: connection.says(b'R'),
+        ..Dialect::REV1
     };
     let mut heard = Vec::new();
     let mut awaits_line = false;

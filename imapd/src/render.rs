@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use imap::body::{self, Extract, Form, Partial, Section, SectionText};
-use imap::command::FetchItem;
+use imap::command::{FetchItem, Numbering};
 use imap::envelope;
 use imap::search::Depth;
 use imap::write::{self, Object};
@@ -31,8 +31,10 @@ const MAX_MEMORY: u64 = 16 << 20;
 /// What is known of a message without looking at it.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
-    /// Its number.
-    pub sequence: u32,
+    /// What its number counts.
+    pub by: Numbering,
+    /// Its number, with which the answer begins.
+    pub number: u32,
     /// Its UID.
     pub uid: u32,
     /// Its INTERNALDATE.
@@ -284,7 +286,7 @@ fn write_items(
     tell_flags: bool,
     sheet: &mut Sheet,
 ) -> io::Result<()> {
-    write::fetch_begin(source.facts.sequence, &mut sheet.bytes);
+    write::fetch_begin(source.facts.by, source.facts.number, &mut sheet.bytes);
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             sheet.bytes.push(b' ');
@@ -544,7 +546,8 @@ mod tests {
         };
         let job = Job {
             facts: Facts {
-                sequence: 3,
+                by: Numbering::Sequence,
+                number: 3,
                 uid: 41,
                 internal_date: 0,
                 size: message.size(),
@@ -638,7 +641,8 @@ mod tests {
         };
         let job = Job {
             facts: Facts {
-                sequence: 1,
+                by: Numbering::Sequence,
+                number: 1,
                 uid: 1,
                 internal_date: 0,
                 size: message.size(),

@@ -14,6 +14,7 @@ use imap::response::{self, Code, Kind};
 use imap::state::{self, State};
 use imap::switch;
 use imap::sync::Awareness;
+use imap::uid_only;
 use ipc::session::SessionEvent;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
@@ -203,6 +204,10 @@ impl Session {
             self.complain(Some(&request.tag), text)?;
             return Ok(None);
         }
+        if self.dialect.uid_only && uid_only::names_numbers(&request.command) {
+            self.refuse_numbers(&request.tag)?;
+            return Ok(None);
+        }
         let expunges = cmd::expunges(&request.command);
         let started = Instant::now();
         let done = cmd::execute(self, &request.tag, request.command).await?;
@@ -353,6 +358,19 @@ impl Session {
     /// Answers a command that needs an extension which the account is not offered.
     pub(crate) fn refuse_what_is_off(&mut self, tag: &str, missing: &str) -> Result<(), Close> {
         self.complain(Some(tag), &not_offered(missing))
+    }
+
+    /// Answers a command that names messages by their place where that is switched off (RFC 9586 §3).
+    pub(crate) fn refuse_numbers(&mut self, tag: &str) -> Result<(), Close> {
+        let (kind, code) = (Kind::Bad, Code::UidRequired);
+        response::tagged(
+            tag,
+            kind,
+            Some(&code),
+            uid_only::REFUSAL,
+            &mut self.wire.out,
+        );
+        self.count_mistake()
     }
 
     /// What the account is not offered.

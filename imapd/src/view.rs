@@ -176,8 +176,8 @@ impl View {
     pub fn introduce(&self, off: Off, out: &mut Vec<u8>) {
         self.write_flags(out);
         self.write_count(out);
-        // RFC 9051 appendix E did away with it.
-        if self.first_unseen != 0 && !self.dialect.rev2 {
+        // RFC 9051 appendix E did away with it; RFC 9586 §3.6.
+        if self.first_unseen != 0 && !self.dialect.rev2 && !self.dialect.uid_only {
             let code = Code::Unseen(self.first_unseen);
             response::untagged(Kind::Ok, Some(&code), "first unseen", out);
         }
@@ -469,7 +469,12 @@ impl View {
 
     // RFC 7162 §3.2, RFC 9051 §7.5.2: whoever knows QRESYNC or IMAP4rev2 always hears UIDs.
     fn begin_change(&self, index: usize, message: &Record, by: Numbering, out: &mut Vec<u8>) {
-        write::fetch_begin(number_of(index), out);
+        // RFC 9586 §3.3: there the line begins with it.
+        if self.dialect.uid_only {
+            write::fetch_begin(Numbering::Uid, message.uid, out);
+            return;
+        }
+        write::fetch_begin(Numbering::Sequence, number_of(index), out);
         if by == Numbering::Uid || self.awareness == Awareness::QResync || self.dialect.rev2 {
             out.extend_from_slice(b"UID ");
             write::number(u64::from(message.uid), out);
@@ -478,7 +483,7 @@ impl View {
     }
 
     // RFC 3501 §7.4.1: each EXPUNGE renumbers what follows; going backwards, numbers stay what they were.
-    // RFC 7162 §3.2.10: VANISHED instead of it, for all of them.
+    // RFC 7162 §3.2.10, RFC 9586 §3.4: VANISHED instead of it, for all of them.
     fn tell_gone(&mut self, out: &mut Vec<u8>) -> Result<(), Lacking> {
         let mut vanished = Vec::new();
         let told = loop {
@@ -491,7 +496,7 @@ impl View {
                 Ok(places) => places,
                 Err(lacking) => break Err(lacking),
             };
-            if self.awareness == Awareness::QResync {
+            if self.awareness == Awareness::QResync || self.dialect.uid_only {
                 vanished.extend(gone.iter().map(|uid| (*uid, *uid)));
             } else {
                 for index in places.into_iter().rev() {

@@ -7,7 +7,7 @@ use imap::flag::Flag;
 use imap::fragment::Fragment;
 use imap::parse::append::{Reader, begin};
 use imap::response::{self, Code, Kind};
-use imap::{state, switch};
+use imap::{state, switch, uid_only};
 use ipc::session::APPENDS_TOGETHER;
 use tokio::time::timeout;
 use tracing::info;
@@ -56,6 +56,10 @@ pub(crate) async fn append(
     if let Err(text) = state::check_append(&head, session.state()) {
         session.wire.fragmenter.refuse();
         return session.complain(Some(&head.tag), text);
+    }
+    if session.dialect.uid_only && uid_only::names_number(&head) {
+        session.wire.fragmenter.refuse();
+        return session.refuse_numbers(&head.tag);
     }
     let tagged = take(session, head, steps, Some((reader, literal))).await?;
     session.finish(Expunges::Allowed, &tagged).await

@@ -101,8 +101,9 @@ pub(super) async fn fetch(
         partial,
     }: Modifiers,
 ) -> Result<Tagged, Close> {
-    // RFC 3501 §6.4.8: UID FETCH answers with UIDs, asked or not.
-    if by == Numbering::Uid && !items.contains(&FetchItem::Uid) {
+    // RFC 3501 §6.4.8: UID FETCH answers with UIDs, asked or not; RFC 9586 §3.3: UIDFETCH begins with them.
+    let says_uid = by == Numbering::Uid && !session.dialect.uid_only;
+    if says_uid && !items.contains(&FetchItem::Uid) {
         items.insert(0, FetchItem::Uid);
     }
     // RFC 7162 §3.1.4.1: CHANGEDSINCE asks for MODSEQ, too.
@@ -270,8 +271,13 @@ impl Showing<'_> {
 
     /// What is known of a message.
     fn facts(&self, index: usize, record: &Record) -> Facts {
+        let (by, number) = match self.desk.view.dialect.uid_only {
+            true => (Numbering::Uid, record.uid),
+            false => (Numbering::Sequence, number_of(index)),
+        };
         Facts {
-            sequence: number_of(index),
+            by,
+            number,
             uid: record.uid,
             internal_date: record.internal_date,
             size: record.size,
@@ -637,7 +643,8 @@ mod tests {
         let message = Message::new(file).unwrap();
         let job = |uid| Job {
             facts: Facts {
-                sequence: uid,
+                by: Numbering::Sequence,
+                number: uid,
                 uid,
                 internal_date: 0,
                 size: message.size(),

@@ -254,6 +254,7 @@ fn enable(session: &mut Session, tag: &str, extensions: &[Extension]) -> Tagged 
             Extension::QResync => session.learn(Awareness::QResync),
             Extension::Utf8Accept => dialect.utf8 = true,
             Extension::Rev2 => dialect.rev2 = true,
+            Extension::UidOnly => dialect.uid_only = true,
         }
     }
     session.speak(dialect);
@@ -266,6 +267,7 @@ fn enable(session: &mut Session, tag: &str, extensions: &[Extension]) -> Tagged 
     let mut enabled: Vec<Extension> = enabled.map(|(_, extension)| extension).collect();
     enabled.extend((dialect.utf8 && !spoken.utf8).then_some(Extension::Utf8Accept));
     enabled.extend((dialect.rev2 && !spoken.rev2).then_some(Extension::Rev2));
+    enabled.extend((dialect.uid_only && !spoken.uid_only).then_some(Extension::UidOnly));
     write::enabled(&enabled, &mut session.wire.out);
     Tagged::ok(tag, "that is all")
 }

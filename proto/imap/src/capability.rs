@@ -74,6 +74,7 @@ const AFTER_LOGIN: &[&str] = &[
     "SEARCHRES",
     "WITHIN",
     "PARTIAL",
+    "UIDONLY",
     "SORT",
     "SORT=DISPLAY",
     "ESORT",
@@ -111,6 +112,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("SORT=DISPLAY", "SORT"),
     ("ESORT", "SORT"),
     ("ESORT", "ESEARCH"),
+    ("UIDONLY", "ENABLE"),
     ("UTF8=ACCEPT", "ENABLE"),
     // What RFC 9051 has taken in (appendix E).
     ("IMAP4rev2", "ENABLE"),

@@ -7,6 +7,8 @@ pub struct Dialect {
     pub utf8: bool,
     /// IMAP4rev2 (RFC 9051).
     pub rev2: bool,
+    /// UIDONLY (RFC 9586): neither side names messages by their place.
+    pub uid_only: bool,
 }
 
 impl Dialect {
@@ -14,6 +16,7 @@ impl Dialect {
     pub const REV1: Self = Self {
         utf8: false,
         rev2: false,
+        uid_only: false,
     };
 
     /// Whether names of mailboxes are written in UTF-8, not in modified UTF-7.

@@ -33,5 +33,6 @@ pub mod subject;
 pub mod switch;
 pub mod sync;
 pub mod thread;
+pub mod uid_only;
 pub mod url;
 pub mod write;

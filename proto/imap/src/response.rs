@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4, RFC 9586 §3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -101,6 +101,8 @@ pub enum Code<'a> {
     TryCreate,
     /// UIDNEXT
     UidNext(u32),
+    /// UIDREQUIRED (RFC 9586 §3)
+    UidRequired,
     /// UIDVALIDITY
     UidValidity(u32),
     /// UNAVAILABLE
@@ -260,6 +262,7 @@ impl Code<'_> {
             Self::ServerBug => "SERVERBUG",
             Self::TooBig => "TOOBIG",
             Self::TryCreate => "TRYCREATE",
+            Self::UidRequired => "UIDREQUIRED",
             Self::Unavailable => "UNAVAILABLE",
             Self::UnknownCte => "UNKNOWN-CTE",
             Self::UseAttribute => "USEATTR",

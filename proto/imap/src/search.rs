@@ -150,6 +150,12 @@ impl Key {
         self.any(&|key| matches!(key, Self::ModSeq(_)))
     }
 
+    /// Whether it names messages by their place in the mailbox.
+    #[must_use]
+    pub fn names_sequence(&self) -> bool {
+        self.any(&|key| matches!(key, Self::Sequence(SequenceSet::Named(_))))
+    }
+
     /// Whether EMAILIDs have to be known.
     #[must_use]
     pub fn names_email_id(&self) -> bool {

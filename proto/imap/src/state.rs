@@ -113,7 +113,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 64] = [
+    const TABLE: [(&str, [bool; 3]); 65] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -126,6 +126,7 @@ mod tests {
         ("UNAUTHENTICATE", AFTER),
         ("ENABLE X", AFTER),
         ("ENABLE QRESYNC", AFTER),
+        ("ENABLE UIDONLY", AFTER),
         ("SELECT a (CONDSTORE)", AFTER),
         ("EXAMINE a (QRESYNC (1 1))", AFTER),
         ("NAMESPACE", AFTER),

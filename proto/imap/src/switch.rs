@@ -41,6 +41,7 @@ pub const fn name(extension: Extension) -> &'static str {
         Extension::QResync => "QRESYNC",
         Extension::Utf8Accept => "UTF8=ACCEPT",
         Extension::Rev2 => "IMAP4rev2",
+        Extension::UidOnly => "UIDONLY",
     }
 }
 
@@ -346,7 +347,7 @@ mod tests {
     ];
 
     /// What adds only to answers, or is asked for with ENABLE.
-    const SILENT: [&str; 7] = [
+    const SILENT: [&str; 8] = [
         "I18NLEVEL=1",
         "IMAP4rev2",
         "UTF8=ACCEPT",
@@ -354,6 +355,7 @@ mod tests {
         "INPROGRESS",
         "QUOTA=RES-MESSAGE",
         "QUOTA=RES-MAILBOX",
+        "UIDONLY",
     ];
 
     #[test]

@@ -16,6 +16,8 @@ pub enum Extension {
     Utf8Accept,
     /// IMAP4rev2 (RFC 9051 §6.3.1)
     Rev2,
+    /// UIDONLY (RFC 9586)
+    UidOnly,
 }
 
 /// How much of RFC 7162 a client has shown to know. Never less later in the connection.
@@ -39,6 +41,8 @@ pub struct Resync {
     pub modseq: u64,
     /// The UIDs it knows; all below UIDNEXT if absent.
     pub known: Option<SequenceSet>,
+    /// It says which sequence numbers some of them had.
+    pub names_numbers: bool,
 }
 
 /// FETCH only of what changed (RFC 7162 §3.1.4.1).

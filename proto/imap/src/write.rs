@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mail::date::{self, DateTime};
 
-use crate::command::{FetchItem, SectionName, StatusItem, StatusValue};
+use crate::command::{FetchItem, Numbering, SectionName, StatusItem, StatusValue};
 use crate::dialect::Dialect;
 use crate::envelope::write_string;
 use crate::flag::Flag;
@@ -137,6 +137,7 @@ pub fn enabled(extensions: &[Extension], out: &mut Vec<u8>) {
             Extension::QResync => b" QRESYNC",
             Extension::Utf8Accept => b" UTF8=ACCEPT",
             Extension::Rev2 => b" IMAP4rev2",
+            Extension::UidOnly => b" UIDONLY",
         });
     }
     out.extend_from_slice(b"\r\n");
@@ -284,11 +285,14 @@ pub fn found(word: &str, found: &[u32], highest_modseq: Option<u64>, out: &mut V
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the beginning of `* 7 FETCH (…)`; items follow, each after [`fetch_name`].
-pub fn fetch_begin(sequence: u32, out: &mut Vec<u8>) {
+/// Writes the beginning of `* 7 FETCH (…)`, or of `* 41 UIDFETCH (…)` (RFC 9586 §3.3); items follow, each after [`fetch_name`].
+pub fn fetch_begin(by: Numbering, message: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(b"* ");
-    number(u64::from(sequence), out);
-    out.extend_from_slice(b" FETCH (");
+    number(u64::from(message), out);
+    out.extend_from_slice(match by {
+        Numbering::Sequence => b" FETCH (",
+        Numbering::Uid => b" UIDFETCH (",
+    });
 }
 
 /// Ends what [`fetch_begin`] began.
@@ -400,7 +404,11 @@ mod tests {
     #[test]
     fn who_reads_utf8_gets_names_in_it() {
         for (utf8, rev2) in [(true, false), (false, true)] {
-            let dialect = Dialect { utf8, rev2 };
+            let dialect = Dialect {
+                utf8,
+                rev2,
+                ..Dialect::REV1
+            };
             let name = |name: &str| written(|out| mailbox_name(name, dialect, out));
             assert_eq!(name("INBOX"), "INBOX");
             assert_eq!(name("R&D"), "R&D");

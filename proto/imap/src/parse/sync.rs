@@ -59,6 +59,7 @@ fn resync(cursor: &mut Cursor<'_>) -> Result<Resync> {
         uid_validity,
         modseq,
         known,
+        names_numbers: blank,
     })
 }
 
@@ -131,6 +132,7 @@ pub(super) fn enable(cursor: &mut Cursor<'_>) -> Result<Vec<Extension>> {
             "QRESYNC" => extensions.push(Extension::QResync),
             "UTF8=ACCEPT" => extensions.push(Extension::Utf8Accept),
             "IMAP4REV2" => extensions.push(Extension::Rev2),
+            "UIDONLY" => extensions.push(Extension::UidOnly),
             _ => {}
         }
         if !cursor.accept(b' ') {
@@ -172,22 +174,23 @@ mod tests {
         };
         assert_eq!(select(""), Ok((false, None)));
         assert_eq!(select(" (condstore)"), Ok((true, None)));
-        let known = |known: Option<&str>| Resync {
+        let known = |known: Option<&str>, names_numbers| Resync {
             uid_validity: 67_890_007,
             modseq: 20_050_715_194_045_000,
             known: known.map(|set| {
                 let mut cursor = Cursor::new(set.as_bytes(), Dialect::REV1);
                 sequence_set(&mut cursor).unwrap()
             }),
+            names_numbers,
         };
         let first = " (QRESYNC (67890007 20050715194045000";
-        for (rest, set) in [
-            ("))", None),
-            (" 41,43:211,214:541))", Some("41,43:211,214:541")),
-            (" 1:29997 (1,10 2,20)))", Some("1:29997")),
-            (" (1,10 2,20)))", None),
+        for (rest, set, numbers) in [
+            ("))", None, false),
+            (" 41,43:211,214:541))", Some("41,43:211,214:541"), false),
+            (" 1:29997 (1,10 2,20)))", Some("1:29997"), true),
+            (" (1,10 2,20)))", None, true),
         ] {
-            let expected = Ok((false, Some(known(set))));
+            let expected = Ok((false, Some(known(set, numbers))));
             assert_eq!(select(&format!("{first}{rest}")), expected, "{rest}");
         }
         for wrong in [
