@@ -55,7 +55,7 @@ impl Desk {
                 }
                 None => message.due.min(warned),
             };
-            schedule.insert(message.id, due, message.priority);
+            schedule.insert(message.id, due, message.rank);
         }
         info!(messages = schedule.len(), "queue read");
         Ok(Self {
@@ -118,7 +118,7 @@ impl Desk {
         let desk = Arc::clone(self);
         // What is not valid is refused before and set aside at the next start; here it is not urgent.
         let parameters = MailParameters::parse(&header.parameters).unwrap_or_default();
-        let priority = parameters.priority.unwrap_or_default();
+        let rank = header.rank(&parameters);
         let due = release(&parameters, header.queued);
         let in_quarantine = header.quarantine.is_some();
         if let Some(kept) = &header.quarantine {
@@ -139,7 +139,7 @@ impl Desk {
             let commit = desk.with_queue(move |queue| queue.commit(id, &draft, &header));
             commit.await.inspect_err(|_| desk.quarantine.leave(id))?;
             info!(%id, from, size, recipients, "queued");
-            desk.schedule().insert(id, due, priority);
+            desk.schedule().insert(id, due, rank);
             desk.bell.notify_one();
             Ok(())
         });
@@ -197,6 +197,7 @@ mod tests {
 
     use super::*;
     use crate::queue::journal::{Quarantined, VERSION};
+    use crate::turns::Party;
 
     #[tokio::test]
     async fn what_comes_into_quarantine_is_looked_at_when_its_days_are_over() {
@@ -212,6 +213,7 @@ mod tests {
             size: 0,
             reverse_path: String::new(),
             account: None,
+            party: Party::Nobody,
             smtp_utf8: false,
             eight_bit: false,
             hold: Some("a spoof".into()),

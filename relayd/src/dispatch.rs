@@ -84,7 +84,7 @@ impl Dispatcher {
             Ok(Done::Round) => return,
             Err(error) => return error!(%error, "bug: a task was lost"),
         };
-        lanes.done(&job.destination);
+        lanes.done(&job);
         if let Some(left) = rounds.get_mut(&job.id) {
             *left -= 1;
             if *left == 0 {
@@ -110,7 +110,7 @@ impl Dispatcher {
                 self.desk.schedule().settle(due.id, clock::now() + PAUSE);
                 continue;
             }
-            match self.plan(due).await {
+            match self.plan(&due).await {
                 Ok(destinations) if destinations.is_empty() => self.end_round(due.id, tasks),
                 Ok(destinations) => {
                     rounds.insert(due.id, destinations.len());
@@ -118,7 +118,7 @@ impl Dispatcher {
                         lanes.push(Job {
                             id: due.id,
                             destination,
-                            priority: due.priority,
+                            rank: due.rank.clone(),
                         })
                     });
                 }
@@ -136,11 +136,9 @@ impl Dispatcher {
         true
     }
 
-    async fn plan(&self, due: Due) -> io::Result<Vec<Destination>> {
-        let opened = self
-            .desk
-            .with_queue(move |queue| queue.message(due.id))
-            .await?;
+    async fn plan(&self, due: &Due) -> io::Result<Vec<Destination>> {
+        let id = due.id;
+        let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
         let (message, now) = (opened.snapshot(), clock::now());
         let domains = message.due_domains(now, due.hurried);
         let mut destinations: Vec<_> = match &self.carrier.smarthost {

@@ -15,6 +15,7 @@ use crate::news::{self, Action};
 use crate::queue::journal::{Header, Record, VERSION};
 use crate::queue::{Message, Opened, QueueId, Recipient};
 use crate::report::{self, Original, Report};
+use crate::turns::Party;
 
 /// Builds and brings reports.
 #[derive(Debug)]
@@ -174,6 +175,7 @@ impl Reporter {
             size: text.len() as u64,
             reverse_path: String::new(),
             account: None,
+            party: Party::Nobody,
             smtp_utf8: !is_ascii,
             eight_bit: !text.is_ascii(),
             hold: None,

@@ -1,12 +1,14 @@
 //! When each message is due: all that is kept in memory of a message that nobody works on.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use smtp::parameter::Priority;
 
 use crate::queue::QueueId;
+use crate::turns::{Party, Rank, Turns};
 
 /// The queue's messages by id and by time.
 #[derive(Debug, Default)]
@@ -14,13 +16,15 @@ pub struct Schedule {
     messages: BTreeMap<QueueId, Entry>,
     /// Those whose time has not come, as far as anybody has looked.
     due: BTreeSet<(i64, QueueId)>,
-    /// Those whose time has come: the most urgent first, of them the one that has been due longest.
-    ready: BTreeSet<(Reverse<Priority>, i64, QueueId)>,
+    /// Those whose time has come: of each party in turn the most urgent, of them the one that has been due longest.
+    ready: Turns<(Reverse<Priority>, i64, QueueId)>,
+    /// Everybody whose mail ever was here, so that no message has a name of its own.
+    parties: HashSet<Arc<Party>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Entry {
-    priority: Priority,
+    rank: Rank,
     turn: Turn,
 }
 
@@ -32,79 +36,90 @@ enum Turn {
 }
 
 /// A message whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// Which.
     pub id: QueueId,
     /// The operator wants all its recipients tried, due or not.
     pub hurried: bool,
-    /// How urgent it is.
-    pub priority: Priority,
+    /// Whose it is, and how urgent.
+    pub rank: Rank,
 }
 
 impl Schedule {
     /// Adds a message, or changes when it is due.
-    pub fn insert(&mut self, id: QueueId, due: i64, priority: Priority) {
-        self.put(id, due, priority, false);
+    pub fn insert(&mut self, id: QueueId, due: i64, rank: Rank) {
+        let party = match self.parties.get(&rank.party) {
+            Some(known) => Arc::clone(known),
+            None => {
+                self.parties.insert(Arc::clone(&rank.party));
+                rank.party
+            }
+        };
+        let rank = Rank { party, ..rank };
+        self.put(id, due, rank, false);
     }
 
-    fn put(&mut self, id: QueueId, due: i64, priority: Priority, hurried: bool) {
+    fn put(&mut self, id: QueueId, due: i64, rank: Rank, hurried: bool) {
         let turn = Turn::Waiting { due, hurried };
-        if let Some(old) = self.messages.insert(id, Entry { priority, turn }) {
-            self.forget_turn(id, old);
+        if let Some(old) = self.messages.insert(id, Entry { rank, turn }) {
+            self.forget_turn(id, &old);
         }
         self.due.insert((due, id));
     }
 
-    fn forget_turn(&mut self, id: QueueId, Entry { priority, turn }: Entry) {
-        if let Turn::Waiting { due, .. } = turn {
-            self.due.remove(&(due, id));
-            self.ready.remove(&(Reverse(priority), due, id));
+    fn forget_turn(&mut self, id: QueueId, Entry { rank, turn }: &Entry) {
+        if let Turn::Waiting { due, .. } = *turn
+            && !self.due.remove(&(due, id))
+        {
+            let key = (Reverse(rank.priority), due, id);
+            self.ready.remove(&rank.party, &key);
         }
     }
 
-    /// Takes the most urgent message that is due at `now`, of them the one that has been due longest. It is in work until
-    /// [`Schedule::settle`].
+    /// Takes the next message that is due at `now`: of each party in turn the most urgent, of them the one that has been due longest.
+    /// It is in work until [`Schedule::settle`].
     pub fn take_due(&mut self, now: i64) -> Option<Due> {
         while let Some((due, id)) = self.due.first().filter(|(due, _)| *due <= now).copied() {
             self.due.remove(&(due, id));
-            if let Some(entry) = self.messages.get(&id) {
-                self.ready.insert((Reverse(entry.priority), due, id));
+            if let Some(Entry { rank, .. }) = self.messages.get(&id) {
+                let key = (Reverse(rank.priority), due, id);
+                self.ready.insert(&rank.party, key);
             }
         }
-        let (_, _, id) = self.ready.pop_first()?;
+        let (_, _, id) = self.ready.pop()?;
         let entry = self.messages.get_mut(&id)?;
         let turn = std::mem::replace(&mut entry.turn, Turn::InWork);
         Some(Due {
             id,
             hurried: matches!(turn, Turn::Waiting { hurried: true, .. }),
-            priority: entry.priority,
+            rank: entry.rank.clone(),
         })
     }
 
     /// Work on a message is over; it is due again then. Does nothing when the message was removed meanwhile.
     pub fn settle(&mut self, id: QueueId, due: i64) {
-        if let Some(Entry { priority, .. }) = self.messages.get(&id).copied() {
-            self.insert(id, due, priority);
+        if let Some(Entry { rank, .. }) = self.messages.get(&id).cloned() {
+            self.insert(id, due, rank);
         }
     }
 
     /// Changes when a message is due, unless it is being worked on.
     pub fn postpone(&mut self, id: QueueId, due: i64) {
-        let entry = self.messages.get(&id).copied();
+        let entry = self.messages.get(&id).cloned();
         if let Some(Entry {
-            priority,
+            rank,
             turn: Turn::Waiting { .. },
         }) = entry
         {
-            self.insert(id, due, priority);
+            self.insert(id, due, rank);
         }
     }
 
     /// Forgets a message. Tells whether it was there.
     pub fn remove(&mut self, id: QueueId) -> bool {
         let entry = self.messages.remove(&id);
-        if let Some(entry) = entry {
+        if let Some(entry) = &entry {
             self.forget_turn(id, entry);
         }
         entry.is_some()
@@ -112,11 +127,11 @@ impl Schedule {
 
     /// Makes a message due at `now`. `None` when there is none of that id; `Some(false)` when it is being worked on already.
     pub fn hurry(&mut self, id: QueueId, now: i64) -> Option<bool> {
-        let Entry { priority, turn } = *self.messages.get(&id)?;
+        let Entry { rank, turn } = self.messages.get(&id)?.clone();
         match turn {
             Turn::InWork => Some(false),
             Turn::Waiting { .. } => {
-                self.put(id, now, priority, true);
+                self.put(id, now, rank, true);
                 Some(true)
             }
         }
@@ -194,8 +209,8 @@ mod tests {
     fn messages_come_when_they_are_due_and_not_before() {
         let ids = ids(2);
         let mut schedule = Schedule::default();
-        schedule.insert(ids[0], 20, Priority::default());
-        schedule.insert(ids[1], 10, Priority::default());
+        schedule.insert(ids[0], 20, Rank::default());
+        schedule.insert(ids[1], 10, Rank::default());
         assert_eq!(take(&mut schedule, 9), None);
         assert_eq!(schedule.next_due(), Some(10));
         assert_eq!(take(&mut schedule, 30), Some(ids[1]));
@@ -209,7 +224,10 @@ mod tests {
         let priority = |text: &str| {
             let parameters = format!("MT-PRIORITY={text}");
             let parameters = smtp::parameter::MailParameters::parse(&parameters);
-            parameters.unwrap().priority.unwrap()
+            Rank {
+                priority: parameters.unwrap().priority.unwrap(),
+                ..Rank::default()
+            }
         };
         let ids = ids(4);
         let mut schedule = Schedule::default();
@@ -229,10 +247,29 @@ mod tests {
     }
 
     #[test]
+    fn a_party_that_has_much_mail_due_keeps_only_itself_waiting() {
+        let rank = |name: &str| Rank {
+            party: Arc::new(Party::Tenant(name.into())),
+            ..Rank::default()
+        };
+        let ids = ids(1002);
+        let mut schedule = Schedule::default();
+        for id in &ids[..1000] {
+            schedule.insert(*id, 0, rank("busy"));
+        }
+        take(&mut schedule, 10);
+        schedule.insert(ids[1000], 9, rank("second"));
+        schedule.insert(ids[1001], 10, rank("third"));
+        let next: Vec<_> = (0..3).map(|_| take(&mut schedule, 10).unwrap()).collect();
+        assert!(next.contains(&ids[1000]) && next.contains(&ids[1001]));
+        assert_eq!(schedule.parties.len(), 3);
+    }
+
+    #[test]
     fn a_message_in_work_is_not_taken_twice_and_comes_back_when_settled() {
         let ids = ids(1);
         let mut schedule = Schedule::default();
-        schedule.insert(ids[0], 0, Priority::default());
+        schedule.insert(ids[0], 0, Rank::default());
         take(&mut schedule, 0);
         assert_eq!(schedule.hurry(ids[0], 0), Some(false));
         schedule.settle(ids[0], 5);
@@ -243,7 +280,7 @@ mod tests {
     fn a_message_removed_while_in_work_does_not_come_back() {
         let ids = ids(1);
         let mut schedule = Schedule::default();
-        schedule.insert(ids[0], 0, Priority::default());
+        schedule.insert(ids[0], 0, Rank::default());
         take(&mut schedule, 0);
         assert!(schedule.remove(ids[0]));
         schedule.settle(ids[0], 5);
@@ -256,14 +293,14 @@ mod tests {
         let ids = ids(3);
         let mut schedule = Schedule::default();
         ids.iter()
-            .for_each(|id| schedule.insert(*id, 1000, Priority::default()));
+            .for_each(|id| schedule.insert(*id, 1000, Rank::default()));
         assert_eq!(schedule.hurry(ids[1], 1), Some(true));
         assert_eq!(
             schedule.take_due(1),
             Some(Due {
                 id: ids[1],
                 hurried: true,
-                priority: Priority::default()
+                rank: Rank::default()
             })
         );
         assert_eq!(schedule.hurry_all(2), 2);
@@ -276,7 +313,7 @@ mod tests {
         let ids = ids(5);
         let mut schedule = Schedule::default();
         ids.iter()
-            .for_each(|id| schedule.insert(*id, 0, Priority::default()));
+            .for_each(|id| schedule.insert(*id, 0, Rank::default()));
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
             let page = schedule.page(after, 2);

@@ -14,6 +14,7 @@ use ipc::control::QueueControlRequest;
 use ipc::queue::{Recipient, Standing};
 use relayd::queue::QueueId;
 use relayd::queue::journal::{self, Header, Particular, Record, VERSION};
+use relayd::turns::Party;
 use world::deliverd::Deliverd;
 use world::house::{House, envelope, wanting};
 use world::{Hear, HearBody, Say, Step, free_port, scripted};
@@ -158,6 +159,7 @@ fn leave_behind(house: &House, hours: i64, particulars: Vec<Particular>) {
         size: BODY.len() as u64,
         reverse_path: ALICE.into(),
         account: None,
+        party: Party::Nobody,
         smtp_utf8: false,
         eight_bit: false,
         hold: None,
@@ -168,7 +170,7 @@ fn leave_behind(house: &House, hours: i64, particulars: Vec<Particular>) {
         particulars,
     };
     let mut line = Vec::new();
-    journal::encode(&Record::Message(header), &mut line).unwrap();
+    journal::encode(&Record::Message(Box::new(header)), &mut line).unwrap();
     let queue = house.home.path().join("queue");
     let write = |suffix: &str, bytes: &[u8]| {
         let mut file = std::fs::File::create(queue.join(format!("{id}.{suffix}"))).unwrap();

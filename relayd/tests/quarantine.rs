@@ -17,6 +17,7 @@ use ipc::control::{QueueControlAnswer, QueueControlRequest};
 use ipc::queue::{MAX_REASON, Quarantine, Recipient, Standing};
 use relayd::queue::journal::{Header, Particular, Quarantined, VERSION};
 use relayd::queue::{Queue, QueueId};
+use relayd::turns::Party;
 use world::deliverd::Deliverd;
 use world::house::{House, envelope, wanting};
 use world::{EHLO, delivery, scripted};
@@ -111,6 +112,7 @@ fn plant(house: &House, age: i64) -> QueueId {
         size: BODY.len() as u64,
         reverse_path: ALICE.into(),
         account: None,
+        party: Party::Nobody,
         smtp_utf8: false,
         eight_bit: false,
         hold: Some("a spoof".into()),

@@ -192,7 +192,7 @@ pub struct Relay {
     pub retry_seconds: RetrySchedule,
     /// Hours after which the sender is told, once, that a message has to wait; 0 switches that off.
     pub delay_warning_hours: value::AtMost<168>,
-    /// Outgoing connections at once.
+    /// Outgoing connections at once. The mail of one tenant, or of a domain that belongs to none, has at most three quarters of them.
     pub max_connections: value::AtLeast<1>,
     /// Outgoing connections at once to one domain.
     pub max_connections_per_domain: value::AtLeast<1>,

@@ -26,6 +26,7 @@ use crate::desk::Desk;
 use crate::dns::Dns;
 use crate::queue::QueueId;
 use crate::queue::journal::{Header, Particular, Standing, VERSION};
+use crate::turns::Party;
 
 /// Reports made at once.
 const AT_ONCE: usize = 8;
@@ -237,6 +238,7 @@ impl Courier {
             size: text.len() as u64,
             reverse_path: sender.to_owned(),
             account: None,
+            party: Party::Nobody,
             smtp_utf8: false,
             eight_bit: false,
             hold: None,

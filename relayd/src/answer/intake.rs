@@ -34,6 +34,7 @@ use crate::desk::{self, Desk};
 use crate::queue::journal::{self, Header, Particular, Quarantined, VERSION};
 use crate::queue::{Draft, Queue, QueueId};
 use crate::tls_required;
+use crate::turns::Party;
 
 /// Messages one channel may have open at once.
 const MAX_OPEN: usize = 1024;
@@ -337,6 +338,10 @@ impl Intake {
             }
             (None, None) => None,
         };
+        let party = match &incoming.envelope.account {
+            Some(account) => self.till.party(account).await?,
+            None => Party::Nobody,
+        };
         let envelope = incoming.envelope.clone();
         let look = move |_: &Queue| Ok((is_tls_waived(&envelope, &draft)?, draft));
         let looked = self.desk.with_queue(look).await;
@@ -349,6 +354,7 @@ impl Intake {
             size: whole,
             reverse_path: incoming.envelope.reverse_path.clone(),
             account: incoming.envelope.account.clone(),
+            party,
             smtp_utf8: incoming.envelope.smtp_utf8,
             eight_bit: incoming.envelope.eight_bit,
             hold,

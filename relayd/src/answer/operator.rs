@@ -11,7 +11,6 @@ use ipc::control::{
     QueuedRecipient,
 };
 use ipc::{Call, Refusal};
-use smtp::parameter::Priority;
 use tracing::info;
 
 use super::till::Till;
@@ -20,6 +19,7 @@ use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::Record;
 use crate::queue::{Message, QueueId, Recipient, State};
+use crate::turns::Rank;
 
 /// Messages on a page; three of the longest fit into a frame.
 const PAGE: usize = 3;
@@ -150,9 +150,9 @@ impl Operator {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Refusal::NotFound),
             Err(error) => {
-                // It is still there, as far as anybody knows; how urgent it is the next start reads again.
-                let (now, priority) = (clock::now(), Priority::default());
-                self.desk.schedule().insert(id, now, priority);
+                // It is still there, as far as anybody knows; whose and how urgent it is the next start reads again.
+                let (now, rank) = (clock::now(), Rank::default());
+                self.desk.schedule().insert(id, now, rank);
                 Err(desk::fault(&error, "remove a message"))
             }
         }

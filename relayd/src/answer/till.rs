@@ -15,6 +15,7 @@ use crate::budget::{self, Charge, Ledger, Sent};
 use crate::clock;
 use crate::desk::Desk;
 use crate::queue::Book;
+use crate::turns::Party;
 
 /// The ledger and the queue whose file it is in.
 #[derive(Debug)]
@@ -69,6 +70,20 @@ impl Till {
                 None
             }
             Charge::Over(reason) => Some(reason),
+        })
+    }
+
+    /// Among whose mail that of an account has its turns.
+    ///
+    /// # Errors
+    /// [`Allowances::of`]
+    pub async fn party(&self, account: &str) -> Result<Party, Refusal> {
+        let account = account.to_lowercase();
+        let own = self.allowances.of(&account).await?;
+        Ok(match (&own.tenant, account.rsplit_once('@')) {
+            (Some(tenant), _) => Party::Tenant(tenant.name.clone()),
+            (None, Some((_, domain))) => Party::Domain(domain.to_owned()),
+            (None, None) => Party::Nobody,
         })
     }
 

@@ -6,15 +6,20 @@
 //! ```
 //! JSON escapes every control character, so no field of any record can hold a line end and forge another record.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use smtp::parameter::MailParameters;
+
+use crate::turns::{Party, Rank};
 
 /// What is written into a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
     /// Always the first record, and only there: a message exists if and only if it is valid.
-    Message(Header),
+    Message(Box<Header>),
     /// What one attempt brought.
     Attempted(Attempted),
     /// It waits until it is released, for this reason.
@@ -40,6 +45,9 @@ pub struct Header {
     pub reverse_path: String,
     /// The account that submitted it.
     pub account: Option<String>,
+    /// Whose it is where turns are taken. An older relayd passes over it.
+    #[serde(default, skip_serializing_if = "Party::is_nobody")]
+    pub party: Party,
     /// The header holds UTF-8 (RFC 6531).
     pub smtp_utf8: bool,
     /// Octets above 127 (RFC 6152).
@@ -109,6 +117,15 @@ pub const VERSION: u32 = 1;
 pub const PARTICULAR_VERSION: u32 = 2;
 
 impl Header {
+    /// How it stands among the mail that is due, with its own parameters.
+    #[must_use]
+    pub fn rank(&self, parameters: &MailParameters) -> Rank {
+        Rank {
+            party: Arc::new(self.party.clone()),
+            priority: parameters.priority.unwrap_or_default(),
+        }
+    }
+
     /// The same in the version that fits it.
     #[must_use]
     pub fn versioned(self) -> Self {
@@ -249,6 +266,7 @@ mod tests {
             size: 12,
             reverse_path: "alice@example.test".into(),
             account: Some("x\n00000000 {\"reported\":[0]}\n".into()),
+            party: Party::Tenant("a customer".into()),
             smtp_utf8: false,
             eight_bit: true,
             hold: None,
@@ -273,7 +291,7 @@ mod tests {
             host: Some("mx.example.org".into()),
         };
         vec![
-            Record::Message(header),
+            Record::Message(Box::new(header)),
             Record::Attempted(Attempted {
                 at: 1_700_000_001,
                 results: vec![outcome],
@@ -321,13 +339,13 @@ mod tests {
                 assert!(header.parameters.is_empty() && header.particulars.is_empty());
                 // What has nothing new to say is written as it was; other things an older relayd would not take.
                 let mut bytes = Vec::new();
-                let again = header.clone().versioned();
-                encode(&Record::Message(again), &mut bytes).unwrap();
+                let again = Header::clone(header).versioned();
+                encode(&Record::Message(Box::new(again)), &mut bytes).unwrap();
                 assert_eq!(bytes, line.as_bytes());
                 let parameters = "REQUIRETLS".into();
                 let other = Header {
                     parameters,
-                    ..header.clone()
+                    ..Header::clone(header)
                 };
                 assert_eq!(other.versioned().version, PARTICULAR_VERSION);
             }

@@ -3,9 +3,10 @@
 use mail::address::{Address, Domain, ReversePath};
 
 use smtp::deliver_by::Late;
-use smtp::parameter::{MailParameters, Priority, RcptParameters};
+use smtp::parameter::{MailParameters, RcptParameters};
 
 use crate::tls::Wish;
+use crate::turns::Rank;
 
 use super::journal::{
     Attempted, Fate, Header, Outcome, PARTICULAR_VERSION, Particular, Record, Standing, VERSION,
@@ -92,7 +93,7 @@ impl Message {
             })
         };
         let mut message = Self {
-            header: header.clone(),
+            header: Header::clone(header),
             reverse_path: ReversePath::parse(&header.reverse_path).ok()?,
             parameters,
             recipients: header
@@ -182,8 +183,8 @@ impl Message {
 
     /// Which of the mail that is due goes first.
     #[must_use]
-    pub fn priority(&self) -> Priority {
-        self.parameters.priority.unwrap_or_default()
+    pub fn rank(&self) -> Rank {
+        self.header.rank(&self.parameters)
     }
 
     /// Recipients that wait, with their places.

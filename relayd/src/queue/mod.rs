@@ -126,7 +126,7 @@ impl Queue {
     /// What the system says; then nothing is left of the message.
     pub fn commit(&self, id: QueueId, body: &Draft, header: &Header) -> io::Result<()> {
         let mut line = Vec::new();
-        journal::encode(&Record::Message(header.clone()), &mut line)?;
+        journal::encode(&Record::Message(Box::new(header.clone())), &mut line)?;
         // 1. The bytes of the body.
         body.file().sync_all()?;
         // 2. The bytes of the journal.

@@ -5,11 +5,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 
-use smtp::parameter::Priority;
 use sys::file;
 use tracing::{error, info, warn};
 
 use super::{Book, Message, Queue, QueueId};
+use crate::turns::Rank;
 
 /// Name of the lock file.
 pub(super) const LOCK: &str = ".lock";
@@ -23,8 +23,8 @@ pub struct Recovered {
     pub due: i64,
     /// Unix seconds it was queued, if its sender is to be told when it has to wait.
     pub unwarned: Option<i64>,
-    /// How urgent it is.
-    pub priority: Priority,
+    /// Whose it is, and how urgent.
+    pub rank: Rank,
     /// What is to be known if it is in quarantine.
     pub quarantine: Option<InQuarantine>,
 }
@@ -101,7 +101,7 @@ impl Queue {
                     id,
                     due: due(&message),
                     unwarned: message.released_unwarned(),
-                    priority: message.priority(),
+                    rank: message.rank(),
                     quarantine: kept.map(|kept| InQuarantine {
                         since: message.header.queued,
                         size: message.header.size,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 
-use smtp::parameter::Priority;
+use crate::turns::{Party, Rank};
 
 use super::journal::{Attempted, Fate, Outcome, Particular, Standing, VERSION};
 use super::*;
@@ -21,6 +21,7 @@ fn header() -> Header {
         size: 5,
         reverse_path: "alice@example.test".into(),
         account: None,
+        party: Party::Nobody,
         smtp_utf8: false,
         eight_bit: false,
         hold: None,
@@ -82,7 +83,7 @@ fn a_committed_message_is_there_after_a_restart() {
             id,
             due: 1_700_000_000,
             unwarned: Some(1_700_000_000),
-            priority: Priority::default(),
+            rank: Rank::default(),
             quarantine: None,
         }]
     );
@@ -114,7 +115,7 @@ fn the_schedule_and_the_results_survive_a_restart() {
             id,
             due: 1_800_000_000,
             unwarned: Some(1_700_000_000),
-            priority: Priority::default(),
+            rank: Rank::default(),
             quarantine: None,
         }]
     );
