@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use daemon::config::ServerMetadata;
-use daemon::limits::{Door, Limits};
+use daemon::limits::{self, Door};
 use daemon::port::{self, Begins};
 use daemon::tls::Certificates;
 use daemon::{Birth, StartError};
+use imap::capability::Limits;
 
 use crate::ask::Ask;
 use crate::budget::Budget;
@@ -37,6 +38,8 @@ pub struct House {
     pub certificates: Certificates,
     /// Bytes of the largest message that is taken.
     pub append_limit: u32,
+    /// How many messages a command is about.
+    pub limits: Limits,
     /// Memory for messages.
     pub budget: Budget,
     /// Memory for what is compared. Whoever has some of it may wait for some of `budget`, nobody the other way round.
@@ -50,7 +53,7 @@ impl House {
         hostname: String,
         cleartext_on_loopback: bool,
         ask: Ask,
-        limits: Limits,
+        door: limits::Limits,
         certificates: Certificates,
         append_limit: u32,
     ) -> Self {
@@ -59,9 +62,10 @@ impl House {
             cleartext_on_loopback,
             ask,
             metadata: ServerMetadata::default(),
-            door: Door::new(limits),
+            door: Door::new(door),
             certificates,
             append_limit,
+            limits: Limits::default(),
             budget: Budget::new(BUDGET_KIB),
             sorting: Budget::new(SORTING_KIB),
         }
@@ -90,7 +94,7 @@ pub async fn run(birth: Birth) -> Result<(), StartError> {
 fn furnish(birth: &Birth) -> Result<House, StartError> {
     let config = &birth.config;
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let limits = Limits {
+    let door = limits::Limits {
         total: count(config.imap.max_connections.value()),
         per_address: count(u64::from(config.limits.connections_per_address)),
     };
@@ -99,12 +103,16 @@ fn furnish(birth: &Birth) -> Result<House, StartError> {
         config.hostname.as_str().to_owned(),
         config.imap.cleartext_login_on_loopback,
         Ask::new(config.ipc_socket("deliverd", "imapd")),
-        limits,
+        door,
         certificates,
         // RFC 7889 §5: a number of IMAP, which has 32 bits.
         u32::try_from(config.smtp.max_kept_size()).unwrap_or(u32::MAX),
     );
     Ok(House {
+        limits: Limits {
+            any: config.imap.limits.of_any(),
+            saving: config.imap.limits.of_saving(),
+        },
         metadata: config.imap.metadata.clone(),
         ..house
     })

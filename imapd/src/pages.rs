@@ -92,7 +92,8 @@ impl Desk<'_> {
         }
     }
 
-    async fn uid(&mut self, index: usize) -> Result<u32, CallError> {
+    /// The UID of the message at a place.
+    pub(crate) async fn uid(&mut self, index: usize) -> Result<u32, CallError> {
         let place = index..index + 1;
         let lacking = self.view.lacking(&place);
         load(&self.user.mail, self.view, lacking).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daemon::Stop;
 use daemon::port::Client;
-use imap::capability::{self, Login, Off};
+use imap::capability::{self, Limits, Login, Off};
 use imap::dialect::Dialect;
 use imap::fragment::{Fragment, LIMIT_BEFORE_LOGIN};
 use imap::parse::{self, BadCommand};
@@ -53,6 +53,8 @@ pub struct User {
     pub account: String,
     /// Its mail.
     pub mail: MailSession,
+    /// How many messages a command of theirs is about.
+    pub limits: Limits,
 }
 
 /// One client's session.
@@ -381,7 +383,12 @@ impl Session {
 
     pub(crate) fn capabilities(&self) -> Cow<'static, str> {
         if self.user.is_some() {
-            return capability::after_login(self.off(), self.house.append_limit).into();
+            let House {
+                append_limit,
+                limits,
+                ..
+            } = *self.house;
+            return capability::after_login(self.off(), append_limit, limits).into();
         }
         let list = capability::before_login(match (self.wire.is_secure(), self.may_log_in()) {
             (true, _) if self.proofs().binding => Login::NowAndBound,

@@ -6,7 +6,11 @@ use ipc::Refusal;
 
 /// The last line of an answer.
 #[derive(Debug)]
-pub(crate) struct Tagged(Vec<u8>);
+pub(crate) struct Tagged {
+    line: Vec<u8>,
+    /// Where a code can be put: behind an OK that has none.
+    room: Option<usize>,
+}
 
 impl Tagged {
     pub(crate) fn ok(tag: &str, text: &str) -> Self {
@@ -53,11 +57,24 @@ impl Tagged {
     fn new(tag: &str, kind: Kind, code: Option<&Code<'_>>, text: &str) -> Self {
         let mut line = Vec::new();
         response::tagged(tag, kind, code, text, &mut line);
-        Self(line)
+        let room = (kind == Kind::Ok && code.is_none()).then_some(tag.len() + " OK ".len());
+        Self { line, room }
+    }
+
+    /// Has it say this for programs. Whether it does: it may be no OK, or say something else.
+    pub(crate) fn add_code(&mut self, code: &Code<'_>) -> bool {
+        let Some(at) = self.room.take() else {
+            return false;
+        };
+        let mut written = b"[".to_vec();
+        code.write(&mut written);
+        written.extend_from_slice(b"] ");
+        self.line.splice(at..at, written);
+        true
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.line
     }
 }
 
@@ -97,13 +114,23 @@ mod tests {
 
     #[test]
     fn refusals_have_codes_and_words() {
-        let said = |refusal| Tagged::refused("a", &CallError::Refused(refusal)).0;
+        let said = |refusal| Tagged::refused("a", &CallError::Refused(refusal)).line;
         assert_eq!(
             said(Refusal::OverQuota),
             b"a NO [OVERQUOTA] quota exceeded\r\n"
         );
         assert_eq!(said(Refusal::Invalid("x\r\ny".into())), b"a NO x??y\r\n");
         let target = Tagged::refused_target("a", &CallError::Refused(Refusal::NoSuchMailbox));
-        assert_eq!(target.0, b"a NO [TRYCREATE] no such mailbox\r\n");
+        assert_eq!(target.line, b"a NO [TRYCREATE] no such mailbox\r\n");
+    }
+
+    #[test]
+    fn a_code_is_added_only_to_an_ok_without_one() {
+        let mut plain = Tagged::ok("a1", "done");
+        assert!(plain.add_code(&Code::Limit));
+        assert!(!plain.add_code(&Code::Limit));
+        assert_eq!(plain.line, b"a1 OK [LIMIT] done\r\n");
+        assert!(!Tagged::ok_with("a", &Code::ReadOnly, "x").add_code(&Code::Limit));
+        assert!(!Tagged::bad("a", "x").add_code(&Code::Limit));
     }
 }

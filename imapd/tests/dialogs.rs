@@ -8,6 +8,7 @@
 //! C> a1 NO                   the same, but no CRLF is added
 //! S: a1 OK …                 the server says this line; … stands for any text, \0 for NUL
 //! C2: … S2: …                a second client
+//! LIMIT MESSAGELIMIT 3       a command is about so many messages (stands before all else); SAVELIMIT 3 likewise
 //! FAR                        the first client may not log in without TLS (stands before all else)
 //! TLS                        the first client does the handshake that STARTTLS asked for
 //! DELIVER text               a message arrives from elsewhere; \r\n as above
@@ -26,6 +27,7 @@ mod world;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use imap::capability::Limits;
 use world::{Client, World};
 
 fn dialog_files() -> Vec<PathBuf> {
@@ -93,6 +95,15 @@ impl Player {
             "C>" => self.say(0, &octets(rest)).await,
             "S:" => self.hear(0, rest).await,
             "S2:" => self.hear(1, rest).await,
+            "LIMIT" => {
+                let (name, number) = rest.split_once(' ').unwrap();
+                let most = Some(number.parse().unwrap());
+                let limits = Limits {
+                    any: most.filter(|_| name == "MESSAGELIMIT"),
+                    saving: most.filter(|_| name == "SAVELIMIT"),
+                };
+                self.world = World::limited(limits).await;
+            }
             "FAR" => self.clients[0] = Some(self.world.connect_far().await),
             "TLS" => {
                 let client = self.clients[0].take().unwrap();

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::catenate::Base;
-use super::{Session, out_of_place};
+use super::{Session, limit, out_of_place};
 use crate::ask::{Upload, Wish};
 use crate::house::House;
 use crate::session::{User, not_offered};
@@ -236,6 +236,11 @@ impl Intake<'_> {
         // RFC 8508 has one message for one, whatever MULTIAPPEND allows.
         if self.begun > 1 && self.replaces.is_some() {
             return Err(Stop::Malformed("REPLACE takes one message".into()));
+        }
+        // RFC 9738 §3.1.
+        let most = self.user.limits.saving;
+        if let Some(most) = most.filter(|most| self.begun > *most as usize) {
+            return Err(Stop::Say(limit::too_many(self.tag(), most)));
         }
         if self.begun > APPENDS_TOGETHER {
             let text = format!("at most {APPENDS_TOGETHER} messages at once");

@@ -5,6 +5,7 @@ use imap::response::{Code, Kind};
 use imap::sequence::{Ranges, SequenceSet};
 use ipc::session::RANGES_PER_FRAME;
 
+use super::limit::{self, Cut};
 use super::{Desk, Session, desk, is_read_only, out_of_place};
 use crate::ask::Copied;
 use crate::pages::Unpicked;
@@ -26,8 +27,11 @@ pub(super) async fn copy(
     let Some(mut desk) = desk(session) else {
         return Ok(out_of_place(tag));
     };
-    let uids = match uids(&mut desk, by, set).await {
-        Ok(uids) => uids,
+    let most = desk.user.limits.saving;
+    let uids = match uids(&mut desk, by, set, most).await {
+        // RFC 9738 §3.1: all or nothing.
+        Ok((_, Some(cut))) => return Ok(cut.refused(tag)),
+        Ok((uids, None)) => uids,
         Err(unpicked) => return Ok(unpicked.tagged(tag)),
     };
     let mut all = Copied::default();
@@ -61,7 +65,8 @@ pub(super) async fn move_to(
     if desk.view.read_only {
         return Ok(is_read_only(tag));
     }
-    let uids = match uids(&mut desk, by, set).await {
+    let most = desk.user.limits.any;
+    let (uids, cut) = match uids(&mut desk, by, set, most).await {
         Ok(uids) => uids,
         Err(unpicked) => return Ok(unpicked.tagged(tag)),
     };
@@ -80,15 +85,22 @@ pub(super) async fn move_to(
             Err(error) => return Ok(Tagged::refused_target(tag, &error)),
         }
     }
-    Ok(match is_any {
+    let tagged = match is_any {
         true => desk.done(tag, "moved").await,
         false => Tagged::ok(tag, "there was nothing to move"),
-    })
+    };
+    Ok(limit::told(cut, tagged, desk.wire))
 }
 
-async fn uids(desk: &mut Desk<'_>, by: Numbering, set: &SequenceSet) -> Result<Ranges, Unpicked> {
-    let places = desk.pick(by, set).await?;
-    Ok(desk.exact_uid_ranges(&places).await?)
+async fn uids(
+    desk: &mut Desk<'_>,
+    by: Numbering,
+    set: &SequenceSet,
+    most: Option<u32>,
+) -> Result<(Ranges, Option<Cut>), Unpicked> {
+    let mut places = desk.pick(by, set).await?;
+    let cut = desk.cut(&mut places, most).await?;
+    Ok((desk.exact_uid_ranges(&places).await?, cut))
 }
 
 const fn code(copied: &Copied) -> Code<'_> {

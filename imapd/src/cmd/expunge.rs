@@ -4,6 +4,7 @@ use imap::command::Numbering;
 use imap::sequence::SequenceSet;
 use ipc::session::RANGES_PER_FRAME;
 
+use super::limit::{self, Cut};
 use super::{Desk, Session, desk, is_read_only, out_of_place};
 use crate::pages::Unpicked;
 use crate::words::Tagged;
@@ -22,8 +23,8 @@ pub(super) async fn expunge(session: &mut Session, tag: &str, set: Option<&Seque
             Err(error) => Tagged::refused(tag, &error),
         };
     };
-    let uids = match uids(&mut desk, set).await {
-        Ok(uids) => uids,
+    let (uids, cut) = match uids(&mut desk, set).await {
+        Ok(found) => found,
         Err(unpicked) => return unpicked.tagged(tag),
     };
     for page in uids.chunks(RANGES_PER_FRAME) {
@@ -31,10 +32,16 @@ pub(super) async fn expunge(session: &mut Session, tag: &str, set: Option<&Seque
             return Tagged::refused(tag, &error);
         }
     }
-    desk.done(tag, "expunged").await
+    let tagged = desk.done(tag, "expunged").await;
+    limit::told(cut, tagged, desk.wire)
 }
 
-async fn uids(desk: &mut Desk<'_>, set: &SequenceSet) -> Result<Vec<(u32, u32)>, Unpicked> {
-    let places = desk.pick(Numbering::Uid, set).await?;
-    Ok(desk.uid_ranges(&places).await?)
+// RFC 9738 §3.1: UID EXPUNGE has a limit, EXPUNGE and CLOSE have none. What is not marked \Deleted counts, too: it was looked at.
+async fn uids(
+    desk: &mut Desk<'_>,
+    set: &SequenceSet,
+) -> Result<(Vec<(u32, u32)>, Option<Cut>), Unpicked> {
+    let mut places = desk.pick(Numbering::Uid, set).await?;
+    let cut = desk.cut(&mut places, desk.user.limits.any).await?;
+    Ok((desk.uid_ranges(&places).await?, cut))
 }

@@ -20,6 +20,7 @@ use ipc::snapshot::{Record, flag};
 use tracing::{error, warn};
 
 use super::beside::{Beside, Wanted};
+use super::limit::{self, common, in_window};
 use super::sending::send;
 use super::{Desk, Session, desk, out_of_place};
 use crate::ask::MailSession;
@@ -121,6 +122,10 @@ pub(super) async fn fetch(
     let Some(mut desk) = desk(session) else {
         return Ok(out_of_place(tag));
     };
+    let most = desk.user.limits.any;
+    if let Some(most) = most.filter(|most| partial.is_some_and(|window| window.len() > *most)) {
+        return Ok(limit::too_many(tag, most));
+    }
     let places = match desk.pick(by, set).await {
         Ok(places) => places,
         Err(unpicked) => return Ok(unpicked.tagged(tag)),
@@ -130,9 +135,13 @@ pub(super) async fn fetch(
         None => places,
     };
     // Pages on which nothing changed since then are not read.
-    let places = match changed_since {
+    let mut places = match changed_since {
         Some(since) => common(&places, &desk.view.changed_since(since.modseq)),
         None => places,
+    };
+    let cut = match desk.cut(&mut places, most).await {
+        Ok(cut) => cut,
+        Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
     if let Some(ChangedSince {
         modseq,
@@ -158,7 +167,8 @@ pub(super) async fn fetch(
             Err(error) => return Ok(Tagged::refused(tag, &error)),
         };
         if some.is_empty() {
-            return Ok(showing.mishaps.conclude(tag));
+            let tagged = showing.mishaps.conclude(tag);
+            return Ok(limit::told(cut, tagged, showing.desk.wire));
         }
         if let Some(since) = changed_since {
             let has_changed = |index: &usize| {
@@ -200,32 +210,6 @@ pub(super) async fn show(
             return Ok(());
         }
     }
-}
-
-/// The window is cut out before anything else is asked of the messages.
-// RFC 9394 §3.3.
-fn in_window(places: Vec<Range<usize>>, window: Window) -> Vec<Range<usize>> {
-    let wanted = window.range(places.iter().map(Range::len).sum());
-    let mut before = 0;
-    let cut = |place: Range<usize>| {
-        let part = |at: usize| place.start + at.saturating_sub(before).min(place.len());
-        let (start, end) = (part(wanted.start), part(wanted.end));
-        before += place.len();
-        start..end
-    };
-    places.into_iter().map(cut).collect()
-}
-
-/// The places that are in both lists. Both ascend.
-fn common(some: &[Range<usize>], others: &[Range<usize>]) -> Vec<Range<usize>> {
-    let mut both = Vec::new();
-    for place in some {
-        let from = others.partition_point(|other| other.end <= place.start);
-        let others = others.get(from..).unwrap_or_default().iter();
-        let others = others.take_while(|other| other.start < place.end);
-        both.extend(others.map(|other| place.start.max(other.start)..place.end.min(other.end)));
-    }
-    both
 }
 
 /// A FETCH under way.

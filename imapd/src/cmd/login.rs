@@ -200,7 +200,12 @@ async fn log_in_with(
 
 fn welcome(session: &mut Session, tag: &str, account: String, mail: MailSession) -> Tagged {
     info!(account, tls = session.wire.is_secure(), "logged in");
-    session.user = Some(User { account, mail });
+    let limits = session.house.limits.without(mail.off);
+    session.user = Some(User {
+        account,
+        mail,
+        limits,
+    });
     session.wire.fragmenter.allow(LIMIT_AFTER_LOGIN);
     let capabilities = session.capabilities();
     let code = Code::Capability(&capabilities);

@@ -8,6 +8,7 @@ mod exchange;
 mod expunge;
 mod fetch;
 mod idle;
+mod limit;
 mod list;
 mod login;
 mod mailbox;

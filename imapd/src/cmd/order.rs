@@ -55,6 +55,10 @@ pub(super) async fn sort(
         Ok(findings) => findings,
         Err(tagged) => return Ok(tagged),
     };
+    // RFC 9738 §3.3.
+    if let Some(cut) = findings.cut {
+        return Ok(cut.too_many(tag));
+    }
     if findings.found.len() > MAX_MESSAGES {
         return Ok(too_many(tag));
     }
@@ -144,6 +148,10 @@ pub(super) async fn thread(
         Ok(findings) => findings,
         Err(tagged) => return Ok(tagged),
     };
+    // RFC 9738 §3.3.
+    if let Some(cut) = findings.cut {
+        return Ok(cut.too_many(tag));
+    }
     if findings.found.len() > MAX_MESSAGES {
         return Ok(too_many(tag));
     }

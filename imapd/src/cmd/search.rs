@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,7 @@ use mail::{date, header, mime};
 use tracing::error;
 
 use super::beside::{Beside, Wanted};
+use super::limit::{self, Cut, common};
 use super::reading::{BATCH, LOOK_UP};
 use super::{Desk, Session, desk, no_such_number, out_of_place};
 use crate::budget::Budget;
@@ -76,8 +78,37 @@ pub(super) struct Findings {
     pub(super) found: Vec<Found>,
     /// A message that might match could not be read.
     pub(super) unreadable: bool,
+    /// Not all messages were looked at.
+    pub(super) cut: Option<Cut>,
     /// The client wants to hear of modification sequences.
     is_aware: bool,
+}
+
+impl Desk<'_> {
+    /// The places of the messages that have to be looked at: all others do not match.
+    // RFC 9738 §3.1: if they are too many, some of them.
+    async fn within(
+        &mut self,
+        key: &Key<Ranges>,
+    ) -> Result<(Vec<Range<usize>>, Option<Cut>), CallError> {
+        let count = self.view.len();
+        let mut within = Vec::from([0..count]);
+        for (by, set) in key.bounds() {
+            let mut places = Vec::new();
+            for &(first, last) in set.as_slice() {
+                places.push(match by {
+                    Numbering::Sequence => {
+                        (first as usize).saturating_sub(1)..(last as usize).min(count)
+                    }
+                    Numbering::Uid => self.places(first, last).await?,
+                });
+            }
+            places.retain(|place| !place.is_empty());
+            within = common(&within, &places);
+        }
+        let cut = self.cut(&mut within, self.user.limits.any).await?;
+        Ok((within, cut))
+    }
 }
 
 /// Finds messages, or the answer that says why not. If what is found `saves` for later, nothing is until [`tell`].
@@ -126,6 +157,11 @@ pub(super) async fn find(
         now: now(),
         keywords: desk.view.keywords().to_vec(),
     });
+    let limited = match desk.within(&query.key).await {
+        Ok(limited) => limited,
+        Err(error) => return Ok(Err(Tagged::refused(tag, &error))),
+    };
+    let (places, cut) = limited;
     let mut search = Search {
         query,
         budget: &house.budget,
@@ -133,12 +169,13 @@ pub(super) async fn find(
         found: Vec::new(),
         unreadable: false,
     };
-    if let Err(error) = search.run(&mut desk).await? {
+    if let Err(error) = search.run(&mut desk, places).await? {
         return Ok(Err(Tagged::refused(tag, &error)));
     }
     Ok(Ok(Findings {
         found: search.found,
         unreadable: search.unreadable,
+        cut,
         is_aware,
     }))
 }
@@ -174,7 +211,8 @@ pub(super) fn tell(
         let uids = told.iter().map(|found| (found.uid, found.uid));
         desk.view.saved = Ranges::new(uids.collect());
     }
-    conclude(tag, &findings)
+    let tagged = conclude(tag, &findings);
+    limit::told(findings.cut, tagged, desk.wire)
 }
 
 /// The last line of the answer.
@@ -261,8 +299,12 @@ struct Unread {
 }
 
 impl Search<'_> {
-    async fn run(&mut self, desk: &mut Desk<'_>) -> Result<Result<(), CallError>, Close> {
-        let mut places = (0..desk.view.len()).peekable();
+    async fn run(
+        &mut self,
+        desk: &mut Desk<'_>,
+        places: Vec<Range<usize>>,
+    ) -> Result<Result<(), CallError>, Close> {
+        let mut places = places.into_iter().flatten().peekable();
         let mut open = Vec::new();
         loop {
             let some = match desk.next_some(&mut places, TURN).await {

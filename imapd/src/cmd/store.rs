@@ -8,7 +8,7 @@ use imap::sync::Awareness;
 use ipc::session::{FlagChange, RANGES_PER_FRAME, UidRanges};
 use ipc::snapshot::Record;
 
-use super::{Session, desk, is_read_only, out_of_place};
+use super::{Session, desk, is_read_only, limit, out_of_place};
 use crate::view::{View, has_flag, number_of, store_form};
 use crate::wire::Close;
 use crate::words::Tagged;
@@ -40,9 +40,13 @@ pub(super) async fn store(
     if desk.view.read_only {
         return Ok(is_read_only(tag));
     }
-    let places = match desk.pick(order.by, set).await {
+    let mut places = match desk.pick(order.by, set).await {
         Ok(places) => places,
         Err(unpicked) => return Ok(unpicked.tagged(tag)),
+    };
+    let cut = match desk.cut(&mut places, desk.user.limits.any).await {
+        Ok(cut) => cut,
+        Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
     let pages = match order.unchanged_since {
         None => desk.uid_ranges(&places).await.map(|uids| in_pages(&uids)),
@@ -121,13 +125,15 @@ pub(super) async fn store(
         let left_alone = left_alone.into_iter().map(|number| (number, number));
         let left_alone = Ranges::new(left_alone.collect());
         let code = Code::Modified(left_alone.as_slice());
-        return Ok(Tagged::ok_with(tag, &code, "others had changed them"));
+        let tagged = Tagged::ok_with(tag, &code, "others had changed them");
+        return Ok(limit::told(cut, tagged, desk.wire));
     }
-    Ok(if some_are_gone {
+    let tagged = if some_are_gone {
         Tagged::ok_with(tag, &Code::ExpungeIssued, "some messages are gone")
     } else {
         Tagged::ok(tag, "stored")
-    })
+    };
+    Ok(limit::told(cut, tagged, desk.wire))
 }
 
 /// So many ranges at a time as deliverd takes.

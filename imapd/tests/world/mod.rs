@@ -60,7 +60,20 @@ impl World {
         .await
     }
 
+    /// Where a command is about so many messages at most.
+    pub(crate) async fn limited(messages: imap::capability::Limits) -> Self {
+        let limits = Limits {
+            total: 0,
+            per_address: 0,
+        };
+        Self::build(limits, messages).await
+    }
+
     pub(crate) async fn with_limits(limits: Limits) -> Self {
+        Self::build(limits, imap::capability::Limits::default()).await
+    }
+
+    async fn build(limits: Limits, messages: imap::capability::Limits) -> Self {
         // Another test of this process may have been first.
         let _ = crypto::aws_lc_rs::default_provider().install_default();
         let home = tempfile::tempdir().unwrap();
@@ -81,7 +94,11 @@ impl World {
                 admin: Some(admin.try_into().unwrap()),
                 comment: None,
             };
-            let house = Arc::new(House { metadata, ..house });
+            let house = Arc::new(House {
+                metadata,
+                limits: messages,
+                ..house
+            });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             let port = Port {

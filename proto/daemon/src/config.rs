@@ -9,6 +9,7 @@ mod budgets;
 mod dns_lists;
 mod filter;
 mod greylisting;
+mod imap_limits;
 mod measures;
 mod quarantine;
 mod routing;
@@ -30,6 +31,7 @@ pub use budgets::{Budget, Budgets};
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure, Oversize};
 pub use greylisting::Greylisting;
+pub use imap_limits::ImapLimits;
 pub use measures::{DomainMeasures, Measures};
 pub use quarantine::Quarantine;
 pub use routing::{MailAddress, Routing};
@@ -154,6 +156,8 @@ pub struct Imap {
     pub cleartext_login_on_loopback: bool,
     /// What clients can learn about the server.
     pub metadata: ServerMetadata,
+    /// How many messages one command is about.
+    pub limits: ImapLimits,
 }
 
 /// The `exchange_api` section.
@@ -264,6 +268,7 @@ impl Default for Imap {
             port: 143,
             imaps_port: 993,
             metadata: ServerMetadata::default(),
+            limits: ImapLimits::default(),
             max_connections: value::AtLeast::known(10_000),
             cleartext_login_on_loopback: false,
         }

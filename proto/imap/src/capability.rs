@@ -75,6 +75,8 @@ const AFTER_LOGIN: &[&str] = &[
     "WITHIN",
     "PARTIAL",
     "UIDONLY",
+    "MESSAGELIMIT",
+    "SAVELIMIT",
     "SORT",
     "SORT=DISPLAY",
     "ESORT",
@@ -91,6 +93,29 @@ const AFTER_LOGIN: &[&str] = &[
     "REPLACE",
     "PREVIEW",
 ];
+
+/// How many messages one command is about at most (RFC 9738); `None` where there is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Any command of those that §3.1 names.
+    pub any: Option<u32>,
+    /// COPY and APPEND.
+    pub saving: Option<u32>,
+}
+
+impl Limits {
+    /// What of them counts where something is switched off. A client that does not know that there is a limit is spared it: what it
+    /// gets less it would never miss.
+    #[must_use]
+    pub fn without(self, off: Off) -> Self {
+        let any = self.any.filter(|_| !off.has("MESSAGELIMIT"));
+        let saving = self.saving.filter(|_| !off.has("SAVELIMIT"));
+        Self {
+            any,
+            saving: any.or(saving),
+        }
+    }
+}
 
 /// What belongs to the protocol as it is spoken here, and cannot be switched off.
 const FIXED: &[&str] = &["IMAP4rev1", "LITERAL+"];
@@ -192,12 +217,17 @@ pub fn all_switchable() -> impl Iterator<Item = &'static str> {
 
 /// The capabilities after login, where no message is larger than `append_limit` bytes.
 #[must_use]
-pub fn after_login(off: Off, append_limit: u32) -> String {
+pub fn after_login(off: Off, append_limit: u32, limits: Limits) -> String {
+    let limits = limits.without(off);
     let offered = AFTER_LOGIN.iter().filter(|name| !off.has(name));
-    let written = offered.map(|name| match *name {
+    let written = offered.filter_map(|name| match *name {
         // RFC 7889 §2: with a number it is the same for all mailboxes.
-        "APPENDLIMIT" => format!("APPENDLIMIT={append_limit}").into(),
-        name => Cow::Borrowed(name),
+        "APPENDLIMIT" => Some(format!("APPENDLIMIT={append_limit}").into()),
+        "MESSAGELIMIT" => limits.any.map(|most| format!("MESSAGELIMIT={most}").into()),
+        // RFC 9738 §3: for servers that limit nothing else.
+        "SAVELIMIT" if limits.any.is_some() => None,
+        "SAVELIMIT" => limits.saving.map(|most| format!("SAVELIMIT={most}").into()),
+        name => Some(Cow::Borrowed(name)),
     });
     written.collect::<Vec<_>>().join(" ")
 }
@@ -209,7 +239,7 @@ mod tests {
     #[test]
     fn what_is_switched_off_takes_along_what_needs_it() {
         let off = Off::of(["condstore", "ESEARCH", "IMAP4rev1", "NEVER-HEARD-OF"]);
-        let list = after_login(off, 1000);
+        let list = after_login(off, 1000, Limits::default());
         let has = |name: &str| list.split(' ').any(|known| known == name);
         for gone in [
             "CONDSTORE",
@@ -222,12 +252,37 @@ mod tests {
             assert!(!has(gone) && off.has(gone), "{gone}");
         }
         assert!(has("IMAP4rev1") && has("SORT") && has("ENABLE"));
-        let all = after_login(Off::default(), 1000);
-        assert_eq!(
-            all.replace("APPENDLIMIT=1000", "APPENDLIMIT"),
-            AFTER_LOGIN.join(" ")
-        );
+        let all = after_login(Off::default(), 1000, limits(Some(2000), None));
+        let all = all.replace("APPENDLIMIT=1000", "APPENDLIMIT");
+        let all = all.replace("MESSAGELIMIT=2000", "MESSAGELIMIT SAVELIMIT");
+        assert_eq!(all, AFTER_LOGIN.join(" "));
         assert!(Off::of([]).is_nothing() && !off.is_nothing());
+    }
+
+    fn limits(any: Option<u32>, saving: Option<u32>) -> Limits {
+        Limits { any, saving }
+    }
+
+    // RFC 9738 §3.
+    #[test]
+    fn one_limit_is_told_and_only_where_it_counts() {
+        let told = |limits, off| {
+            let list = after_login(Off::of([off]), 1, limits);
+            let names = list.split(' ').filter(|name| name.contains("ELIMIT="));
+            names.map(String::from).collect::<Vec<_>>()
+        };
+        let nothing: [&str; 0] = [];
+        assert_eq!(told(limits(None, None), ""), nothing);
+        assert_eq!(told(limits(Some(5), Some(9)), ""), ["MESSAGELIMIT=5"]);
+        assert_eq!(told(limits(None, Some(9)), ""), ["SAVELIMIT=9"]);
+        assert_eq!(told(limits(None, Some(9)), "SAVELIMIT"), nothing);
+        assert_eq!(told(limits(Some(5), None), "MESSAGELIMIT"), nothing);
+        let both = limits(Some(5), Some(9));
+        assert_eq!(both.without(Off::default()), limits(Some(5), Some(5)));
+        assert_eq!(
+            both.without(Off::of(["MESSAGELIMIT"])),
+            limits(None, Some(9))
+        );
     }
 
     #[test]

@@ -35,6 +35,12 @@ pub struct Window {
 }
 
 impl Window {
+    /// How many there can be in it.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        (self.last - self.first).saturating_add(1)
+    }
+
     /// The places of so many that are in it.
     #[must_use]
     pub fn range(&self, count: usize) -> Range<usize> {

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4, RFC 9586 §3.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4, RFC 9586 §3, RFC 9738 §3.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -64,6 +64,8 @@ pub enum Code<'a> {
     Limit,
     /// MAILBOXID (RFC 8474 §4.2)
     MailboxId(u128),
+    /// MESSAGELIMIT (RFC 9738 §3.1): a command is about no more messages, and the lowest UID of those it was about, or would be.
+    MessageLimit(u32, Option<u32>),
     /// METADATA LONGENTRIES: values were left out, the longest of so many bytes.
     MetadataLongEntries(u64),
     /// METADATA MAXSIZE: values have at most so many bytes.
@@ -167,7 +169,8 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
 }
 
 impl Code<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Writes it, without its brackets.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let mut number = |name: &str, number: u32| {
             out.extend_from_slice(name.as_bytes());
             out.push(b' ');
@@ -180,6 +183,12 @@ impl Code<'_> {
             Self::AppendUid(validity, uids) => {
                 number("APPENDUID", *validity);
                 write::ranges(uids, out.push_blank());
+            }
+            Self::MessageLimit(most, lowest) => {
+                number("MESSAGELIMIT", *most);
+                if let Some(lowest) = lowest {
+                    write::number(u64::from(*lowest), out.push_blank());
+                }
             }
             Self::BadUrl(url) => {
                 // RFC 4469 §5: anything but "]"; its examples have quotes.
@@ -273,6 +282,7 @@ impl Code<'_> {
             | Self::HighestModSeq(_)
             | Self::InProgress(_)
             | Self::MailboxId(_)
+            | Self::MessageLimit(..)
             | Self::MetadataLongEntries(_)
             | Self::MetadataMaxSize(_)
             | Self::Modified(_)

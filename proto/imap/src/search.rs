@@ -1,9 +1,11 @@
 //! What SEARCH looks for, and whether a message is it.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::command::Numbering;
 use crate::flag::Flag;
 use crate::sequence::{Ranges, SequenceSet};
 
@@ -24,6 +26,10 @@ pub enum Key<S = SequenceSet> {
     Sequence(S),
     /// UID
     Uid(S),
+    /// UIDAFTER (RFC 9738 §3.2): its UID is larger.
+    UidAfter(u32),
+    /// UIDBEFORE: its UID is smaller.
+    UidBefore(u32),
     /// ANSWERED, KEYWORD and their kin; UN… is [`Key::Not`] of it.
     Flag(Flag),
     /// RECENT, and NEW and OLD by way of it. No message is recent here (RFC 9051 §2.3.2 did away with it).
@@ -200,6 +206,8 @@ impl Key {
             }
             Self::Sequence(set) => Key::Sequence(set.resolve(last_sequence)),
             Self::Uid(set) => Key::Uid(set.resolve(last_uid)),
+            Self::UidAfter(uid) => Key::UidAfter(uid),
+            Self::UidBefore(uid) => Key::UidBefore(uid),
             Self::Flag(flag) => Key::Flag(flag),
             Self::Recent => Key::Recent,
             Self::Received(when, day) => Key::Received(when, day),
@@ -242,6 +250,8 @@ impl Key<Ranges> {
             Self::All => true,
             Self::Sequence(set) => set.contains(subject.sequence()),
             Self::Uid(set) => set.contains(subject.uid()),
+            Self::UidAfter(uid) => subject.uid() > *uid,
+            Self::UidBefore(uid) => subject.uid() < *uid,
             Self::Flag(flag) => subject.has_flag(flag),
             Self::Recent => false,
             Self::Received(when, day) => when.holds(subject.received_on(), *day),
@@ -267,6 +277,26 @@ impl Key<Ranges> {
             }
             Self::And(keys) => return all(keys.iter().map(|key| key.matches(subject))),
         })
+    }
+
+    /// The sets that have every message that matches. Of the others nothing need be known.
+    #[must_use]
+    pub fn bounds(&self) -> Vec<(Numbering, Cow<'_, Ranges>)> {
+        match self {
+            Self::Sequence(set) => alloc::vec![(Numbering::Sequence, Cow::Borrowed(set))],
+            Self::Uid(set) => alloc::vec![(Numbering::Uid, Cow::Borrowed(set))],
+            Self::UidAfter(uid) => {
+                let above = uid.checked_add(1).map(|first| (first, u32::MAX));
+                let above = Ranges::new(above.into_iter().collect());
+                alloc::vec![(Numbering::Uid, Cow::Owned(above))]
+            }
+            Self::UidBefore(uid) => {
+                let below = Ranges::up_to(uid.saturating_sub(1));
+                alloc::vec![(Numbering::Uid, Cow::Owned(below))]
+            }
+            Self::And(keys) => keys.iter().flat_map(Self::bounds).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// How much of a message may have to be read.

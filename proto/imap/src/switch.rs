@@ -256,6 +256,7 @@ impl Needs {
             Key::EmailId(_) | Key::ThreadId => self.0.push("OBJECTID"),
             Key::Older(_) | Key::Younger(_) => self.0.push("WITHIN"),
             Key::ModSeq(_) => self.0.push("CONDSTORE"),
+            Key::UidAfter(_) | Key::UidBefore(_) => self.0.push("MESSAGELIMIT"),
             Key::Not(key) => self.key(key),
             Key::Or(a, b) => {
                 self.key(a);
@@ -329,6 +330,8 @@ mod tests {
         ("SEARCHRES", "STORE $ FLAGS ()"),
         ("SEARCHRES", "SEARCH UID $"),
         ("WITHIN", "SEARCH YOUNGER 1"),
+        ("MESSAGELIMIT", "UID SEARCH UIDAFTER 1"),
+        ("MESSAGELIMIT", "UID SEARCH NOT (UIDBEFORE 1)"),
         ("PARTIAL", "SEARCH RETURN (PARTIAL 1:2) ALL"),
         ("PARTIAL", "UID FETCH 1 FLAGS (PARTIAL 1:2)"),
         ("SORT", "SORT (DATE) UTF-8 ALL"),
@@ -347,7 +350,7 @@ mod tests {
     ];
 
     /// What adds only to answers, or is asked for with ENABLE.
-    const SILENT: [&str; 8] = [
+    const SILENT: [&str; 9] = [
         "I18NLEVEL=1",
         "IMAP4rev2",
         "UTF8=ACCEPT",
@@ -355,6 +358,7 @@ mod tests {
         "INPROGRESS",
         "QUOTA=RES-MESSAGE",
         "QUOTA=RES-MAILBOX",
+        "SAVELIMIT",
         "UIDONLY",
     ];
 

@@ -150,7 +150,7 @@ fn plain(name: &str) -> Option<Key> {
 }
 
 fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 29] = [
+    const NAMES: [&str; 31] = [
         "BCC",
         "BEFORE",
         "BODY",
@@ -178,6 +178,8 @@ fn is_known(name: &str) -> bool {
         "THREADID",
         "TO",
         "UID",
+        "UIDAFTER",
+        "UIDBEFORE",
         "UNKEYWORD",
         "YOUNGER",
     ];
@@ -216,6 +218,9 @@ fn with_argument(name: &str, cursor: &mut Cursor<'_>, depth: usize) -> Result<Ke
         // RFC 5032 §2.
         "OLDER" => Key::Older(cursor.nonzero()?),
         "YOUNGER" => Key::Younger(cursor.nonzero()?),
+        // RFC 9738 §3.2.
+        "UIDAFTER" => Key::UidAfter(cursor.nonzero()?),
+        "UIDBEFORE" => Key::UidBefore(cursor.nonzero()?),
         "LARGER" => Key::Larger(cursor.number()?),
         "SMALLER" => Key::Smaller(cursor.number()?),
         "MODSEQ" => Key::ModSeq(sync::search(cursor)?),
