@@ -29,6 +29,10 @@ impl Tagged {
         Self::new(tag, Kind::Bad, None, text)
     }
 
+    pub(crate) fn bad_with(tag: &str, code: &Code<'_>, text: &str) -> Self {
+        Self::new(tag, Kind::Bad, Some(code), text)
+    }
+
     /// deliverd says no, or nothing.
     pub(crate) fn refused(tag: &str, error: &CallError) -> Self {
         match error {

@@ -1,6 +1,7 @@
 //! The commands, a file for each or for each family. Each returns the last line of its answer.
 
 pub(crate) mod append;
+mod batches;
 mod beside;
 mod catenate;
 mod copy;
@@ -167,6 +168,9 @@ pub(crate) async fn execute(
             let results = results.or_else(|| session.dialect.rev2.then(Return::default));
             let order = search::Order { by, results, key };
             Box::pin(search::search(session, tag, charset.as_deref(), order)).await?
+        }
+        Command::UidBatches { size, batches } => {
+            Box::pin(batches::uid_batches(session, tag, size, batches)).await?
         }
         Command::Sort {
             by,

@@ -75,6 +75,7 @@ const AFTER_LOGIN: &[&str] = &[
     "WITHIN",
     "PARTIAL",
     "UIDONLY",
+    "UIDBATCHES",
     "MESSAGELIMIT",
     "SAVELIMIT",
     "SORT",

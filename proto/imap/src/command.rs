@@ -144,6 +144,13 @@ pub enum Command {
         /// What is looked for.
         key: Key,
     },
+    /// UIDBATCHES (RFC 10022)
+    UidBatches {
+        /// How many messages a batch has.
+        size: u32,
+        /// Which batches, counted from that with the largest UIDs; all if absent. May be the wrong way round.
+        batches: Option<(u32, u32)>,
+    },
     /// SORT (RFC 5256 §3)
     Sort {
         /// How results are numbered.
@@ -433,6 +440,7 @@ impl Command {
             Self::Unselect => "UNSELECT",
             Self::Expunge(_) => "EXPUNGE",
             Self::Search { .. } => "SEARCH",
+            Self::UidBatches { .. } => "UIDBATCHES",
             Self::Sort { .. } => "SORT",
             Self::Thread { .. } => "THREAD",
             Self::Fetch { .. } => "FETCH",

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4, RFC 9586 §3, RFC 9738 §3.1.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4, RFC 9586 §3, RFC 9738 §3.1, RFC 10022.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -99,6 +99,10 @@ pub enum Code<'a> {
     ServerBug,
     /// TOOBIG
     TooBig,
+    /// TOOFEW: a batch has more messages (RFC 10022).
+    TooFew,
+    /// TOOMANY: so many batches are not told at once.
+    TooMany,
     /// TRYCREATE
     TryCreate,
     /// UIDNEXT
@@ -270,6 +274,8 @@ impl Code<'_> {
             Self::ReadWrite => "READ-WRITE",
             Self::ServerBug => "SERVERBUG",
             Self::TooBig => "TOOBIG",
+            Self::TooFew => "TOOFEW",
+            Self::TooMany => "TOOMANY",
             Self::TryCreate => "TRYCREATE",
             Self::UidRequired => "UIDREQUIRED",
             Self::Unavailable => "UNAVAILABLE",

@@ -92,6 +92,7 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::Unselect
         | Command::Expunge(_)
         | Command::Search { .. }
+        | Command::UidBatches { .. }
         | Command::Sort { .. }
         | Command::Thread { .. }
         | Command::Fetch { .. }
@@ -113,7 +114,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 65] = [
+    const TABLE: [(&str, [bool; 3]); 67] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -155,6 +156,8 @@ mod tests {
         ("UNSELECT", SELECTED),
         ("EXPUNGE", SELECTED),
         ("SEARCH ALL", SELECTED),
+        ("UIDBATCHES 500", SELECTED),
+        ("UIDBATCHES 500 2:3", SELECTED),
         ("SORT (DATE) UTF-8 ALL", SELECTED),
         ("SORT RETURN (MIN) (DATE) UTF-8 ALL", SELECTED),
         ("THREAD REFERENCES UTF-8 ALL", SELECTED),

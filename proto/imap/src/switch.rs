@@ -95,6 +95,7 @@ impl Needs {
                 self.on(mailbox.is_empty(), "METADATA-SERVER");
             }
             Command::Unselect => self.0.push("UNSELECT"),
+            Command::UidBatches { .. } => self.0.push("UIDBATCHES"),
             Command::Expunge(Some(set)) => {
                 self.0.push("UIDPLUS");
                 self.set(set);
@@ -330,6 +331,7 @@ mod tests {
         ("SEARCHRES", "STORE $ FLAGS ()"),
         ("SEARCHRES", "SEARCH UID $"),
         ("WITHIN", "SEARCH YOUNGER 1"),
+        ("UIDBATCHES", "UIDBATCHES 500"),
         ("MESSAGELIMIT", "UID SEARCH UIDAFTER 1"),
         ("MESSAGELIMIT", "UID SEARCH NOT (UIDBEFORE 1)"),
         ("PARTIAL", "SEARCH RETURN (PARTIAL 1:2) ALL"),

@@ -50,6 +50,7 @@ pub fn names_numbers(command: &Command) -> bool {
         | Command::Close
         | Command::Unselect
         | Command::Expunge(_)
+        | Command::UidBatches { .. }
         | Command::Idle
         | Command::Notify(_) => false,
     }
@@ -118,6 +119,7 @@ mod tests {
             "UID THREAD REFS UTF-8 ALL",
             "UID REPLACE * a CATENATE (URL b)",
             "UID EXPUNGE 1",
+            "UIDBATCHES 500 1:2",
             "EXPUNGE",
             "SELECT a (QRESYNC (1 1 1:9))",
             "APPEND a CATENATE (URL b)",

@@ -285,6 +285,21 @@ pub fn found(word: &str, found: &[u32], highest_modseq: Option<u64>, out: &mut V
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes `* UIDBATCHES (TAG "a") 99695:20351,20350:1` (RFC 10022), the largest UIDs first.
+pub fn uid_batches(tag: &str, batches: &[(u32, u32)], out: &mut Vec<u8>) {
+    // A tag has no character that would need a backslash (RFC 3501 §9).
+    out.extend_from_slice(b"* UIDBATCHES (TAG \"");
+    out.extend_from_slice(tag.as_bytes());
+    out.extend_from_slice(b"\")");
+    for (index, (high, low)) in batches.iter().enumerate() {
+        out.push(if index == 0 { b' ' } else { b',' });
+        number(u64::from(*high), out);
+        out.push(b':');
+        number(u64::from(*low), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes the beginning of `* 7 FETCH (…)`, or of `* 41 UIDFETCH (…)` (RFC 9586 §3.3); items follow, each after [`fetch_name`].
 pub fn fetch_begin(by: Numbering, message: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(b"* ");
@@ -430,6 +445,22 @@ mod tests {
         ] {
             assert_eq!(written(|out| number(value, out)), text);
         }
+    }
+
+    #[test]
+    fn batches_go_down() {
+        let line = |batches: &[(u32, u32)]| written(|out| uid_batches("A143", batches, out));
+        assert_eq!(
+            line(&[
+                (215_295, 99_696),
+                (99_695, 20_351),
+                (20_350, 7830),
+                (7829, 1)
+            ]),
+            "* UIDBATCHES (TAG \"A143\") 215295:99696,99695:20351,20350:7830,7829:1\r\n"
+        );
+        assert_eq!(line(&[(1, 1)]), "* UIDBATCHES (TAG \"A143\") 1:1\r\n");
+        assert_eq!(line(&[]), "* UIDBATCHES (TAG \"A143\")\r\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads commands. What is not exactly right is refused with words that say what was expected, and where.
 
 pub mod append;
+mod batches;
 mod cursor;
 mod fetch;
 mod list;
@@ -115,7 +116,7 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
         | "GETMETADATA" | "SETMETADATA" | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT"
-        | "SETQUOTA" | "NOTIFY" => {
+        | "SETQUOTA" | "NOTIFY" | "UIDBATCHES" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -160,6 +161,7 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
             Command::Lsub { reference, pattern }
         }
         "STATUS" => list::status(cursor)?,
+        "UIDBATCHES" => batches::uid_batches(cursor)?,
         "NOTIFY" => Command::Notify(notify::notify(cursor)?),
         "GETMETADATA" => metadata::get(cursor)?,
         "SETMETADATA" => metadata::set(cursor)?,
