@@ -14,6 +14,7 @@ use tracing::{error, info};
 use crate::quarantine::Ward;
 use crate::queue::journal::{Header, Record};
 use crate::queue::{Draft, Opened, Queue, QueueId, release};
+use crate::rests::Rests;
 use crate::schedule::Schedule;
 
 /// Waits between the tries to write down what happened.
@@ -29,6 +30,8 @@ pub struct Desk {
     pub warning: Option<i64>,
     /// What is in quarantine.
     pub quarantine: Ward,
+    /// Where nobody answers.
+    pub rests: Rests,
     /// Rung when something may be due earlier than thought.
     pub bell: Notify,
     /// Recipients delivered since the start.
@@ -63,6 +66,7 @@ impl Desk {
             schedule: Mutex::new(schedule),
             warning,
             quarantine,
+            rests: Rests::default(),
             bell: Notify::new(),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),

@@ -20,6 +20,7 @@ use crate::lanes::{Destination, Job, Lanes};
 use crate::queue::journal::{Attempted, Fate, Outcome, Record, Standing};
 use crate::queue::{Opened, QueueId};
 use crate::reporter::Reporter;
+use crate::rests::Pace;
 use crate::schedule::{self, Due};
 
 /// How long attempts may go on once relayd is to stop.
@@ -217,15 +218,33 @@ impl Dispatcher {
             }
             Destination::Here => home::deliver(&self.reporter.ask, &envelope, body).await,
             elsewhere => {
-                let wish = message.tls_wish();
-                self.carrier.attempt(elsewhere, &envelope, wish, body).await
+                // Nobody is given up unheard.
+                let is_last = |(_, recipient): &(usize, &crate::queue::Recipient)| {
+                    schedule::next_attempt(&self.waits, recipient.attempts + 1, 0, 0).is_none()
+                };
+                let rests = &self.desk.rests;
+                let instead = match recipients.iter().any(is_last) {
+                    true => None,
+                    false => rests.instead(elsewhere, clock::now()),
+                };
+                match instead {
+                    Some(finding) => vec![finding; recipients.len()],
+                    None => {
+                        let wish = message.tls_wish();
+                        let found = self.carrier.attempt(elsewhere, &envelope, wish, body).await;
+                        rests.note(elsewhere, &found, clock::now(), self.pace()?);
+                        found
+                    }
+                }
             }
         };
         let now = clock::now();
+        let spread = spread()?;
         let outcome =
             |((index, recipient), finding): (&(usize, &crate::queue::Recipient), Finding)| {
                 // The second that runs is rounded up: a wait is never shorter than it says, nor over before it is recorded.
-                let next = schedule::next_attempt(&self.waits, recipient.attempts + 1, now + 1);
+                let next =
+                    schedule::next_attempt(&self.waits, recipient.attempts + 1, now + 1, spread);
                 // What is late comes back then, and not only at its next turn.
                 let next = next.map(|next| next.min(deadline.max(now + 1)));
                 self.judge(*index, recipient, finding, next, is_traced)
@@ -233,6 +252,13 @@ impl Dispatcher {
         let results: Vec<_> = recipients.iter().zip(findings).map(outcome).collect();
         self.record(&opened, Attempted { at: now, results }).await;
         Ok(())
+    }
+
+    // Whoever wants mail to be tried again soon wants to know soon.
+    fn pace(&self) -> io::Result<Pace> {
+        let first = self.waits.first().copied().unwrap_or(0);
+        let spread = spread()?;
+        Ok(Pace { first, spread })
     }
 
     fn judge(
@@ -391,6 +417,12 @@ impl Dispatcher {
             );
         }
     }
+}
+
+/// By how many thousandths a wait is longer than it would be, so that what failed together does not come back together.
+fn spread() -> io::Result<u32> {
+    let random = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(random % 101)
 }
 
 /// A panic in one attempt must lose neither its place in the lanes nor its message.

@@ -29,6 +29,7 @@ pub mod quarantine;
 pub mod queue;
 pub mod report;
 pub mod reporter;
+pub mod rests;
 pub mod schedule;
 pub mod tls;
 pub mod tls_required;

@@ -184,11 +184,13 @@ impl Schedule {
     }
 }
 
-/// When to try again after `attempts` attempts (one or more), or `None` when that was the last one.
+/// When to try again after `attempts` attempts (one or more), or `None` when that was the last one. A wait is `spread` thousandths longer than
+/// it would be.
 #[must_use]
-pub fn next_attempt(waits: &[u32], attempts: u32, now: i64) -> Option<i64> {
+pub fn next_attempt(waits: &[u32], attempts: u32, now: i64, spread: u32) -> Option<i64> {
     let wait = waits.get(usize::try_from(attempts).ok()?.checked_sub(1)?)?;
-    Some(now.saturating_add(i64::from(*wait)))
+    let wait = i64::from(*wait);
+    Some(now.saturating_add(wait + wait * i64::from(spread) / 1000))
 }
 
 #[cfg(test)]
@@ -329,8 +331,9 @@ mod tests {
     #[test]
     fn attempts_follow_the_list_and_end_with_it() {
         let waits = [60, 300];
-        assert_eq!(next_attempt(&waits, 1, 0), Some(60));
-        assert_eq!(next_attempt(&waits, 2, 0), Some(300));
-        assert_eq!(next_attempt(&waits, 3, 0), None);
+        assert_eq!(next_attempt(&waits, 1, 0, 0), Some(60));
+        assert_eq!(next_attempt(&waits, 2, 0, 0), Some(300));
+        assert_eq!(next_attempt(&waits, 2, 7, 100), Some(337));
+        assert_eq!(next_attempt(&waits, 3, 0, 0), None);
     }
 }

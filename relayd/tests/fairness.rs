@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipc::budget::{OwnBudget, OwnBudgets, TenantBudget};
+use ipc::control::{QueueControlRequest, QueuedMessage};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use world::deliverd::Deliverd;
@@ -96,7 +97,7 @@ async fn mail_that_is_stuck_keeps_only_its_own_tenants_mail_waiting() {
     let id = send(&house, OTHER, &[at(10)]).await;
     let is_gone = |id: &str| {
         let id = id.to_owned();
-        move |queue: &[ipc::control::QueuedMessage]| queue.iter().all(|one| one.queue_id != id)
+        move |queue: &[QueuedMessage]| queue.iter().all(|one| one.queue_id != id)
     };
     house.queue_until(is_gone(&id)).await;
     assert!(stuck.is_empty());
@@ -114,4 +115,43 @@ async fn mail_that_is_stuck_keeps_only_its_own_tenants_mail_waiting() {
     let queue = house.queue().await;
     assert!(queue.iter().any(|one| one.queue_id == newsletter));
     drop((held, third, next));
+}
+
+// Some 40 messages, of which three go out: two find nobody, and the first one after the operator's word finds somebody.
+#[tokio::test]
+async fn a_destination_that_does_not_answer_is_left_alone_until_somebody_wants_it() {
+    let port = free_port();
+    let house = House::build(&format!(
+        "\"port\": {port}, \"retry_seconds\": [3600, 3600], \"max_connections_per_domain\": 1"
+    ));
+    let _deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(send(&house, BUSY, &[at(150)]).await);
+    }
+    let all_tried = |queue: &[QueuedMessage]| {
+        let tried = |one: &QueuedMessage| one.recipients[0].attempts == 1;
+        queue.iter().all(tried)
+    };
+    let queue = house.queue_until(all_tried).await;
+    assert_eq!(queue.len(), 2);
+
+    let mut taken = silent(port, 150, 1).await;
+    for _ in 0..40 {
+        ids.push(send(&house, OTHER, &[at(150)]).await);
+    }
+    let queue = house.queue_until(all_tried).await;
+    assert_eq!(queue.len(), ids.len());
+    let is_left_alone = |one: &&QueuedMessage| {
+        let said = &one.recipients[0].last_error;
+        said.contains("not tried again yet: ")
+    };
+    assert_eq!(queue.iter().filter(is_left_alone).count(), 40);
+    assert!(taken.is_empty());
+
+    let retry = QueueControlRequest::RetryMessage {
+        queue_id: ids.pop(),
+    };
+    house.order(retry).await.unwrap();
+    taken.recv().await.unwrap();
 }

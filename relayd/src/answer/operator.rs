@@ -120,6 +120,7 @@ impl Operator {
 
     fn retry(&self, queue_id: Option<&str>) -> Result<QueueControlAnswer, Refusal> {
         let now = clock::now();
+        self.desk.rests.end_all();
         let messages = match queue_id {
             None => self.desk.schedule().hurry_all(now),
             Some(text) => {
