@@ -1,6 +1,8 @@
 //! How much memory messages, and what is known of many, may take in all sessions together.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Memory that all sessions share.
 #[derive(Debug)]
@@ -30,6 +32,47 @@ impl Budget {
     }
 }
 
+/// Memory that sessions keep for as long as they like, if there is some.
+#[derive(Debug)]
+pub struct Room(Arc<Semaphore>);
+
+/// A piece of it.
+#[derive(Debug)]
+pub struct Taken(OwnedSemaphorePermit);
+
+impl Room {
+    /// So many KiB in all.
+    #[must_use]
+    pub fn new(kibibytes: u32) -> Self {
+        Self(Arc::new(Semaphore::new(kibibytes as usize)))
+    }
+
+    /// Takes as much as `size` bytes need; `None` where there is not so much left.
+    #[must_use]
+    pub fn take(&self, size: usize) -> Option<Taken> {
+        let taken = Arc::clone(&self.0).try_acquire_many_owned(kibibytes(size));
+        taken.ok().map(Taken)
+    }
+
+    /// Makes what was taken as large as `size` bytes need. Returns whether it is; it never gets smaller.
+    #[must_use]
+    pub fn enlarge(&self, taken: &mut Taken, size: usize) -> bool {
+        let has = u32::try_from(taken.0.num_permits()).unwrap_or(u32::MAX);
+        let lacks = kibibytes(size).saturating_sub(has);
+        match Arc::clone(&self.0).try_acquire_many_owned(lacks) {
+            Ok(more) => {
+                taken.0.merge(more);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+fn kibibytes(size: usize) -> u32 {
+    u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +84,19 @@ mod tests {
         assert_eq!(budget.kibibytes.available_permits(), 0);
         drop(all);
         assert!(budget.reserve(2048).await.is_some());
+    }
+
+    #[test]
+    fn what_is_kept_is_never_more_than_there_is() {
+        let room = Room::new(10);
+        let mut one = room.take(4000).unwrap();
+        let two = room.take(4000).unwrap();
+        assert!(room.take(4000).is_none());
+        assert!(room.enlarge(&mut one, 3000) && !room.enlarge(&mut one, 8000));
+        drop(two);
+        assert!(room.enlarge(&mut one, 8000));
+        assert_eq!(room.0.available_permits(), 2);
+        drop(one);
+        assert_eq!(room.0.available_permits(), 10);
     }
 }

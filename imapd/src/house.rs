@@ -10,7 +10,7 @@ use daemon::{Birth, StartError};
 use imap::capability::Limits;
 
 use crate::ask::Ask;
-use crate::budget::Budget;
+use crate::budget::{Budget, Room};
 use crate::port::Port;
 
 /// Every port there can be, by the name under which its socket is handed over.
@@ -20,6 +20,9 @@ const PORTS: [(&str, Begins); 2] = [("imap", Begins::Clear), ("imaps", Begins::T
 const BUDGET_KIB: u32 = 128 * 1024;
 /// Memory for what SORT and THREAD compare, in all sessions together.
 const SORTING_KIB: u32 = 256 * 1024;
+
+/// Memory for what searches found that is kept up to date, in all sessions together.
+const CONTEXTS_KIB: u32 = 128 * 1024;
 
 /// What all sessions have in common.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct House {
     pub budget: Budget,
     /// Memory for what is compared. Whoever has some of it may wait for some of `budget`, nobody the other way round.
     pub sorting: Budget,
+    /// Memory for what searches found that is kept up to date.
+    pub contexts: Room,
 }
 
 impl House {
@@ -68,6 +73,7 @@ impl House {
             limits: Limits::default(),
             budget: Budget::new(BUDGET_KIB),
             sorting: Budget::new(SORTING_KIB),
+            contexts: Room::new(CONTEXTS_KIB),
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use crate::ask::MailSession;
+use crate::cmd::context::next_passing;
 use crate::cmd::notify::Wishes;
 use crate::cmd::{self, Done};
 use crate::house::House;
@@ -36,6 +37,8 @@ const PATIENCE: Duration = Duration::from_mins(30);
 /// So many commands that make no sense, or logins that fail, and the connection ends.
 const MISTAKES_BEFORE_LOGIN: u32 = 10;
 const MISTAKES: u32 = 100;
+/// How often what happened while news were told is told with them; the rest comes with the next news.
+const ROUNDS: usize = 8;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -143,10 +146,11 @@ impl Session {
                 read = self.wire.read() => return read,
                 event = next_event(self.user.as_ref()) => {
                     self.note(event)?;
-                    if self.wishes.is_some() {
+                    if self.wishes.is_some() || self.is_following() {
                         Box::pin(self.push()).await?;
                     }
                 }
+                () = next_passing(self.view.as_ref()) => Box::pin(self.push()).await?,
                 () = sleep_until(end) => return Err(TOO_SLOW),
                 () = self.stop.requested() => return Err(STOPPING),
             }
@@ -293,11 +297,19 @@ impl Session {
 
     /// Tells the client what it may hear now.
     pub(crate) async fn tell(&mut self, expunges: Expunges) -> Result<(), Close> {
-        let (Some(user), Some(view)) = (&self.user, &mut self.view) else {
+        for _ in 0..ROUNDS {
+            let (Some(user), Some(view)) = (&self.user, &mut self.view) else {
+                return Ok(());
+            };
+            let told = pages::tell(&user.mail, view, expunges, &mut self.wire).await?;
+            told.map_err(|_| farewell(view.fate()))?;
+            if !self.is_following() || !Box::pin(self.follow()).await? {
+                break;
+            }
+        }
+        let Some(view) = &mut self.view else {
             return Ok(());
         };
-        let told = pages::tell(&user.mail, view, expunges, &mut self.wire).await?;
-        told.map_err(|_| farewell(view.fate()))?;
         let shown = std::mem::take(&mut view.to_show);
         if shown > 0 && self.wishes.is_some() {
             Box::pin(self.show_new(shown)).await?;

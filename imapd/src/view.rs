@@ -8,6 +8,7 @@
 //! [`crate::pages`] reads them.
 
 mod compare;
+mod contexts;
 mod flags;
 mod shards;
 
@@ -30,6 +31,7 @@ use crate::ask::{Pages, Selection};
 use crate::cache::notes::Notes;
 
 pub use self::compare::{Comparison, Lost};
+pub(crate) use self::contexts::{Context, Contexts, Work};
 pub use self::flags::{has_flag, store_form};
 pub use self::shards::{Lacking, PAGES_KEPT};
 
@@ -52,6 +54,8 @@ pub struct View {
     pub to_show: usize,
     /// The UIDs that `$` means (RFC 5182). None of those that are gone is ever another message's.
     pub saved: Ranges,
+    /// What is kept up to date of what searches found.
+    pub(crate) contexts: Contexts,
     uid_next: u32,
     uid_validity: u32,
     mailbox_id: u128,
@@ -141,6 +145,7 @@ impl View {
             wanted: Wanted::ALL,
             to_show: 0,
             saved: Ranges::default(),
+            contexts: Contexts::default(),
             uid_next: selection.status.uid_next,
             uid_validity: selection.status.uid_validity,
             mailbox_id: selection.status.mailbox_id,
@@ -238,6 +243,7 @@ impl View {
         if self.fate != Fate::Selected && event != SessionEvent::Gone {
             return;
         }
+        self.contexts.events += 1;
         match event {
             SessionEvent::Keywords(keywords) => {
                 self.keywords_changed = true;
@@ -269,6 +275,7 @@ impl View {
         self.noted = self.noted.max(record.modseq.saturating_sub(1));
         let uid = record.uid;
         self.told.changed(shard_of(uid), record.modseq);
+        self.contexts.touch(uid);
         if uid >= self.told_below {
             self.update(record);
         } else if let Some(page) = self.told.page_mut(shard_of(uid)) {
@@ -396,6 +403,7 @@ impl View {
             }
             self.changed.remove(&uid);
         }
+        self.tell_removed(out)?;
         if !self.wanted.messages && expunges != Expunges::Due {
             return Ok(());
         }

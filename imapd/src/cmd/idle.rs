@@ -6,6 +6,7 @@ use imap::response;
 use tokio::time::{Instant, sleep_until};
 
 use super::Session;
+use super::context::next_passing;
 use crate::session::{STOPPING, next_event};
 use crate::view::Expunges;
 use crate::wire::{Close, TOO_LONG, TOO_SLOW};
@@ -39,6 +40,7 @@ pub(super) async fn idle(session: &mut Session, tag: &str) -> Result<Tagged, Clo
         tokio::select! {
             read = session.wire.read() => read?,
             event = next_event(session.user.as_ref()) => session.note(event)?,
+            () = next_passing(session.view.as_ref()) => {}
             () = sleep_until(end) => return Err(TOO_SLOW),
             () = session.stop.requested() => return Err(STOPPING),
         }

@@ -4,6 +4,7 @@ pub(crate) mod append;
 mod batches;
 mod beside;
 mod catenate;
+pub(crate) mod context;
 mod copy;
 mod exchange;
 mod expunge;
@@ -16,6 +17,7 @@ mod mailbox;
 mod metadata;
 pub(crate) mod notify;
 mod order;
+pub(crate) mod query;
 mod quota;
 mod reading;
 mod replace;
@@ -172,6 +174,7 @@ pub(crate) async fn execute(
         Command::UidBatches { size, batches } => {
             Box::pin(batches::uid_batches(session, tag, size, batches)).await?
         }
+        Command::CancelUpdate(tags) => context::cancel(session, tag, &tags),
         Command::Sort {
             by,
             results,

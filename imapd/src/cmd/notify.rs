@@ -159,8 +159,11 @@ impl Session {
     /// Tells what happened to the selected mailbox, if that is wanted.
     async fn tell_selected(&mut self) -> Result<(), Close> {
         let selected = self.wishes.as_ref().and_then(|wishes| wishes.selected());
-        let Some((_, at_once)) = selected else {
-            return Ok(());
+        let at_once = match selected {
+            Some((_, at_once)) => at_once,
+            // RFC 5267 §4.3.2: at any time, what is only told in answers aside.
+            None if self.is_following() => false,
+            None => return Ok(()),
         };
         self.note_events()?;
         self.refresh().await?;

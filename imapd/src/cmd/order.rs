@@ -14,6 +14,7 @@ use imap::sort::{Criterion, MAX_PLACE};
 use imap::thread::{Algorithm, Letter, MAX_DUMMIES, Threader};
 use ipc::snapshot::Record;
 
+use super::context;
 use super::reading::{LOOK_UP, Survey, work};
 use super::search::{self, Findings, Found};
 use super::{Desk, Session, desk, out_of_place};
@@ -51,6 +52,10 @@ pub(super) async fn sort(
     }: Sort,
 ) -> Result<Tagged, Close> {
     let saves = results.is_some_and(|results| results.save);
+    let request = match context::begin(session, tag, by, results, &key)? {
+        Ok(request) => request,
+        Err(tagged) => return Ok(tagged),
+    };
     let mut findings = match search::find(session, tag, Some(charset), saves, key).await? {
         Ok(findings) => findings,
         Err(tagged) => return Ok(tagged),
@@ -68,27 +73,40 @@ pub(super) async fn sort(
     };
     let memory = findings.found.len() * (MAX_PLACE + PER_MESSAGE);
     let reserved = house.sorting.reserve(memory as u64).await;
-    let sorted = sorted(&mut desk, &house.budget, criteria, &mut findings).await?;
+    let criteria: Arc<[Criterion]> = criteria.into();
+    let found = std::mem::take(&mut findings.found);
+    let sorted = sorted(&mut desk, &house.budget, &criteria, &found).await?;
+    let Sorted { placed, unreadable } = match sorted {
+        Ok(sorted) => sorted,
+        Err(error) => return Ok(Tagged::refused(tag, &error)),
+    };
+    findings.unreadable |= unreadable;
+    findings.found = placed.iter().map(|(_, found)| *found).collect();
+    if let Some(request) = request {
+        request.keep(&mut desk, &house, &mut findings, Some((criteria, placed)));
+    }
     drop(reserved);
-    Ok(match sorted {
-        Ok(()) => search::tell(&mut desk, tag, "SORT", by, results, findings),
-        Err(error) => Tagged::refused(tag, &error),
-    })
+    Ok(search::tell(&mut desk, tag, "SORT", by, results, findings))
+}
+
+/// Messages in order.
+pub(super) struct Sorted {
+    pub(super) placed: Vec<(Box<[u8]>, Found)>,
+    /// A message could not be read, and is missing.
+    unreadable: bool,
 }
 
 /// Puts what was found in order. What is gone meanwhile is left out.
-async fn sorted(
+pub(super) async fn sorted(
     desk: &mut Desk<'_>,
     budget: &Budget,
-    criteria: Vec<Criterion>,
-    findings: &mut Findings,
-) -> Result<Result<(), CallError>, Close> {
-    let found = std::mem::take(&mut findings.found);
+    criteria: &Arc<[Criterion]>,
+    found: &[Found],
+) -> Result<Result<Sorted, CallError>, Close> {
     let is_in_header = criteria
         .iter()
         .any(|criterion| criterion.key.is_in_header());
-    let criteria: Arc<[Criterion]> = criteria.into();
-    let by = Arc::clone(&criteria);
+    let by = Arc::clone(criteria);
     let mut survey = Survey {
         budget,
         look: move |record: &Record, summary: &Summary<'_>| {
@@ -109,7 +127,7 @@ async fn sorted(
         let records = records(desk, &some);
         if !is_in_header {
             let place =
-                |(found, record): &(Found, Record)| (order::place(&criteria, record, None), *found);
+                |(found, record): &(Found, Record)| (order::place(criteria, record, None), *found);
             places.extend(records.iter().map(place));
             tokio::task::yield_now().await;
             continue;
@@ -124,17 +142,14 @@ async fn sorted(
             Some((place, found))
         }));
     }
-    findings.unreadable |= survey.unreadable;
+    let unreadable = survey.unreadable;
     // RFC 5256 §3: of two alike the first in the mailbox comes first, whatever is turned round.
     let sorted = work(move || {
         places.sort_unstable();
-        places.into_iter().map(|(_, found)| found).collect()
+        places
     });
-    match sorted.await {
-        Ok(sorted) => findings.found = sorted,
-        Err(error) => return Ok(Err(error)),
-    }
-    Ok(Ok(()))
+    let sorted = sorted.await;
+    Ok(sorted.map(|placed| Sorted { placed, unreadable }))
 }
 
 pub(super) async fn thread(

@@ -1,46 +1,37 @@
 //! SEARCH: what is known decides first; only where it does not, messages are read, and no further than needed.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use daemon::channel::CallError;
 use imap::command::Numbering;
 use imap::esearch::Return;
-use imap::flag::Flag;
 use imap::response::Code;
-use imap::search::{Depth, Key, Subject};
+use imap::search::Key;
 use imap::sequence::Ranges;
 use imap::sync::Awareness;
 use imap::write;
 use ipc::cache::CacheKind;
 use ipc::snapshot::Record;
-use mail::{date, header, mime};
 use tracing::error;
 
-use super::beside::{Beside, Wanted};
+use super::context::{self, Passing};
 use super::limit::{self, Cut, common};
+use super::query::{self, Known, Query, Sought, Source, Unread};
 use super::reading::{BATCH, LOOK_UP};
 use super::{Desk, Session, desk, no_such_number, out_of_place};
 use crate::budget::Budget;
 use crate::cache::Borrowed;
-use crate::cache::READ_WHOLE;
-use crate::cache::notes::Entry;
-use crate::cache::summary::Extent;
-use crate::cache::text::{Completeness, SearchText};
 use crate::message::Message;
 use crate::render;
-use crate::search_text::{self, Needle};
-use crate::view::{View, has_flag, number_of};
+use crate::view::{View, number_of};
 use crate::wire::Close;
 use crate::words::Tagged;
 
 /// Messages decided on by what is known before others get a turn.
 const TURN: usize = 256;
-const DAY: i64 = 86_400;
 
 /// What SEARCH is to find, and how that is told.
 pub(super) struct Order {
@@ -62,13 +53,21 @@ pub(super) async fn search(
         let text = "everything is UTF-8 since ENABLE UTF8=ACCEPT, leave CHARSET out";
         return Ok(Tagged::bad(tag, text));
     }
-    let findings = match find(session, tag, charset, saves, key).await? {
+    let request = match context::begin(session, tag, by, results, &key)? {
+        Ok(request) => request,
+        Err(tagged) => return Ok(tagged),
+    };
+    let mut findings = match find(session, tag, charset, saves, key).await? {
         Ok(findings) => findings,
         Err(tagged) => return Ok(tagged),
     };
+    let house = Arc::clone(&session.house);
     let Some(mut desk) = desk(session) else {
         return Ok(out_of_place(tag));
     };
+    if let Some(request) = request {
+        request.keep(&mut desk, &house, &mut findings, None);
+    }
     Ok(tell(&mut desk, tag, "SEARCH", by, results, findings))
 }
 
@@ -80,6 +79,10 @@ pub(super) struct Findings {
     pub(super) unreadable: bool,
     /// Not all messages were looked at.
     pub(super) cut: Option<Cut>,
+    /// What was looked for.
+    pub(super) sought: Arc<Sought>,
+    /// See [`Search::passing`].
+    pub(super) passing: Passing,
     /// The client wants to hear of modification sequences.
     is_aware: bool,
 }
@@ -150,25 +153,13 @@ pub(super) async fn find(
         Ok(last_uid) => last_uid,
         Err(error) => return Ok(Err(Tagged::refused(tag, &error))),
     };
-    let wanted = Wanted::of_search(&key);
-    let query = Arc::new(Query {
-        needles: needles(&key),
-        key: key.resolve(last, last_uid, &saved),
-        now: now(),
-        keywords: desk.view.keywords().to_vec(),
-    });
-    let limited = match desk.within(&query.key).await {
+    let sought = Arc::new(Sought::new(key, last, last_uid, &saved));
+    let (places, cut) = match desk.within(&sought.key).await {
         Ok(limited) => limited,
         Err(error) => return Ok(Err(Tagged::refused(tag, &error))),
     };
-    let (places, cut) = limited;
-    let mut search = Search {
-        query,
-        budget: &house.budget,
-        wanted,
-        found: Vec::new(),
-        unreadable: false,
-    };
+    let mut search = Search::new(&sought, &house.budget, desk.view);
+    let places = places.into_iter().flatten();
     if let Err(error) = search.run(&mut desk, places).await? {
         return Ok(Err(Tagged::refused(tag, &error)));
     }
@@ -176,6 +167,8 @@ pub(super) async fn find(
         found: search.found,
         unreadable: search.unreadable,
         cut,
+        passing: search.passing,
+        sought,
         is_aware,
     }))
 }
@@ -225,38 +218,16 @@ pub(super) fn conclude(tag: &str, findings: &Findings) -> Tagged {
     Tagged::ok(tag, "searched")
 }
 
-/// What is looked for.
-struct Query {
-    key: Key<Ranges>,
-    /// Unix seconds.
-    now: i64,
-    keywords: Vec<String>,
-    /// All texts that are looked for.
-    needles: HashMap<String, Needle>,
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-}
-
-fn needles(key: &Key) -> HashMap<String, Needle> {
-    let texts = key.texts().into_iter();
-    texts
-        .map(|text| (text.to_owned(), Needle::new(text)))
-        .collect()
-}
-
 /// A search under way.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     query: Arc<Query>,
     budget: &'a Budget,
-    /// What has to be known beside.
-    wanted: Wanted,
     /// The messages that match, in the end in order.
-    found: Vec<Found>,
+    pub(super) found: Vec<Found>,
     /// A message that might match could not be read.
-    unreadable: bool,
+    pub(super) unreadable: bool,
+    /// When messages begin to match, or cease to, only because they get older.
+    pub(super) passing: Passing,
 }
 
 /// A message that matches.
@@ -284,27 +255,44 @@ impl Found {
         }
     }
 
+    /// Its UID.
+    pub(super) const fn uid(&self) -> u32 {
+        self.uid
+    }
+
     /// Its place in the view.
     pub(super) const fn index(&self) -> usize {
         self.sequence.saturating_sub(1) as usize
     }
 }
 
-/// A message that has to be read.
-#[derive(Clone, Copy)]
-struct Unread {
-    known: Known,
-    /// Whether what is worked out about it is kept.
-    is_kept: bool,
-}
+impl<'a> Search<'a> {
+    /// A search as of now.
+    pub(super) fn new(sought: &Arc<Sought>, budget: &'a Budget, view: &View) -> Self {
+        let query = Query {
+            sought: Arc::clone(sought),
+            now: query::now(),
+            keywords: view.keywords().to_vec(),
+        };
+        Self {
+            passing: match view.contexts.is_on() {
+                true => Passing::new(&sought.key, query.now),
+                false => Passing::default(),
+            },
+            query: Arc::new(query),
+            budget,
+            found: Vec::new(),
+            unreadable: false,
+        }
+    }
 
-impl Search<'_> {
-    async fn run(
+    /// Looks at the messages at `places`, which ascend.
+    pub(super) async fn run(
         &mut self,
         desk: &mut Desk<'_>,
-        places: Vec<Range<usize>>,
+        places: impl Iterator<Item = usize>,
     ) -> Result<Result<(), CallError>, Close> {
-        let mut places = places.into_iter().flatten().peekable();
+        let mut places = places.peekable();
         let mut open = Vec::new();
         loop {
             let some = match desk.next_some(&mut places, TURN).await {
@@ -312,13 +300,14 @@ impl Search<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             let is_end = some.is_empty();
-            let beside = match desk.beside(&some, self.wanted).await {
+            let beside = match desk.beside(&some, self.query.sought.wanted).await {
                 Ok(beside) => beside,
                 Err(error) => return Ok(Err(error)),
             };
             let known = |at| Known::new(desk.view, at, &beside);
             // What was gone before it could be read matches nothing.
             for known in some.into_iter().filter_map(known) {
+                self.passing.add(&known.record);
                 match self.query.matches(known, Source::Nothing) {
                     Some(true) => self.found.push(known.found()),
                     Some(false) => {}
@@ -374,7 +363,7 @@ impl Search<'_> {
 
     /// Decides on messages by reading them.
     async fn read(&mut self, desk: &mut Desk<'_>, batch: Vec<Unread>) -> Result<(), CallError> {
-        let need = render::need_of_search(self.query.key.depth());
+        let need = render::need_of_search(self.query.sought.key.depth());
         let records: Vec<Record> = batch.iter().map(|unread| unread.known.record).collect();
         let query = Arc::clone(&self.query);
         let look = move |uid, message: &Message| {
@@ -396,202 +385,5 @@ impl Search<'_> {
             }
         }
         Ok(())
-    }
-}
-
-impl Query {
-    fn matches(&self, known: Known, source: Source<'_>) -> Option<bool> {
-        self.key.matches(&Candidate {
-            known,
-            query: self,
-            source,
-        })
-    }
-
-    /// Those of `some` that match, and those on which what is kept does not decide.
-    fn look_up(&self, borrowed: &Borrowed, some: &[Known]) -> (Vec<Found>, Vec<Unread>) {
-        let (mut found, mut decided, mut kept) = (Vec::new(), HashSet::new(), HashSet::new());
-        let uids: Vec<u32> = some.iter().map(|known| known.record.uid).collect();
-        for shard in &borrowed.shards {
-            shard.visit(&uids, |uid, entry| {
-                let place = uids.binary_search(&uid).ok();
-                let Some(known) = place.and_then(|place| some.get(place)) else {
-                    return;
-                };
-                let Some(text) = SearchText::decode(entry, known.record.size) else {
-                    return;
-                };
-                let matches = self.matches(*known, Source::Kept(&text));
-                if matches == Some(true) {
-                    found.push(known.found());
-                }
-                if matches.is_some() {
-                    decided.insert(uid);
-                } else if text.completeness == Completeness::Beginning {
-                    // Nothing better can be kept.
-                    kept.insert(uid);
-                }
-            });
-        }
-        let is_open = |known: &&Known| !decided.contains(&known.record.uid);
-        let unread = some.iter().filter(is_open).map(|known| Unread {
-            known: *known,
-            is_kept: borrowed.is_kept && !kept.contains(&known.record.uid),
-        });
-        (found, unread.collect())
-    }
-
-    /// The message, if it matches, and what was worked out about it and can be kept.
-    fn read(
-        &self,
-        unread: Unread,
-        message: &Message,
-    ) -> io::Result<(Option<Found>, Option<Entry>)> {
-        let Unread { known, is_kept } = unread;
-        let is_small = is_kept && message.size() <= READ_WHOLE;
-        let (bytes, extent) = match self.key.depth() {
-            Depth::Whole => (message.read_whole()?, Extent::Whole),
-            Depth::Nothing | Depth::Header if is_small => (message.read_whole()?, Extent::Whole),
-            Depth::Nothing | Depth::Header => (message.read_header()?, Extent::Header),
-        };
-        let walked = mime::Message::walk(&bytes);
-        let text = is_kept.then(|| SearchText::of(&walked, extent, known.record.size));
-        let text = text.flatten();
-        // Decoded once, it is searched for all keys.
-        let kept = text.as_ref().map(Source::Kept);
-        let matches = kept.and_then(|kept| self.matches(known, kept));
-        let matches = matches.or_else(|| self.matches(known, Source::Message(&walked)));
-        let note = text.and_then(|text| text.encode());
-        let note = note.map(|note| (known.record.uid, note));
-        Ok(((matches == Some(true)).then(|| known.found()), note))
-    }
-}
-
-/// What is known of a message without reading it.
-#[derive(Clone, Copy)]
-struct Known {
-    index: usize,
-    record: Record,
-    email_id: Option<u128>,
-    /// Unix seconds.
-    save_date: Option<i64>,
-}
-
-impl Known {
-    fn new(view: &View, index: usize, beside: &Beside) -> Option<Self> {
-        let record = *view.message(index)?;
-        Some(Self {
-            index,
-            record,
-            email_id: beside.email_id(record.uid),
-            save_date: beside.save_date(record.uid),
-        })
-    }
-
-    fn found(self) -> Found {
-        Found::new(self.index, &self.record)
-    }
-}
-
-/// What a message under search is looked for in.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    /// It was not read.
-    Nothing,
-    /// What is known from a reading.
-    Kept(&'a SearchText<'a>),
-    /// The message.
-    Message(&'a mime::Message<'a>),
-}
-
-/// A message under search.
-struct Candidate<'a> {
-    known: Known,
-    query: &'a Query,
-    source: Source<'a>,
-}
-
-impl Candidate<'_> {
-    fn needle(&self, text: &str) -> Option<&Needle> {
-        self.query.needles.get(text)
-    }
-}
-
-impl Subject for Candidate<'_> {
-    fn sequence(&self) -> u32 {
-        number_of(self.known.index)
-    }
-
-    fn uid(&self) -> u32 {
-        self.known.record.uid
-    }
-
-    fn has_flag(&self, flag: &Flag) -> bool {
-        has_flag(&self.query.keywords, &self.known.record, flag)
-    }
-
-    fn size(&self) -> u64 {
-        self.known.record.size
-    }
-
-    fn modseq(&self) -> u64 {
-        self.known.record.modseq
-    }
-
-    fn age(&self) -> i64 {
-        let date = self.known.record.internal_date;
-        self.query.now.saturating_sub(date)
-    }
-
-    fn email_id(&self) -> Option<u128> {
-        self.known.email_id
-    }
-
-    fn saved_on(&self) -> Option<i64> {
-        self.known.save_date.map(|date| date.div_euclid(DAY))
-    }
-
-    // RFC 3501 §6.4.4: time and zone are disregarded; days are those of UTC, in which INTERNALDATE is shown.
-    fn received_on(&self) -> i64 {
-        self.known.record.internal_date.div_euclid(DAY)
-    }
-
-    fn sent_on(&self) -> Option<Option<i64>> {
-        let text = match self.source {
-            Source::Nothing => return None,
-            Source::Kept(text) => return Some(text.sent_on),
-            Source::Message(text) => text,
-        };
-        let root = text.parts().first()?;
-        let field = header::find(text.header(root), "Date");
-        let date = field.and_then(|field| date::parse_rfc5322(field.value));
-        Some(date.map(|date| date.local_day()))
-    }
-
-    fn header_contains(&self, name: &str, text: &str) -> Option<bool> {
-        let needle = self.needle(text)?;
-        match self.source {
-            Source::Nothing => None,
-            Source::Kept(text) => text.header_contains(name, needle),
-            Source::Message(text) => Some(search_text::header_contains(text, name, needle)),
-        }
-    }
-
-    fn body_contains(&self, text: &str) -> Option<bool> {
-        let needle = self.needle(text)?;
-        match self.source {
-            Source::Nothing => None,
-            Source::Kept(text) => text.body_contains(needle),
-            Source::Message(text) => Some(search_text::body_contains(text, needle)),
-        }
-    }
-
-    fn text_contains(&self, text: &str) -> Option<bool> {
-        let needle = self.needle(text)?;
-        match self.source {
-            Source::Nothing => None,
-            Source::Kept(text) => text.text_contains(needle),
-            Source::Message(text) => Some(search_text::text_contains(text, needle)),
-        }
     }
 }

@@ -154,6 +154,7 @@ impl View {
         let later = now.iter();
         for record in later.filter(|record| record.modseq > comparison.since) {
             self.told.changed(number, record.modseq);
+            self.contexts.touch(record.uid);
             self.changed.insert(record.uid);
         }
         Ok(())

@@ -81,6 +81,8 @@ const AFTER_LOGIN: &[&str] = &[
     "SORT",
     "SORT=DISPLAY",
     "ESORT",
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
     "THREAD=REFS",
@@ -139,6 +141,9 @@ const NEEDS: &[(&str, &str)] = &[
     ("ESORT", "SORT"),
     ("ESORT", "ESEARCH"),
     ("UIDONLY", "ENABLE"),
+    ("CONTEXT=SEARCH", "PARTIAL"),
+    ("CONTEXT=SORT", "CONTEXT=SEARCH"),
+    ("CONTEXT=SORT", "ESORT"),
     ("UTF8=ACCEPT", "ENABLE"),
     // What RFC 9051 has taken in (appendix E).
     ("IMAP4rev2", "ENABLE"),
@@ -249,6 +254,8 @@ mod tests {
             "ESORT",
             "SEARCHRES",
             "PARTIAL",
+            "CONTEXT=SEARCH",
+            "CONTEXT=SORT",
         ] {
             assert!(!has(gone) && off.has(gone), "{gone}");
         }

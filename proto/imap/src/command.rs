@@ -151,6 +151,8 @@ pub enum Command {
         /// Which batches, counted from that with the largest UIDs; all if absent. May be the wrong way round.
         batches: Option<(u32, u32)>,
     },
+    /// CANCELUPDATE (RFC 5267 §4.3.5), with the tags of searches
+    CancelUpdate(Vec<String>),
     /// SORT (RFC 5256 §3)
     Sort {
         /// How results are numbered.
@@ -451,6 +453,7 @@ impl Command {
             Self::Append { replaces: None, .. } => "APPEND",
             Self::Append { .. } => "REPLACE",
             Self::Notify(_) => "NOTIFY",
+            Self::CancelUpdate(_) => "CANCELUPDATE",
         }
     }
 }

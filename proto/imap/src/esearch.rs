@@ -21,6 +21,10 @@ pub struct Return {
     pub save: bool,
     /// PARTIAL: some of them (RFC 9394 §3.1).
     pub partial: Option<Window>,
+    /// CONTEXT: the same search will be asked for again. Nothing is done about that (RFC 5267 §4.2).
+    pub context: bool,
+    /// UPDATE: what changes in the results is told, too (RFC 5267 §4.3).
+    pub update: bool,
 }
 
 /// Some of what was found, counted in its order.
@@ -101,13 +105,7 @@ impl Return {
         modseq: Option<u64>,
         out: &mut Vec<u8>,
     ) {
-        // A tag has no character that would need a backslash (RFC 3501 §9).
-        out.extend_from_slice(b"* ESEARCH (TAG \"");
-        out.extend_from_slice(tag.as_bytes());
-        out.extend_from_slice(b"\")");
-        if by == Numbering::Uid {
-            out.extend_from_slice(b" UID");
-        }
+        begin(tag, by, out);
         let mut item = |name: &[u8], number: u64| {
             out.extend_from_slice(name);
             write::number(number, out);
@@ -151,9 +149,20 @@ impl Return {
     }
 }
 
+/// Writes `* ESEARCH (TAG "a") UID`.
+pub(crate) fn begin(tag: &str, by: Numbering, out: &mut Vec<u8>) {
+    // A tag has no character that would need a backslash (RFC 3501 §9).
+    out.extend_from_slice(b"* ESEARCH (TAG \"");
+    out.extend_from_slice(tag.as_bytes());
+    out.extend_from_slice(b"\")");
+    if by == Numbering::Uid {
+        out.extend_from_slice(b" UID");
+    }
+}
+
 /// Joins what follows one another, and leaves the order as it is.
 // RFC 5267 §3: the order of what SORT tells counts.
-fn joined(numbers: &[u32]) -> Vec<(u32, u32)> {
+pub(crate) fn joined(numbers: &[u32]) -> Vec<(u32, u32)> {
     let runs = numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b));
     let ends = |run: &[u32]| Some((*run.first()?, *run.last()?));
     runs.filter_map(ends).collect()

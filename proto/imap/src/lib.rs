@@ -12,6 +12,7 @@ pub mod body;
 pub mod capability;
 pub mod casemap;
 pub mod command;
+pub mod context;
 pub mod dialect;
 pub mod envelope;
 pub mod esearch;

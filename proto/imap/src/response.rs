@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// What the words of a status response cannot tell a program.
-// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4, RFC 9586 §3, RFC 9738 §3.1, RFC 10022.
+// RFC 3501 §7.1, RFC 4315 §3, RFC 4978 §3, RFC 5267 §4.3.1, RFC 5464 §4, RFC 5465 §8, RFC 5530 §3, RFC 6154 §3, RFC 7162 §7, RFC 7889 §5, RFC 9585 §4, RFC 9586 §3, RFC 9738 §3.1, RFC 10022.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'a> {
     /// ALREADYEXISTS
@@ -78,6 +78,8 @@ pub enum Code<'a> {
     NonExistent,
     /// NOPERM
     NoPerm,
+    /// NOUPDATE: what this search found is not kept up to date (RFC 5267 §4.3.1).
+    NoUpdate(&'a str),
     /// NOTIFICATIONOVERFLOW: nothing that was asked for with NOTIFY is told any more (RFC 5465 §5).
     NotificationOverflow,
     /// OVERQUOTA
@@ -237,6 +239,11 @@ impl Code<'_> {
                 out.extend_from_slice(tag.as_bytes());
                 out.extend_from_slice(b"\" NIL NIL)");
             }
+            Self::NoUpdate(tag) => {
+                out.extend_from_slice(b"NOUPDATE \"");
+                out.extend_from_slice(tag.as_bytes());
+                out.push(b'"');
+            }
             Self::PermanentFlags { flags, more } => {
                 out.extend_from_slice(b"PERMANENTFLAGS ");
                 write::flag_list(flags, *more, out);
@@ -292,6 +299,7 @@ impl Code<'_> {
             | Self::MetadataLongEntries(_)
             | Self::MetadataMaxSize(_)
             | Self::Modified(_)
+            | Self::NoUpdate(_)
             | Self::PermanentFlags { .. }
             | Self::UidNext(_)
             | Self::UidValidity(_)

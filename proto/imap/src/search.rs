@@ -174,6 +174,17 @@ impl Key {
         self.any(&|key| matches!(key, Self::Saved(..)))
     }
 
+    /// Whether which messages it means changes as others come and go: it counts them, or names the last.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.any(&|key| match key {
+            Self::Sequence(SequenceSet::Saved) => false,
+            Self::Sequence(set) => !set.is_all(),
+            Self::Uid(set) => set.names_last() && !set.is_all(),
+            _ => false,
+        })
+    }
+
     fn any(&self, is_it: &impl Fn(&Self) -> bool) -> bool {
         match self {
             Self::Not(key) => key.any(is_it),
@@ -201,6 +212,8 @@ impl Key {
         let one = |key: Self| key.resolve(last_sequence, last_uid, saved);
         match self {
             Self::All => Key::All,
+            // Also of messages that are yet to come.
+            Self::Sequence(set) | Self::Uid(set) if set.is_all() => Key::All,
             Self::Sequence(SequenceSet::Saved) | Self::Uid(SequenceSet::Saved) => {
                 Key::Uid(saved.clone())
             }
@@ -243,6 +256,44 @@ impl Key {
 }
 
 impl Key<Ranges> {
+    /// Whether a message may match, or match no more, because its flags changed.
+    #[must_use]
+    pub fn is_of_flags(&self) -> bool {
+        match self {
+            Self::Flag(_) | Self::ModSeq(_) => true,
+            Self::Not(key) => key.is_of_flags(),
+            Self::Or(a, b) => a.is_of_flags() || b.is_of_flags(),
+            Self::And(keys) => keys.iter().any(Self::is_of_flags),
+            _ => false,
+        }
+    }
+
+    /// Bytes of memory that the keys and their sets take; texts are not counted.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let inner = match self {
+            Self::Sequence(set) | Self::Uid(set) => size_of_val(set.as_slice()),
+            Self::Not(key) => key.memory(),
+            Self::Or(a, b) => a.memory() + b.memory(),
+            Self::And(keys) => keys.iter().map(Self::memory).sum(),
+            _ => 0,
+        };
+        size_of::<Self>() + inner
+    }
+
+    /// The ages, in seconds, at which a message begins or ceases to match.
+    #[must_use]
+    pub fn ages(&self) -> Vec<i64> {
+        match self {
+            Self::Older(seconds) => alloc::vec![i64::from(*seconds)],
+            Self::Younger(seconds) => alloc::vec![i64::from(*seconds) + 1],
+            Self::Not(key) => key.ages(),
+            Self::Or(a, b) => [a.ages(), b.ages()].concat(),
+            Self::And(keys) => keys.iter().flat_map(Self::ages).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the message matches; `None` if that depends on what was not read.
     #[must_use]
     pub fn matches(&self, subject: &impl Subject) -> Option<bool> {

@@ -54,6 +54,16 @@ impl SequenceSet {
         self.named().iter().any(|(a, b)| is_last(a) || is_last(b))
     }
 
+    /// Whether it is all there are, `1:*`.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        let is_all = |range: &(Number, Number)| {
+            let (first, last) = (Number::Value(1), Number::Last);
+            [(first, last), (last, first)].contains(range)
+        };
+        self.named().iter().any(is_all)
+    }
+
     /// The largest number written in the set; 0 if there is only `*`.
     #[must_use]
     pub fn largest_named(&self) -> u32 {

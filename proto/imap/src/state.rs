@@ -93,6 +93,7 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::Expunge(_)
         | Command::Search { .. }
         | Command::UidBatches { .. }
+        | Command::CancelUpdate(_)
         | Command::Sort { .. }
         | Command::Thread { .. }
         | Command::Fetch { .. }
@@ -114,7 +115,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 67] = [
+    const TABLE: [(&str, [bool; 3]); 69] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -158,6 +159,8 @@ mod tests {
         ("SEARCH ALL", SELECTED),
         ("UIDBATCHES 500", SELECTED),
         ("UIDBATCHES 500 2:3", SELECTED),
+        ("SEARCH RETURN (UPDATE COUNT) ALL", SELECTED),
+        ("CANCELUPDATE \"a\"", SELECTED),
         ("SORT (DATE) UTF-8 ALL", SELECTED),
         ("SORT RETURN (MIN) (DATE) UTF-8 ALL", SELECTED),
         ("THREAD REFERENCES UTF-8 ALL", SELECTED),

@@ -101,9 +101,10 @@ impl Needs {
                 self.set(set);
             }
             Command::Search { results, key, .. } => {
-                self.results(results.as_ref(), "ESEARCH");
+                self.results(results.as_ref(), "ESEARCH", "CONTEXT=SEARCH");
                 self.key(key);
             }
+            Command::CancelUpdate(_) => self.0.push("CONTEXT=SEARCH"),
             Command::Sort {
                 results,
                 criteria,
@@ -114,7 +115,7 @@ impl Needs {
                 let is_display =
                     |one: &Criterion| matches!(one.key, SortKey::DisplayFrom | SortKey::DisplayTo);
                 self.on(criteria.iter().any(is_display), "SORT=DISPLAY");
-                self.results(results.as_ref(), "ESORT");
+                self.results(results.as_ref(), "ESORT", "CONTEXT=SORT");
                 self.key(key);
             }
             Command::Thread { algorithm, key, .. } => {
@@ -228,9 +229,10 @@ impl Needs {
         }
     }
 
-    fn results(&mut self, results: Option<&Return>, name: &'static str) {
+    fn results(&mut self, results: Option<&Return>, name: &'static str, contexts: &'static str) {
         if let Some(results) = results {
             self.0.push(name);
+            self.on(results.context || results.update, contexts);
             self.on(results.save, "SEARCHRES");
             self.on(results.partial.is_some(), "PARTIAL");
         }
@@ -336,6 +338,10 @@ mod tests {
         ("MESSAGELIMIT", "UID SEARCH NOT (UIDBEFORE 1)"),
         ("PARTIAL", "SEARCH RETURN (PARTIAL 1:2) ALL"),
         ("PARTIAL", "UID FETCH 1 FLAGS (PARTIAL 1:2)"),
+        ("CONTEXT=SEARCH", "SEARCH RETURN (CONTEXT COUNT) ALL"),
+        ("CONTEXT=SEARCH", "UID SEARCH RETURN (UPDATE) ALL"),
+        ("CONTEXT=SEARCH", "CANCELUPDATE \"a\""),
+        ("CONTEXT=SORT", "SORT RETURN (UPDATE) (DATE) UTF-8 ALL"),
         ("SORT", "SORT (DATE) UTF-8 ALL"),
         ("SORT=DISPLAY", "SORT (DISPLAYFROM) UTF-8 ALL"),
         ("ESORT", "SORT RETURN (MIN) (DATE) UTF-8 ALL"),

@@ -22,7 +22,8 @@ pub fn names_numbers(command: &Command) -> bool {
         Command::Select { resync, .. } => {
             resync.as_ref().is_some_and(|resync| resync.names_numbers)
         }
-        Command::Capability
+        Command::CancelUpdate(_)
+        | Command::Capability
         | Command::Noop
         | Command::Logout
         | Command::Id

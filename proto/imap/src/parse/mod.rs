@@ -116,7 +116,7 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
         | "GETMETADATA" | "SETMETADATA" | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT"
-        | "SETQUOTA" | "NOTIFY" | "UIDBATCHES" => {
+        | "SETQUOTA" | "NOTIFY" | "UIDBATCHES" | "CANCELUPDATE" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -162,6 +162,7 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
         }
         "STATUS" => list::status(cursor)?,
         "UIDBATCHES" => batches::uid_batches(cursor)?,
+        "CANCELUPDATE" => search::cancel_update(cursor)?,
         "NOTIFY" => Command::Notify(notify::notify(cursor)?),
         "GETMETADATA" => metadata::get(cursor)?,
         "SETMETADATA" => metadata::set(cursor)?,

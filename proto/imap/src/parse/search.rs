@@ -13,6 +13,8 @@ use crate::write::{self, Object};
 use super::cursor::{Cursor, Result};
 use super::{sequence_set, sync};
 
+const RETURNED: &str = "expected MIN, MAX, ALL, COUNT, SAVE, CONTEXT, UPDATE or one PARTIAL";
+
 // RFC 4731 §4: search = "SEARCH" [SP "RETURN" SP "(" [option *(SP option)] ")"] SP search-program.
 pub(super) fn results(cursor: &mut Cursor<'_>) -> Result<Option<Return>> {
     if !cursor.accept_word("RETURN ") {
@@ -22,10 +24,7 @@ pub(super) fn results(cursor: &mut Cursor<'_>) -> Result<Option<Return>> {
     let mut wanted = Return::default();
     cursor.list(|cursor| {
         let start = cursor.clone();
-        match cursor
-            .word("expected MIN, MAX, ALL, COUNT, SAVE or PARTIAL")?
-            .as_str()
-        {
+        match cursor.word(RETURNED)?.as_str() {
             "MIN" => wanted.min = true,
             "MAX" => wanted.max = true,
             "ALL" => wanted.all = true,
@@ -35,7 +34,9 @@ pub(super) fn results(cursor: &mut Cursor<'_>) -> Result<Option<Return>> {
                 cursor.space()?;
                 wanted.partial = Some(window(cursor)?);
             }
-            _ => return start.fail("expected MIN, MAX, ALL, COUNT, SAVE or one PARTIAL"),
+            "CONTEXT" => wanted.context = true,
+            "UPDATE" => wanted.update = true,
+            _ => return start.fail(RETURNED),
         }
         Ok(())
     })?;
@@ -78,6 +79,20 @@ pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Comman
         charset,
         key: keys(cursor)?,
     })
+}
+
+// RFC 5267 §5: "CANCELUPDATE" 1*(SP quoted).
+pub(super) fn cancel_update(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let mut tags = Vec::new();
+    loop {
+        if cursor.peek() != Some(b'"') {
+            return cursor.fail("expected a tag in quotes");
+        }
+        tags.push(cursor.text("expected a tag in quotes")?);
+        if !cursor.accept(b' ') {
+            return Ok(Command::CancelUpdate(tags));
+        }
+    }
 }
 
 pub(super) fn charset(cursor: &mut Cursor<'_>) -> Result<String> {
