@@ -64,6 +64,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let operator = Operator {
         desk: Arc::clone(&desk),
         register: Arc::clone(&register),
+        dns: carrier.dns.clone(),
         till,
         started,
     };

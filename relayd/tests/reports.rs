@@ -13,12 +13,14 @@ use std::fs;
 use std::io::Read;
 use std::time::Duration;
 
+use daemon::channel::CallError;
 use flate2::read::GzDecoder;
-use ipc::control::{PendingReport, QueueControlAnswer, QueueControlRequest};
+use ipc::control::{QueueControlAnswer, QueueControlRequest};
 use ipc::observation::{
     Disposition, DkimResult, Observation, Policy, Published, SignatureResult, SpfResult,
 };
 use ipc::queue::{QueueAnswer, QueueRequest};
+use ipc::reports::{ReportRow, ReportSummary};
 use ipc::{Context, Refusal};
 use world::deliverd::Deliverd;
 use world::house::{House, PATIENCE};
@@ -104,10 +106,14 @@ async fn note(house: &House, domain: &str, last: u8) {
     assert_eq!(answered.unwrap().answer, QueueAnswer::Noted);
 }
 
-async fn pending(house: &House) -> Vec<PendingReport> {
+async fn pending(house: &House) -> Vec<ReportSummary> {
+    list(house, false).await
+}
+
+async fn list(house: &House, sent: bool) -> Vec<ReportSummary> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let request = QueueControlRequest::ListReports { after };
+        let request = QueueControlRequest::ListReports { after, all: sent };
         let QueueControlAnswer::Reports { reports, more } = house.order(request).await.unwrap()
         else {
             panic!("another answer");
@@ -116,6 +122,36 @@ async fn pending(house: &House) -> Vec<PendingReport> {
         all.extend(reports);
         if !more {
             return all;
+        }
+    }
+}
+
+/// The first one, once it is so.
+async fn listed_until(house: &House, is_so: impl Fn(&ReportSummary) -> bool) -> ReportSummary {
+    for _ in 0..400 {
+        if let Some(one) = list(house, true).await.into_iter().find(&is_so) {
+            return one;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?}", list(house, true).await);
+}
+
+/// All rows of a report, a page after the other.
+async fn rows(house: &House, begin: i64, domain: &str) -> Result<Vec<ReportRow>, CallError> {
+    let mut all: Vec<ReportRow> = Vec::new();
+    loop {
+        let request = QueueControlRequest::ShowReport {
+            begin,
+            domain: domain.into(),
+            skip: u32::try_from(all.len()).unwrap(),
+        };
+        let QueueControlAnswer::ReportRows { rows, more } = house.order(request).await? else {
+            panic!("another answer");
+        };
+        all.extend(rows);
+        if !more {
+            return Ok(all);
         }
     }
 }
@@ -248,16 +284,38 @@ async fn what_was_counted_survives_kills_and_goes_to_those_who_take_it() {
         values(&self::document(&inbox[0].1), "domain")[0],
         "ours.test"
     );
-    let left = |house: &House| {
-        house
-            .files()
-            .iter()
-            .any(|name| name.starts_with(".observed"))
-    };
-    assert!(!left(&house), "{:?}", house.files());
+    // What became of it is known for some time, also by the next process.
+    let listed = list(&house, true).await;
+    assert!(listed.iter().all(|one| one.is_done && one.end.is_some()));
+    let last: Vec<&str> = listed.iter().map(|one| one.last.as_str()).collect();
+    for (last, words) in last.iter().zip([
+        &[
+            "sent to in@a.test as ",
+            "; sent to out@agreed.test as ",
+            "; too large for tiny@a.test: ",
+        ][..],
+        &["nobody takes a report about it"],
+        &["sent to new@taker.test as "],
+        &["delivered to bob@example.test"],
+        &["nobody takes a report about it"],
+    ]) {
+        assert!(words.iter().all(|one| last.contains(one)), "{last}");
+    }
+    house.kill();
+    house.start();
+    let again = list(&house, true).await;
+    assert_eq!(again.len(), 5);
+    assert!(again.iter().all(|one| one.is_done));
+    assert!(
+        again[0]
+            .last
+            .starts_with("sent to in@a.test, out@agreed.test"),
+        "{:?}",
+        again[0]
+    );
     // What comes now is of the next period, with another report.
     note(&house, "moved.test", 1).await;
-    assert!(left(&house));
+    assert_eq!(list(&house, true).await.len(), 6);
     assert_eq!(send_all(&house).await, 1);
     let messages = house.queue().await.len();
     assert_eq!(messages, 4);
@@ -271,6 +329,8 @@ async fn a_report_that_is_made_again_is_recognised_and_one_that_is_too_old_is_gi
     note(&house, "moved.test", 1).await;
     // Without deliverd it waits.
     house.order(QueueControlRequest::SendReports).await.unwrap();
+    let now = listed_until(&house, |one| !one.last.is_empty()).await;
+    assert!(!now.is_done && now.due > now.end.unwrap() + 3000, "{now:?}");
     let queue = house.home.path().join("queue");
     let name = house
         .files()
@@ -304,6 +364,9 @@ async fn a_report_that_is_made_again_is_recognised_and_one_that_is_too_old_is_gi
     let rows = rows.iter().rposition(|byte| *byte == b'\n').unwrap();
     fs::write(&old, &file[..=rows]).unwrap();
     house.start();
+    // Of a period that is not known there are no rows.
+    let nothing = self::rows(&house, 7, "moved.test").await;
+    assert_eq!(nothing, Err(CallError::Refused(Refusal::NotFound)));
     for _ in 0..400 {
         if !old.exists() {
             assert!(house.queue().await.is_empty());
@@ -329,18 +392,54 @@ async fn what_is_beyond_the_bounds_is_counted_and_what_cannot_be_is_refused() {
     let listed = pending(&house).await;
     let told: Vec<_> = listed.iter().map(|one| (one.rows, one.unlisted)).collect();
     assert_eq!(told, [(3, 5), (1, 0)]);
+    let running = rows(&house, listed[0].begin, "a.test").await.unwrap();
+    let told: Vec<_> = running
+        .iter()
+        .map(|row| (row.count, row.source.as_str()))
+        .collect();
+    assert_eq!(told, [(1, "192.0.2.0"), (1, "192.0.2.1"), (1, "192.0.2.2")]);
+    assert_eq!(
+        running[0].dkim,
+        [("d.test".into(), "s".into(), "fail".into())]
+    );
+    let nothing = rows(&house, listed[0].begin, "ours.test").await;
+    assert_eq!(nothing, Err(CallError::Refused(Refusal::NotFound)));
     let mut bad = observation("a.test", 1);
     bad.published.domain = "a.test\r\nBcc: x".into();
     let request = QueueRequest::Note(Box::new(bad));
     let refused = house.smtpd.ask(Context::default(), PATIENCE, request).await;
     assert!(
-        matches!(
-            refused,
-            Err(daemon::channel::CallError::Refused(Refusal::Invalid(_)))
-        ),
+        matches!(refused, Err(CallError::Refused(Refusal::Invalid(_)))),
         "{refused:?}"
     );
     send_all(&house).await;
+    assert_eq!(
+        rows(&house, listed[0].begin, "a.test").await.unwrap(),
+        running
+    );
+    let targets = async |domain: &str| {
+        let domain = domain.to_owned();
+        let answered = house
+            .order(QueueControlRequest::FindReportTargets { domain })
+            .await;
+        match answered {
+            Ok(QueueControlAnswer::ReportTargets { targets }) => targets,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        targets("a.test").await,
+        ["in@a.test", "out@agreed.test", "tiny@a.test"]
+    );
+    assert_eq!(targets("changed.test").await, Vec::<String>::new());
+    let domain = "a\r\nb".to_owned();
+    let refused = house
+        .order(QueueControlRequest::FindReportTargets { domain })
+        .await;
+    assert!(matches!(
+        refused,
+        Err(CallError::Refused(Refusal::Invalid(_)))
+    ));
     let queued = queued(&house);
     let document = &queued["in@a.test"].0;
     assert_eq!(values(document, "record").len(), 3);

@@ -545,10 +545,22 @@ pub enum BanCommand {
 /// `rmailctl reports …`.
 #[derive(Debug, Subcommand)]
 pub enum ReportsCommand {
-    /// Show what was not sent yet: beginning and end of the period, domain, messages, rows, and messages that are only counted, for
-    /// want of room; separated by tabs.
+    /// Show what was not sent yet: beginning and end of the period, domain, messages, rows, messages that are only counted, for want of
+    /// room, when the report is made or tried again, and what came of it last; separated by tabs.
     List {
+        /// What was sent, too, for two days after the end of its period.
+        #[arg(long)]
+        all: bool,
         /// A JSON array instead of text, with times in Unix seconds.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is told a domain: for each period a line as in list --all, its rows below, and who takes reports about the domain
+    /// (DNS is asked).
+    Show {
+        /// The domain whose policy it is.
+        domain: String,
+        /// A JSON object instead of text, with times in Unix seconds.
         #[arg(long)]
         json: bool,
     },

@@ -129,6 +129,45 @@ fn domains_are_told_what_came_in_their_name() {
     let sent = system.rmailctl(&["reports", "send"]).succeeded();
     assert!(sent.stdout.starts_with("2 reports"), "{}", sent.stdout);
     wait_for_pending(&system, &json!([]));
+    let shown = system
+        .rmailctl(&["reports", "show", "Reported.test", "--json"])
+        .succeeded();
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    let report = &shown["reports"][0];
+    assert_eq!(
+        json!([
+            report["done"],
+            report["rows"],
+            report["listed"][1]["source"]
+        ]),
+        json!([true, 2, "127.0.0.1"]),
+        "{shown:#}"
+    );
+    let to = json!(["in@reported.test", "reports@outside.test"]);
+    assert_eq!(shown["to"], to, "{shown:#}");
+    for address in ["in@reported.test", "reports@outside.test"] {
+        let sent = format!("sent to {address} as ");
+        assert!(
+            report["last"].as_str().unwrap().contains(&sent),
+            "{shown:#}"
+        );
+    }
+    let text = system.rmailctl(&["reports", "show", "reported.test"]);
+    let text = text.succeeded().stdout;
+    for words in [
+        "\t3 messages\t2 rows\t0 unlisted\tdone\tsent to in@reported.test as ",
+        "\n    2 from 127.0.0.1: From reported.test, MAIL FROM <reported.test>, pass; aligned: dkim=fail spf=pass; spf=pass (reported.test)\n",
+        "\nthey go to in@reported.test, reports@outside.test\n",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    let listed = system.rmailctl(&["reports", "list", "--all"]).succeeded();
+    assert_eq!(listed.stdout.matches("\tdone\t").count(), 2);
+    let nothing = system.rmailctl(&["reports", "show", "nowhere.test"]);
+    assert!(
+        nothing.stderr.contains("nothing was counted"),
+        "{nothing:?}"
+    );
     let queue_is_empty = || {
         let listed = system.rmailctl(&["queue", "list", "--json"]).succeeded();
         (listed.stdout.trim() == "[]").then_some(())

@@ -5,6 +5,7 @@ use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::quota::{LimitChange, Limits, Usage};
 use crate::refusal::Refusal;
+use crate::reports::{ReportRow, ReportSummary};
 use crate::routing::{AddressRules, Duty, RulesChange, TraceStep};
 use crate::secret::Secret;
 use crate::tools::{ExpungedRange, JournalState, Recovery, Scope, Seen, Work};
@@ -13,7 +14,7 @@ use crate::tools::{ExpungedRange, JournalState, Recovery, Scope, Seen, Work};
 pub const BANS_PER_FRAME: usize = 32;
 
 /// How many reports one page holds at most.
-pub const REPORTS_PER_FRAME: usize = 32;
+pub const REPORTS_PER_FRAME: usize = 24;
 
 /// How many entries one page of a listing holds at most.
 pub const ENTRIES_PER_FRAME: usize = 16;
@@ -495,23 +496,6 @@ pub struct QueuedMessage {
     pub hold: String,
 }
 
-/// What is to be reported to a domain.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct PendingReport {
-    /// Unix seconds of the beginning of the period.
-    pub begin: i64,
-    /// Unix seconds of its end, if it has ended.
-    pub end: Option<i64>,
-    /// The domain whose policy it is.
-    pub domain: String,
-    /// Messages.
-    pub messages: u64,
-    /// Rows they make.
-    pub rows: u64,
-    /// Messages of these for which there was no room, so that only their number is told.
-    pub unlisted: u64,
-}
-
 /// The operator's orders to relayd.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum QueueControlRequest {
@@ -554,10 +538,26 @@ pub enum QueueControlRequest {
     ForgetBudgets,
     /// How is relayd?
     ShowStatus,
-    /// A page of the aggregate reports that were not sent yet, the oldest first.
+    /// A page of the aggregate reports, the oldest first.
     ListReports {
-        /// Those up to this one were seen: [`PendingReport::begin`] and [`PendingReport::domain`].
+        /// Those up to this one were seen: [`ReportSummary::begin`] and [`ReportSummary::domain`].
         after: Option<(i64, String)>,
+        /// Those about which nothing more is to be done, too.
+        all: bool,
+    },
+    /// A page of the rows of a report.
+    ShowReport {
+        /// [`ReportSummary::begin`]
+        begin: i64,
+        /// [`ReportSummary::domain`]
+        domain: String,
+        /// How many rows were seen.
+        skip: u32,
+    },
+    /// Who takes reports about a domain? DNS is asked.
+    FindReportTargets {
+        /// The domain.
+        domain: String,
     },
     /// End the running period of the reports, and send about all that have ended, now.
     SendReports,
@@ -607,9 +607,21 @@ pub enum QueueControlAnswer {
     /// A page of the reports, at most [`REPORTS_PER_FRAME`].
     Reports {
         /// Ordered by their beginning and domain.
-        reports: Vec<PendingReport>,
+        reports: Vec<ReportSummary>,
         /// Ask again behind the last one.
         more: bool,
+    },
+    /// Rows of a report, in the order in which they came.
+    ReportRows {
+        /// As many as fit into a frame.
+        rows: Vec<ReportRow>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// Addresses that take reports about a domain.
+    ReportTargets {
+        /// At most a handful.
+        targets: Vec<String>,
     },
     /// Reports that are being made now.
     ReportsDue {

@@ -35,6 +35,7 @@ pub mod queue;
 pub mod quota;
 pub mod refusal;
 pub mod relay;
+pub mod reports;
 pub mod routing;
 pub mod secret;
 pub mod session;

@@ -123,13 +123,14 @@ impl Courier {
             let sender = Arc::clone(sender);
             tasks.spawn(async move {
                 match courier.report(&period, &domain, &sender).await {
-                    Ok(()) => courier.register.note_done(period.begin, &domain).await,
+                    Ok(said) => {
+                        let register = &courier.register;
+                        register.note_done(period.begin, &domain, &said).await;
+                    }
                     Err(reason) => {
                         warn!(domain, %reason, "an aggregate report waits");
-                        courier
-                            .register
-                            .postpone(period.begin, &domain, AGAIN)
-                            .await;
+                        let (register, said) = (&courier.register, reason.to_string());
+                        register.postpone(period.begin, &domain, AGAIN, &said).await;
                     }
                 }
             });
@@ -137,18 +138,21 @@ impl Courier {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn report(&self, period: &Period, domain: &str, sender: &str) -> Result<(), NotYet> {
+    /// Tells what became of it.
+    async fn report(&self, period: &Period, domain: &str, sender: &str) -> Result<String, NotYet> {
         let Some(bucket) = period.domains.get(domain).filter(|one| !one.is_done) else {
-            return Ok(());
+            return Ok("it was done before".into());
         };
         let (Some(end), Some(published)) = (period.end, &bucket.published) else {
-            warn!(domain, "no report can be made, for its file is damaged");
-            return Ok(());
+            let said = "no report can be made, for its file is damaged";
+            warn!(domain, "{said}");
+            return Ok(said.into());
         };
         let targets = targets(&self.dns, domain).await?;
         if targets.is_empty() || bucket.is_empty() {
-            info!(domain, "nobody takes a report about it");
-            return Ok(());
+            let said = "nobody takes a report about it";
+            info!(domain, "{said}");
+            return Ok(said.into());
         }
         let submitter = letter::submitter(sender);
         let meta = Meta {
@@ -166,31 +170,33 @@ impl Courier {
             domain: domain.to_owned(),
         };
         let report = letter::compress(&xml::document(&meta, published, bucket))?;
+        let mut said = Vec::new();
         for target in targets {
-            if bucket.sent.contains(&target.address.to_string()) {
+            let to = target.address.to_string();
+            if bucket.sent.contains(&to) {
+                said.push(format!("sent to {to}"));
                 continue;
             }
-            self.send(&meta, &report, &target, sender).await?;
-            let to = target.address.to_string();
-            self.register.note_sent(period.begin, domain, &to).await;
+            said.push(self.send(&meta, &report, &target, sender).await?);
         }
-        Ok(())
+        Ok(said.join("; "))
     }
 
+    /// Tells what became of it there.
     async fn send(
         &self,
         meta: &Meta,
         report: &[u8],
         target: &Target,
         sender: &str,
-    ) -> Result<(), NotYet> {
+    ) -> Result<String, NotYet> {
         let (domain, to) = (&meta.domain, &target.address);
         let text = letter::build(meta, report, to, clock::now());
         let octets = text.len() as u64;
         // RFC 7489 §6.2: what is too large is not sent.
         if target.limit.is_some_and(|limit| octets > limit) {
             warn!(domain, %to, octets, "an aggregate report is larger than is taken there");
-            return Ok(());
+            return Ok(format!("too large for {to}: {octets} octets"));
         }
         let (local, remote) = match self.ask.resolve(&to.to_string(), octets).await {
             Ok(Route::Ours { local, remote }) => (local, remote),
@@ -202,22 +208,31 @@ impl Courier {
             let message = [path.as_bytes(), &text].concat();
             let size = message.len() as u64;
             if let Err(error) = self.ask.deliver(&local, &*message, size).await {
-                self.drop_or_wait(domain, to, error)?;
+                return self.drop_or_wait(domain, to, error);
             }
         }
         if !remote.is_empty() {
             let id = self.queue(remote, text, sender).await?;
             info!(%id, domain, %to, report = meta.id, octets, "aggregate report queued");
+            self.note_sent(meta, to).await;
+            return Ok(format!("sent to {to} as {id}"));
         }
-        Ok(())
+        self.note_sent(meta, to).await;
+        Ok(format!("delivered to {to}"))
     }
 
-    fn drop_or_wait(&self, domain: &str, to: &Address, error: CallError) -> Result<(), NotYet> {
+    async fn note_sent(&self, meta: &Meta, to: &Address) {
+        let register = &self.register;
+        let to = to.to_string();
+        register.note_sent(meta.begin, &meta.domain, &to).await;
+    }
+
+    fn drop_or_wait(&self, domain: &str, to: &Address, error: CallError) -> Result<String, NotYet> {
         if error.is_temporary() {
             return Err(NotYet::Delivery(error));
         }
         warn!(domain, %to, %error, "an aggregate report cannot be delivered: it is dropped");
-        Ok(())
+        Ok(format!("not delivered to {to}: {error}"))
     }
 
     async fn queue(

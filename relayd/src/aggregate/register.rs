@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use daemon::config::AggregateReports;
 use ipc::Refusal;
-use ipc::control::{PendingReport, REPORTS_PER_FRAME};
+use ipc::control::REPORTS_PER_FRAME;
 use ipc::observation::Observation;
+use ipc::reports::{MAX_LAST, ReportRow, ReportSummary, rows_in_frame};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, Notify};
 use tracing::{error, info, warn};
@@ -26,7 +27,7 @@ use crate::queue::{Book, Queue};
 const MAX_LINES: usize = 100_000;
 /// Seconds before a file is written anew again after that failed.
 const PAUSE: i64 = 60;
-/// Seconds after its period for which it is tried to send a report.
+/// Seconds after its period for which it is tried to send a report, and for which it is known what became of it.
 const PATIENCE: i64 = 2 * DAY;
 const DAY: i64 = 86_400;
 
@@ -57,17 +58,27 @@ struct Inner {
 #[derive(Debug)]
 struct Closed {
     end: i64,
-    /// Domains whose reports are still to be sent.
-    pending: BTreeMap<String, Pending>,
+    /// By domain.
+    reports: BTreeMap<String, Report>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Pending {
+#[derive(Debug, Clone)]
+struct Report {
     messages: u64,
     rows: u64,
     unlisted: u64,
     /// Unix seconds.
     due: i64,
+    /// Nothing more is to be done about it.
+    is_done: bool,
+    /// What came of it last.
+    last: String,
+}
+
+impl Closed {
+    fn waiting(&self) -> impl Iterator<Item = (&String, &Report)> {
+        self.reports.iter().filter(|(_, one)| !one.is_done)
+    }
 }
 
 impl Register {
@@ -85,7 +96,9 @@ impl Register {
         };
         if rules.enabled {
             let inner = register.read_all(clock::now()).await?;
-            let (rows, waiting) = (inner.current.rows(), inner.closed.len());
+            let closed = inner.closed.values();
+            let waiting = closed.map(|one| one.waiting().count()).sum::<usize>();
+            let rows = inner.current.rows();
             info!(rows, waiting, "read what is to be reported");
             register.inner = Some(Mutex::new(inner));
         }
@@ -163,9 +176,10 @@ impl Register {
         // A second that two periods share would be a row in both.
         let end = now.max(inner.current.begin + 1);
         self.close(&mut inner, end, end).await;
-        let pending = inner.closed.values_mut();
+        let all = inner.closed.values_mut();
+        let all = all.flat_map(|closed| closed.reports.values_mut());
         let mut reports = 0;
-        for one in pending.flat_map(|closed| closed.pending.values_mut()) {
+        for one in all.filter(|one| !one.is_done) {
             one.due = one.due.min(now);
             reports += 1;
         }
@@ -173,8 +187,12 @@ impl Register {
         reports
     }
 
-    /// A page of what is still to be reported, the oldest first, and whether there is more.
-    pub async fn list(&self, after: Option<(i64, String)>) -> (Vec<PendingReport>, bool) {
+    /// A page of what is still to be reported, or of `all` of which something is known, the oldest first, and whether there is more.
+    pub async fn list(
+        &self,
+        after: Option<(i64, String)>,
+        all: bool,
+    ) -> (Vec<ReportSummary>, bool) {
         let Some(inner) = &self.inner else {
             return (Vec::new(), false);
         };
@@ -185,10 +203,11 @@ impl Register {
             false => Bound::Unbounded,
         };
         let closed = inner.closed.range(first..).flat_map(|(begin, closed)| {
-            let pending = closed
-                .pending
+            let reports = closed
+                .reports
                 .range::<str, _>((from(*begin), Bound::Unbounded));
-            pending.map(|(domain, one)| report(*begin, Some(closed.end), domain, *one))
+            let reports = reports.filter(|(_, one)| all || !one.is_done);
+            reports.map(|(domain, one)| summary(*begin, Some(closed.end), domain, one))
         });
         let begin = inner.current.begin;
         let running = (begin >= first).then(|| {
@@ -196,12 +215,43 @@ impl Register {
             domains.range::<str, _>((from(begin), Bound::Unbounded))
         });
         let running = running.into_iter().flatten();
-        let running =
-            running.map(|(domain, bucket)| report(begin, None, domain, pending(bucket, 0)));
+        let running = running.map(|(domain, bucket)| {
+            let due = end_of_day(begin).saturating_add(self.delay(domain));
+            summary(begin, None, domain, &report(bucket, due))
+        });
         let mut page: Vec<_> = closed.chain(running).take(REPORTS_PER_FRAME + 1).collect();
         let more = page.len() > REPORTS_PER_FRAME;
         page.truncate(REPORTS_PER_FRAME);
         (page, more)
+    }
+
+    /// A page of the rows of a report, and whether there is more.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::StorageFault`].
+    pub async fn rows(
+        &self,
+        begin: i64,
+        domain: &str,
+        skip: usize,
+    ) -> Result<(Vec<ReportRow>, bool), Refusal> {
+        let inner = self.inner.as_ref().ok_or(Refusal::NotFound)?;
+        let inner = inner.lock().await;
+        let rows = if inner.current.begin == begin {
+            inner.current.domains.get(domain).map(Bucket::list)
+        } else if inner.closed.contains_key(&begin) {
+            drop(inner);
+            let read = self.read(begin).await;
+            let period = read.map_err(|error| desk::fault(&error, "read a report"))?;
+            period.domains.get(domain).map(Bucket::list)
+        } else {
+            None
+        };
+        let rows = rows.ok_or(Refusal::NotFound)?.into_iter().skip(skip);
+        let mut rows: Vec<_> = rows.map(|(row, count)| row.told(count)).collect();
+        let (all, fit) = (rows.len(), rows_in_frame(&rows));
+        rows.truncate(fit);
+        Ok((rows, fit < all))
     }
 
     /// The oldest period of which reports are due, with their domains, at most `most` of them; else when the next ones are.
@@ -213,13 +263,13 @@ impl Register {
         self.give_up(&mut inner, now).await;
         let mut next: Option<i64> = None;
         for (begin, closed) in &inner.closed {
-            let is_due = |(_, one): &(&String, &Pending)| one.due <= now;
-            let due = closed.pending.iter().filter(is_due).take(most);
+            let is_due = |(_, one): &(&String, &Report)| one.due <= now;
+            let due = closed.waiting().filter(is_due).take(most);
             let due: Vec<_> = due.map(|(domain, _)| domain.clone()).collect();
             if !due.is_empty() {
                 return Ok((*begin, due));
             }
-            let soonest = closed.pending.values().map(|one| one.due).min();
+            let soonest = closed.waiting().map(|(_, one)| one.due).min();
             next = next.into_iter().chain(soonest).min();
         }
         Err(next)
@@ -241,37 +291,32 @@ impl Register {
         }
     }
 
-    /// Nothing more is to be done about a domain.
-    pub(super) async fn note_done(&self, begin: i64, domain: &str) {
+    /// Nothing more is to be done about a domain; what became of its report in words.
+    pub(super) async fn note_done(&self, begin: i64, domain: &str, said: &str) {
         let Some(inner) = &self.inner else { return };
         let mut inner = inner.lock().await;
-        let Some(closed) = inner.closed.get_mut(&begin) else {
+        let closed = inner.closed.get_mut(&begin);
+        let Some(one) = closed.and_then(|closed| closed.reports.get_mut(domain)) else {
             return;
         };
-        closed.pending.remove(domain);
-        let is_over = closed.pending.is_empty();
-        let written = match is_over {
-            true => {
-                inner.closed.remove(&begin);
-                self.remove(begin).await
-            }
-            false => {
-                let domain = domain.to_owned();
-                self.append(begin, &[Entry::Done { domain }]).await
-            }
+        (one.is_done, one.last) = (true, cut(said));
+        let done = Entry::Done {
+            domain: domain.to_owned(),
         };
+        let written = self.append(begin, &[done]).await;
         if let Err(error) = written {
             error!(domain, %error, "that a report is done cannot be written down: after a restart it is looked at again");
         }
     }
 
-    /// A report is tried again in so many seconds.
-    pub(super) async fn postpone(&self, begin: i64, domain: &str, seconds: i64) {
+    /// A report is tried again in so many seconds; why in words.
+    pub(super) async fn postpone(&self, begin: i64, domain: &str, seconds: i64, said: &str) {
         let Some(inner) = &self.inner else { return };
         let mut inner = inner.lock().await;
         let closed = inner.closed.get_mut(&begin);
-        if let Some(one) = closed.and_then(|closed| closed.pending.get_mut(domain)) {
+        if let Some(one) = closed.and_then(|closed| closed.reports.get_mut(domain)) {
             one.due = clock::now().saturating_add(seconds);
+            one.last = cut(said);
         }
     }
 
@@ -313,15 +358,14 @@ impl Register {
     }
 
     async fn file_away(&self, inner: &mut Inner, period: &Period, end: i64) {
-        let open = period.domains.iter().filter(|(_, bucket)| !bucket.is_done);
-        let open = open.map(|(domain, bucket)| {
+        let all = period.domains.iter().map(|(domain, bucket)| {
             let due = end.saturating_add(self.delay(domain));
-            (domain.clone(), pending(bucket, due))
+            (domain.clone(), report(bucket, due))
         });
-        let pending: BTreeMap<_, _> = open.collect();
-        match pending.is_empty() {
+        let reports: BTreeMap<_, _> = all.collect();
+        match reports.is_empty() {
             true => self.remove_over(period.begin).await,
-            false => drop(inner.closed.insert(period.begin, Closed { end, pending })),
+            false => drop(inner.closed.insert(period.begin, Closed { end, reports })),
         }
     }
 
@@ -343,13 +387,15 @@ impl Register {
             .collect();
         let over: Vec<_> = over
             .iter()
-            .map(|(begin, one)| (**begin, one.pending.len()))
+            .map(|(begin, one)| (**begin, one.waiting().count()))
             .collect();
         for (begin, reports) in over {
-            warn!(
-                begin,
-                reports, "these could not be sent for two days and are given up"
-            );
+            if reports > 0 {
+                warn!(
+                    begin,
+                    reports, "these could not be sent for two days and are given up"
+                );
+            }
             inner.closed.remove(&begin);
             self.remove_over(begin).await;
         }
@@ -407,24 +453,38 @@ impl Register {
     }
 }
 
-fn pending(bucket: &Bucket, due: i64) -> Pending {
-    Pending {
+fn report(bucket: &Bucket, due: i64) -> Report {
+    let mut sent: Vec<&str> = bucket.sent.iter().map(String::as_str).collect();
+    sent.sort_unstable();
+    Report {
         messages: bucket.messages,
         rows: bucket.len() as u64,
         unlisted: bucket.unlisted,
         due,
+        is_done: bucket.is_done,
+        last: match sent.is_empty() {
+            true => String::new(),
+            false => cut(&format!("sent to {}", sent.join(", "))),
+        },
     }
 }
 
-fn report(begin: i64, end: Option<i64>, domain: &str, pending: Pending) -> PendingReport {
-    PendingReport {
+fn summary(begin: i64, end: Option<i64>, domain: &str, report: &Report) -> ReportSummary {
+    ReportSummary {
         begin,
         end,
         domain: domain.to_owned(),
-        messages: pending.messages,
-        rows: pending.rows,
-        unlisted: pending.unlisted,
+        messages: report.messages,
+        rows: report.rows,
+        unlisted: report.unlisted,
+        due: report.due,
+        is_done: report.is_done,
+        last: report.last.clone(),
     }
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_LAST)].to_owned()
 }
 
 /// Where the day of `now` begins.

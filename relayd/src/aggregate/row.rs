@@ -4,6 +4,7 @@ use ipc::Refusal;
 use ipc::observation::{
     Disposition, DkimResult, MAX_SIGNATURES, MAX_TEXT, Observation, Policy, Reason, SpfResult,
 };
+use ipc::reports::ReportRow;
 use serde::{Deserialize, Serialize};
 
 /// What is told of a message, in the words of the report.
@@ -34,6 +35,27 @@ pub struct Row {
 }
 
 impl Row {
+    /// The same for the operator.
+    pub(super) fn told(self, count: u64) -> ReportRow {
+        let reason = self.reason.map(|(kind, comment)| match comment {
+            Some(comment) => format!("{kind}: {comment}"),
+            None => kind,
+        });
+        ReportRow {
+            count,
+            source: self.source,
+            header_from: self.header_from,
+            envelope_from: self.envelope_from,
+            envelope_to: self.envelope_to.unwrap_or_default(),
+            disposition: self.disposition,
+            reason: reason.unwrap_or_default(),
+            dkim_aligned: self.dkim_aligned,
+            spf_aligned: self.spf_aligned,
+            dkim: self.dkim,
+            spf: self.spf,
+        }
+    }
+
     fn longest(&self) -> usize {
         let names = self.dkim.iter().flat_map(|(d, s, _)| [d, s]);
         let texts = [&self.header_from, &self.envelope_from, &self.spf.0];

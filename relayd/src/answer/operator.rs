@@ -11,12 +11,15 @@ use ipc::control::{
     QueuedRecipient,
 };
 use ipc::{Call, Refusal};
+use mail::address::Domain;
 use tracing::info;
 
 use super::till::Till;
 use crate::aggregate::register::Register;
+use crate::aggregate::target::targets;
 use crate::clock;
 use crate::desk::{self, Desk};
+use crate::dns::Dns;
 use crate::queue::journal::Record;
 use crate::queue::{Message, QueueId, Recipient, State};
 use crate::turns::Rank;
@@ -37,6 +40,8 @@ pub struct Operator {
     pub desk: Arc<Desk>,
     /// What is to be reported to domains.
     pub register: Arc<Register>,
+    /// Asks who takes reports.
+    pub dns: Dns,
     /// Where accounts pay.
     pub till: Arc<Till>,
     /// When relayd started.
@@ -79,10 +84,20 @@ impl Service<QueueControlEdge> for Operator {
                 QueueControlAnswer::BudgetsForgotten
             }
             QueueControlRequest::ShowStatus => self.status(),
-            QueueControlRequest::ListReports { after } => {
-                let (reports, more) = self.register.list(after).await;
+            QueueControlRequest::ListReports { after, all } => {
+                let (reports, more) = self.register.list(after, all).await;
                 QueueControlAnswer::Reports { reports, more }
             }
+            QueueControlRequest::ShowReport {
+                begin,
+                domain,
+                skip,
+            } => {
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+                let (rows, more) = self.register.rows(begin, &domain, skip).await?;
+                QueueControlAnswer::ReportRows { rows, more }
+            }
+            QueueControlRequest::FindReportTargets { domain } => self.find_targets(&domain).await?,
             QueueControlRequest::SendReports => {
                 let reports = self.register.hurry().await;
                 QueueControlAnswer::ReportsDue { reports }
@@ -211,6 +226,16 @@ impl Operator {
         let append = move |queue: &crate::queue::Queue| queue.message(id)?.append(&record);
         let appended = self.desk.with_queue(append).await;
         appended.map_err(|error| gone(&error, "change a message"))
+    }
+
+    async fn find_targets(&self, domain: &str) -> Result<QueueControlAnswer, Refusal> {
+        let domain = Domain::parse(domain)
+            .map_err(|error| Refusal::Invalid(format!("that is no domain: {error}")))?;
+        // Whoever asks can ask again.
+        let found = targets(&self.dns, domain.as_str()).await;
+        let found = found.map_err(|_| Refusal::Busy)?;
+        let targets = found.iter().map(|one| one.address.to_string()).collect();
+        Ok(QueueControlAnswer::ReportTargets { targets })
     }
 
     fn status(&self) -> QueueControlAnswer {
