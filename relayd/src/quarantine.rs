@@ -11,6 +11,8 @@ use crate::queue::{Message, QueueId};
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
+/// Octets that a message takes of the disk beside its own: a journal, and what is left of the last blocks.
+const BESIDE: u64 = 8192;
 
 /// All messages in quarantine, with their sizes.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ struct Kept {
     messages: HashMap<QueueId, (Tenant, u64)>,
     /// What each has; who has nothing is not in it.
     rooms: HashMap<Tenant, Room>,
+    /// What all have.
+    all: Room,
 }
 
 /// Whose mail it is. Domains that belong to no tenant are alike.
@@ -33,6 +37,24 @@ type Tenant = Option<String>;
 struct Room {
     messages: u64,
     octets: u64,
+}
+
+impl Room {
+    const fn add(&mut self, size: u64) {
+        self.messages = self.messages.saturating_add(1);
+        self.octets = self.octets.saturating_add(size);
+    }
+
+    const fn remove(&mut self, size: u64) {
+        self.messages = self.messages.saturating_sub(1);
+        self.octets = self.octets.saturating_sub(size);
+    }
+
+    /// Octets of the disk.
+    const fn taken(self) -> u64 {
+        self.octets
+            .saturating_add(self.messages.saturating_mul(BESIDE))
+    }
 }
 
 impl Ward {
@@ -65,27 +87,44 @@ impl Ward {
         self.lock().add(id, size, tenant);
     }
 
-    /// Counts a message that is to come, if its tenant has room for it: what others have is nothing to it, or whoever floods one would
-    /// keep out the mail of all.
+    /// Counts a message that is to come, if its tenant has room for it. What others have is nothing to it, or whoever floods one would
+    /// keep out the mail of all: of what is for all together each may have no more than is left, so that who has most is refused first.
     ///
     /// # Errors
     /// [`Refusal::QuarantineFull`].
     pub fn admit(&self, id: QueueId, size: u64, tenant: Option<String>) -> Result<(), Refusal> {
         let mut kept = self.lock();
-        let Room { messages, octets } = kept.rooms.get(&tenant).copied().unwrap_or_default();
-        let octets = octets.saturating_add(size);
-        if messages >= self.bounds.max_messages.value() || octets > self.bounds.max_bytes.value() {
-            drop(kept);
+        let (mut own, mut all) = (kept.rooms.get(&tenant).copied(), kept.all);
+        let own = own.get_or_insert_default();
+        own.add(size);
+        all.add(size);
+        let left = self.bounds.total_bytes.value().checked_sub(all.taken());
+        let is_full = own.messages > self.bounds.max_messages.value()
+            || own.octets > self.bounds.max_bytes.value();
+        let is_greedy = left.is_none_or(|left| own.taken() > left);
+        if !is_full && !is_greedy {
+            kept.add(id, size, tenant);
+            return Ok(());
+        }
+        drop(kept);
+        let (messages, octets) = (own.messages, own.octets);
+        if is_full {
             warn!(
                 messages,
                 octets,
                 tenant,
                 "authentication.quarantine is full for this tenant, so mail for it is put off: remove or release some (rmailctl queue list), or raise its bounds"
             );
-            return Err(Refusal::QuarantineFull);
+        } else {
+            warn!(
+                messages,
+                octets,
+                tenant,
+                left,
+                "authentication.quarantine.total_bytes leaves no more for this tenant, so mail for it is put off: remove or release some (rmailctl queue list), or raise it"
+            );
         }
-        kept.add(id, size, tenant);
-        Ok(())
+        Err(Refusal::QuarantineFull)
     }
 
     /// Forgets a message that is not in quarantine any more, or never was.
@@ -94,9 +133,9 @@ impl Ward {
         let Some((tenant, size)) = kept.messages.remove(&id) else {
             return;
         };
+        kept.all.remove(size);
         if let Some(room) = kept.rooms.get_mut(&tenant) {
-            room.messages = room.messages.saturating_sub(1);
-            room.octets = room.octets.saturating_sub(size);
+            room.remove(size);
             if room.messages == 0 {
                 kept.rooms.remove(&tenant);
             }
@@ -112,9 +151,8 @@ impl Kept {
     fn add(&mut self, id: QueueId, size: u64, tenant: Tenant) {
         let kept = (tenant.clone(), size);
         if self.messages.insert(id, kept).is_none() {
-            let room = self.rooms.entry(tenant).or_default();
-            room.messages += 1;
-            room.octets = room.octets.saturating_add(size);
+            self.rooms.entry(tenant).or_default().add(size);
+            self.all.add(size);
         }
     }
 }
@@ -186,6 +224,68 @@ mod tests {
         assert_eq!(ward.lock().rooms.len(), 3);
     }
 
+    fn ward_for_all(octets: u64) -> Ward {
+        Ward::new(&Quarantine {
+            total_bytes: octets.try_into().unwrap(),
+            ..Quarantine::default()
+        })
+    }
+
+    /// Brings messages until one is refused; what the tenant has then, in thousandths of `total`.
+    fn flood(ward: &Ward, tenant: &str, total: u64) -> u64 {
+        let tenant = Some(tenant.to_owned());
+        while ward.admit(id(), 1000, tenant.clone()).is_ok() {}
+        ward.lock().rooms[&tenant].taken() * 1000 / total
+    }
+
+    #[test]
+    fn of_what_is_for_all_nobody_has_more_than_is_left() {
+        const TOTAL: u64 = 100_000_000;
+        let ward = ward_for_all(TOTAL);
+        assert_eq!(flood(&ward, "a", TOTAL), 499);
+        // Who comes later finds room, but no more than is left then.
+        assert_eq!(flood(&ward, "b", TOTAL), 250);
+        assert_eq!(flood(&ward, "c", TOTAL), 125);
+        let taken = |ward: &Ward| ward.lock().all.taken();
+        assert!(taken(&ward) < TOTAL);
+        assert_eq!(ward.admit(id(), 1000, None), Ok(()));
+        // Whoever has most gets nothing more, until others have gone.
+        let a = Some("a".to_owned());
+        let of = |ward: &Ward, tenant: &str| -> Vec<QueueId> {
+            let kept = ward.lock();
+            let all = kept.messages.iter();
+            all.filter(|(_, (owner, _))| owner.as_deref() == Some(tenant))
+                .map(|(id, _)| *id)
+                .collect()
+        };
+        for gone in of(&ward, "b") {
+            ward.leave(gone);
+        }
+        let full = Err(Refusal::QuarantineFull);
+        assert_eq!(ward.admit(id(), 1000, a.clone()), full);
+        for gone in of(&ward, "a") {
+            ward.leave(gone);
+        }
+        assert_eq!(ward.admit(id(), 1000, a), Ok(()));
+    }
+
+    #[test]
+    fn all_of_it_together_is_bounded_however_many_there_are() {
+        const TOTAL: u64 = 1_000_000;
+        let ward = ward_for_all(TOTAL);
+        for number in 0..1000 {
+            let tenant = Some(number.to_string());
+            for size in [0, 1, 500_000, TOTAL, u64::MAX] {
+                let _ = ward.admit(id(), size, tenant.clone());
+                assert!(ward.lock().all.taken() <= TOTAL);
+            }
+        }
+        // What was there is beyond it.
+        ward.note(id(), TOTAL, None);
+        let full = Err(Refusal::QuarantineFull);
+        assert_eq!(ward.admit(id(), 0, Some("a".into())), full);
+    }
+
     #[test]
     fn who_has_nothing_in_it_is_forgotten() {
         let ward = ward(2, 100);
@@ -193,6 +293,7 @@ mod tests {
         ward.note(gone, 10, Some("a".into()));
         ward.leave(gone);
         assert!(ward.lock().rooms.is_empty());
+        assert_eq!(ward.lock().all.taken(), 0);
     }
 
     #[test]
