@@ -1,13 +1,14 @@
 //! The command line.
 
+mod explain;
 mod imap;
 mod store;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::explain::{ExplainOptions, ListenerName};
 pub use self::imap::ImapOptions;
 pub use self::store::{StoreCommand, StoreRange};
 
@@ -91,66 +92,6 @@ pub struct InitOptions {
     /// First of seven consecutive ports to use instead of the well-known ones, for a system that is not started as root.
     #[arg(long, value_name = "PORT")]
     pub base_port: Option<u16>,
-}
-
-/// `rmailctl explain`.
-///
-/// Prints each decision in the order in which a session meets it, with what it rests on and the key of the configuration or the command
-/// that has it so, and a line for each recipient at the end. Nothing is counted, set aside or delivered. Filters are named, and asked
-/// only with --filters.
-///
-/// Not tried: room for each recipient beside what the others take of it (it is looked at for each alone), parameters of MAIL and RCPT
-/// other than SIZE, BODY and SMTPUTF8, BDAT (the same rules apply as to DATA), and passwords (see rmailctl ban list for who is locked out).
-///
-/// The exit status is 0 if the mail is taken for all recipients, 1 if not, and 64 or more if that could not be found out.
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub struct ExplainOptions {
-    /// The client's address.
-    #[arg(long)]
-    pub ip: IpAddr,
-    /// What the client calls itself; its address in brackets if not given.
-    #[arg(long, value_name = "NAME")]
-    pub helo: Option<String>,
-    /// MAIL FROM; the user if one is given, else the null sender of reports.
-    #[arg(long, value_name = "ADDRESS")]
-    pub from: Option<String>,
-    /// RCPT TO; may be given several times, --to for each.
-    #[arg(long, value_name = "ADDRESS", required = true)]
-    pub to: Vec<String>,
-    /// Where the client connects; "submissions" if a user is given and no listener.
-    #[arg(long, value_enum)]
-    pub listener: Option<ListenerName>,
-    /// Who logs in, with the right password.
-    #[arg(long, value_name = "LOGIN")]
-    pub user: Option<String>,
-    /// The client has started TLS; where logins are it always has.
-    #[arg(long)]
-    pub tls: bool,
-    /// Ask the filters, as if the mail had come. What they learn, count or write down of it is theirs and stays.
-    #[arg(long)]
-    pub filters: bool,
-    /// One JSON object instead of text.
-    #[arg(long)]
-    pub json: bool,
-    /// The message, or - for standard input; without it only what comes before the message is looked at. If its first line ends with
-    /// LF only, as lines of files do, each such line end is sent as CRLF; otherwise it is sent as it is.
-    pub file: Option<PathBuf>,
-}
-
-/// A listener of smtpd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ListenerName {
-    /// Port 25.
-    Smtp,
-    /// Port 587.
-    Submission,
-    /// Port 465.
-    Submissions,
-    /// LMTP over TCP.
-    Lmtp,
-    /// LMTP over the socket file.
-    LmtpLocal,
 }
 
 /// `rmailctl config …`.

@@ -294,15 +294,18 @@ impl Ask {
         size: u64,
         transaction: u64,
     ) -> Result<Route, Problem> {
-        // Without a transaction room is only looked for.
-        let transaction = match self.rehearses() {
-            true => 0,
-            false => transaction,
-        };
-        let request = DeliveryRequest::ResolveRecipient {
-            address: address.to_owned(),
-            size,
-            transaction,
+        let address = address.to_owned();
+        let request = match &self.notes {
+            None => DeliveryRequest::ResolveRecipient {
+                address,
+                size,
+                transaction,
+            },
+            Some(notes) => DeliveryRequest::ForeseeRecipient {
+                address,
+                size,
+                beside: notes.beside(),
+            },
         };
         let request = SmtpRequest::Delivery(request);
         match self

@@ -42,8 +42,13 @@ impl Rulebook {
         if self.special.is_empty() {
             return None;
         }
-        let name = domain.as_str().to_ascii_lowercase();
-        Some(self.by_domain.get(&name).copied().unwrap_or_default())
+        // Both are in lower case.
+        Some(
+            self.by_domain
+                .get(domain.as_str())
+                .copied()
+                .unwrap_or_default(),
+        )
     }
 
     /// What they are.

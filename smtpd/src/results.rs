@@ -389,6 +389,24 @@ mod tests {
     }
 
     #[test]
+    fn why_a_message_is_in_quarantine_is_told_in_few_words() {
+        let mut findings = findings(&[]);
+        let author = format!("a@{}.example", vec!["x".repeat(60); 3].join("."));
+        findings.author = Author::One(Address::parse(&author).unwrap());
+        // What the client calls itself is what SPF is about where there is no sender.
+        findings.mail.domain = format!("\u{1b}[2J{}", "ä".repeat(MAX_REASON));
+        for cause in [Cause::Dmarc(Policy::Reject), Cause::Spf] {
+            let reason = findings.reason(cause);
+            assert!(
+                (MAX_REASON - 1..=MAX_REASON).contains(&reason.len()),
+                "{reason}"
+            );
+            assert!(!reason.contains(char::is_control), "{reason}");
+            assert!(reason.starts_with(&format!("quarantine by {}: ", cause.key())));
+        }
+    }
+
+    #[test]
     fn who_is_believed_about_dmarc_is_not_believed_about_spf() {
         let mut findings = findings(&[("list.example", PASS)]);
         findings.vouchers = 1;

@@ -8,7 +8,7 @@
 
 mod world;
 
-use daemon::config::{Authentication, DomainMeasures, Measure};
+use daemon::config::{Authentication, DomainMeasures, Measure, Network};
 use ipc::Refusal;
 use ipc::dns::{Found, Kind, Record};
 use ipc::queue::Standing;
@@ -25,13 +25,17 @@ const REASON: &str =
 
 /// example.org wants spoofs in quarantine, soft.example takes them, and strict.example refuses them.
 fn world() -> World {
+    world_trusting(Vec::new())
+}
+
+fn world_trusting(trusted_clients: Vec<Network>) -> World {
     let entry = |name: &str, measure| DomainMeasures {
         names: vec![String::from(name).try_into().unwrap()],
         dmarc_reject: Some(measure),
         ..DomainMeasures::default()
     };
     let rules = Authentication {
-        trusted_clients: Vec::new(),
+        trusted_clients,
         dmarc_reject: Measure::Quarantine,
         domains: vec![
             entry("soft.example", Measure::Accept),
@@ -72,6 +76,19 @@ async fn send(
     let here = std::mem::take(&mut *world.store.kept.lock().unwrap());
     let there = std::mem::take(&mut *world.queue.kept.lock().unwrap());
     (reply, here, there)
+}
+
+#[tokio::test]
+async fn of_mail_that_nobody_judges_no_copy_is_made() {
+    let us = String::from("127.0.0.1").try_into().unwrap();
+    let mut world = world_trusting(vec![us]);
+    let body = "0123456789abcdef0123456789abcde\r\n".repeat(10_000);
+    let (reply, here, there) = send(&mut world, "eve@far.example", &[BOB], &body).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    // Only what the sender wants to be told goes to relayd.
+    assert_eq!((here.len(), there.len()), (1, 1));
+    assert_eq!(there[0].quarantine, None);
+    world.queue.opens(1).await;
 }
 
 fn standings(kept: &Kept) -> Vec<(&str, Standing)> {

@@ -30,6 +30,8 @@ struct Case<'a> {
     user: Option<&'a str>,
     sender: &'a str,
     recipients: &'a [&'a str],
+    /// Of MAIL and of RCPT.
+    parameters: [&'a str; 2],
     message: String,
     /// How each recipient's mail ends.
     outcomes: &'a [&'a str],
@@ -45,6 +47,7 @@ impl Default for Case<'_> {
             user: None,
             sender: CAROL,
             recipients: &[ALICE],
+            parameters: [""; 2],
             message: PLAIN.into(),
             outcomes: &[],
             key: "",
@@ -62,6 +65,8 @@ impl Case<'_> {
         for recipient in self.recipients {
             arguments.extend(["--to", recipient]);
         }
+        let [of_mail, of_rcpt] = self.parameters;
+        arguments.extend(["--mail-parameters", of_mail, "--rcpt-parameters", of_rcpt]);
         if let Some(user) = self.user {
             arguments.extend(["--user", user, "--listener", "submission"]);
         }
@@ -344,6 +349,7 @@ fn what_is_explained_is_what_happens_and_explaining_leaves_no_trace() {
             message: from(ALICE),
             outcomes: &["taken: out to dave@elsewhere.test from <alice@example.test>"],
             key: "relay.budgets",
+            ..Case::default()
         },
         Case {
             name: "a user with somebody else's From",
@@ -434,6 +440,72 @@ fn what_is_explained_is_what_happens_and_explaining_leaves_no_trace() {
     );
     assert!(keys(&told).contains(&"smtp.limits.refused_recipients"));
     again.send(&system, &told);
+}
+
+#[test]
+fn room_beside_others_and_reports_are_as_they_are_told() {
+    skip_without!("nsd");
+    let names = NameServer::start();
+    let system = start(&names, &json!({}));
+    let quota = |messages: &str| {
+        let arguments = [
+            "domain",
+            "quota",
+            "example.test",
+            "--max-messages",
+            messages,
+        ];
+        system.rmailctl(&arguments).succeeded();
+    };
+    quota("1");
+    let both = Case {
+        name: "room for one of two",
+        recipients: &[ALICE, BOB],
+        ..Case::default()
+    };
+    for _ in 0..2 {
+        let told = both.explain(&system);
+        let said = outcomes(&told);
+        assert_eq!(said[0], "taken: into INBOX of alice@example.test");
+        assert!(said[1].starts_with("not taken now: 452 4.2.2"), "{said:?}");
+        assert!(
+            keys(&told)
+                .iter()
+                .any(|key| key.contains("rmailctl domain quota")),
+            "{told:#}"
+        );
+    }
+    both.send(&system, &both.explain(&system));
+    quota("100");
+    let told_of = Case {
+        name: "a sender who wants to be told",
+        parameters: ["RET=HDRS ENVID=abc", "NOTIFY=SUCCESS"],
+        ..Case::default()
+    };
+    let before = kept(&system);
+    let told = told_of.explain(&system);
+    assert_eq!(kept(&system), before);
+    assert_eq!(
+        outcomes(&told),
+        ["taken: into INBOX of alice@example.test; the sender is told that it was delivered"]
+    );
+    told_of.send(&system, &told);
+    let is_told = || {
+        let listed = system.rmailctl(&["queue", "list"]).succeeded().stdout;
+        listed.contains(CAROL).then_some(())
+    };
+    wait_for(Duration::from_secs(20), is_told).unwrap();
+    let wrong = Case {
+        name: "a parameter that is none",
+        parameters: ["", "NOTIFY=NEVER,SUCCESS"],
+        ..Case::default()
+    };
+    let told = wrong.explain(&system);
+    assert!(
+        outcomes(&told)[0].starts_with("refused: 501 5.5.4"),
+        "{told:#}"
+    );
+    wrong.send(&system, &told);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Bringing a message to local users: the same for smtpd and relayd.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use daemon::channel::Answered;
@@ -34,9 +34,8 @@ pub(super) struct Messages {
 /// Who shall get a message, and the room that is set aside for it.
 #[derive(Default)]
 struct Envelope {
-    owners: Vec<Owner>,
-    /// Those of them who find it in their mailbox for junk.
-    junk: BTreeSet<Owner>,
+    /// In which mailbox each finds it.
+    owners: BTreeMap<Owner, Destination>,
     room: Vec<Hold>,
 }
 
@@ -69,6 +68,19 @@ pub(super) async fn answer(
                 .await
                 .map(Answered::plain)
         }
+        DeliveryRequest::ForeseeRecipient {
+            address,
+            size,
+            beside,
+        } => {
+            if beside.len() > RECIPIENTS_PER_FRAME {
+                return Err(Refusal::TooManyRecipients);
+            }
+            house
+                .work(move |house| foresee(house, &address, size, &beside))
+                .await
+                .map(Answered::plain)
+        }
         DeliveryRequest::EndTransaction { transaction } => {
             drop(messages.rooms.take(transaction));
             Ok(Answered::plain(DeliveryAnswer::TransactionEnded))
@@ -79,9 +91,7 @@ pub(super) async fn answer(
             junk,
             bytes,
         } => {
-            if bytes.len() as u64 > house.max_kept_size {
-                return Err(Refusal::MessageTooLarge);
-            }
+            // What fits into a frame is smaller than the smallest limit that a configuration may set.
             let mut envelope = Envelope::default();
             envelope.add(owners_of(&recipients)?, Destination::Inbox)?;
             envelope.add(owners_of(&junk)?, Destination::Junk)?;
@@ -130,15 +140,38 @@ fn resolve(
     text: &str,
     size: u64,
 ) -> Result<DeliveryAnswer, Refusal> {
+    match find(house, text, size)? {
+        Some(resolved) => set_aside(house, rooms, transaction, &resolved, size),
+        None => Ok(DeliveryAnswer::RecipientForeign),
+    }
+}
+
+fn find(house: &House, text: &str, size: u64) -> Result<Option<Arc<Resolved>>, Refusal> {
     // What is no address is nobody here, and nobody elsewhere.
     let address = address(text).map_err(|_| Refusal::NoSuchUser)?;
     if size > house.max_kept_size {
         return Err(Refusal::MessageTooLarge);
     }
-    match house.accounts.resolve(&address)? {
-        Some(resolved) => set_aside(house, rooms, transaction, &resolved, size),
-        None => Ok(DeliveryAnswer::RecipientForeign),
+    house.accounts.resolve(&address)
+}
+
+fn foresee(
+    house: &House,
+    text: &str,
+    size: u64,
+    beside: &[String],
+) -> Result<DeliveryAnswer, Refusal> {
+    let Some(resolved) = find(house, text, size)? else {
+        return Ok(DeliveryAnswer::RecipientForeign);
+    };
+    if resolved.is_relayed {
+        return Ok(DeliveryAnswer::RecipientRelayed);
     }
+    let others = owners_of(beside)?;
+    let all: BTreeSet<&Owner> = others.iter().chain(&resolved.local).collect();
+    let all: Vec<Owner> = all.into_iter().cloned().collect();
+    drop(house.hold(&all, size)?);
+    tell(&resolved)
 }
 
 /// The same without the disk; `None` if that does not do.
@@ -165,28 +198,27 @@ fn set_aside(
     house: &House,
     rooms: &Rooms,
     transaction: u64,
-    Resolved {
-        local,
-        remote,
-        is_relayed,
-    }: &Resolved,
+    resolved: &Resolved,
     size: u64,
 ) -> Result<DeliveryAnswer, Refusal> {
-    if *is_relayed {
+    if resolved.is_relayed {
         return Ok(DeliveryAnswer::RecipientRelayed);
     }
+    let answer = tell(resolved)?;
     // There is one reply for all an alias leads to: it is as full as the fullest of them.
-    let holds = house.hold(&rooms.missing(transaction, local), size)?;
+    let holds = house.hold(&rooms.missing(transaction, &resolved.local), size)?;
+    rooms.keep(transaction, holds);
+    Ok(answer)
+}
+
+fn tell(Resolved { local, remote, .. }: &Resolved) -> Result<DeliveryAnswer, Refusal> {
     let answer = DeliveryAnswer::RecipientResolved {
         local: local.iter().map(Owner::address).collect(),
         remote: remote.clone(),
     };
     // A frame holds a few hundred addresses; an expansion beyond that cannot be told.
     match ipc::frame::encode(&answer) {
-        Ok(bytes) if bytes.len() + ENVELOPE <= MAX_FRAME => {
-            rooms.keep(transaction, holds);
-            Ok(answer)
-        }
+        Ok(bytes) if bytes.len() + ENVELOPE <= MAX_FRAME => Ok(answer),
         _ => Err(Refusal::TooManyRecipients),
     }
 }
@@ -229,13 +261,7 @@ impl Envelope {
     /// Each is there once, where they were said to find it first.
     fn add(&mut self, owners: Vec<Owner>, destination: Destination) -> Result<(), Refusal> {
         for owner in owners {
-            if self.owners.contains(&owner) {
-                continue;
-            }
-            if destination == Destination::Junk {
-                self.junk.insert(owner.clone());
-            }
-            self.owners.push(owner);
+            self.owners.entry(owner).or_insert(destination);
         }
         if self.owners.len() > MAX_RECIPIENTS {
             Err(Refusal::TooManyRecipients)
@@ -269,13 +295,16 @@ async fn commit(
 async fn deliver(
     house: &Arc<House>,
     mut incoming: Incoming,
-    Envelope { owners, junk, room }: Envelope,
+    Envelope { owners, room }: Envelope,
 ) -> Result<(), Refusal> {
-    incoming.room = room;
-    incoming.junk = junk;
     if owners.is_empty() {
         return Err(Refusal::NoSuchUser);
     }
+    let junk = owners.iter();
+    let junk = junk.filter(|(_, destination)| **destination == Destination::Junk);
+    incoming.junk = junk.map(|(owner, _)| owner.clone()).collect();
+    incoming.room = room;
+    let owners: Vec<Owner> = owners.into_keys().collect();
     if !incoming.is_large() && owners.len() <= RECIPIENTS {
         return house.deliver_small(incoming, owners).await;
     }
@@ -292,4 +321,30 @@ async fn deliver(
         Ok(())
     });
     delivered.in_current_span().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_so_many_recipients_and_no_more() {
+        let owners = |numbers: std::ops::Range<usize>| {
+            let address = |number| address(&format!("u{number}@example.test")).unwrap();
+            numbers.map(|number| Owner::of(&address(number))).collect()
+        };
+        let mut envelope = Envelope::default();
+        let page = 100;
+        for first in (0..MAX_RECIPIENTS).step_by(page) {
+            let added = envelope.add(owners(first..first + page), Destination::Inbox);
+            assert_eq!(added, Ok(()));
+        }
+        // Who is there already is none more.
+        assert_eq!(envelope.add(owners(0..1), Destination::Junk), Ok(()));
+        let more = envelope.add(
+            owners(MAX_RECIPIENTS..MAX_RECIPIENTS + 1),
+            Destination::Inbox,
+        );
+        assert_eq!(more, Err(Refusal::TooManyRecipients));
+    }
 }

@@ -62,6 +62,15 @@ pub enum DeliveryRequest {
         /// the transaction, for each local user once. With 0 it is only looked whether there is room now.
         transaction: u64,
     },
+    /// The same, with room looked for beside what others take of it, and none set aside.
+    ForeseeRecipient {
+        /// As above.
+        address: String,
+        /// As above.
+        size: u64,
+        /// Users here who get the message, too, at most [`RECIPIENTS_PER_FRAME`].
+        beside: Vec<String>,
+    },
     /// The transaction will not open a message: free the room that is set aside for it.
     EndTransaction {
         /// From [`DeliveryRequest::ResolveRecipient`].

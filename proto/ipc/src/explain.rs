@@ -15,6 +15,9 @@ pub const MAX_RECIPIENTS: usize = 32;
 /// Octets of a text in a piece, at most.
 pub const MAX_TEXT: usize = 2048;
 
+/// Octets of the parameters of a command, at most.
+pub const MAX_PARAMETERS: usize = 1024;
+
 /// Mail that might come.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Case {
@@ -28,6 +31,10 @@ pub struct Case {
     pub sender: String,
     /// RCPT TO, at most [`MAX_RECIPIENTS`].
     pub recipients: Vec<String>,
+    /// Parameters of MAIL, in the words of the command, beside those that follow from the message.
+    pub mail_parameters: String,
+    /// Parameters of each RCPT.
+    pub rcpt_parameters: String,
     /// Who logs in, with the right password.
     pub user: Option<String>,
     /// What is known of the message before it comes, if it comes.
@@ -45,6 +52,10 @@ pub struct Announced {
     pub size: u64,
     /// There is an octet above 127 in it.
     pub eight_bit: bool,
+    /// There is UTF-8 in its header (RFC 6532).
+    pub utf8_header: bool,
+    /// It comes as one chunk (RFC 3030), not by DATA.
+    pub chunked: bool,
 }
 
 /// The operator's question.
@@ -155,6 +166,8 @@ mod tests {
                 hello: long(),
                 sender: long(),
                 recipients: vec![long(); MAX_RECIPIENTS],
+                mail_parameters: "x".repeat(MAX_PARAMETERS),
+                rcpt_parameters: "x".repeat(MAX_PARAMETERS),
                 user: Some(long()),
                 message: None,
                 tls: true,

@@ -134,6 +134,26 @@ mod tests {
     }
 
     #[test]
+    fn no_value_and_no_comment_is_longer_than_it_may_be() {
+        for character in ["x", "ä", "\""] {
+            let long = character.repeat(MAX_VALUE);
+            let mut field = Field::new("mx.example.org");
+            field.add(
+                "spf",
+                "none",
+                Some(&"Z".repeat(MAX_VALUE + 1)),
+                &[("smtp.helo", &(long + "end"))],
+            );
+            let text = field.finish();
+            assert!(!text.contains("end"), "{text}");
+            assert_eq!(text.matches('Z').count(), MAX_VALUE, "{text}");
+            let value = text.split_once("helo=").unwrap().1;
+            // Quotes, and backslashes before what would end them.
+            assert!(value.len() <= 2 * MAX_VALUE + 4, "{value}");
+        }
+    }
+
+    #[test]
     fn a_field_does_not_grow_without_end() {
         let mut field = Field::new("mx.example.org");
         for _ in 0..100 {

@@ -207,9 +207,6 @@ impl Intake {
             return Err(Refusal::RelayDisabled);
         }
         check(&envelope)?;
-        if peer.lock().open.len() >= MAX_OPEN {
-            return Err(Refusal::Busy);
-        }
         let draft = self.desk.with_queue(|queue| queue.draft()).await;
         let draft = draft.map_err(|error| desk::fault(&error, "begin a message"))?;
         let (ours, theirs) = pair().map_err(|error| desk::fault(&error, "make a stream"))?;
@@ -226,11 +223,7 @@ impl Intake {
             reader,
             touched,
         };
-        let mut drawer = peer.lock();
-        drawer.last += 1;
-        let handle = MessageHandle(drawer.last);
-        drawer.open.insert(handle, incoming);
-        Ok((handle, theirs))
+        Ok((peer.lock().put(incoming)?, theirs))
     }
 
     async fn foresee(
@@ -399,6 +392,18 @@ impl Counter {
     }
 }
 
+impl Drawer {
+    fn put(&mut self, incoming: Incoming) -> Result<MessageHandle, Refusal> {
+        if self.open.len() >= MAX_OPEN {
+            return Err(Refusal::Busy);
+        }
+        self.last += 1;
+        let handle = MessageHandle(self.last);
+        self.open.insert(handle, incoming);
+        Ok(handle)
+    }
+}
+
 fn doubt(quarantine: &Quarantine) -> Result<(), Refusal> {
     let Quarantine {
         reason,
@@ -520,5 +525,37 @@ async fn sweep(drawer: Weak<Mutex<Drawer>>) {
             }
             keep
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incoming() -> Incoming {
+        Incoming {
+            envelope: Envelope {
+                reverse_path: String::new(),
+                account: None,
+                smtp_utf8: false,
+                eight_bit: false,
+                parameters: String::new(),
+            },
+            recipients: Vec::new(),
+            reader: Reader(tokio::spawn(std::future::pending())),
+            touched: Touched::now(),
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_messages_are_open_at_once_on_a_channel_and_no_more() {
+        let mut drawer = Drawer::default();
+        let first = drawer.put(incoming()).unwrap();
+        for _ in 1..MAX_OPEN {
+            drawer.put(incoming()).unwrap();
+        }
+        assert_eq!(drawer.put(incoming()), Err(Refusal::Busy));
+        drawer.open.remove(&first);
+        assert!(drawer.put(incoming()).is_ok());
     }
 }

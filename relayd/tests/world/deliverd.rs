@@ -121,6 +121,7 @@ impl Service<DeliveryEdge> for Postman {
                 let answer = RelayAnswer::Delivery(answer);
                 return Ok(Answered::with(answer, vec![theirs.into()]));
             }
+            DeliveryRequest::ForeseeRecipient { .. } => return Err(Refusal::Busy),
             DeliveryRequest::EndTransaction { .. } => DeliveryAnswer::TransactionEnded,
             // relayd has its reports in files and brings them through the stream.
             DeliveryRequest::DeliverMessage { .. } => return Err(Refusal::Busy),

@@ -31,8 +31,17 @@ const BEYOND: u64 = 64 * 1024;
 /// [`Error::Findings`] if the mail is not taken for all recipients.
 pub async fn run(config: &Path, options: ExplainOptions) -> Result<(), Error> {
     let config = Config::read(config)?;
+    let parameters = options.mail_parameters.as_deref().unwrap_or_default();
+    let mut parameters = parameters.split_whitespace();
+    let is_binary = parameters.any(|one| one.eq_ignore_ascii_case("BODY=BINARYMIME"));
     let letter = match &options.file {
-        Some(file) => Some(read(file, config.smtp.max_message_size.value())?),
+        Some(file) => {
+            let letter = read(file, config.smtp.max_message_size.value())?;
+            Some(match is_binary {
+                true => letter,
+                false => as_sent(letter),
+            })
+        }
         None => None,
     };
     let case = case(&options, letter.as_deref());
@@ -77,6 +86,8 @@ fn case(options: &ExplainOptions, letter: Option<&[u8]>) -> Case {
     let announced = |letter: &[u8]| Announced {
         size: letter.len() as u64,
         eight_bit: !letter.is_ascii(),
+        utf8_header: is_utf8(header(letter)),
+        chunked: options.bdat,
     };
     Case {
         listener: listener.to_owned(),
@@ -84,11 +95,23 @@ fn case(options: &ExplainOptions, letter: Option<&[u8]>) -> Case {
         hello: options.helo.clone().unwrap_or_else(|| literal(options.ip)),
         sender: sender.unwrap_or_default(),
         recipients: options.to.clone(),
+        mail_parameters: options.mail_parameters.clone().unwrap_or_default(),
+        rcpt_parameters: options.rcpt_parameters.clone().unwrap_or_default(),
         user: options.user.clone(),
         message: letter.map(announced),
         tls: options.tls,
         filters: options.filters,
     }
+}
+
+fn header(letter: &[u8]) -> &[u8] {
+    let end = letter.windows(4).position(|four| four == b"\r\n\r\n");
+    letter.get(..end.unwrap_or(letter.len())).unwrap_or(letter)
+}
+
+/// RFC 6532: what is neither ASCII nor UTF-8 is nothing that can be announced.
+fn is_utf8(header: &[u8]) -> bool {
+    !header.is_ascii() && std::str::from_utf8(header).is_ok()
 }
 
 /// RFC 5321 §4.1.3.
@@ -108,7 +131,7 @@ fn read(file: &Path, max: u64) -> Result<Vec<u8>, Error> {
         _ => std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
     };
     read.map_err(failed)?;
-    Ok(as_sent(bytes))
+    Ok(bytes)
 }
 
 // A program that sends a file of this machine sends its lines as lines.
@@ -395,6 +418,37 @@ mod tests {
         ] {
             let bytes = as_sent(file.as_bytes().to_vec());
             assert_eq!(String::from_utf8(bytes).unwrap(), sent);
+        }
+    }
+
+    #[test]
+    fn no_more_of_a_file_is_read_than_shows_that_it_is_too_large() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![b'x'; 100_000]).unwrap();
+        assert_eq!(read(file.path(), 50_000).unwrap().len(), 100_000);
+        assert_eq!(read(file.path(), 10).unwrap().len(), 10 + 64 * 1024);
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_is_longer_than_a_frame_is_not_waited_for() {
+        let (mut smtpd, ours) = UnixStream::pair().unwrap();
+        let (mut source, _sink) = ours.into_split();
+        let length = u32::try_from(MAX_FRAME + 1).unwrap();
+        smtpd.write_all(&length.to_le_bytes()).await.unwrap();
+        drop(smtpd);
+        let error = next(&mut source).await.unwrap_err().to_string();
+        assert!(error.contains("unexpected answer"), "{error}");
+    }
+
+    #[test]
+    fn only_utf8_in_the_header_is_announced_as_such() {
+        for (letter, is) in [
+            (&b"Subject: \xc3\xa4\r\n\r\nx"[..], true),
+            (b"Subject: \xe4\r\n\r\nx", false),
+            (b"Subject: a\r\n\r\n\xc3\xa4", false),
+            (b"Subject: \xc3\xa4", true),
+        ] {
+            assert_eq!(is_utf8(header(letter)), is, "{letter:?}");
         }
     }
 

@@ -14,6 +14,8 @@ enum At {
 /// Sends a message.
 #[derive(Debug)]
 pub(super) struct Letter {
+    /// Its octets are counted by others (BDAT), so they stay as they are.
+    is_counted: bool,
     /// The last two octets.
     last: [u8; 2],
     octets: u64,
@@ -31,8 +33,9 @@ const HOP: &[u8] = b"received";
 
 impl Letter {
     /// Nothing has been sent.
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(is_counted: bool) -> Self {
         Self {
+            is_counted,
             last: *b"\r\n",
             octets: 0,
             line: 0,
@@ -49,7 +52,7 @@ impl Letter {
     pub(super) fn piece(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut wire = Vec::with_capacity(bytes.len() + bytes.len() / 64);
         for byte in bytes {
-            if *byte == b'.' && self.last == *b"\r\n" {
+            if *byte == b'.' && self.last == *b"\r\n" && !self.is_counted {
                 wire.push(b'.');
             }
             wire.push(*byte);
@@ -62,6 +65,7 @@ impl Letter {
     /// What ends it.
     pub(super) const fn end(&self) -> &'static [u8] {
         match self.last {
+            _ if self.is_counted => b"",
             [b'\r', b'\n'] => b".\r\n",
             _ => b"\r\n.\r\n",
         }
@@ -141,7 +145,7 @@ mod tests {
     use super::*;
 
     fn sent(message: &[u8], size: usize) -> (Letter, Vec<u8>) {
-        let mut letter = Letter::new();
+        let mut letter = Letter::new(false);
         let mut wire: Vec<u8> = message
             .chunks(size)
             .flat_map(|piece| letter.piece(piece))
@@ -163,6 +167,13 @@ mod tests {
                 assert_eq!(sent(message, size).1, wire, "{size}");
             }
         }
+    }
+
+    #[test]
+    fn octets_that_are_counted_stay_as_they_are() {
+        let mut letter = Letter::new(true);
+        assert_eq!(letter.piece(b".\r\n.x\0"), b".\r\n.x\0");
+        assert_eq!(letter.end(), b"");
     }
 
     #[test]

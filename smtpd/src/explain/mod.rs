@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service};
 use daemon::{Stop, session_id};
-use ipc::explain::{Case, ExplainAnswer, ExplainEdge, ExplainRequest, MAX_RECIPIENTS};
+use ipc::explain::{
+    Case, ExplainAnswer, ExplainEdge, ExplainRequest, MAX_PARAMETERS, MAX_RECIPIENTS,
+};
 use ipc::{Call, Refusal};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
@@ -56,6 +58,7 @@ pub struct Listener {
 pub struct Explainer {
     listeners: Vec<Arc<Listener>>,
     room: Arc<Semaphore>,
+    patience: Duration,
     stop: Stop,
 }
 
@@ -66,8 +69,15 @@ impl Explainer {
         Self {
             listeners: listeners.into_iter().map(Arc::new).collect(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
+            patience: PATIENCE,
             stop,
         }
+    }
+
+    /// The same, but one may take only so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     fn begin(&self, case: Case) -> Result<OwnedFd, Refusal> {
@@ -93,12 +103,13 @@ impl Explainer {
             Refusal::Busy
         })?;
         let (listener, stop) = (Arc::clone(listener), self.stop.clone());
+        let patience = self.patience;
         tokio::spawn(async move {
             let _permit = permit;
             let session = session_id::next();
             info!(listener = listener.name, %client, "explaining to the operator");
             let played = play::explain(&listener, &case, client, session, ours, &stop);
-            match timeout(PATIENCE, played).await {
+            match timeout(patience, played).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!(%error, "an explanation ended early"),
                 Err(_) => warn!("an explanation took too long and was given up"),
@@ -139,10 +150,11 @@ fn check(case: &Case) -> Result<(), Refusal> {
     }
     let named = [&case.hello, &case.sender].into_iter();
     let named = named.chain(&case.recipients).chain(&case.user);
-    for text in named {
-        if text.len() > MAX_NAME || text.chars().any(char::is_control) {
-            let text =
-                format!("{text:?} is longer than {MAX_NAME} octets or has control characters");
+    let named = named.map(|text| (text, MAX_NAME));
+    let parameters = [&case.mail_parameters, &case.rcpt_parameters];
+    for (text, most) in named.chain(parameters.map(|text| (text, MAX_PARAMETERS))) {
+        if text.len() > most || text.chars().any(char::is_control) {
+            let text = format!("{text:?} is longer than {most} octets or has control characters");
             return Err(Refusal::Invalid(notes::shown(&text)));
         }
     }

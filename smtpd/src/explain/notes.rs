@@ -1,10 +1,11 @@
 //! What is found out on the way: facts for the decision that is being made, and where the mail goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipc::delivery::Destination;
+use ipc::delivery::{Destination, RECIPIENTS_PER_FRAME};
 use ipc::explain::{Fact, MAX_TEXT};
+use ipc::queue::{Recipient, Standing};
 
 /// Facts kept for one decision; who sends hostile mail cannot make them more.
 const MAX_FACTS: usize = 400;
@@ -22,6 +23,8 @@ struct Inner {
     facts: Vec<Fact>,
     left_out: usize,
     granted: Option<Granted>,
+    /// Users here who get the mail of those granted so far.
+    here: BTreeSet<String>,
     kept: Kept,
 }
 
@@ -45,6 +48,12 @@ pub(crate) struct Kept {
     pub(crate) held: BTreeMap<String, String>,
     /// How it goes elsewhere.
     pub(crate) elsewhere: Option<Queued>,
+    /// What goes with it for each of those elsewhere for whom there is something.
+    pub(crate) parameters: BTreeMap<String, String>,
+    /// Users here who get it when it is released.
+    pub(crate) later: BTreeSet<String>,
+    /// What the sender is told of some recipients at once.
+    pub(crate) told: BTreeMap<String, &'static str>,
 }
 
 /// A message that would be in the queue.
@@ -54,6 +63,8 @@ pub(crate) struct Queued {
     pub(crate) reverse_path: String,
     /// Why it is held, if it is.
     pub(crate) hold: Option<String>,
+    /// Those of MAIL that go with it.
+    pub(crate) parameters: String,
 }
 
 impl Notes {
@@ -77,7 +88,16 @@ impl Notes {
     }
 
     pub(crate) fn grant(&self, granted: Granted) {
-        self.lock().granted = Some(granted);
+        let mut inner = self.lock();
+        inner.here.extend(granted.here.iter().cloned());
+        inner.granted = Some(granted);
+    }
+
+    /// Users here beside whom there has to be room for the next one; so many as can be said.
+    pub(crate) fn beside(&self) -> Vec<String> {
+        let inner = self.lock();
+        let all = inner.here.iter();
+        all.take(RECIPIENTS_PER_FRAME).cloned().collect()
     }
 
     pub(crate) fn keep(&self, recipients: &[String], destination: Destination) {
@@ -91,8 +111,27 @@ impl Notes {
         self.lock().kept.held.extend(all);
     }
 
-    pub(crate) fn queue(&self, queued: Queued) {
-        self.lock().kept.elsewhere = Some(queued);
+    pub(crate) fn queue(&self, queued: Queued, recipients: &[Recipient]) {
+        let kept = &mut self.lock().kept;
+        kept.elsewhere = Some(queued);
+        for one in recipients {
+            let address = one.address.clone();
+            match one.standing {
+                Standing::Waiting if one.parameters.is_empty() => {}
+                Standing::Waiting => {
+                    kept.parameters.insert(address, one.parameters.clone());
+                }
+                Standing::Here => {
+                    kept.later.insert(address);
+                }
+                Standing::Delivered => {
+                    kept.told.insert(address, "that it was delivered");
+                }
+                Standing::Expanded => {
+                    kept.told.insert(address, "that it went to a list");
+                }
+            }
+        }
     }
 
     /// The facts since this was last asked.

@@ -29,8 +29,6 @@ use crate::words;
 const PIPE: usize = 64 * 1024;
 /// Read at once of a message.
 const PIECE: usize = 16 * 1024;
-/// Octets of a line of a reply, generously.
-const MAX_REPLY: u64 = 4096;
 
 /// Plays a session of this client at this listener, and tells it over `stream`, from which the message comes.
 ///
@@ -229,15 +227,26 @@ impl Play<'_> {
     // What a client says that reads what EHLO offers.
     fn mail(&self) -> String {
         let mut mail = format!("MAIL FROM:<{}>", self.case.sender);
-        if let Some(Announced { size, eight_bit }) = self.case.message {
-            mail.push_str(&format!(" SIZE={size}"));
-            if eight_bit {
-                mail.push_str(" BODY=8BITMIME");
-            }
-        }
         let mut addresses = self.case.recipients.iter().chain([&self.case.sender]);
-        if !addresses.all(|address| address.is_ascii()) {
-            mail.push_str(" SMTPUTF8");
+        let is_utf8 = !addresses.all(|address| address.is_ascii());
+        let message = self.case.message;
+        let follows = [
+            message.map(|message| format!("SIZE={}", message.size)),
+            message
+                .filter(|message| message.eight_bit)
+                .map(|_| "BODY=8BITMIME".to_owned()),
+            (is_utf8 || message.is_some_and(|message| message.utf8_header))
+                .then(|| "SMTPUTF8".to_owned()),
+        ];
+        let said: Vec<&str> = self.case.mail_parameters.split_whitespace().collect();
+        let keyword = |text: &str| text.split('=').next().unwrap_or_default().to_uppercase();
+        let is_said = |one: &String| said.iter().any(|other| keyword(other) == keyword(one));
+        let follows = follows.into_iter().flatten().filter(|one| !is_said(one));
+        let follows: Vec<String> = follows.collect();
+        let parameters = follows.iter().map(String::as_str).chain(said);
+        for parameter in parameters {
+            mail.push(' ');
+            mail.push_str(parameter);
         }
         mail
     }
@@ -254,13 +263,14 @@ impl Play<'_> {
                 fates.push(Fate::Refused(last));
                 continue;
             }
-            let said = format!("RCPT TO:<{recipient}>");
-            let heard = self.command(&said).await?;
+            let said = format!("RCPT TO:<{recipient}> {}", case.rcpt_parameters);
+            let said = said.trim_end();
+            let heard = self.command(said).await?;
             let granted = self.tale.notes.take_granted();
             let address = granted.as_ref().map(|granted| granted.address.clone());
             let address = address.unwrap_or_else(|| recipient.clone());
             self.tale
-                .decide(Stage::Recipient, &said, &heard, Some(address))
+                .decide(Stage::Recipient, said, &heard, Some(address))
                 .await?;
             fates.push(match heard.is_good() {
                 true => Fate::Granted(granted),
@@ -271,16 +281,25 @@ impl Play<'_> {
     }
 
     async fn send(&mut self, announced: Announced, fates: &mut [Fate]) -> io::Result<()> {
-        let open = self.command("DATA").await?;
-        if !open.is_good() {
-            self.tale
-                .decide(Stage::Message, "DATA", &open, None)
-                .await?;
-            fates.iter_mut().for_each(|fate| fate.refuse(&open));
-            return Ok(());
+        let Announced { size, chunked, .. } = announced;
+        let said = match chunked {
+            true => format!("BDAT {size} LAST"),
+            false => format!("DATA, {size} octets"),
+        };
+        if chunked {
+            // RFC 3030 §2: the octets follow at once.
+            self.tell(&said).await;
+        } else {
+            let open = self.command("DATA").await?;
+            if !open.is_good() {
+                self.tale
+                    .decide(Stage::Message, "DATA", &open, None)
+                    .await?;
+                fates.iter_mut().for_each(|fate| fate.refuse(&open));
+                return Ok(());
+            }
         }
-        self.carry().await?;
-        let said = format!("DATA, {} octets", announced.size);
+        self.carry(announced).await?;
         // RFC 2033 §4.2: with LMTP each recipient that was taken has a reply.
         let each = self.listener.port.config.role == Role::Delivery;
         let mut last = None;
@@ -309,12 +328,15 @@ impl Play<'_> {
     }
 
     // Carries the message over. The session may hang up in the middle of it; what it said is still to be heard.
-    async fn carry(&mut self) -> io::Result<()> {
-        let mut letter = Letter::new();
+    async fn carry(&mut self, Announced { size, chunked, .. }: Announced) -> io::Result<()> {
+        let mut letter = Letter::new(chunked);
         let mut piece = vec![0; PIECE];
         let mut is_heard = true;
+        // What is beyond what was announced would be commands.
+        let most = if chunked { size } else { u64::MAX };
+        let mut source = (&mut self.letter).take(most);
         loop {
-            let read = self.letter.read(&mut piece).await?;
+            let read = source.read(&mut piece).await?;
             if read == 0 {
                 break;
             }
@@ -323,6 +345,9 @@ impl Play<'_> {
             if !is_heard {
                 break;
             }
+        }
+        if chunked && is_heard && source.limit() > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if is_heard {
             // Whether it is taken is in the reply.
@@ -350,18 +375,22 @@ impl Play<'_> {
     }
 
     async fn command(&mut self, line: &str) -> io::Result<Heard> {
+        self.tell(line).await;
+        self.hear().await
+    }
+
+    async fn tell(&mut self, line: &str) {
         let line = format!("{line}\r\n");
         // Who was hung up on hears that next.
         let _ = self.client.get_mut().write_all(line.as_bytes()).await;
-        self.hear().await
     }
 
     async fn hear(&mut self) -> io::Result<Heard> {
         let mut lines: Vec<String> = Vec::new();
         loop {
             let mut line = String::new();
-            let mut limited = (&mut self.client).take(MAX_REPLY);
-            if limited.read_line(&mut line).await? == 0 {
+            // They are our own session's, so they end.
+            if self.client.read_line(&mut line).await? == 0 {
                 return Ok(Heard::nothing("the connection ended without a reply"));
             }
             let text = line.get(4..).unwrap_or_default().trim_end();
@@ -418,6 +447,14 @@ fn taken(granted: Option<&Granted>, kept: &Kept, case: &Case) -> String {
     ways.extend(held.map(|(one, reason)| {
         format!("into quarantine ({reason}) until rmailctl queue release, for {one}")
     }));
+    let later = here.iter().filter(|one| kept.later.contains(*one));
+    let later: Vec<&str> = later.map(String::as_str).collect();
+    if !later.is_empty() {
+        ways.push(format!(
+            "held in the queue until its time has come, then to {} here",
+            later.join(", ")
+        ));
+    }
     let is_free = |one: &&String| !kept.held.contains_key(*one);
     let free: Vec<&str> = elsewhere
         .iter()
@@ -425,12 +462,74 @@ fn taken(granted: Option<&Granted>, kept: &Kept, case: &Case) -> String {
         .map(String::as_str)
         .collect();
     if let (Some(queued), false) = (&kept.elsewhere, free.is_empty()) {
-        let Queued { reverse_path, hold } = queued;
-        let way = format!("out to {} from <{reverse_path}>", free.join(", "));
+        let Queued {
+            reverse_path,
+            hold,
+            parameters,
+        } = queued;
+        let mut way = format!("out to {} from <{reverse_path}>", free.join(", "));
+        if !parameters.is_empty() {
+            way.push_str(&format!(" with {parameters}"));
+        }
+        for one in free {
+            if let Some(parameters) = kept.parameters.get(one) {
+                way.push_str(&format!(", for {one} with {parameters}"));
+            }
+        }
         ways.push(match hold {
             None => way,
             Some(reason) => format!("held in the queue ({reason}), then {way}"),
         });
     }
+    let told = granted.and_then(|granted| kept.told.get(&granted.address));
+    ways.extend(told.map(|what| format!("the sender is told {what}")));
     format!("taken: {}", ways.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_goes_out_afterwards() {
+        let granted = Granted {
+            address: "list@example.org".into(),
+            here: vec!["bob@example.org".into()],
+            elsewhere: vec!["carol@far.example".into(), "dave@far.example".into()],
+        };
+        let mut kept = Kept {
+            elsewhere: Some(Queued {
+                reverse_path: "alice@example.org".into(),
+                hold: Some("over budget".into()),
+                parameters: "HOLDFOR=60".into(),
+            }),
+            ..Kept::default()
+        };
+        kept.later.insert("bob@example.org".into());
+        kept.parameters
+            .insert("dave@far.example".into(), "NOTIFY=NEVER".into());
+        let case = Case {
+            listener: String::new(),
+            client: String::new(),
+            hello: String::new(),
+            sender: String::new(),
+            recipients: Vec::new(),
+            mail_parameters: String::new(),
+            rcpt_parameters: String::new(),
+            user: None,
+            message: Some(Announced {
+                size: 1,
+                eight_bit: false,
+                utf8_header: false,
+                chunked: false,
+            }),
+            tls: false,
+            filters: false,
+        };
+        assert_eq!(
+            taken(Some(&granted), &kept, &case),
+            "taken: held in the queue until its time has come, then to bob@example.org here; held in the queue (over budget), then \
+             out to carol@far.example, dave@far.example from <alice@example.org> with HOLDFOR=60, for dave@far.example with NOTIFY=NEVER"
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! A message that nobody keeps: it takes the way of all others up to where somebody would have to keep it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipc::Context;
 use ipc::delivery::Destination;
@@ -21,10 +21,7 @@ pub(crate) struct Rehearsal {
 struct Queue {
     ask: Ask,
     envelope: Envelope,
-    /// Those elsewhere.
-    recipients: Mutex<Vec<String>>,
-    /// All of them.
-    held: Mutex<Vec<String>>,
+    recipients: Mutex<Vec<Recipient>>,
 }
 
 impl Rehearsal {
@@ -39,7 +36,6 @@ impl Rehearsal {
             ask,
             envelope,
             recipients: Mutex::default(),
-            held: Mutex::default(),
         });
         Self { notes, queue }
     }
@@ -47,15 +43,7 @@ impl Rehearsal {
     /// These shall have it.
     pub(crate) fn add(&self, recipients: &[Recipient]) {
         if let Some(queue) = &self.queue {
-            let mut held = queue.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.extend(recipients.iter().map(|one| one.address.clone()));
-            let waiting = recipients.iter();
-            let waiting = waiting.filter(|one| one.standing == Standing::Waiting);
-            let mut all = queue
-                .recipients
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            all.extend(waiting.map(|one| one.address.clone()));
+            queue.lock().extend_from_slice(recipients);
         }
     }
 
@@ -76,29 +64,40 @@ impl Rehearsal {
         let Some(queue) = &self.queue else {
             return Ok(());
         };
+        let all = queue.lock().clone();
+        let addresses = |all: &[Recipient]| -> Vec<String> {
+            all.iter().map(|one| one.address.clone()).collect()
+        };
         if let Some(quarantine) = quarantine {
-            let held = queue.held.lock().unwrap_or_else(PoisonError::into_inner);
-            self.notes.hold(&held, &quarantine.reason);
+            self.notes.hold(&addresses(&all), &quarantine.reason);
             return Ok(());
         }
-        let mut recipients = queue
-            .recipients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let all = recipients.len();
+        let mut recipients = all.clone();
+        recipients.retain(|one| one.standing == Standing::Waiting);
+        let mut recipients = addresses(&recipients);
+        let waiting = recipients.len();
         recipients.truncate(FORESEEN);
         if queue.envelope.account.is_some() {
             queue.ask.note("relay.budgets", || {
-                format!("asked for {} of {all} recipients", recipients.len())
+                format!("asked for {} of {waiting} recipients", recipients.len())
             });
         }
         let envelope = queue.envelope.clone();
         let hold = queue.ask.foresee(context, envelope, recipients).await?;
-        self.notes.queue(Queued {
+        let queued = Queued {
             reverse_path: queue.envelope.reverse_path.clone(),
             hold,
-        });
+            parameters: queue.envelope.parameters.clone(),
+        };
+        self.notes.queue(queued, &all);
         Ok(())
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Vec<Recipient>> {
+        self.recipients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

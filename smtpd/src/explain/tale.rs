@@ -85,7 +85,7 @@ impl Tale {
             facts.extend(self.judged.take_facts());
         }
         let is_bad = !heard.is_good();
-        if let Some(key) = keys::of(&heard.text).filter(|_| is_bad) {
+        if let Some(key) = keys::of(said, &heard.text).filter(|_| is_bad) {
             facts.push(Fact {
                 text: "decided by".to_owned(),
                 key: key.to_owned(),

@@ -53,6 +53,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 mod client;
 mod daemons;
+mod explaining;
 
 pub(crate) use self::client::Client;
 pub(crate) use self::daemons::{Deliverd, Relayd};

@@ -3,6 +3,8 @@
 use ipc::delivery::{MAX_HEAD, RECIPIENTS_PER_FRAME};
 
 use super::*;
+use crate::answer::desk::Desk;
+use crate::store::BUFFER;
 
 const LETTER: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
 
@@ -356,4 +358,96 @@ async fn a_head_is_no_way_around_the_limits() {
     smtp.deliver_behind(&users, head, &vec![b'x'; size], size as u64)
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_messages_are_open_at_once_and_no_more() {
+    let world = world().await;
+    let desk = Desk::new(Arc::clone(&world.house), 2);
+    let (first, _stream) = desk.open(()).unwrap();
+    let _second = desk.open(()).unwrap();
+    assert_eq!(desk.open(()).unwrap_err(), Refusal::Busy);
+    desk.abort(first).unwrap();
+    assert!(desk.open(()).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_is_not_read_to_its_end() {
+    let world = world().await;
+    let (_message, stream) = Smtp(world.client("smtpd")).open().await;
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut stream = UnixStream::from(stream);
+        stream.set_nonblocking(false).unwrap();
+        let piece = [b'x'; 4096];
+        // Far more than the socket holds beside what is taken.
+        (0..4096).find_map(|_| stream.write_all(&piece).err())
+    });
+    let error = writing.await.unwrap().expect("all of it was read");
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_gone_at_the_end_of_a_message_gets_no_mailbox_by_it() {
+    let world = world_taking(4 * BUFFER).await;
+    let smtp = Smtp(world.client("smtpd"));
+    for (user, size) in [("carol", 10), ("dave", 2 * BUFFER)] {
+        let address = format!("{user}@example.test");
+        world.add_user(&address, 0).await;
+        let (message, stream) = smtp.open().await;
+        let request = DeliveryRequest::AddRecipients {
+            message,
+            recipients: vec![address.clone(), "alice@example.test".into()],
+            destination: Destination::Inbox,
+        };
+        smtp.ask(request).await.unwrap();
+        let gone = StoreControlRequest::RemoveUser { address };
+        world.control(gone).await.unwrap();
+        write(stream, &vec![b'x'; size]).await;
+        let commit = DeliveryRequest::CommitMessage {
+            message,
+            size: size as u64,
+            head: Vec::new(),
+        };
+        assert_eq!(
+            refused(smtp.ask(commit).await),
+            Refusal::NoSuchUser,
+            "{user}"
+        );
+    }
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    assert_eq!(session.select("INBOX").await.0.messages, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leads_to_more_addresses_than_can_be_told_is_refused() {
+    let world = world().await;
+    let add = async |name: &str, targets: Vec<String>| {
+        let alias = Alias {
+            domain: "example.test".into(),
+            kind: AliasKind::Exact,
+            pattern: name.into(),
+            targets,
+        };
+        world
+            .control(StoreControlRequest::AddAlias(alias))
+            .await
+            .unwrap();
+    };
+    // Of some 590 octets each.
+    for leaf in 0..30 {
+        let far = |number| format!("{}{leaf}.{number}@far.test", "x".repeat(33));
+        add(&format!("leaf{leaf}"), (0..12).map(far).collect()).await;
+    }
+    let leaves = |range: std::ops::Range<usize>| {
+        let name = |leaf| format!("leaf{leaf}@example.test");
+        range.map(name).collect::<Vec<_>>()
+    };
+    add("some", leaves(0..15)).await;
+    add("others", leaves(15..30)).await;
+    let both = ["some@example.test", "others@example.test"];
+    add("all", both.map(String::from).to_vec()).await;
+    let smtp = Smtp(world.client("smtpd"));
+    assert!(smtp.resolve("some@example.test", 0).await.is_ok());
+    let all = smtp.resolve("all@example.test", 0).await;
+    assert_eq!(refused(all), Refusal::TooManyRecipients);
 }

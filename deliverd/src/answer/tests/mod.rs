@@ -46,12 +46,17 @@ struct World {
 
 /// A running deliverd with the users alice and bob, `auth_failures` 3 and messages of at most [`MAX_SIZE`] bytes.
 async fn world() -> World {
+    world_taking(SIZE).await
+}
+
+/// The same where clients may send so many bytes.
+async fn world_taking(size: usize) -> World {
     let temp = tempfile::tempdir().unwrap();
     let (sender, stop) = daemon::stop::channel();
     let text = format!(
         r#"{{"version": 1, "hostname": "mx.example.test", "domains": ["example.test"], "mail_root": "{root}",
             "run_dir": "{root}", "tls": {{"cert_file": "/x", "key_file": "/x"}},
-            "smtp": {{"max_message_size": {SIZE}}}, "limits": {{"auth_failures": 3}}}}"#,
+            "smtp": {{"max_message_size": {size}}}, "limits": {{"auth_failures": 3}}}}"#,
         root = temp.path().display()
     );
     let path = temp.path().join("config.json");

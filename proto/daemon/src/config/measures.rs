@@ -118,8 +118,8 @@ impl Authentication {
                 return Err("an entry names no domain: give it \"names\"".into());
             }
             for name in &entry.names {
-                if !seen.insert(name.as_str().to_ascii_lowercase()) {
-                    let name = name.as_str();
+                let name = name.as_str();
+                if !seen.insert(name) {
                     return Err(format!("{name} is there twice: name it in one entry only"));
                 }
             }
