@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::channel::serve;
-use daemon::config::{Config, Network, Smtp, StrayLineEnds, Xclient};
+use daemon::config::{Config, Network, SaslMechanism, Smtp, StrayLineEnds, Xclient};
 use daemon::limits::{Door, Limits};
 use daemon::port::{self, Begins};
 use daemon::tls::Certificates;
 use daemon::{Birth, StartError};
 use mail::address::Domain;
+use smtp::auth::Mechanism;
 use smtp::data::Stray;
 use smtp::hold::HoldLimit;
 use smtp::server::{self, HeaderLimits, Offer, Proxying, Role};
@@ -201,6 +202,13 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         // What does not leave the machine needs no encryption.
         starttls: !kind.is_local,
         cleartext_auth: false,
+        mechanisms: config
+            .submission
+            .mechanisms
+            .as_slice()
+            .iter()
+            .map(mechanism)
+            .collect(),
         proxying: Proxying::Nothing,
         binary_mime: smtp.binary_mime,
         // Without relayd nobody would honour them.
@@ -251,6 +259,18 @@ fn open(kind: &Kind, config: &Config, house: &Arc<House>) -> Port {
         },
         filters: Arc::new(filters),
         house: Arc::clone(house),
+    }
+}
+
+const fn mechanism(mechanism: &SaslMechanism) -> Mechanism {
+    match mechanism {
+        SaslMechanism::External => Mechanism::Exchange(sasl::Mechanism::External),
+        SaslMechanism::ScramSha256Plus => Mechanism::Exchange(sasl::Mechanism::ScramSha256Plus),
+        SaslMechanism::ScramSha256 => Mechanism::Exchange(sasl::Mechanism::ScramSha256),
+        SaslMechanism::OAuthBearer => Mechanism::Exchange(sasl::Mechanism::OAuthBearer),
+        SaslMechanism::XOAuth2 => Mechanism::Exchange(sasl::Mechanism::XOAuth2),
+        SaslMechanism::Plain => Mechanism::Plain,
+        SaslMechanism::Login => Mechanism::Login,
     }
 }
 

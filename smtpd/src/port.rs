@@ -10,6 +10,7 @@ use daemon::config::{Network, Xclient};
 use daemon::limits::{Crowded, Door};
 use daemon::port::{self, Begins, Client, Protocol};
 use daemon::tls;
+use smtp::auth::Mechanism;
 use smtp::hold::HoldLimit;
 use smtp::reply::Reply;
 use smtp::server::{self, Proxying, Role, Server};
@@ -259,7 +260,7 @@ impl Visit {
             Begins::Clear => self.talk_clear(stream, &mut desk).await,
             Begins::Tls => {
                 let mut stream = self.secure(stream).await?;
-                let proofs = prove(&stream)?;
+                let proofs = self.port.prove(&stream)?;
                 let tls = Some(describe(&stream));
                 let server = self.port.greet(self.client.address, tls);
                 let server = server.with_proofs(offer(&proofs));
@@ -302,7 +303,7 @@ impl Visit {
             End::Closed => Ok(()),
             End::StartTls(server) => {
                 let mut stream = self.secure(stream).await?;
-                let proofs = prove(&stream)?;
+                let proofs = self.port.prove(&stream)?;
                 let server = server.secured(describe(&stream));
                 let server = server.with_proofs(offer(&proofs));
                 desk.start_over(proofs);
@@ -341,16 +342,24 @@ impl Visit {
     }
 }
 
-/// What a login on this connection can be bound to.
-fn prove<S>(stream: &TlsStream<S>) -> io::Result<Proofs> {
-    let (_, connection) = stream.get_ref();
-    Ok(Proofs {
-        binding: tls::channel_binding(connection).map_err(io::Error::other)?,
-        identities: connection
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .map_or_else(Vec::new, certificate::addresses),
-    })
+impl Port {
+    /// What a login on this connection can be bound to.
+    fn prove<S>(&self, stream: &TlsStream<S>) -> io::Result<Proofs> {
+        let (_, connection) = stream.get_ref();
+        let plus = Mechanism::Exchange(sasl::Mechanism::ScramSha256Plus);
+        Ok(Proofs {
+            // RFC 5802 §6: a client that could bind and was offered nothing says so. Where nothing is offered there is nothing to bind to,
+            // or that would be taken for an attack.
+            binding: match self.config.mechanisms.contains(&plus) {
+                true => tls::channel_binding(connection).map_err(io::Error::other)?,
+                false => None,
+            },
+            identities: connection
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map_or_else(Vec::new, certificate::addresses),
+        })
+    }
 }
 
 fn offer(proofs: &Proofs) -> sasl::Proofs {

@@ -9,7 +9,8 @@
 mod world;
 
 use daemon::port::Begins;
-use smtp::server::Role;
+use smtp::auth::Mechanism;
+use smtp::server::{Config, Role};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use world::{Client, World};
@@ -79,6 +80,37 @@ async fn without_tls_there_is_nothing_to_bind_to() {
     let mut client = world.secure(client.into_inner()).await;
     let offer = client.ask("EHLO client.example", "250").await;
     assert!(offer.contains("SCRAM-SHA-256-PLUS"), "{offer}");
+}
+
+#[tokio::test]
+async fn where_no_binding_is_offered_there_is_nothing_to_bind_to() {
+    let mut world = World::new();
+    let scram = Mechanism::Exchange(sasl::Mechanism::ScramSha256);
+    world.offer = Some(Config {
+        starttls: true,
+        mechanisms: vec![scram],
+        ..Config::new(world.house.hostname.clone(), Role::Submission)
+    });
+    let address = world.listen(Role::Submission, Begins::Clear).await;
+    let mut other = world.connect(address).await;
+    other.ask("EHLO client.example", "250").await;
+    other.ask("STARTTLS", "220").await;
+    let mut other = world.secure(other.into_inner()).await;
+    other.ask("EHLO client.example", "250").await;
+    let (client, offer) = visit(&mut world).await;
+    assert!(
+        offer.contains(" AUTH SCRAM-SHA-256\r\n") || offer.contains("-AUTH SCRAM-SHA-256\r\n"),
+        "{offer}"
+    );
+    for mut client in [client, other] {
+        // The deliverd of this world says back what it was told, which would be the binding.
+        let said = client
+            .ask(&format!("AUTH SCRAM-SHA-256 {HELLO}"), "334 ")
+            .await;
+        assert_eq!(said.trim_end(), format!("334 {HELLO}"));
+        client.ask("*", "501").await;
+        client.ask("AUTH PLAIN", "504 5.5.4").await;
+    }
 }
 
 #[tokio::test]

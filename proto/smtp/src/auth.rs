@@ -55,6 +55,27 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// All, in the order in which they are offered.
+    pub const ALL: [Self; 7] = [
+        Self::Exchange(sasl::Mechanism::External),
+        Self::Exchange(sasl::Mechanism::ScramSha256Plus),
+        Self::Exchange(sasl::Mechanism::ScramSha256),
+        Self::Exchange(sasl::Mechanism::OAuthBearer),
+        Self::Exchange(sasl::Mechanism::XOAuth2),
+        Self::Plain,
+        Self::Login,
+    ];
+
+    /// The registered name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::Exchange(mechanism) => mechanism.name(),
+        }
+    }
+
     /// Finds a mechanism by its name, in any case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

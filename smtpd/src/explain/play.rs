@@ -10,6 +10,7 @@ use daemon::port::{Begins, Client, Protocol};
 use ipc::delivery::Destination;
 use ipc::explain::{Announced, Case, Fact, Stage};
 use mail::encode::base64;
+use smtp::auth::Mechanism;
 use smtp::server::Role;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::net::UnixStream;
@@ -69,7 +70,8 @@ pub(super) async fn explain(
     // RFC 8314: where logins are, TLS is. Filters are told of a cipher, too.
     let is_secured = case.tls || port.config.role == Role::Submission;
     let tls = is_secured.then(|| "TLSv1.3 TLS_AES_256_GCM_SHA384".to_owned());
-    let server = port.greet(client, tls);
+    // Whoever is supposed to log in does so by one of those that are offered.
+    let server = port.greet(client, tls).with_mechanism(Mechanism::Plain);
     let (ours, mut theirs) = duplex(PIPE);
     let session = converse(&mut theirs, server, &mut desk, stop);
     // The log is about mail that came.
@@ -214,7 +216,7 @@ impl Play<'_> {
             let token = base64(format!("\0{user}\0-").as_bytes());
             let (login, shown) = (
                 format!("AUTH PLAIN {token}"),
-                format!("AUTH PLAIN as {user}, with the right password"),
+                format!("AUTH as {user}, with the right password, certificate or token"),
             );
             if let Err(heard) = self.say(Stage::Login, &login, &shown).await? {
                 return Ok(Err(heard));

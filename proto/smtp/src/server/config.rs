@@ -1,10 +1,12 @@
 //! What a port offers, and how much it bears.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use mail::address::Domain;
 
 use super::{HeaderLimits, Offer, Proxying};
+use crate::auth::Mechanism;
 use crate::data::Stray;
 
 /// What the server offers; shared by all connections of one port.
@@ -43,6 +45,8 @@ pub struct Config {
     pub starttls: bool,
     /// Passwords are taken on connections without TLS.
     pub cleartext_auth: bool,
+    /// How users may log in, where each is possible.
+    pub mechanisms: Vec<Mechanism>,
     /// What the peer may say about a client of its own.
     pub proxying: Proxying,
     /// Messages may be binary (RFC 3030 §3): whoever keeps and reads them can cope.
@@ -97,6 +101,7 @@ impl Config {
             stray_line_ends: Stray::Reject,
             starttls: false,
             cleartext_auth: false,
+            mechanisms: Mechanism::ALL.to_vec(),
             proxying: Proxying::Nothing,
             binary_mime: false,
             offer: Offer::default(),

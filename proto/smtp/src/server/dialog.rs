@@ -119,8 +119,11 @@ impl Server {
         if self.config.starttls && self.tls.is_none() {
             reply = reply.line("STARTTLS");
         }
-        if self.offers_auth() && !self.authenticated {
-            reply = reply.line(&self.mechanisms());
+        if self.offers_auth()
+            && !self.authenticated
+            && let Some(line) = self.mechanisms()
+        {
+            reply = reply.line(&line);
         }
         if let Some(more) = self.offered_attributes() {
             reply = reply.line(&alloc::format!("XCLIENT {}{more}", xclient::ATTRIBUTES));

@@ -7,6 +7,7 @@ use sasl::password::{ASK_PASSWORD, ASK_USER, Unusable};
 
 use super::{Action, Answer, Pending, Question, Role, Server, State, words};
 use crate::auth::{Credentials, Mechanism, Secret, parse_login, parse_message, parse_plain};
+use crate::command::CommandError;
 use crate::reply::Reply;
 
 /// Which response is awaited.
@@ -38,29 +39,50 @@ impl Server {
         self
     }
 
-    /// The line of `EHLO` about `AUTH`.
-    pub(super) fn mechanisms(&self) -> String {
-        let mut line = String::from("AUTH");
-        for mechanism in sasl::Mechanism::ALL {
-            if mechanism.is_offered(self.proofs) {
-                line.push(' ');
-                line.push_str(mechanism.name());
-            }
+    /// The same server where users may log in by this mechanism, too, although it is not named in the reply to `EHLO` for that.
+    #[must_use]
+    pub fn with_mechanism(mut self, mechanism: Mechanism) -> Self {
+        self.more = Some(mechanism);
+        self
+    }
+
+    /// The line of `EHLO` about `AUTH`, if anything can be offered.
+    pub(super) fn mechanisms(&self) -> Option<String> {
+        let all = Mechanism::ALL.into_iter();
+        let listed = &self.config.mechanisms;
+        let mut offered = all.filter(|one| listed.contains(one) && self.is_possible(*one));
+        let first = offered.next()?;
+        let mut line = alloc::format!("AUTH {}", first.name());
+        for mechanism in offered {
+            line.push(' ');
+            line.push_str(mechanism.name());
         }
-        line.push_str(" PLAIN LOGIN");
-        line
+        Some(line)
+    }
+
+    fn is_permitted(&self, mechanism: Mechanism) -> bool {
+        self.config.mechanisms.contains(&mechanism) || self.more == Some(mechanism)
+    }
+
+    /// Whether it can work on this connection.
+    const fn is_possible(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::Plain | Mechanism::Login => true,
+            Mechanism::Exchange(mechanism) => mechanism.is_offered(self.proofs),
+        }
     }
 
     pub(super) fn obey_auth(&mut self, mechanism: Mechanism, initial: Option<String>) {
         if let Err(refusal) = self.check_auth() {
             return self.say_idle(&refusal);
         }
+        if !self.is_permitted(mechanism) {
+            return self.say_bad(&words::bad_command(&CommandError::UnknownMechanism));
+        }
         let login = match mechanism {
             Mechanism::Plain => Login::Plain,
             Mechanism::Login => Login::User,
-            Mechanism::Exchange(mechanism) if mechanism.is_offered(self.proofs) => {
-                Login::First(mechanism)
-            }
+            Mechanism::Exchange(one) if self.is_possible(mechanism) => Login::First(one),
             Mechanism::Exchange(mechanism) => {
                 return self.say_bad(&words::mechanism_impossible(mechanism));
             }

@@ -56,7 +56,7 @@ use self::login::Login;
 pub use self::offer::Offer;
 use self::patience::Patience;
 pub use self::proxied::Proxying;
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Mechanism};
 use crate::command::{HelloName, Mail, Rcpt};
 use crate::date::Timestamp;
 use crate::line::{LineBuffer, MAX_AUTH};
@@ -251,6 +251,8 @@ pub struct Server {
     hello: Option<Hello>,
     authenticated: bool,
     proofs: sasl::Proofs,
+    /// A mechanism beside those of the port.
+    more: Option<Mechanism>,
     transaction: Option<Envelope>,
     /// The message, between two chunks of it.
     between_chunks: Option<Box<Body>>,
@@ -314,6 +316,7 @@ impl Server {
             hello: None,
             authenticated: false,
             proofs: sasl::Proofs::default(),
+            more: None,
             transaction: None,
             between_chunks: None,
             message_id: String::new(),

@@ -1,5 +1,6 @@
 //! What those who replay the dialogs in `tests/dialogs/smtp/` read in the same way.
 
+use smtp::auth::Mechanism;
 use smtp::data::Stray;
 use smtp::hold::HoldLimit;
 use smtp::server::{Config, Proxying};
@@ -20,6 +21,13 @@ pub(crate) fn change(config: &mut Config, word: &str) {
         "proxy" => config.proxying = Proxying::Client,
         "login" => config.proxying = Proxying::Login,
         "clear" => config.cleartext_auth = true,
+        "few" => {
+            let scram = sasl::Mechanism::ScramSha256;
+            config.mechanisms = vec![Mechanism::Login, Mechanism::Exchange(scram)];
+        }
+        "external" => {
+            config.mechanisms = vec![Mechanism::Exchange(sasl::Mechanism::External)];
+        }
         "redact" => config.redact_received = true,
         other => panic!("no such word: {other}"),
     }
