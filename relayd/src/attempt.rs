@@ -1,18 +1,20 @@
 //! One attempt: a message's recipients at one destination, host after host until one of them answers for good or ill.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use mail::address::Address;
+use mail::address::{Address, Domain};
 use smtp::auth::Credentials;
 use smtp::client::{Envelope, Origin, Outcome, Verdict};
 use tokio::fs::File;
 use tracing::{info, warn};
 
+use crate::demand::Asked;
 use crate::dial::{Begins, Heard, Phone, Target};
-use crate::dns::{Dns, Host, NoHost};
+use crate::dns::{Dns, Host, NoHost, Route};
 use crate::lanes::Destination;
+use crate::sts::Sts;
 use crate::tls::{Policy, Wish};
 
 /// Connections tried in one attempt.
@@ -25,6 +27,8 @@ const SUBMISSIONS: u16 = 465;
 pub struct Carrier {
     /// Asks DNS.
     pub dns: Dns,
+    /// Knows what domains demand by MTA-STS, unless that is switched off.
+    pub sts: Option<Sts>,
     /// Connects.
     pub phone: Arc<Phone>,
     /// Port of other domains' servers.
@@ -65,11 +69,8 @@ impl Smarthost {
     // A password, or mail, must not go to an impostor, so the certificate is verified when there is a password. On a loopback
     // address nobody can stand between, and no public certificate exists for it: TLS is still asked for, not its certificate.
     fn policy(&self) -> Policy {
-        let loopback = self.host == "localhost"
-            || self
-                .host
-                .parse()
-                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        let loopback =
+            self.host == "localhost" || self.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         match (&self.credentials, loopback) {
             (None, _) => Policy::Opportunistic,
             (Some(_), true) => Policy::Required,
@@ -87,22 +88,24 @@ impl Carrier {
         wish: Wish,
         body: impl Fn() -> io::Result<std::fs::File>,
     ) -> Vec<Finding> {
-        if envelope.parameters.require_tls
-            && let Some(finding) = unvouched(destination)
-        {
-            return vec![finding; envelope.recipients.len()];
-        }
-        let hosts = match self.hosts(destination).await {
-            Ok(hosts) => hosts,
+        let route = match self.route(destination).await {
+            Ok(route) => route,
             Err(no_host) => return vec![no_host.into(); envelope.recipients.len()],
         };
+        let asked = Asked::new();
         let mut failures = Vec::new();
         let mut connections = 0;
-        'hosts: for host in hosts {
-            let addresses = match self.dns.addresses(&host.name).await {
-                Ok(addresses) => addresses,
-                Err(fault) => {
-                    failures.push(Finding::from(fault));
+        'hosts: for host in &route.hosts {
+            let way = self.way(destination, &route, &host.name, wish, &asked);
+            let (addresses, policy) = match way.await {
+                Ok(way) => way,
+                Err(finding) => {
+                    info!(
+                        host = host.name,
+                        reason = finding.text,
+                        "this host gets no mail now"
+                    );
+                    failures.push(finding);
                     continue;
                 }
             };
@@ -117,7 +120,7 @@ impl Carrier {
                 if connections > MAX_CONNECTIONS {
                     break 'hosts;
                 }
-                let target = self.target(destination, &host.name, address, wish);
+                let target = self.target(destination, &host.name, address, policy.clone());
                 match self.visit(&target, envelope, &body).await {
                     Ok(findings) => return findings,
                     Err((finding, next)) => {
@@ -133,13 +136,17 @@ impl Carrier {
         vec![worst(failures); envelope.recipients.len()]
     }
 
-    async fn hosts(&self, destination: &Destination) -> Result<Vec<Host>, NoHost> {
+    async fn route(&self, destination: &Destination) -> Result<Route, NoHost> {
         match (destination, &self.smarthost) {
             (Destination::Domain(domain), _) => self.dns.hosts(domain).await,
-            (Destination::Smarthost, Some(smarthost)) => Ok(vec![Host {
-                name: smarthost.host.clone(),
-                preference: 0,
-            }]),
+            (Destination::Smarthost, Some(smarthost)) => Ok(Route {
+                hosts: vec![Host {
+                    name: smarthost.host.clone(),
+                    preference: 0,
+                }],
+                is_secure: false,
+                names: Vec::new(),
+            }),
             (Destination::Here, _) => Err(NoHost::Temporary(
                 "users here".into(),
                 "bug: they have no server".into(),
@@ -152,12 +159,44 @@ impl Carrier {
         }
     }
 
+    /// Where a host is, and how much TLS is asked of it.
+    async fn way(
+        &self,
+        destination: &Destination,
+        route: &Route,
+        host: &str,
+        wish: Wish,
+        asked: &Asked,
+    ) -> Result<(Vec<IpAddr>, Policy), Finding> {
+        let domain = match (destination, &self.smarthost) {
+            (Destination::Smarthost, Some(smarthost)) => {
+                let addresses = self.dns.addresses(host).await?;
+                return Ok((addresses, wish.of_smarthost(smarthost.policy())));
+            }
+            (Destination::Domain(domain), _) => domain,
+            (Destination::Smarthost | Destination::Here, _) => {
+                let text = "bug: this destination has no server".into();
+                return Err(Finding::ours("4.3.0", text));
+            }
+        };
+        let place = self.dns.locate(host).await?;
+        // RFC 8689 §5: what a domain demands does not count for TLS-Required: No. An address literal has nobody who could demand anything.
+        if wish == Wish::Waived || domain.is_literal() {
+            return Ok((place.addresses, wish.of_recipient(Policy::Opportunistic)));
+        }
+        let demand = self.demanded(domain, route, (host, &place), asked).await?;
+        if wish == Wish::Required && !demand.is_vouched {
+            return Err(unvouched(domain));
+        }
+        Ok((place.addresses, wish.of_recipient(demand.policy)))
+    }
+
     fn target(
         &self,
         destination: &Destination,
         host: &str,
-        address: std::net::IpAddr,
-        wish: Wish,
+        address: IpAddr,
+        policy: Policy,
     ) -> Target {
         let smarthost = self
             .smarthost
@@ -168,11 +207,7 @@ impl Carrier {
         Target {
             host: host.to_owned(),
             address: SocketAddr::new(address, port),
-            policy: match smarthost {
-                // No domain can demand anything yet.
-                None => wish.of_recipient(Policy::Opportunistic),
-                Some(smarthost) => wish.of_smarthost(smarthost.policy()),
-            },
+            policy,
             begins: if implicit { Begins::Tls } else { Begins::Clear },
             credentials: smarthost.and_then(|smarthost| smarthost.credentials.clone()),
         }
@@ -226,6 +261,14 @@ impl Carrier {
                     );
                     target.begins = Begins::ClearOnly;
                 }
+                Heard::TlsBroken(error) if target.policy == Policy::Tested => {
+                    warn!(
+                        host = target.host,
+                        error,
+                        "the MTA-STS policy of the domain is in testing, and would keep mail from this host"
+                    );
+                    target.policy = Policy::Opportunistic;
+                }
                 Heard::TlsBroken(error) => {
                     warn!(
                         host = target.host,
@@ -250,19 +293,14 @@ impl Carrier {
     }
 }
 
-/// RFC 8689 §2: who is found by an MX look-up may only get mail with REQUIRETLS if DNSSEC or MTA-STS vouches for that look-up. Nothing here
-/// checks either, so whoever forges an answer of DNS would get it, with a good certificate. A smarthost and an address literal are named by
-/// those who want the mail to go there.
-fn unvouched(destination: &Destination) -> Option<Finding> {
-    let domain = match destination {
-        Destination::Domain(domain) if !domain.is_literal() => domain,
-        Destination::Domain(_) | Destination::Smarthost | Destination::Here => return None,
-    };
+/// RFC 8689 §4.2.1: who is found by an MX look-up only gets mail with REQUIRETLS if DNSSEC or MTA-STS vouches for it; or else whoever forges
+/// an answer of DNS would get it, with a good certificate. A smarthost and an address literal are named by those who want the mail to go there.
+fn unvouched(domain: &Domain) -> Finding {
     let text = format!(
-        "REQUIRETLS cannot be kept on the way to {domain}: relayd does not check by DNSSEC or MTA-STS which servers its mail is for; \
+        "REQUIRETLS cannot be kept on the way to {domain}: neither DNSSEC nor MTA-STS says for certain which servers its mail is for; \
          send it without REQUIRETLS, or over a smarthost that offers it"
     );
-    Some(Finding::ours("5.7.30", text))
+    Finding::ours("5.7.30", text)
 }
 
 /// Where to go on.

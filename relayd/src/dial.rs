@@ -104,12 +104,20 @@ impl Phone {
     }
 
     async fn shake_hands(&self, stream: Boxed, target: &Target) -> io::Result<Boxed> {
-        let name = tls::server_name(&target.host, target.address.ip());
-        let connect = self.tls.connector(target.policy).connect(name, stream);
+        let host = match &target.policy {
+            Policy::Dane(dane) => dane.base(),
+            Policy::Opportunistic | Policy::Required | Policy::Verified | Policy::Tested => {
+                &target.host
+            }
+        };
+        let name = tls::server_name(host, target.address.ip());
+        let connector = self.tls.connector(&target.policy);
+        let connector = connector.map_err(io::Error::other)?;
+        let connect = connector.connect(name, stream);
         let stream = timeout(HANDSHAKE, connect)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let verified = target.policy == Policy::Verified;
+        let verified = !matches!(target.policy, Policy::Opportunistic | Policy::Required);
         let (_, session) = stream.get_ref();
         debug!(host = target.host, version = ?session.protocol_version(), verified, "TLS");
         Ok(Box::new(stream))
@@ -252,7 +260,7 @@ impl<'a> Call<'a> {
 
     /// What to ask for next, now that the host listens.
     fn order(&mut self, extensions: &Extensions) -> Result<Order, Heard> {
-        let policy = self.target.policy;
+        let policy = &self.target.policy;
         if !self.secured
             && !self.tls_refused
             && extensions.starttls
@@ -260,7 +268,7 @@ impl<'a> Call<'a> {
         {
             return Ok(Order::StartTls);
         }
-        if !self.secured && policy != Policy::Opportunistic {
+        if !self.secured && *policy != Policy::Opportunistic {
             return Err(Heard::TlsBroken(
                 "the server does not offer STARTTLS, which is required here".into(),
             ));

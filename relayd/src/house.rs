@@ -30,6 +30,7 @@ use crate::lanes::Lanes;
 use crate::quarantine::Ward;
 use crate::queue::Queue;
 use crate::reporter::Reporter;
+use crate::sts::Sts;
 use crate::tls::{self, Tls};
 
 /// Runs the daemon until it is told to stop.
@@ -40,8 +41,9 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let started = Instant::now();
     let config = birth.config.clone();
     let hostname = domain(config.hostname.as_str())?;
-    let carrier = carrier(&birth, &hostname)?;
+    let dns = resolver(&config)?;
     let desk = Arc::new(open_queue(&config)?);
+    let carrier = carrier(&birth, &hostname, dns.clone(), &desk).await?;
     let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
     let till = Till::open(Arc::clone(&desk), ask.clone(), &config.relay.budgets);
     let till = Arc::new(till.await.map_err(StartError::fault)?);
@@ -59,7 +61,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         max_size: config.smtp.max_kept_size(),
         max_recipients: count(config.smtp.max_recipients.value()),
         look_ups: LookUps::new(carrier.dns.clone()),
-        filters: Filters::new(config.smtp.filters.clone(), resolver(&config)?),
+        filters: Filters::new(config.smtp.filters.clone(), dns),
     };
     let operator = Operator {
         desk: Arc::clone(&desk),
@@ -137,18 +139,26 @@ fn open_queue(config: &Config) -> Result<Desk, StartError> {
     desk.map_err(explain)
 }
 
-fn carrier(birth: &Birth, hostname: &Domain) -> Result<Carrier, StartError> {
+async fn carrier(
+    birth: &Birth,
+    hostname: &Domain,
+    dns: Dns,
+    desk: &Arc<Desk>,
+) -> Result<Carrier, StartError> {
     let relay = &birth.config.relay;
     let smarthost = smarthost(birth, relay)?;
+    let tls = Tls::new(tls::native_roots()).map_err(StartError::fault)?;
+    let sts = Sts::open(Arc::clone(desk), dns.clone(), tls.clone(), &relay.mta_sts);
     let phone = Phone {
         config: client::Config {
             hostname: hostname.clone(),
             timeouts: Timeouts::default(),
         },
-        tls: Tls::new(tls::native_roots()).map_err(StartError::fault)?,
+        tls,
     };
     Ok(Carrier {
-        dns: resolver(&birth.config)?,
+        dns,
+        sts: sts.await.map_err(StartError::fault)?,
         phone: Arc::new(phone),
         port: relay.port,
         smarthost,
@@ -157,7 +167,8 @@ fn carrier(birth: &Birth, hostname: &Domain) -> Result<Carrier, StartError> {
 
 fn resolver(config: &Config) -> Result<Dns, StartError> {
     let servers: Vec<SocketAddr> = config.relay.dns.iter().map(|socket| socket.0).collect();
-    Dns::new(&servers, config.hostname.as_str()).map_err(StartError::config)
+    Dns::checking(&servers, config.hostname.as_str(), &config.relay.dnssec)
+        .map_err(StartError::config)
 }
 
 fn smarthost(birth: &Birth, relay: &Relay) -> Result<Option<Smarthost>, StartError> {

@@ -10,15 +10,22 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
+use crate::dane::Dane;
+
 /// How much is asked of the other side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Policy {
     /// TLS if offered, with any certificate; clear text otherwise (RFC 7435). Keeps listeners out, not impostors.
     Opportunistic,
-    /// No TLS, no mail; any certificate. For a smarthost on a loopback address, where no impostor can stand between.
+    /// No TLS, no mail; any certificate. For a smarthost on a loopback address, where no impostor can stand between, and for a server that
+    /// says by DANE that it has TLS, and nothing else that is of use.
     Required,
     /// No TLS, no mail; the certificate must be good for the host's name.
     Verified,
+    /// The same, but where it cannot be had that is only told: MTA-STS in testing.
+    Tested,
+    /// No TLS, no mail; the certificate must be the one that TLSA records mean.
+    Dane(Arc<Dane>),
 }
 
 /// What the sender of a message wants of TLS (RFC 8689).
@@ -35,17 +42,17 @@ pub enum Wish {
 impl Wish {
     /// How much is asked of a recipient's server whose domain demands this. The demands of the configuration are not the sender's to change.
     #[must_use]
-    pub const fn of_recipient(self, demanded: Policy) -> Policy {
-        match self {
-            Self::AsDemanded => demanded,
-            Self::Required => Policy::Verified,
-            Self::Waived => Policy::Opportunistic,
+    pub fn of_recipient(self, demanded: Policy) -> Policy {
+        match (self, demanded) {
+            (Self::AsDemanded, demanded) | (Self::Required, demanded @ Policy::Dane(_)) => demanded,
+            (Self::Required, _) => Policy::Verified,
+            (Self::Waived, _) => Policy::Opportunistic,
         }
     }
 
     /// The same of the smarthost, of which the configuration demands this.
     #[must_use]
-    pub const fn of_smarthost(self, demanded: Policy) -> Policy {
+    pub fn of_smarthost(self, demanded: Policy) -> Policy {
         match self {
             Self::AsDemanded | Self::Waived => demanded,
             Self::Required => Policy::Verified,
@@ -53,9 +60,10 @@ impl Wish {
     }
 }
 
-/// Both ways of doing TLS.
+/// All ways of doing TLS.
 #[derive(Clone)]
 pub struct Tls {
+    provider: Arc<CryptoProvider>,
     unverified: TlsConnector,
     verified: TlsConnector,
 }
@@ -77,7 +85,10 @@ impl Tls {
             ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_safe_default_protocol_versions()
         };
-        let any = Arc::new(AnyCertificate(Arc::clone(&provider)));
+        let any = Arc::new(Judge {
+            provider: Arc::clone(&provider),
+            dane: None,
+        });
         let unverified = builder()?
             .dangerous()
             .with_custom_certificate_verifier(any)
@@ -98,17 +109,33 @@ impl Tls {
         };
         let connector = |config| TlsConnector::from(Arc::new(config));
         Ok(Self {
+            provider: Arc::clone(&provider),
             unverified: connector(unverified),
             verified: connector(verified),
         })
     }
 
     /// What to connect with.
-    #[must_use]
-    pub const fn connector(&self, policy: Policy) -> &TlsConnector {
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub fn connector(&self, policy: &Policy) -> Result<TlsConnector, rustls::Error> {
         match policy {
-            Policy::Opportunistic | Policy::Required => &self.unverified,
-            Policy::Verified => &self.verified,
+            Policy::Opportunistic | Policy::Required => Ok(self.unverified.clone()),
+            Policy::Verified | Policy::Tested => Ok(self.verified.clone()),
+            // Sessions are not taken up again: another server's may have been judged by other records.
+            Policy::Dane(dane) => {
+                let judge = Judge {
+                    provider: Arc::clone(&self.provider),
+                    dane: Some(Arc::clone(dane)),
+                };
+                let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+                    .with_safe_default_protocol_versions()?
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(judge))
+                    .with_no_client_auth();
+                Ok(TlsConnector::from(Arc::new(config)))
+            }
         }
     }
 }
@@ -136,19 +163,26 @@ pub fn native_roots() -> RootCertStore {
     roots
 }
 
-/// Takes any certificate whose key the other side really has.
+/// Takes a certificate whose key the other side really has: the one that TLSA records mean, or any if there are none.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct Judge {
+    provider: Arc<CryptoProvider>,
+    dane: Option<Arc<Dane>>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(dane) = &self.dane {
+            let algorithms = &self.provider.signature_verification_algorithms;
+            dane.judge(end_entity, intermediates, now, algorithms)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -162,7 +196,7 @@ impl ServerCertVerifier for AnyCertificate {
             message,
             cert,
             dss,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
@@ -176,12 +210,14 @@ impl ServerCertVerifier for AnyCertificate {
             message,
             cert,
             dss,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -191,13 +227,19 @@ mod tests {
 
     #[test]
     fn a_sender_can_lift_what_recipients_demand_but_not_what_the_configuration_does() {
-        for demanded in [Policy::Opportunistic, Policy::Required, Policy::Verified] {
-            assert_eq!(Wish::AsDemanded.of_recipient(demanded), demanded);
-            assert_eq!(Wish::Waived.of_recipient(demanded), Policy::Opportunistic);
-            assert_eq!(Wish::Required.of_recipient(demanded), Policy::Verified);
-            assert_eq!(Wish::AsDemanded.of_smarthost(demanded), demanded);
-            assert_eq!(Wish::Waived.of_smarthost(demanded), demanded);
-            assert_eq!(Wish::Required.of_smarthost(demanded), Policy::Verified);
+        for demanded in [
+            Policy::Opportunistic,
+            Policy::Required,
+            Policy::Verified,
+            Policy::Tested,
+        ] {
+            let demand = || demanded.clone();
+            assert_eq!(Wish::AsDemanded.of_recipient(demand()), demanded);
+            assert_eq!(Wish::Waived.of_recipient(demand()), Policy::Opportunistic);
+            assert_eq!(Wish::Required.of_recipient(demand()), Policy::Verified);
+            assert_eq!(Wish::AsDemanded.of_smarthost(demand()), demanded);
+            assert_eq!(Wish::Waived.of_smarthost(demand()), demanded);
+            assert_eq!(Wish::Required.of_smarthost(demand()), Policy::Verified);
         }
     }
 }

@@ -97,8 +97,8 @@ async fn server() -> Option<Server> {
 }
 
 async fn hosts(dns: &Dns, domain: &str) -> Result<Vec<String>, NoHost> {
-    let hosts = dns.hosts(&Domain::parse(domain).unwrap()).await?;
-    Ok(hosts.into_iter().map(|host| host.name).collect())
+    let route = dns.hosts(&Domain::parse(domain).unwrap()).await?;
+    Ok(route.hosts.into_iter().map(|host| host.name).collect())
 }
 
 #[tokio::test]

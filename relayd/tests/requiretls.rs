@@ -10,6 +10,8 @@ mod world;
 
 use world::deliverd::Deliverd;
 use world::house::{House, envelope, wanting};
+use world::https::Authority;
+use world::zones::{Signing, Zone, Zones};
 use world::{EHLO, Hear, Say, Step, delivery, free_port, scripted};
 
 const ALICE: &str = "alice@example.test";
@@ -111,24 +113,72 @@ async fn nobody_else_gets_it_and_the_sender_gets_the_header_back() {
     }
 }
 
-#[tokio::test]
-async fn nobody_whom_only_dns_names_gets_it() {
-    // There is no DNS: whoever asks it would try again.
-    let house = House::build(&format!(
-        "\"port\": {}, \"dns\": [\"127.0.0.1:9\"]",
-        free_port()
+/// The server of `far.test`, whose certificate is good, and what DNS says of it; then what the server heard, and what alice was told.
+async fn carry_to_far(signing: Signing<'_>, mode: &str) -> Option<(String, Vec<String>)> {
+    let authority = Authority::new();
+    let (certificate, key) = authority.sign(&["mx.far.test"]);
+    let mut script = vec![
+        Say(b"220 mx\r\n"),
+        Hear("EHLO "),
+        Say(b"250-mx\r\n250 STARTTLS\r\n"),
+        Hear("STARTTLS"),
+        Say(b"220 go\r\n"),
+        Step::TlsAs(certificate.der().to_vec(), key.serialize_der()),
+        Hear("EHLO "),
+        Say(PROMISE),
+    ];
+    script.extend(delivery("MAIL FROM:<alice@example.test> REQUIRETLS"));
+    let (address, server) = scripted(vec![script]).await;
+    let records = "far IN MX 10 mx.far\nmx.far IN A 127.0.0.1\n";
+    let zone = Zone {
+        name: "test",
+        records,
+        signing,
+    };
+    let zones = Zones::serve(&[zone]).await?;
+    let (port, dns, anchor) = (address.port(), zones.address, &zones.anchor);
+    let mut house = House::build(&format!(
+        "\"port\": {port}, \"dns\": [\"{dns}\"], \"dnssec\": {{\"mode\": \"{mode}\", \"trust_anchors\": [\"{anchor}\"]}}"
     ));
+    house.kill();
+    house.trust(&authority.pem);
+    house.start();
     let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
     let recipients = vec![wanting("bob@far.test", "")];
     let brought = house.submit_as(envelope(ALICE, "REQUIRETLS"), recipients, BODY);
     brought.await.unwrap();
     house.queue_until(|queue| queue.is_empty()).await;
-    let inbox = deliverd.inbox.lock().unwrap();
-    let (_, report) = &inbox[0];
-    for part in ["Status: 5.7.30", "DNSSEC or MTA-STS", "Subject: hello"] {
-        assert!(report.contains(part), "{report}");
+    let reports: Vec<_> = deliverd.inbox.lock().unwrap().clone();
+    let heard = match reports.is_empty() {
+        true => server.await.unwrap(),
+        false => String::new(),
+    };
+    let reports = reports.into_iter().map(|(_, report)| report).collect();
+    Some((heard, reports))
+}
+
+#[tokio::test]
+async fn whom_a_signed_zone_names_gets_it() {
+    let carried = carry_to_far(Signing::With(&[]), "auto").await;
+    let Some((heard, reports)) = carried else {
+        return;
+    };
+    assert!(heard.contains("secret"), "{reports:?}");
+    assert!(reports.is_empty(), "{reports:?}");
+}
+
+#[tokio::test]
+async fn nobody_gets_it_whom_only_an_unsigned_zone_names() {
+    for (signing, mode) in [(Signing::None, "require"), (Signing::With(&[]), "off")] {
+        let Some((_, reports)) = carry_to_far(signing, mode).await else {
+            return;
+        };
+        let report = &reports[0];
+        for part in ["Status: 5.7.30", "DNSSEC nor MTA-STS", "Subject: hello"] {
+            assert!(report.contains(part), "{report}");
+        }
+        assert!(!report.contains("secret"), "{report}");
     }
-    assert!(!report.contains("secret"), "{report}");
 }
 
 const WAIVED: &[u8] = b"Subject: hello\r\nTLS-Required: No\r\n\r\nplain\r\n";

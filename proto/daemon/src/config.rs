@@ -7,11 +7,13 @@ mod aggregate_reports;
 mod authentication;
 mod budgets;
 mod dns_lists;
+mod dnssec;
 mod filter;
 mod greylisting;
 mod imap_limits;
 mod measures;
 mod mechanisms;
+mod mta_sts;
 mod quarantine;
 mod routing;
 mod server_metadata;
@@ -30,11 +32,13 @@ pub use aggregate_reports::AggregateReports;
 pub use authentication::{Authentication, Measure, Unanswered};
 pub use budgets::{Budget, Budgets};
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
+pub use dnssec::{Dnssec, DnssecMode};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure, Oversize};
 pub use greylisting::Greylisting;
 pub use imap_limits::ImapLimits;
 pub use measures::{DomainMeasures, Measures};
 pub use mechanisms::{Mechanisms, SaslMechanism};
+pub use mta_sts::MtaSts;
 pub use quarantine::Quarantine;
 pub use routing::{MailAddress, Routing};
 pub use server_metadata::{ServerMetadata, ServerText};
@@ -194,6 +198,10 @@ pub struct Relay {
     pub port: u16,
     /// DNS servers as `address:port`; those of `/etc/resolv.conf` if empty.
     pub dns: Vec<Socket>,
+    /// Whether their answers are checked.
+    pub dnssec: Dnssec,
+    /// Whether the policies of other domains are kept.
+    pub mta_sts: MtaSts,
     /// Seconds between attempts; after the last one a message is returned.
     pub retry_seconds: RetrySchedule,
     /// Hours after which the sender is told, once, that a message has to wait; 0 switches that off.
@@ -298,6 +306,8 @@ impl Default for Relay {
             smarthost_password_file: None,
             port: 25,
             dns: Vec::new(),
+            dnssec: Dnssec::default(),
+            mta_sts: MtaSts::default(),
             retry_seconds: RetrySchedule::default(),
             delay_warning_hours: value::AtMost::known(4),
             max_connections: value::AtLeast::known(50),
@@ -454,6 +464,7 @@ impl Config {
         for (key, port) in [
             ("relay.smarthost_port", relay.smarthost_port),
             ("relay.port", relay.port),
+            ("relay.mta_sts.port", relay.mta_sts.port),
         ] {
             if port == 0 {
                 return Err((key, "0 is no port of a server: 1 to 65535".into()));

@@ -1,5 +1,5 @@
-//! Files of lines beside the messages: what accounts have sent ([`crate::budget`]), whose mail is known ([`crate::greylist`]) and what is to be
-//! reported ([`crate::aggregate`]), a file for each period. They are not
+//! Files of lines beside the messages: what accounts have sent ([`crate::budget`]), whose mail is known ([`crate::greylist`]), what domains
+//! demand of TLS ([`crate::sts`]) and what is to be reported ([`crate::aggregate`]), a file for each period. They are not
 //! flushed: a kill costs nothing, and a power failure the last seconds.
 
 use std::borrow::Cow;
@@ -23,6 +23,8 @@ pub enum Book {
     Sent,
     /// Whose mail is known.
     Known,
+    /// What domains demand of TLS.
+    Policies,
     /// What is to be reported of the period that begins then (Unix seconds).
     Observed(i64),
 }
@@ -32,6 +34,7 @@ impl Book {
         match self {
             Self::Sent => ".sent".into(),
             Self::Known => ".known".into(),
+            Self::Policies => ".policies".into(),
             Self::Observed(begin) => format!("{OBSERVED}{begin}").into(),
         }
     }
@@ -46,7 +49,9 @@ impl Book {
         let name = name.strip_suffix(NEW).unwrap_or(name);
         let begin = || name.strip_prefix(OBSERVED)?.parse().ok();
         let observed = begin().map(Self::Observed);
-        let mut all = [Self::Sent, Self::Known].into_iter().chain(observed);
+        let mut all = [Self::Sent, Self::Known, Self::Policies]
+            .into_iter()
+            .chain(observed);
         all.find(|book| book.name() == name)
     }
 }

@@ -9,6 +9,8 @@
 
 pub(crate) mod deliverd;
 pub(crate) mod house;
+pub(crate) mod https;
+pub(crate) mod zones;
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -43,6 +45,8 @@ pub(crate) enum Step {
     Tls,
     /// The same with this certificate and key, DER.
     TlsAs(Vec<u8>, Vec<u8>),
+    /// The same with a chain of certificates.
+    TlsWith(Vec<Vec<u8>>, Vec<u8>),
     /// Say nothing for so long.
     Wait(Duration),
 }
@@ -117,7 +121,15 @@ async fn play(mut stream: BufStream<Box<dyn Stream>>, script: &[Step]) -> String
                 stream = BufStream::new(Box::new(secured));
             }
             Step::TlsAs(certificate, key) => {
-                let acceptor = acceptor_for(certificate.clone().into(), key.clone());
+                let acceptor = acceptor_for(vec![certificate.clone().into()], key.clone());
+                let Ok(secured) = acceptor.accept(stream.into_inner()).await else {
+                    return heard;
+                };
+                stream = BufStream::new(Box::new(secured));
+            }
+            Step::TlsWith(chain, key) => {
+                let chain = chain.iter().map(|one| one.clone().into()).collect();
+                let acceptor = acceptor_for(chain, key.clone());
                 let Ok(secured) = acceptor.accept(stream.into_inner()).await else {
                     return heard;
                 };
@@ -134,11 +146,14 @@ async fn play(mut stream: BufStream<Box<dyn Stream>>, script: &[Step]) -> String
 
 fn acceptor() -> tokio_rustls::TlsAcceptor {
     let made = rcgen::generate_simple_self_signed(vec!["mx.example.org".into()]).unwrap();
-    acceptor_for(made.cert.der().clone(), made.signing_key.serialize_der())
+    acceptor_for(
+        vec![made.cert.der().clone()],
+        made.signing_key.serialize_der(),
+    )
 }
 
 fn acceptor_for(
-    certificate: rustls::pki_types::CertificateDer<'static>,
+    chain: Vec<rustls::pki_types::CertificateDer<'static>>,
     key: Vec<u8>,
 ) -> tokio_rustls::TlsAcceptor {
     let key = rustls::pki_types::PrivateKeyDer::try_from(key).unwrap();
@@ -147,7 +162,7 @@ fn acceptor_for(
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
+        .with_single_cert(chain, key)
         .unwrap();
     tokio_rustls::TlsAcceptor::from(Arc::new(config))
 }
@@ -174,6 +189,7 @@ pub(crate) fn carrier(port: u16, dns: SocketAddr) -> Carrier {
     };
     Carrier {
         dns: Dns::new(&[dns], "relay.example.test").unwrap(),
+        sts: None,
         phone: Arc::new(phone),
         port,
         smarthost: None,
@@ -225,6 +241,15 @@ pub(crate) async fn attempt_with(
     recipients: &[&str],
     body: &'static [u8],
 ) -> Vec<Finding> {
+    attempt_as(carrier, recipients, body, Wish::AsDemanded).await
+}
+
+pub(crate) async fn attempt_as(
+    carrier: &Carrier,
+    recipients: &[&str],
+    body: &'static [u8],
+    wish: Wish,
+) -> Vec<Finding> {
     let destination = match &carrier.smarthost {
         Some(_) => Destination::Smarthost,
         None => Destination::Domain(Address::parse(recipients[0]).unwrap().domain().clone()),
@@ -237,7 +262,7 @@ pub(crate) async fn attempt_with(
         Ok(file)
     };
     carrier
-        .attempt(&destination, &envelope(recipients), Wish::AsDemanded, open)
+        .attempt(&destination, &envelope(recipients), wish, open)
         .await
 }
 

@@ -1,16 +1,24 @@
-//! Which hosts take mail for a domain, and their addresses (RFC 5321 §5.1); for smtpd, whatever it asks.
+//! Which hosts take mail for a domain, and their addresses (RFC 5321 §5.1), as far as can be checked by DNSSEC; for smtpd, whatever it asks.
+
+mod answer;
+mod sieve;
+mod validator;
+mod wildcard;
 
 use std::net::{IpAddr, SocketAddr};
 
+use daemon::config::{Dnssec, DnssecMode};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipc::dns::{Found, Kind, MAX_RECORDS_SIZE, Record};
 use mail::address::Domain;
 use tracing::{debug, warn};
+
+use self::answer::{Answer, Found as Seen};
+use self::validator::Validator;
+use crate::dane::Tlsa;
 
 /// Hosts tried for a domain; RFC 5321 §5.1 wants at least two.
 const MAX_HOSTS: usize = 16;
@@ -23,6 +31,8 @@ const MAX_ADDRESSES: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Dns {
     resolver: TokioResolver,
+    /// Asks about what decides where mail goes.
+    validator: Option<Validator>,
     /// Our own name: a host list is cut where it comes.
     hostname: String,
 }
@@ -34,6 +44,26 @@ pub struct Host {
     pub name: String,
     /// Lower ones come first.
     pub preference: u16,
+}
+
+/// The hosts that take mail for a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Best first.
+    pub hosts: Vec<Host>,
+    /// DNSSEC vouches for it that it is these.
+    pub is_secure: bool,
+    /// The domain, and the name it is an alias of, if it is. None for an address literal.
+    pub names: Vec<String>,
+}
+
+/// Where a host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its addresses, IPv6 first; empty when it has none.
+    pub addresses: Vec<IpAddr>,
+    /// Names under which it may say how its certificate is known, the first one first (RFC 7672 §2.2.2); none where DNSSEC vouches for none.
+    pub bases: Vec<String>,
 }
 
 /// Why there is no host to go to.
@@ -82,40 +112,50 @@ impl NoHost {
 #[error("the DNS resolver cannot be set up: {0}")]
 pub struct SetUpError(String);
 
-enum Answer {
-    Records(Vec<RData>),
-    /// The name exists, such a record does not.
-    Empty,
-    NoSuchName,
-}
-
 impl Dns {
-    /// Asks `servers`, or those of `/etc/resolv.conf` if the list is empty.
+    /// Asks `servers`, or those of `/etc/resolv.conf` if the list is empty, and checks nothing.
     ///
     /// # Errors
     /// [`SetUpError`].
     pub fn new(servers: &[SocketAddr], hostname: &str) -> Result<Self, SetUpError> {
-        let mut builder = if servers.is_empty() {
-            system()
-        } else {
-            let config = ResolverConfig::from_parts(
-                None,
-                Vec::new(),
-                servers.iter().map(name_server).collect(),
-            );
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        let mode = DnssecMode::Off;
+        let rules = Dnssec {
+            mode,
+            ..Dnssec::default()
         };
-        let options = builder.options_mut();
-        options.use_hosts_file = if servers.is_empty() {
-            ResolveHosts::Auto
-        } else {
-            ResolveHosts::Never
+        Self::checking(servers, hostname, &rules)
+    }
+
+    /// The same, but what decides where mail goes is checked as `rules` say.
+    ///
+    /// # Errors
+    /// [`SetUpError`].
+    pub fn checking(
+        servers: &[SocketAddr],
+        hostname: &str,
+        rules: &Dnssec,
+    ) -> Result<Self, SetUpError> {
+        let (config, mut options) = match servers.is_empty() {
+            true => system(),
+            false => {
+                let servers = servers.iter().map(name_server).collect();
+                let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+                (config, ResolverOpts::default())
+            }
         };
-        let resolver = builder
+        options.use_hosts_file = match servers.is_empty() {
+            true => ResolveHosts::Auto,
+            false => ResolveHosts::Never,
+        };
+        let validator = Validator::new(config.name_servers(), options.clone(), rules)?;
+        let provider = TokioRuntimeProvider::default();
+        let resolver = TokioResolver::builder_with_config(config, provider)
+            .with_options(options)
             .build()
             .map_err(|error| SetUpError(error.to_string()))?;
         Ok(Self {
             resolver,
+            validator,
             hostname: hostname.to_ascii_lowercase(),
         })
     }
@@ -124,23 +164,29 @@ impl Dns {
     ///
     /// # Errors
     /// [`NoHost`].
-    pub async fn hosts(&self, domain: &Domain) -> Result<Vec<Host>, NoHost> {
+    pub async fn hosts(&self, domain: &Domain) -> Result<Route, NoHost> {
         // RFC 5321 §4.1.3: an address literal needs no look-up.
         if let Some(ip) = domain.ip() {
-            return Ok(vec![Host {
+            let host = Host {
                 name: ip.to_string(),
                 preference: 0,
-            }]);
+            };
+            return Ok(Route {
+                hosts: vec![host],
+                is_secure: false,
+                names: Vec::new(),
+            });
         }
         let name = domain.as_str();
-        let mut hosts = match self.look_up(name, RecordType::MX).await? {
-            Answer::Records(records) => exchanges(&records),
-            Answer::NoSuchName => return Err(NoHost::NoSuchDomain(name.into())),
+        let answer = self.check(name, RecordType::MX).await?;
+        let mut hosts = match answer.found {
+            Seen::Records(records) => exchanges(&records),
+            Seen::NoSuchName => return Err(NoHost::NoSuchDomain(name.into())),
             // RFC 5321 §5.1: without MX the domain itself is its only host, with preference 0.
-            Answer::Empty if self.addresses(name).await?.is_empty() => {
+            Seen::Empty if self.locate(name).await?.addresses.is_empty() => {
                 return Err(NoHost::NoRoute(name.into()));
             }
-            Answer::Empty => vec![Host {
+            Seen::Empty => vec![Host {
                 name: name.into(),
                 preference: 0,
             }],
@@ -154,7 +200,12 @@ impl Dns {
             return Err(NoHost::NoRoute(name.into()));
         }
         sort(&mut hosts);
-        self.cut_at_ourselves(hosts, name)
+        let canonical = answer.canonical.as_ref().and_then(host_name);
+        Ok(Route {
+            hosts: self.cut_at_ourselves(hosts, name)?,
+            is_secure: answer.is_secure,
+            names: [name.to_owned()].into_iter().chain(canonical).collect(),
+        })
     }
 
     // RFC 5321 §5.1: hosts that are no better than ourselves are not tried, or mail would run in circles.
@@ -174,7 +225,7 @@ impl Dns {
         }
     }
 
-    /// The addresses of a host, IPv6 first; empty when it has none.
+    /// The addresses of a host that is not named by DNS, IPv6 first; empty when it has none.
     ///
     /// # Errors
     /// [`NoHost::Temporary`].
@@ -182,27 +233,43 @@ impl Dns {
         if let Ok(ip) = host.parse() {
             return Ok(vec![ip]);
         }
-        let (v6, v4) = tokio::join!(
+        let answers = tokio::join!(
             self.look_up(host, RecordType::AAAA),
             self.look_up(host, RecordType::A)
         );
-        if let (Err(error), _) | (_, Err(error)) = (&v6, &v4) {
-            debug!(host, %error, "one address family is unknown");
+        Ok(place(host, answers.into())?.addresses)
+    }
+
+    /// Where a host is that DNS names.
+    ///
+    /// # Errors
+    /// [`NoHost::Temporary`].
+    pub async fn locate(&self, host: &str) -> Result<Place, NoHost> {
+        if let Ok(ip) = host.parse() {
+            return Ok(Place {
+                addresses: vec![ip],
+                bases: Vec::new(),
+            });
         }
-        let mut addresses = Vec::new();
-        let mut fault = None;
-        for answer in [v6, v4] {
-            match answer {
-                Ok(Answer::Records(records)) => {
-                    addresses.extend(records.iter().filter_map(ip).take(MAX_ADDRESSES / 2))
-                }
-                Ok(Answer::Empty | Answer::NoSuchName) => {}
-                Err(error) => fault = Some(error),
+        let answers = tokio::join!(
+            self.check(host, RecordType::AAAA),
+            self.check(host, RecordType::A)
+        );
+        place(host, answers.into())
+    }
+
+    /// What a host says of its certificate under this name, as far as DNSSEC vouches for it (RFC 7672 §2.1.2); nothing, if there is nothing.
+    ///
+    /// # Errors
+    /// [`NoHost::Temporary`].
+    pub async fn tlsa(&self, base: &str, port: u16) -> Result<Vec<Tlsa>, NoHost> {
+        let name = format!("_{port}._tcp.{base}");
+        let answer = self.check(&name, RecordType::TLSA).await?;
+        match answer.found {
+            Seen::Records(records) if answer.is_secure => {
+                Ok(records.iter().filter_map(tlsa).collect())
             }
-        }
-        match fault {
-            Some(fault) if addresses.is_empty() => Err(fault),
-            _ => Ok(addresses),
+            Seen::Records(_) | Seen::Empty | Seen::NoSuchName => Ok(Vec::new()),
         }
     }
 
@@ -220,10 +287,11 @@ impl Dns {
             Kind::Txt => RecordType::TXT,
             Kind::Ptr => RecordType::PTR,
         };
-        let records: Vec<Record> = match self.query(query, kind).await {
-            Ok(Answer::Records(records)) => records.iter().filter_map(record).collect(),
-            Ok(Answer::Empty) => return Found::NoData,
-            Ok(Answer::NoSuchName) => return Found::NoSuchName,
+        let found = self.query(query, kind).await.map(|answer| answer.found);
+        let records: Vec<Record> = match found {
+            Ok(Seen::Records(records)) => records.iter().filter_map(record).collect(),
+            Ok(Seen::Empty) => return Found::NoData,
+            Ok(Seen::NoSuchName) => return Found::NoSuchName,
             Err(reason) => {
                 debug!(%name, %kind, reason, "no answer from DNS");
                 return Found::Fault;
@@ -238,47 +306,81 @@ impl Dns {
     }
 
     async fn look_up(&self, name: &str, kind: RecordType) -> Result<Answer, NoHost> {
-        let temporary = |reason: String| NoHost::Temporary(name.into(), reason);
-        // Fully qualified: the search list of resolv.conf is for people who type.
-        let mut query = match Name::from_ascii(name) {
-            Ok(query) => query,
-            Err(_) => return Ok(Answer::NoSuchName),
+        match qualified(name) {
+            Some(query) => self.query(query, kind).await,
+            None => Ok(Answer::no_such_name()),
+        }
+        .map_err(|reason| NoHost::Temporary(name.into(), reason))
+    }
+
+    /// The same, with what DNSSEC says of it.
+    async fn check(&self, name: &str, kind: RecordType) -> Result<Answer, NoHost> {
+        let (Some(validator), Some(query)) = (&self.validator, qualified(name)) else {
+            return self.look_up(name, kind).await;
         };
-        query.set_fqdn(true);
-        self.query(query, kind).await.map_err(temporary)
+        match validator.is_on().await {
+            true => validator.look_up(&query, kind).await,
+            false => self.query(query, kind).await,
+        }
+        .map_err(|reason| NoHost::Temporary(name.into(), reason))
     }
 
     // The error is a reason that may be gone the next time.
     async fn query(&self, query: Name, kind: RecordType) -> Result<Answer, String> {
-        match self.resolver.lookup(query, kind).await {
-            Ok(lookup) => {
-                let records = lookup.answers().iter().map(|record| record.data.clone());
-                let records: Vec<_> = records.filter(|data| data.record_type() == kind).collect();
-                Ok(if records.is_empty() {
-                    Answer::Empty
-                } else {
-                    Answer::Records(records)
-                })
-            }
-            Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. }))) => {
-                match response_code {
-                    ResponseCode::NXDomain => Ok(Answer::NoSuchName),
-                    ResponseCode::NoError => Ok(Answer::Empty),
-                    other => Err(other.to_string()),
-                }
-            }
-            Err(error) => Err(error.to_string()),
-        }
+        let result = self.resolver.lookup(query.clone(), kind).await;
+        Answer::read(&query, kind, result)
     }
 }
 
-fn system() -> hickory_resolver::ResolverBuilder<TokioRuntimeProvider> {
-    TokioResolver::builder_tokio().unwrap_or_else(|error| {
+// Fully qualified: the search list of resolv.conf is for people who type.
+fn qualified(name: &str) -> Option<Name> {
+    let mut query = Name::from_ascii(name).ok()?;
+    query.set_fqdn(true);
+    Some(query)
+}
+
+/// Of both address families; one of them is enough.
+fn place(host: &str, answers: [Result<Answer, NoHost>; 2]) -> Result<Place, NoHost> {
+    let mut addresses = Vec::new();
+    let (mut secure, mut canonical, mut is_alias_secure) = (Vec::new(), None, false);
+    let mut fault = None;
+    for answer in answers {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                debug!(host, %error, "one address family is unknown");
+                fault = Some(error);
+                continue;
+            }
+        };
+        is_alias_secure |= answer.is_alias_secure;
+        if let Seen::Records(records) = answer.found {
+            addresses.extend(records.iter().filter_map(ip).take(MAX_ADDRESSES / 2));
+            secure.push(answer.is_secure);
+            canonical = answer.canonical;
+        }
+    }
+    let is_secure = !secure.is_empty() && secure.iter().all(|one| *one);
+    let canonical = canonical
+        .filter(|_| is_secure)
+        .and_then(|name| host_name(&name));
+    let own = (is_secure || is_alias_secure).then(|| host.to_owned());
+    match fault {
+        Some(fault) if addresses.is_empty() => Err(fault),
+        _ => Ok(Place {
+            addresses,
+            bases: canonical.into_iter().chain(own).collect(),
+        }),
+    }
+}
+
+fn system() -> (ResolverConfig, ResolverOpts) {
+    hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
         // resolv.conf(5): without the file the name server on the local machine is asked.
         warn!(%error, "/etc/resolv.conf cannot be used; asking the DNS server at 127.0.0.1 (relay.dns sets others)");
         let local = name_server(&SocketAddr::from(([127, 0, 0, 1], 53)));
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![local]);
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        (config, ResolverOpts::default())
     })
 }
 
@@ -301,6 +403,18 @@ fn record(data: &RData) -> Option<Record> {
         }),
         RData::TXT(txt) => Some(Record::Txt(txt.txt_data.concat())),
         RData::PTR(name) => host_name(&name.0).map(Record::Ptr),
+        _ => None,
+    }
+}
+
+fn tlsa(data: &RData) -> Option<Tlsa> {
+    match data {
+        RData::TLSA(tlsa) => Some(Tlsa {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        }),
         _ => None,
     }
 }
