@@ -26,7 +26,7 @@ use relayd::quarantine::Ward;
 use relayd::queue::Queue;
 use relayd::sts::Sts;
 use relayd::tls::{Tls, Wish};
-use smtp::client::{Config, Outcome};
+use smtp::client::Outcome;
 use tokio::task::JoinHandle;
 use world::https::{Authority, Https};
 use world::zones::{Lie, Signing, Zone, Zones};
@@ -111,9 +111,7 @@ impl World {
             dns,
             sts: sts.await.unwrap(),
             phone: Arc::new(Phone {
-                config: Config {
-                    ..plain.phone.config.clone()
-                },
+                config: plain.phone.config.clone(),
                 tls,
             }),
             ..plain
