@@ -1,10 +1,12 @@
 //! One attempt: a message's recipients at one destination, host after host until one of them answers for good or ill.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use mail::address::{Address, Domain};
+use daemon::config::TlsDemand;
+use mail::address::Address;
 use smtp::auth::Credentials;
 use smtp::client::{Envelope, Origin, Outcome, Verdict};
 use tokio::fs::File;
@@ -29,6 +31,8 @@ pub struct Carrier {
     pub dns: Dns,
     /// Knows what domains demand by MTA-STS, unless that is switched off.
     pub sts: Option<Sts>,
+    /// What the configuration asks of the servers of some domains.
+    pub rules: HashMap<String, TlsDemand>,
     /// Connects.
     pub phone: Arc<Phone>,
     /// Port of other domains' servers.
@@ -180,15 +184,13 @@ impl Carrier {
             }
         };
         let place = self.dns.locate(host).await?;
-        // RFC 8689 §5: what a domain demands does not count for TLS-Required: No. An address literal has nobody who could demand anything.
-        if wish == Wish::Waived || domain.is_literal() {
+        // An address literal has nobody who could demand anything.
+        if domain.is_literal() {
             return Ok((place.addresses, wish.of_recipient(Policy::Opportunistic)));
         }
-        let demand = self.demanded(domain, route, (host, &place), asked).await?;
-        if wish == Wish::Required && !demand.is_vouched {
-            return Err(unvouched(domain));
-        }
-        Ok((place.addresses, wish.of_recipient(demand.policy)))
+        let policy = self.asked_of(domain, route, (host, &place), wish, asked);
+        let policy = policy.await?;
+        Ok((place.addresses, policy))
     }
 
     fn target(
@@ -207,8 +209,12 @@ impl Carrier {
         Target {
             host: host.to_owned(),
             address: SocketAddr::new(address, port),
+            begins: match (implicit, &policy) {
+                (true, _) => Begins::Tls,
+                (false, Policy::Never) => Begins::ClearOnly,
+                (false, _) => Begins::Clear,
+            },
             policy,
-            begins: if implicit { Begins::Tls } else { Begins::Clear },
             credentials: smarthost.and_then(|smarthost| smarthost.credentials.clone()),
         }
     }
@@ -291,16 +297,6 @@ impl Carrier {
             }
         }
     }
-}
-
-/// RFC 8689 §4.2.1: who is found by an MX look-up only gets mail with REQUIRETLS if DNSSEC or MTA-STS vouches for it; or else whoever forges
-/// an answer of DNS would get it, with a good certificate. A smarthost and an address literal are named by those who want the mail to go there.
-fn unvouched(domain: &Domain) -> Finding {
-    let text = format!(
-        "REQUIRETLS cannot be kept on the way to {domain}: neither DNSSEC nor MTA-STS says for certain which servers its mail is for; \
-         send it without REQUIRETLS, or over a smarthost that offers it"
-    );
-    Finding::ours("5.7.30", text)
 }
 
 /// Where to go on.

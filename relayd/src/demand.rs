@@ -1,7 +1,9 @@
-//! How much TLS the domain of a recipient demands of the host that takes its mail: by DANE, or else by MTA-STS.
+//! How much TLS is asked of the host that takes a recipient's mail: what its domain demands by DANE, or else by MTA-STS, what the
+//! configuration says about the domain, and what the sender wants.
 
 use std::sync::Arc;
 
+use daemon::config::TlsDemand;
 use mail::address::Domain;
 use tokio::sync::OnceCell;
 use tracing::warn;
@@ -10,25 +12,66 @@ use crate::attempt::{Carrier, Finding};
 use crate::dane::Dane;
 use crate::dns::{NoHost, Place, Route};
 use crate::sts::policy::{Mode, Policy as Published};
-use crate::tls::Policy;
+use crate::tls::{Policy, Wish};
 
 /// What is demanded of a host.
 #[derive(Debug)]
-pub(crate) struct Demand {
-    pub(crate) policy: Policy,
+struct Demand {
+    policy: Policy,
     /// DNSSEC or MTA-STS vouches for it that the host is one of the domain's (RFC 8689 §4.2.1).
-    pub(crate) is_vouched: bool,
+    is_vouched: bool,
 }
 
 /// The MTA-STS policy of a domain, once somebody has asked for it.
 pub(crate) type Asked = OnceCell<Option<Published>>;
 
 impl Carrier {
-    /// What a domain demands of one of the hosts of its route.
+    /// How much TLS is asked of one of the hosts of a domain's route.
     ///
     /// # Errors
-    /// Why the host must not get the mail now: what is demanded cannot be known (RFC 7672 §2.1.3), or it is none of the domain's (RFC 8461 §5).
-    pub(crate) async fn demanded(
+    /// Why the host must not get the mail: what is demanded cannot be known (RFC 7672 §2.1.3), it is none of the domain's (RFC 8461 §5), or
+    /// what is wanted cannot be had.
+    pub(crate) async fn asked_of(
+        &self,
+        domain: &Domain,
+        route: &Route,
+        host: (&str, &Place),
+        wish: Wish,
+        asked: &Asked,
+    ) -> Result<Policy, Finding> {
+        let rule = self.rules.get(domain.as_str()).copied();
+        let demand = match (rule, wish) {
+            (Some(TlsDemand::None), _) => Demand {
+                policy: Policy::Never,
+                is_vouched: false,
+            },
+            (Some(TlsDemand::May), _) => Demand {
+                policy: Policy::Opportunistic,
+                is_vouched: route.is_secure,
+            },
+            // RFC 8689 §5: what a domain demands does not count then.
+            (None, Wish::Waived) => return Ok(Policy::Opportunistic),
+            _ => self.demanded(domain, route, host, asked).await?,
+        };
+        if wish == Wish::Required && !demand.is_vouched {
+            return Err(Finding::ours("5.7.30", unvouched(domain)));
+        }
+        let policy = match rule {
+            None | Some(TlsDemand::None | TlsDemand::May) => demand.policy,
+            Some(rule) => {
+                let why = || Finding::ours("4.7.5", unmet(domain, rule));
+                at_least(rule, demand).ok_or_else(why)?
+            }
+        };
+        Ok(match wish {
+            Wish::Required => wish.of_recipient(policy),
+            // Nor are the demands of the configuration the sender's to change.
+            Wish::AsDemanded | Wish::Waived => policy,
+        })
+    }
+
+    /// What a domain demands of one of the hosts of its route.
+    async fn demanded(
         &self,
         domain: &Domain,
         route: &Route,
@@ -79,6 +122,38 @@ impl Carrier {
     async fn published(&self, domain: &Domain) -> Option<Published> {
         self.sts.as_ref()?.policy(domain).await
     }
+}
+
+/// What a domain demands, made as strict as a rule of the configuration wants it; `None` if it cannot be that.
+fn at_least(rule: TlsDemand, Demand { policy, is_vouched }: Demand) -> Option<Policy> {
+    let is_enforced = policy == Policy::Verified && is_vouched;
+    match (rule, policy) {
+        (_, policy @ Policy::Dane(_)) => Some(policy),
+        (TlsDemand::Dane, _) => None,
+        (TlsDemand::Sts, policy) => is_enforced.then_some(policy),
+        (TlsDemand::Verify, _) => Some(Policy::Verified),
+        (TlsDemand::Encrypt, Policy::Opportunistic | Policy::Tested) => Some(Policy::Required),
+        (TlsDemand::Encrypt | TlsDemand::May | TlsDemand::None, policy) => Some(policy),
+    }
+}
+
+fn unmet(domain: &Domain, rule: TlsDemand) -> String {
+    let missing = match rule {
+        TlsDemand::Dane => "TLSA records that DNSSEC vouches for",
+        _ => "an enforced MTA-STS policy",
+    };
+    format!(
+        "relay.domains of the configuration wants {missing} for mail to {domain}, and there are none: it waits"
+    )
+}
+
+/// Whoever forges an answer of DNS would get it, with a good certificate. A smarthost and an address literal are named by those who want
+/// the mail to go there.
+fn unvouched(domain: &Domain) -> String {
+    format!(
+        "REQUIRETLS cannot be kept on the way to {domain}: neither DNSSEC nor MTA-STS says for certain which servers its mail is for; \
+         send it without REQUIRETLS, or over a smarthost that offers it"
+    )
 }
 
 fn unnamed(domain: &Domain, host: &str) -> String {

@@ -106,9 +106,11 @@ impl Phone {
     async fn shake_hands(&self, stream: Boxed, target: &Target) -> io::Result<Boxed> {
         let host = match &target.policy {
             Policy::Dane(dane) => dane.base(),
-            Policy::Opportunistic | Policy::Required | Policy::Verified | Policy::Tested => {
-                &target.host
-            }
+            Policy::Never
+            | Policy::Opportunistic
+            | Policy::Required
+            | Policy::Verified
+            | Policy::Tested => &target.host,
         };
         let name = tls::server_name(host, target.address.ip());
         let connector = self.tls.connector(&target.policy);
@@ -117,7 +119,10 @@ impl Phone {
         let stream = timeout(HANDSHAKE, connect)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let verified = !matches!(target.policy, Policy::Opportunistic | Policy::Required);
+        let verified = matches!(
+            target.policy,
+            Policy::Verified | Policy::Tested | Policy::Dane(_)
+        );
         let (_, session) = stream.get_ref();
         debug!(host = target.host, version = ?session.protocol_version(), verified, "TLS");
         Ok(Box::new(stream))
@@ -268,7 +273,7 @@ impl<'a> Call<'a> {
         {
             return Ok(Order::StartTls);
         }
-        if !self.secured && *policy != Policy::Opportunistic {
+        if !self.secured && !matches!(policy, Policy::Never | Policy::Opportunistic) {
             return Err(Heard::TlsBroken(
                 "the server does not offer STARTTLS, which is required here".into(),
             ));

@@ -1,11 +1,12 @@
 //! The whole daemon: what it is made of, how it starts and stops.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use daemon::channel::serve;
-use daemon::config::{Config, Relay};
+use daemon::config::{Config, Relay, TlsDemand};
 use daemon::{Birth, StartError};
 use mail::address::Domain;
 use smtp::auth::{Credentials, Secret};
@@ -159,10 +160,23 @@ async fn carrier(
     Ok(Carrier {
         dns,
         sts: sts.await.map_err(StartError::fault)?,
+        rules: rules(relay),
         phone: Arc::new(phone),
         port: relay.port,
         smarthost,
     })
+}
+
+fn rules(relay: &Relay) -> HashMap<String, TlsDemand> {
+    let entries = relay.domains.iter();
+    entries
+        .flat_map(|entry| {
+            entry
+                .names
+                .iter()
+                .map(|name| (name.as_str().to_owned(), entry.tls))
+        })
+        .collect()
 }
 
 fn resolver(config: &Config) -> Result<Dns, StartError> {

@@ -7,7 +7,8 @@
 //! - **Never** sees the store or a private key, never answers a network client, never opens a file outside the queue.
 //!
 //! The way of a message: [`answer`] streams it in → [`queue`] makes it durable → [`schedule`] knows when it is due →
-//! [`dispatch`] gives it a turn among its sender's and its destination's mail ([`lanes`]) → [`dns`] finds the hosts → [`attempt`] talks to them →
+//! [`dispatch`] gives it a turn among its sender's and its destination's mail ([`lanes`]) → [`dns`] finds the hosts → [`demand`] says how
+//! much TLS is asked of them, by [`dane`] or [`sts`] → [`attempt`] talks to them →
 //! the result is recorded → [`report`] tells the sender its [`news`]: what failed for good, what has to wait.
 
 pub mod aggregate;

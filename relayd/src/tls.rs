@@ -15,6 +15,8 @@ use crate::dane::Dane;
 /// How much is asked of the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Policy {
+    /// No TLS, though it may be offered. Only the configuration says so.
+    Never,
     /// TLS if offered, with any certificate; clear text otherwise (RFC 7435). Keeps listeners out, not impostors.
     Opportunistic,
     /// No TLS, no mail; any certificate. For a smarthost on a loopback address, where no impostor can stand between, and for a server that
@@ -121,7 +123,7 @@ impl Tls {
     /// When the TLS library cannot be set up.
     pub fn connector(&self, policy: &Policy) -> Result<TlsConnector, rustls::Error> {
         match policy {
-            Policy::Opportunistic | Policy::Required => Ok(self.unverified.clone()),
+            Policy::Never | Policy::Opportunistic | Policy::Required => Ok(self.unverified.clone()),
             Policy::Verified | Policy::Tested => Ok(self.verified.clone()),
             // Sessions are not taken up again: another server's may have been judged by other records.
             Policy::Dane(dane) => {

@@ -18,13 +18,16 @@ use world::*;
 
 const BODY: &[u8] = b"Subject: hello\r\n\r\nsecret\r\n";
 /// Domains, what their server's certificate is known by, and whether the one it has will do.
-const DOMAINS: [(&str, bool); 6] = [
+const DOMAINS: [(&str, bool); 8] = [
     ("dane", true),
     ("forged", false),
     ("sts", true),
     ("unnamed", false),
     ("testing", true),
     ("both", true),
+    // What the configuration says about them is stricter, and not so strict.
+    ("strict", false),
+    ("lax", true),
 ];
 
 fn zone(port: u16, digest: &str) -> String {
@@ -37,7 +40,12 @@ fn zone(port: u16, digest: &str) -> String {
         writeln!(zone, "_mta-sts.{name} IN TXT \"v=STSv1; id=1;\"").unwrap();
     }
     let zeros = "0".repeat(64);
-    for (name, digest) in [("dane", digest), ("forged", &zeros), ("both", digest)] {
+    for (name, digest) in [
+        ("dane", digest),
+        ("forged", &zeros),
+        ("both", digest),
+        ("lax", &zeros),
+    ] {
         writeln!(zone, "_{port}._tcp.mx.{name} IN TLSA 3 0 1 {digest}").unwrap();
     }
     zone
@@ -94,6 +102,7 @@ async fn mail_goes_only_to_whom_the_domain_means() {
     let (port, dns, anchor) = (address.port(), zones.address, &zones.anchor);
     let mut house = House::build(&format!(
         "\"port\": {port}, \"dns\": [\"{dns}\"], \"mta_sts\": {{\"port\": {}}}, \
+         \"domains\": [{{\"names\": [\"strict.test\"], \"tls\": \"dane\"}}, {{\"names\": [\"lax.test\"], \"tls\": \"may\"}}], \
          \"dnssec\": {{\"mode\": \"require\", \"trust_anchors\": [\"{anchor}\"]}}",
         https.port
     ));

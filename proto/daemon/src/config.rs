@@ -15,6 +15,7 @@ mod measures;
 mod mechanisms;
 mod mta_sts;
 mod quarantine;
+mod relay_domains;
 mod routing;
 mod server_metadata;
 mod smtp;
@@ -40,6 +41,7 @@ pub use measures::{DomainMeasures, Measures};
 pub use mechanisms::{Mechanisms, SaslMechanism};
 pub use mta_sts::MtaSts;
 pub use quarantine::Quarantine;
+pub use relay_domains::{RelayDomain, TlsDemand};
 pub use routing::{MailAddress, Routing};
 pub use server_metadata::{ServerMetadata, ServerText};
 pub use smtp::{Smtp, StrayLineEnds, TRACE_SIZE};
@@ -202,6 +204,8 @@ pub struct Relay {
     pub dnssec: Dnssec,
     /// Whether the policies of other domains are kept.
     pub mta_sts: MtaSts,
+    /// What differs for mail to some domains.
+    pub domains: Vec<RelayDomain>,
     /// Seconds between attempts; after the last one a message is returned.
     pub retry_seconds: RetrySchedule,
     /// Hours after which the sender is told, once, that a message has to wait; 0 switches that off.
@@ -308,6 +312,7 @@ impl Default for Relay {
             dns: Vec::new(),
             dnssec: Dnssec::default(),
             mta_sts: MtaSts::default(),
+            domains: Vec::new(),
             retry_seconds: RetrySchedule::default(),
             delay_warning_hours: value::AtMost::known(4),
             max_connections: value::AtLeast::known(50),
@@ -441,6 +446,9 @@ impl Config {
                 "relay.smarthost_password_file"
             };
             return Err((key, "smarthost_username and smarthost_password_file are only of use together: give both or neither".into()));
+        }
+        if let Some(reason) = relay_domains::flaw(&relay.domains) {
+            return Err(("relay.domains", reason));
         }
         let reports = &self.authentication.aggregate_reports;
         if let Some((key, reason)) = aggregate_reports::flaw(reports, relay.enabled) {

@@ -190,6 +190,7 @@ pub(crate) fn carrier(port: u16, dns: SocketAddr) -> Carrier {
     Carrier {
         dns: Dns::new(&[dns], "relay.example.test").unwrap(),
         sts: None,
+        rules: std::collections::HashMap::new(),
         phone: Arc::new(phone),
         port,
         smarthost: None,
