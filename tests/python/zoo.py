@@ -1,6 +1,7 @@
 """Messages of all kinds, well-formed and not, the same for the same seed."""
 
 import base64
+import os
 import random
 
 WORDS = ["plan", "Über", "привет", "日本", "invoice", "naïve", "re", "x" * 40, "a b", "O'Neil", "50%"]
@@ -177,3 +178,14 @@ class Zoo:
         if self.tame or not self.chance(2):
             text += "\r\n" + body
         return text.encode()
+
+
+def corpus(directory):
+    """What the fuzzers begin with, by name, with the line ends and octets that a mail may have."""
+    found = {}
+    for name in sorted(os.listdir(directory)):
+        with open(os.path.join(directory, name), "rb") as file:
+            message = file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n").replace(b"\0", b"?")
+        if message:
+            found[name] = message
+    return found

@@ -18,7 +18,7 @@ const MAIL_UID: u32 = 64_210;
 #[derive(Debug)]
 pub struct Dovecot {
     // Stopped before its directory goes.
-    _service: Service,
+    service: Service,
     port: Port,
     home: tempfile::TempDir,
 }
@@ -33,6 +33,12 @@ impl Dovecot {
     /// Starts it, and waits until it answers. `more` is added to its configuration.
     #[must_use]
     pub fn start(more: &str) -> Self {
+        Self::start_with_owners(&MAIL_UID.to_string(), more)
+    }
+
+    /// The same, where mail belongs to `owner`, a number in which Dovecot's variables may stand.
+    #[must_use]
+    pub fn start_with_owners(owner: &str, more: &str) -> Self {
         let home = tempfile::Builder::new()
             .prefix("rmail-dovecot-")
             .tempdir_in("/tmp")
@@ -42,17 +48,19 @@ impl Dovecot {
             .expect("our own directory");
         let mail = dir.join("mail");
         std::fs::create_dir(&mail).expect("our own directory");
-        std::os::unix::fs::chown(&mail, Some(MAIL_UID), Some(MAIL_UID)).expect("root may");
+        // Each owner makes directories of its own.
+        std::fs::set_permissions(&mail, std::fs::Permissions::from_mode(0o1777))
+            .expect("our own directory");
         let port = Port::reserve();
         let file = dir.join("dovecot.conf");
-        let text = configuration(&dir.display().to_string(), port.number());
+        let text = configuration(&dir.display().to_string(), port.number(), owner);
         std::fs::write(&file, text + more).expect("our own file");
         // `-F`: stay in the foreground, so that it ends with the test.
         let mut command = program::command("dovecot");
         command.arg("-F").arg("-c").arg(&file);
         let service = Service::start(&mut command, &dir.join("out"));
         let dovecot = Self {
-            _service: service,
+            service,
             port,
             home,
         };
@@ -69,6 +77,12 @@ impl Dovecot {
         self.port.number()
     }
 
+    /// Its first process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
     /// What it logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -76,7 +90,7 @@ impl Dovecot {
     }
 }
 
-fn configuration(dir: &str, port: u16) -> String {
+fn configuration(dir: &str, port: u16, owner: &str) -> String {
     format!(
         "protocols = imap
 base_dir = {dir}/run
@@ -91,11 +105,10 @@ first_valid_uid = {MAIL_UID}
 mail_max_userip_connections = 20000
 passdb {{
   driver = static
-  args = password={PASSWORD}
+  args = password={PASSWORD} userdb_uid={owner} userdb_gid={owner} userdb_home={dir}/mail/%u
 }}
 userdb {{
-  driver = static
-  args = uid={MAIL_UID} gid={MAIL_UID} home={dir}/mail/%u
+  driver = prefetch
 }}
 service imap-login {{
   inet_listener imap {{

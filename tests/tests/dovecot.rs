@@ -22,17 +22,20 @@ wild = [wild.message(number) for number in range(1, 1001)]
 tame = [tame.message(number) for number in range(1, 301)]
 ours = imap_tree.Connection(ports["imap"], ALICE, password)
 theirs = imap_tree.Connection(dovecot, "alice", secret)
-unlisted, counts = differences.compare(ours, theirs, wild, tame)
+unlisted, counts = differences.compare(ours, theirs, wild, zoo.corpus(corpus), tame)
 for item, number, a, b in unlisted[:20]:
     print(f"UNLISTED {item} of message {number}\n  ours   {a!r:.600}\n  theirs {b!r:.600}")
 assert not unlisted, len(unlisted)
 print("USED", " ".join(sorted(counts)))
 "#;
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
 /// Names of the differences in the document: the first cell of each row.
 fn listed() -> BTreeSet<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let text = std::fs::read_to_string(root.join("docs/dovecot-differences.md")).unwrap();
+    let text = std::fs::read_to_string(root().join("docs/dovecot-differences.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| Some(row.split_once('`')?.0.to_owned()))
         .collect()
@@ -48,7 +51,7 @@ fn a_thousand_messages_are_shown_as_dovecot_shows_them_or_it_is_known_why_not() 
     let system = System::start(Options::alice().config(&json!({"log_level": "info"})));
     let dovecot = Dovecot::start("");
     let more = json!({
-        "dovecot": dovecot.port(), "secret": dovecot::PASSWORD, "seed": seed,
+        "dovecot": dovecot.port(), "secret": dovecot::PASSWORD, "seed": seed, "corpus": root().join("fuzz/corpus/mail"),
     });
     let mut script = python::command(COMPARE, &system.variables(&more));
     let outcome = program::run(&mut script, b"", Duration::from_secs(280)).succeeded();

@@ -179,22 +179,27 @@ fn enclosed_message<'m>(message: &'m Message<'_>, part: &Part) -> Option<&'m Par
     message.children(part).next()
 }
 
-/// The fields whose names are (or are not) among `names`, and an empty line.
-// RFC 3501 §6.4.5: the delimiting blank line is always included.
+/// The fields whose names are (or are not) among `names`, and the empty line behind all of them.
+// RFC 3501 §6.4.5: the delimiting blank line is included, except of a message which has no body and no blank line.
 fn pick(header: &[u8], names: &[String], among: bool) -> Extract {
     let wanted = Names::new(names);
     let mut picked = Vec::new();
     for field in header::fields(header) {
         if wanted.contains(field.name) == among {
-            let line = &header[field.start..field.end];
-            picked.extend_from_slice(line);
-            if !line.ends_with(b"\n") {
-                picked.extend_from_slice(b"\r\n");
-            }
+            picked.extend_from_slice(&header[field.start..field.end]);
         }
     }
-    picked.extend_from_slice(b"\r\n");
+    if ends_with_blank_line(header) {
+        picked.extend_from_slice(b"\r\n");
+    }
     Extract::Owned(picked)
+}
+
+fn ends_with_blank_line(header: &[u8]) -> bool {
+    let before = header
+        .strip_suffix(b"\r\n")
+        .or_else(|| header.strip_suffix(b"\n"));
+    before.is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
 }
 
 /// Field names in lower case, sorted, so that many names against many fields stay cheap.

@@ -174,7 +174,17 @@ fn header_fields_are_picked_as_they_are() {
     let others = SectionText::HeaderFieldsNot(names(&["A"]));
     assert_eq!(extract(message, &[], Some(others)).unwrap(), "B: 2\r\n\r\n");
     let cut = SectionText::HeaderFields(names(&["b"]));
-    assert_eq!(extract(b"B: 2", &[], Some(cut)).unwrap(), "B: 2\r\n\r\n");
+    // RFC 3501 §6.4.5: an empty line follows, except of a message which has no body and no blank line.
+    for (message, expected) in [
+        ("B: 2", "B: 2"),
+        ("B: 2\r\nA: 3\r\n", "B: 2\r\n"),
+        ("B: 2\r\nA: 3\r\n\r\n", "B: 2\r\n\r\n"),
+        ("\r\n", "\r\n"),
+        ("", ""),
+    ] {
+        let picked = extract(message.as_bytes(), &[], Some(cut.clone()));
+        assert_eq!(picked.unwrap(), expected, "{message:?}");
+    }
 }
 
 #[test]

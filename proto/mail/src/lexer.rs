@@ -91,17 +91,23 @@ impl<'a> Lexer<'a> {
             match byte {
                 b'"' => break,
                 b'\\' => {
+                    // RFC 5322 §2.2.3: a field means what it means unfolded.
+                    self.run(is_line_end);
                     if let Some(escaped) = self.peek() {
                         self.position += 1;
                         text.push(escaped);
                     }
                 }
-                b'\r' | b'\n' => {}
+                _ if is_line_end(byte) => {}
                 _ => text.push(byte),
             }
         }
         text
     }
+}
+
+const fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 // RFC 2045 §5.1: a token is any printable US-ASCII but tspecials.
@@ -112,6 +118,14 @@ pub(crate) fn is_token(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quoted_string_is_unfolded_before_its_escapes_are_read() {
+        let text = |field: &[u8]| Lexer::new(field).quoted_string();
+        assert_eq!(text(b"\"a\r\n b\""), b"a b");
+        assert_eq!(text(b"\"a\\\r\n b\""), b"a b");
+        assert_eq!(text(b"\"a\\\r\n\"b\""), b"a\"b");
+    }
 
     #[test]
     fn a_token_has_every_printable_character_but_the_specials() {
