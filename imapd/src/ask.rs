@@ -1,6 +1,7 @@
 //! Everything imapd may ask of deliverd: a login, and what the mail session that follows from it can do.
 
 mod append;
+mod beside;
 mod cache;
 mod lent;
 mod metadata;

@@ -21,7 +21,7 @@ pub const FULL: usize = 64 * 1024;
 /// A client that does not read our answers for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(5);
 /// How often a client that waits hears that its command is being worked at; many give up after a minute of silence.
-const NEWS_EVERY: Duration = Duration::from_secs(15);
+pub(crate) const NEWS_EVERY: Duration = Duration::from_secs(15);
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ mod annotations;
 mod api;
 mod append;
 mod ban;
+mod beside;
 mod budget;
 mod cache;
 mod control;

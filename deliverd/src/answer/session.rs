@@ -16,7 +16,7 @@ use tracing::error;
 
 use super::append::{self, Appends};
 use super::ear::Ear;
-use super::{House, annotations, cache, watch};
+use super::{House, annotations, beside, cache, watch};
 use crate::store::{
     FlagOrder, Hold, MAX_MAILBOXES, Mailbox, MailboxName, Selection, Totals, Transfer, User, Watch,
     ranges,
@@ -30,6 +30,8 @@ pub(super) struct Door {
     house: Arc<House>,
     user: Arc<User>,
     owner: crate::store::Owner,
+    /// Opened by another session: it opens none itself.
+    is_beside: bool,
 }
 
 /// What a session keeps.
@@ -40,6 +42,8 @@ pub(super) struct Peer {
     selected: Mutex<Option<Selected>>,
     /// One cache is filled at a time.
     fills: Arc<Semaphore>,
+    /// Sessions that it may open beside.
+    besides: Arc<Semaphore>,
     /// What happens to all mailboxes, if it is to hear of that.
     watch: Mutex<Option<Arc<Watch>>>,
 }
@@ -54,7 +58,12 @@ struct Selected {
 
 impl Door {
     pub(super) fn new(house: Arc<House>, user: Arc<User>, owner: crate::store::Owner) -> Self {
-        Self { house, user, owner }
+        Self {
+            house,
+            user,
+            owner,
+            is_beside: false,
+        }
     }
 }
 
@@ -70,6 +79,7 @@ impl Service<SessionEdge> for Door {
             appends,
             selected: Mutex::new(None),
             fills: Arc::new(Semaphore::new(1)),
+            besides: Arc::new(Semaphore::new(usize::from(!self.is_beside))),
             watch: Mutex::new(None),
         }
     }
@@ -235,6 +245,15 @@ impl Door {
                 annotations::change(&self.house, &self.user, mailbox, changes).await
             }
             SessionRequest::Quota => self.quota().await,
+            SessionRequest::OpenBeside => {
+                let door = Self {
+                    house: Arc::clone(&self.house),
+                    user: Arc::clone(&self.user),
+                    owner: self.owner.clone(),
+                    is_beside: true,
+                };
+                beside::open(door, self.house.stop.clone(), &peer.besides)
+            }
             SessionRequest::Watch { wanted } => {
                 let watch = wanted.then(|| watch::watch(peer.events.clone()));
                 if let Some(watch) = &watch {

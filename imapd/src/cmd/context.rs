@@ -11,7 +11,7 @@ use std::time::Duration;
 use daemon::channel::CallError;
 use imap::command::Numbering;
 use imap::context::{self, Ranked, Results, Way};
-use imap::esearch::Return;
+use imap::esearch::{Correlator, Return};
 use imap::response::{Code, Kind};
 use imap::search::Key;
 use imap::sequence::Ranges;
@@ -108,6 +108,8 @@ impl Context {
 pub(super) struct Request {
     tag: String,
     by: Numbering,
+    /// See [`Context::is_located`].
+    is_located: bool,
     refused: Option<&'static str>,
 }
 
@@ -119,12 +121,12 @@ pub(super) fn begin(
     results: Option<Return>,
     key: &Key,
 ) -> Result<Result<Option<Request>, Tagged>, Close> {
-    let Some(view) = &mut session.view else {
-        return Ok(Err(out_of_place(tag)));
-    };
     if !results.is_some_and(|results| results.update) {
         return Ok(Ok(None));
     }
+    let Some(view) = &mut session.view else {
+        return Ok(Err(out_of_place(tag)));
+    };
     // §4.3.
     if view.contexts.all.iter().any(|context| context.tag == tag) {
         session.count_mistake()?;
@@ -142,6 +144,7 @@ pub(super) fn begin(
     Ok(Ok(Some(Request {
         tag: tag.to_owned(),
         by,
+        is_located: false,
         refused,
     })))
 }
@@ -149,6 +152,12 @@ pub(super) fn begin(
 const TOO_MUCH: &str = "too much is kept up to date, use CANCELUPDATE or search for less";
 
 impl Request {
+    /// The same, of ESEARCH.
+    pub(super) fn located(mut self) -> Self {
+        self.is_located = true;
+        self
+    }
+
     /// Keeps what was found, or says why not.
     pub(super) fn keep(
         self,
@@ -181,6 +190,7 @@ impl Request {
         let mut context = Context {
             tag: self.tag,
             by: self.by,
+            is_located: self.is_located,
             sought: Arc::clone(&findings.sought),
             criteria,
             results,
@@ -365,14 +375,16 @@ impl Desk<'_> {
             },
         };
         let (tag, by) = (context.tag.as_str(), context.by);
+        let mailbox = context.is_located.then(|| self.view.located());
+        let correlator = Correlator { tag, mailbox };
         let number = |uid| match by {
             Numbering::Uid => uid,
             Numbering::Sequence => number(candidates, uid),
         };
         let out = context.results.take_away(&before.without(&now));
-        context::write(Way::Out, tag, by, &out, number, &mut self.wire.out);
+        context::write(Way::Out, correlator, by, &out, number, &mut self.wire.out);
         let into = context.results.take_in(new);
-        context::write(Way::In, tag, by, &into, number, &mut self.wire.out);
+        context::write(Way::In, correlator, by, &into, number, &mut self.wire.out);
         Ok(Ok(()))
     }
 }
@@ -416,6 +428,7 @@ mod tests {
         Context {
             tag: "a".into(),
             by: Numbering::Uid,
+            is_located: false,
             sought: Arc::new(Sought::new(key, 0, 0, &Ranges::default())),
             criteria: None,
             results,

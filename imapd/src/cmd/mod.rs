@@ -15,6 +15,7 @@ mod list;
 mod login;
 mod mailbox;
 mod metadata;
+mod multisearch;
 pub(crate) mod notify;
 mod order;
 pub(crate) mod query;
@@ -173,6 +174,9 @@ pub(crate) async fn execute(
         }
         Command::UidBatches { size, batches } => {
             Box::pin(batches::uid_batches(session, tag, size, batches)).await?
+        }
+        Command::MultiSearch(search) => {
+            Box::pin(multisearch::esearch(session, tag, search)).await?
         }
         Command::CancelUpdate(tags) => context::cancel(session, tag, &tags),
         Command::Sort {

@@ -133,7 +133,8 @@ async fn tell_all(session: &mut Session, tag: &str) -> Result<Tagged, Close> {
     Ok(Tagged::ok(tag, "you will be told"))
 }
 
-fn candidate(mailbox: &MailboxInfo) -> Candidate<'_> {
+/// What decides to which groups a mailbox belongs.
+pub(super) fn candidate(mailbox: &MailboxInfo) -> Candidate<'_> {
     Candidate {
         name: &mailbox.name,
         // Mail for a user goes there.

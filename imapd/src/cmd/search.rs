@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use daemon::channel::CallError;
 use imap::command::Numbering;
-use imap::esearch::Return;
+use imap::esearch::{Correlator, Return};
 use imap::response::Code;
 use imap::search::Key;
 use imap::sequence::Ranges;
@@ -47,11 +47,8 @@ pub(super) async fn search(
     Order { by, results, key }: Order,
 ) -> Result<Tagged, Close> {
     let saves = results.is_some_and(|results| results.save);
-    // RFC 6855 §3.
-    if charset.is_some() && session.dialect.utf8 {
-        session.count_mistake()?;
-        let text = "everything is UTF-8 since ENABLE UTF8=ACCEPT, leave CHARSET out";
-        return Ok(Tagged::bad(tag, text));
+    if let Some(tagged) = refuse_charset(session, tag, charset)? {
+        return Ok(tagged);
     }
     let request = match context::begin(session, tag, by, results, &key)? {
         Ok(request) => request,
@@ -69,6 +66,28 @@ pub(super) async fn search(
         request.keep(&mut desk, &house, &mut findings, None);
     }
     Ok(tell(&mut desk, tag, "SEARCH", by, results, findings))
+}
+
+/// The answer where a charset may not be named.
+// RFC 6855 §3.
+pub(super) fn refuse_charset(
+    session: &mut Session,
+    tag: &str,
+    charset: Option<&str>,
+) -> Result<Option<Tagged>, Close> {
+    if charset.is_none() || !session.dialect.utf8 {
+        return Ok(None);
+    }
+    session.count_mistake()?;
+    let text = "everything is UTF-8 since ENABLE UTF8=ACCEPT, leave CHARSET out";
+    Ok(Some(Tagged::bad(tag, text)))
+}
+
+/// The answer where a charset is not known.
+pub(super) fn bad_charset(tag: &str, charset: Option<&str>) -> Option<Tagged> {
+    let is_bad = !matches!(charset, None | Some("UTF-8" | "US-ASCII"));
+    let code = Code::BadCharset;
+    is_bad.then(|| Tagged::no(tag, Some(&code), "search in UTF-8 or US-ASCII"))
 }
 
 /// What a search found.
@@ -90,7 +109,7 @@ pub(super) struct Findings {
 impl Desk<'_> {
     /// The places of the messages that have to be looked at: all others do not match.
     // RFC 9738 §3.1: if they are too many, some of them.
-    async fn within(
+    pub(super) async fn within(
         &mut self,
         key: &Key<Ranges>,
     ) -> Result<(Vec<Range<usize>>, Option<Cut>), CallError> {
@@ -122,15 +141,11 @@ pub(super) async fn find(
     saves: bool,
     key: Key,
 ) -> Result<Result<Findings, Tagged>, Close> {
-    if !matches!(charset, None | Some("UTF-8" | "US-ASCII")) {
+    if let Some(tagged) = bad_charset(tag, charset) {
         if let Some(view) = session.view.as_mut().filter(|_| saves) {
             view.saved = Ranges::default();
         }
-        return Ok(Err(Tagged::no(
-            tag,
-            Some(&Code::BadCharset),
-            "search in UTF-8 or US-ASCII",
-        )));
+        return Ok(Err(tagged));
     }
     let is_aware = key.names_modseq();
     if is_aware {
@@ -196,21 +211,32 @@ pub(super) fn tell(
     match &results {
         None => write::found(word, &numbers, highest, &mut desk.wire.out),
         Some(results) if results.is_told() => {
-            results.write(tag, by, &numbers, highest, &mut desk.wire.out);
+            let correlator = Correlator { tag, mailbox: None };
+            results.write(correlator, by, &numbers, highest, &mut desk.wire.out);
         }
         Some(_) => {}
     }
     if results.is_some_and(|results| results.save) && !findings.unreadable {
-        let uids = told.iter().map(|found| (found.uid, found.uid));
-        desk.view.saved = Ranges::new(uids.collect());
+        save(desk.view, &told);
     }
     let tagged = conclude(tag, &findings);
     limit::told(findings.cut, tagged, desk.wire)
 }
 
+/// From now on `$` means these (RFC 5182).
+pub(super) fn save(view: &mut View, found: &[Found]) {
+    let uids = found.iter().map(|found| (found.uid, found.uid));
+    view.saved = Ranges::new(uids.collect());
+}
+
 /// The last line of the answer.
 pub(super) fn conclude(tag: &str, findings: &Findings) -> Tagged {
-    if findings.unreadable {
+    outcome(tag, findings.unreadable)
+}
+
+/// The same; `unreadable` says that a message that might match could not be read.
+pub(super) fn outcome(tag: &str, unreadable: bool) -> Tagged {
+    if unreadable {
         // RFC 9051 §6.4.4: NO is a search error. What was found is true all the same, but it may not be all.
         let code = Code::ServerBug;
         return Tagged::no(tag, Some(&code), "some messages could not be read");
@@ -258,6 +284,11 @@ impl Found {
     /// Its UID.
     pub(super) const fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// Its modification sequence.
+    pub(super) const fn modseq(&self) -> u64 {
+        self.modseq
     }
 
     /// Its place in the view.

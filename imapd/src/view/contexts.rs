@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use imap::command::Numbering;
 use imap::context::{self, Results, Way};
+use imap::esearch::{Correlator, Located};
 use imap::sequence::Ranges;
 use imap::sort::Criterion;
 
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     /// Of the search.
     pub(crate) tag: String,
     pub(crate) by: Numbering,
+    /// It was asked for with ESEARCH: each response names the mailbox (RFC 7377 §2.2).
+    pub(crate) is_located: bool,
     pub(crate) sought: Arc<Sought>,
     /// Of SORT.
     pub(crate) criteria: Option<Arc<[Criterion]>>,
@@ -81,6 +84,15 @@ impl Contexts {
 }
 
 impl View {
+    /// As responses name it.
+    pub(crate) fn located(&self) -> Located<'_> {
+        Located {
+            name: &self.name,
+            uid_validity: self.uid_validity,
+            dialect: self.dialect,
+        }
+    }
+
     /// From now on changes are noted, for something that is to be kept up to date.
     pub(crate) fn watch(&mut self) {
         if !self.contexts.is_on {
@@ -118,8 +130,14 @@ impl View {
         }
         let gone = Ranges::new(self.gone.iter().map(|uid| (*uid, *uid)).collect());
         for context in &mut self.contexts.all {
-            let Context { tag, by, .. } = &*context;
-            let (tag, by) = (tag.clone(), *by);
+            let (tag, by) = (context.tag.as_str(), context.by);
+            let located = Located {
+                name: &self.name,
+                uid_validity: self.uid_validity,
+                dialect: self.dialect,
+            };
+            let mailbox = context.is_located.then_some(located);
+            let correlator = Correlator { tag, mailbox };
             loop {
                 let mut going = context.results.among(&gone);
                 let Some(&(_, last)) = going.as_slice().last() else {
@@ -141,7 +159,7 @@ impl View {
                     }
                 };
                 let steps = context.results.take_away(&going);
-                context::write(Way::Out, &tag, by, &steps, number, out);
+                context::write(Way::Out, correlator, by, &steps, number, out);
             }
         }
         Ok(())

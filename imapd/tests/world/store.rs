@@ -307,7 +307,8 @@ impl State {
             }
             SessionRequest::Copy { uids, to } => self.copy(peer, &uids, &to, false)?,
             SessionRequest::Move { uids, to } => self.copy(peer, &uids, &to, true)?,
-            SessionRequest::OpenCache { .. }
+            SessionRequest::OpenBeside
+            | SessionRequest::OpenCache { .. }
             | SessionRequest::FillCache { .. }
             | SessionRequest::OpenAppend { .. }
             | SessionRequest::ExtendAppend { .. }

@@ -8,6 +8,7 @@ use crate::body::{Partial, Section};
 use crate::esearch::{Return, Window};
 use crate::flag::{Flag, Use};
 use crate::metadata;
+use crate::multisearch::MultiSearch;
 use crate::notify::Notify;
 use crate::sasl::Credentials;
 use crate::search::Key;
@@ -151,6 +152,8 @@ pub enum Command {
         /// Which batches, counted from that with the largest UIDs; all if absent. May be the wrong way round.
         batches: Option<(u32, u32)>,
     },
+    /// ESEARCH (RFC 7377)
+    MultiSearch(MultiSearch),
     /// CANCELUPDATE (RFC 5267 §4.3.5), with the tags of searches
     CancelUpdate(Vec<String>),
     /// SORT (RFC 5256 §3)
@@ -453,6 +456,7 @@ impl Command {
             Self::Append { replaces: None, .. } => "APPEND",
             Self::Append { .. } => "REPLACE",
             Self::Notify(_) => "NOTIFY",
+            Self::MultiSearch(_) => "ESEARCH",
             Self::CancelUpdate(_) => "CANCELUPDATE",
         }
     }

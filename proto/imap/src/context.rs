@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::command::Numbering;
-use crate::esearch::{begin, joined};
+use crate::esearch::{Correlator, joined};
 use crate::sequence::Ranges;
 use crate::write;
 
@@ -162,14 +162,14 @@ fn members(ranges: &Ranges) -> Vec<u32> {
 /// Writes `* ESEARCH (TAG "a") UID ADDTO (0 32768:32769)`. `number`: what the client knows a UID by.
 pub fn write(
     way: Way,
-    tag: &str,
+    correlator: Correlator<'_>,
     by: Numbering,
     steps: &[Step],
     number: impl Fn(u32) -> u32,
     out: &mut Vec<u8>,
 ) {
     for some in steps.chunks(PAIRS) {
-        begin(tag, by, out);
+        correlator.begin(by, out);
         out.extend_from_slice(match way {
             Way::In => b" ADDTO (",
             Way::Out => b" REMOVEFROM (",
@@ -214,7 +214,11 @@ mod tests {
 
     fn told(way: Way, steps: &[Step]) -> String {
         let mut out = Vec::new();
-        write(way, "B01", Numbering::Uid, steps, |uid| uid, &mut out);
+        let correlator = Correlator {
+            tag: "B01",
+            mailbox: None,
+        };
+        write(way, correlator, Numbering::Uid, steps, |uid| uid, &mut out);
         let text = String::from_utf8(out).unwrap();
         text.replace("* ESEARCH (TAG \"B01\") UID ", "")
             .replace("\r\n", "|")

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::command::Numbering;
+use crate::dialect::Dialect;
 use crate::write;
 
 /// `RETURN (…)`. None of them, and nothing but [`Return::save`], is no wish: then all are told, or none.
@@ -99,13 +100,13 @@ impl Return {
     // RFC 4731 §3.1: what there is none of is left out, but for COUNT.
     pub fn write(
         &self,
-        tag: &str,
+        correlator: Correlator<'_>,
         by: Numbering,
         found: &[u32],
         modseq: Option<u64>,
         out: &mut Vec<u8>,
     ) {
-        begin(tag, by, out);
+        correlator.begin(by, out);
         let mut item = |name: &[u8], number: u64| {
             out.extend_from_slice(name);
             write::number(number, out);
@@ -149,14 +150,43 @@ impl Return {
     }
 }
 
-/// Writes `* ESEARCH (TAG "a") UID`.
-pub(crate) fn begin(tag: &str, by: Numbering, out: &mut Vec<u8>) {
-    // A tag has no character that would need a backslash (RFC 3501 §9).
-    out.extend_from_slice(b"* ESEARCH (TAG \"");
-    out.extend_from_slice(tag.as_bytes());
-    out.extend_from_slice(b"\")");
-    if by == Numbering::Uid {
-        out.extend_from_slice(b" UID");
+/// To which command a response belongs, and about which mailbox it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Correlator<'a> {
+    /// The tag of the command.
+    pub tag: &'a str,
+    /// Where the answer is not about the selected mailbox alone (RFC 7377 §2.2).
+    pub mailbox: Option<Located<'a>>,
+}
+
+/// A mailbox in a response.
+#[derive(Debug, Clone, Copy)]
+pub struct Located<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// UIDVALIDITY
+    pub uid_validity: u32,
+    /// How the client reads it.
+    pub dialect: Dialect,
+}
+
+impl Correlator<'_> {
+    /// Writes `* ESEARCH (TAG "a" MAILBOX b UIDVALIDITY 7) UID`.
+    pub(crate) fn begin(&self, by: Numbering, out: &mut Vec<u8>) {
+        // A tag has no character that would need a backslash (RFC 3501 §9).
+        out.extend_from_slice(b"* ESEARCH (TAG \"");
+        out.extend_from_slice(self.tag.as_bytes());
+        out.push(b'"');
+        if let Some(located) = &self.mailbox {
+            out.extend_from_slice(b" MAILBOX ");
+            write::mailbox_name(located.name, located.dialect, out);
+            out.extend_from_slice(b" UIDVALIDITY ");
+            write::number(u64::from(located.uid_validity), out);
+        }
+        out.push(b')');
+        if by == Numbering::Uid {
+            out.extend_from_slice(b" UID");
+        }
     }
 }
 
@@ -184,10 +214,44 @@ mod tests {
 
     fn told(wanted: Return, found: &[u32], modseq: Option<u64>) -> String {
         let mut out = Vec::new();
-        wanted.write("A1", Numbering::Uid, found, modseq, &mut out);
+        let correlator = Correlator {
+            tag: "A1",
+            mailbox: None,
+        };
+        wanted.write(correlator, Numbering::Uid, found, modseq, &mut out);
         let line = String::from_utf8(out).unwrap();
         let line = line.strip_prefix("* ESEARCH (TAG \"A1\") UID").unwrap();
         String::from(line.strip_suffix("\r\n").unwrap())
+    }
+
+    // RFC 7377 §2.2.
+    #[test]
+    fn a_response_says_about_which_mailbox_it_is() {
+        let written = |name, dialect| {
+            let correlator = Correlator {
+                tag: "tag1",
+                mailbox: Some(Located {
+                    name,
+                    uid_validity: 503,
+                    dialect,
+                }),
+            };
+            let mut out = Vec::new();
+            correlator.begin(Numbering::Uid, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            written("folder2/b \"ü", Dialect::REV1),
+            "* ESEARCH (TAG \"tag1\" MAILBOX \"folder2/b \\\"&APw-\" UIDVALIDITY 503) UID"
+        );
+        let utf8 = Dialect {
+            utf8: true,
+            ..Dialect::REV1
+        };
+        assert_eq!(
+            written("ü", utf8),
+            "* ESEARCH (TAG \"tag1\" MAILBOX \"ü\" UIDVALIDITY 503) UID"
+        );
     }
 
     #[test]

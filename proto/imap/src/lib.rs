@@ -21,6 +21,7 @@ pub mod fragment;
 pub mod headline;
 pub mod mailbox;
 pub mod metadata;
+pub mod multisearch;
 pub mod notify;
 pub mod parse;
 pub mod quota;

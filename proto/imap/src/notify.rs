@@ -100,7 +100,8 @@ impl Filter {
     }
 }
 
-fn is_within(name: &str, root: &str) -> bool {
+/// Whether it is that mailbox, or one below it.
+pub(crate) fn is_within(name: &str, root: &str) -> bool {
     let below = name.strip_prefix(root);
     below.is_some_and(|below| below.is_empty() || below.starts_with(DELIMITER))
 }

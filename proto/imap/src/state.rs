@@ -87,7 +87,10 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::Notify(_)
         | Command::Idle => Welcome::AfterLogin,
         Command::Append { replaces, .. } => welcome_to_append(replaces.as_ref()),
-        Command::Check
+        // RFC 7377 §2.1.
+        Command::MultiSearch(search) if !search.needs_selected => Welcome::AfterLogin,
+        Command::MultiSearch(_)
+        | Command::Check
         | Command::Close
         | Command::Unselect
         | Command::Expunge(_)
@@ -115,7 +118,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 69] = [
+    const TABLE: [(&str, [bool; 3]); 73] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -161,6 +164,10 @@ mod tests {
         ("UIDBATCHES 500 2:3", SELECTED),
         ("SEARCH RETURN (UPDATE COUNT) ALL", SELECTED),
         ("CANCELUPDATE \"a\"", SELECTED),
+        ("ESEARCH IN (personal) ALL", AFTER),
+        ("ESEARCH ALL", SELECTED),
+        ("ESEARCH IN (inboxes selected) ALL", SELECTED),
+        ("ESEARCH IN (inboxes) RETURN (UPDATE) ALL", SELECTED),
         ("SORT (DATE) UTF-8 ALL", SELECTED),
         ("SORT RETURN (MIN) (DATE) UTF-8 ALL", SELECTED),
         ("THREAD REFERENCES UTF-8 ALL", SELECTED),

@@ -104,6 +104,11 @@ impl Needs {
                 self.results(results.as_ref(), "ESEARCH", "CONTEXT=SEARCH");
                 self.key(key);
             }
+            Command::MultiSearch(search) => {
+                self.0.push("MULTISEARCH");
+                self.results(search.results.as_ref(), "ESEARCH", "CONTEXT=SEARCH");
+                self.key(&search.key);
+            }
             Command::CancelUpdate(_) => self.0.push("CONTEXT=SEARCH"),
             Command::Sort {
                 results,
@@ -341,6 +346,10 @@ mod tests {
         ("CONTEXT=SEARCH", "SEARCH RETURN (CONTEXT COUNT) ALL"),
         ("CONTEXT=SEARCH", "UID SEARCH RETURN (UPDATE) ALL"),
         ("CONTEXT=SEARCH", "CANCELUPDATE \"a\""),
+        ("CONTEXT=SEARCH", "ESEARCH IN (inboxes) RETURN (UPDATE) ALL"),
+        ("MULTISEARCH", "ESEARCH ALL"),
+        ("SEARCHRES", "ESEARCH RETURN (SAVE) ALL"),
+        ("WITHIN", "ESEARCH IN (inboxes) YOUNGER 1"),
         ("CONTEXT=SORT", "SORT RETURN (UPDATE) (DATE) UTF-8 ALL"),
         ("SORT", "SORT (DATE) UTF-8 ALL"),
         ("SORT=DISPLAY", "SORT (DISPLAYFROM) UTF-8 ALL"),

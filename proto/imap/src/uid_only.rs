@@ -22,6 +22,7 @@ pub fn names_numbers(command: &Command) -> bool {
         Command::Select { resync, .. } => {
             resync.as_ref().is_some_and(|resync| resync.names_numbers)
         }
+        Command::MultiSearch(search) => search.key.names_sequence(),
         Command::CancelUpdate(_)
         | Command::Capability
         | Command::Noop

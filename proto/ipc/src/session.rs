@@ -282,6 +282,9 @@ pub enum SessionRequest {
     },
     /// What happened to the mailboxes that are watched, a page of it; each is told once.
     ListHappenings,
+    /// Open another mail session of this account, to look into other mailboxes while one is selected. One at a time: `Busy` while there
+    /// is one. It can open none itself.
+    OpenBeside,
 }
 
 /// What was done to messages of a mailbox.
@@ -397,6 +400,8 @@ pub enum SessionAnswer {
         /// Ask again with `after` = the last name.
         more: bool,
     },
+    /// Comes with one descriptor: a connected packet socket that speaks this, bound to the same account.
+    BesideOpened,
     /// Made, removed, renamed, subscribed, annotated, unselected or aborted.
     Done,
     /// Counters.

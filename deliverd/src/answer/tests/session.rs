@@ -578,3 +578,33 @@ async fn who_watches_hears_which_annotations_were_changed() {
     ];
     assert_eq!(session.happenings().await, (expected, false));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_opens_one_beside_it_for_the_same_account() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    let request = || SessionRequest::OpenBeside;
+    session.append("INBOX", b"A: b\r\n\r\n").await.unwrap();
+    let (status, _) = session.select("INBOX").await;
+    let Answered { answer, mut fds } = session.ask(request()).await.unwrap();
+    assert_eq!((answer, fds.len()), (SessionAnswer::BesideOpened, 1));
+    let beside = Session(Link::over(fds.remove(0)).unwrap());
+    let busy = Err(CallError::Refused(Refusal::Busy));
+    assert_eq!(session.answer(request()).await, busy);
+    assert_eq!(beside.answer(request()).await, busy);
+    assert_eq!(beside.select("INBOX").await.0, status);
+    // What is selected here is not what is selected there.
+    let unselected = beside.answer(SessionRequest::Unselect).await;
+    assert_eq!(unselected, Ok(SessionAnswer::Done));
+    let read = SessionRequest::ReadPages { shards: vec![0] };
+    assert!(matches!(
+        session.answer(read.clone()).await,
+        Ok(SessionAnswer::PagesRead { .. })
+    ));
+    let nothing = Err(CallError::Refused(Refusal::NothingSelected));
+    assert_eq!(beside.answer(read).await, nothing);
+    drop(beside);
+    while session.answer(request()).await == busy {
+        tokio::task::yield_now().await;
+    }
+}

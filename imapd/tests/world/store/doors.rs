@@ -24,9 +24,8 @@ impl Service<ImapEdge> for Front {
             return Err(Refusal::BadCredentials { wait: 0 });
         }
         let (ours, theirs) = PacketSocket::pair().unwrap();
-        let service = Arc::new(Door(Arc::clone(&self.0)));
-        let stop = self.1.clone();
-        tokio::spawn(async move { serve_link(ours, service, stop).await.unwrap() });
+        let service = Arc::new(Door(Arc::clone(&self.0), self.1.clone()));
+        tokio::spawn(attend(ours, service, self.1.clone()));
         let account = credentials.user;
         let without = self.0.state.lock().unwrap().without.clone();
         let answer = ImapAnswer::SessionOpened { account, without };
@@ -50,7 +49,16 @@ fn log_in(request: LoginRequest) -> Result<Answered<ImapAnswer>, Refusal> {
 }
 
 /// Answers the holder of a mail session.
-struct Door(Arc<Store>);
+struct Door(Arc<Store>, Stop);
+
+/// Boxed: a session may open another.
+fn attend(
+    socket: PacketSocket,
+    door: Arc<Door>,
+    stop: Stop,
+) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move { serve_link(socket, door, stop).await.unwrap() })
+}
 
 impl Service<SessionEdge> for Door {
     type Peer = Arc<Peer>;
@@ -139,6 +147,13 @@ impl Service<SessionEdge> for Door {
                 let (shards, fds) = caches.open(&name, kind, &shards);
                 let answer = SessionAnswer::CachesOpened { shards, is_kept };
                 Ok(Answered::with(answer, fds))
+            }
+            SessionRequest::OpenBeside => {
+                let (ours, theirs) = PacketSocket::pair().unwrap();
+                let service = Arc::new(Self(Arc::clone(&self.0), self.1.clone()));
+                tokio::spawn(attend(ours, service, self.1.clone()));
+                let fds = vec![OwnedFd::from(theirs)];
+                Ok(Answered::with(SessionAnswer::BesideOpened, fds))
             }
             SessionRequest::FillCache { kind, entries } => self.fill_cache(&peer, kind, entries),
             request => self.0.state.lock().unwrap().answer(&peer, request),

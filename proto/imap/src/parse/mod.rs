@@ -6,6 +6,7 @@ mod cursor;
 mod fetch;
 mod list;
 mod metadata;
+mod multisearch;
 mod notify;
 mod quota;
 mod search;
@@ -116,7 +117,7 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
         | "GETMETADATA" | "SETMETADATA" | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT"
-        | "SETQUOTA" | "NOTIFY" | "UIDBATCHES" | "CANCELUPDATE" => {
+        | "SETQUOTA" | "NOTIFY" | "UIDBATCHES" | "CANCELUPDATE" | "ESEARCH" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -163,6 +164,7 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
         "STATUS" => list::status(cursor)?,
         "UIDBATCHES" => batches::uid_batches(cursor)?,
         "CANCELUPDATE" => search::cancel_update(cursor)?,
+        "ESEARCH" => multisearch::esearch(cursor)?,
         "NOTIFY" => Command::Notify(notify::notify(cursor)?),
         "GETMETADATA" => metadata::get(cursor)?,
         "SETMETADATA" => metadata::set(cursor)?,

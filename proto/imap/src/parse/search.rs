@@ -67,18 +67,24 @@ pub(super) fn window(cursor: &mut Cursor<'_>) -> Result<Window> {
 
 // RFC 3501 §6.4.4: search = "SEARCH" [SP "CHARSET" SP astring] 1*(SP search-key).
 pub(super) fn arguments(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
+    let (results, charset, key) = program(cursor)?;
+    Ok(Command::Search {
+        by,
+        results,
+        charset,
+        key,
+    })
+}
+
+/// What is searched for in which charset, and how the results are wanted.
+pub(super) fn program(cursor: &mut Cursor<'_>) -> Result<(Option<Return>, Option<String>, Key)> {
     let results = results(cursor)?;
     let mut charset = None;
     if cursor.accept_word("CHARSET ") {
         charset = Some(self::charset(cursor)?);
         cursor.space()?;
     }
-    Ok(Command::Search {
-        by,
-        results,
-        charset,
-        key: keys(cursor)?,
-    })
+    Ok((results, charset, keys(cursor)?))
 }
 
 // RFC 5267 §5: "CANCELUPDATE" 1*(SP quoted).
