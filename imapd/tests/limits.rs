@@ -112,3 +112,17 @@ async fn a_search_looks_only_at_messages_its_sets_name() {
         assert_eq!(world.store.pages() - before, 2, "{command}");
     }
 }
+
+#[tokio::test]
+async fn a_password_in_an_answer_is_no_longer_than_one_of_login() {
+    let world = World::new().await;
+    for (length, end) in [(1024, "NO [AUTHENTICATIONFAILED] "), (1025, "BAD ")] {
+        let mut message = b"\0alice@example.org\0".to_vec();
+        message.resize(message.len() + length, b'x');
+        let answer = mail::encode::base64(&message);
+        let mut client = world.connect().await;
+        let lines = client.ask(&format!("a AUTHENTICATE PLAIN {answer}")).await;
+        let last = lines.last().unwrap();
+        assert!(last.starts_with(&format!("a {end}")), "{length}: {last}");
+    }
+}

@@ -38,11 +38,10 @@ pub(super) async fn uid_batches(
     let most = desk.user.limits.any.unwrap_or(u32::MAX);
     let size = size.min(most) as usize;
     let all = desk.view.len().div_ceil(size);
-    let wanted = (first as usize - 1).min(all)..(last as usize).min(all);
-    if wanted.len() > MAX_BATCHES {
+    let Some(wanted) = wanted(all, first, last) else {
         let text = format!("at most {MAX_BATCHES} batches at once");
         return Ok(Tagged::no(tag, Some(&Code::TooMany), &text));
-    }
+    };
     Ok(match desk.batches(size, wanted).await {
         Ok(batches) => {
             write::uid_batches(tag, &batches, &mut desk.wire.out);
@@ -50,6 +49,12 @@ pub(super) async fn uid_batches(
         }
         Err(error) => Tagged::refused(tag, &error),
     })
+}
+
+/// Which of all batches are meant; `None` where those are too many.
+fn wanted(all: usize, first: u32, last: u32) -> Option<Range<usize>> {
+    let wanted = (first as usize).saturating_sub(1).min(all)..(last as usize).min(all);
+    (wanted.len() <= MAX_BATCHES).then_some(wanted)
 }
 
 impl Desk<'_> {
@@ -76,5 +81,20 @@ impl Desk<'_> {
             batches.push((high, low));
         }
         Ok(batches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_batches_are_told_than_a_line_may_have() {
+        assert_eq!(wanted(10_000, 1, u32::MAX), Some(0..10_000));
+        assert_eq!(wanted(10_001, 1, u32::MAX), None);
+        assert_eq!(wanted(30_000, 10_001, 20_000), Some(10_000..20_000));
+        assert_eq!(wanted(30_000, 10_001, 20_001), None);
+        assert_eq!(wanted(3, 2, u32::MAX), Some(1..3));
+        assert_eq!(wanted(3, 4, 5), Some(3..3));
     }
 }

@@ -164,7 +164,7 @@ impl Request {
         desk: &mut Desk<'_>,
         house: &House,
         findings: &mut Findings,
-        sorted: Option<(Arc<[Criterion]>, Vec<(Box<[u8]>, Found)>)>,
+        sorted: Option<(Arc<[Criterion]>, Sorted)>,
     ) {
         let refused = match self.refused {
             None if findings.unreadable => Some("some messages could not be read"),
@@ -182,7 +182,7 @@ impl Request {
                 let found = found.map(|uid| (uid, uid)).collect();
                 (None, Results::Found(Ranges::new(found)))
             }
-            Some((criteria, placed)) => (Some(criteria), Results::Sorted(ranked(placed))),
+            Some((criteria, sorted)) => (Some(criteria), Results::Sorted(ranked(sorted))),
         };
         let Some(taken) = house.contexts.take(0) else {
             return refuse(desk.wire, &self.tag, TOO_MUCH);
@@ -206,8 +206,8 @@ impl Request {
     }
 }
 
-fn ranked(placed: Vec<(Box<[u8]>, Found)>) -> Vec<Ranked> {
-    let ranked = placed.into_iter().map(|(place, found)| Ranked {
+fn ranked(sorted: Sorted) -> Vec<Ranked> {
+    let ranked = sorted.placed.into_iter().map(|(place, found)| Ranked {
         place,
         uid: found.uid(),
     });
@@ -284,7 +284,7 @@ impl Desk<'_> {
         };
         let mut rest = std::mem::take(&mut self.view.contexts.all).into_iter();
         let (mut done, mut outcome) = (Vec::new(), Ok(()));
-        while let Some(mut context) = rest.next() {
+        for mut context in rest.by_ref() {
             outcome = self.follow_one(house, &mut context, &candidates).await?;
             if fits(&mut context, &done, &house.contexts) {
                 done.push(context);
@@ -370,7 +370,7 @@ impl Desk<'_> {
         let new = match &context.criteria {
             None => found.iter().map(unranked).collect(),
             Some(criteria) => match order::sorted(self, &house.budget, criteria, &found).await? {
-                Ok(Sorted { placed, .. }) => ranked(placed),
+                Ok(sorted) => ranked(sorted),
                 Err(error) => return Ok(Err(error)),
             },
         };

@@ -123,7 +123,7 @@ pub(super) async fn fetch(
         return Ok(out_of_place(tag));
     };
     let most = desk.user.limits.any;
-    if let Some(most) = most.filter(|most| partial.is_some_and(|window| window.len() > *most)) {
+    if let Some(most) = most.filter(|most| partial.is_some_and(|window| window.width() > *most)) {
         return Ok(limit::too_many(tag, most));
     }
     let places = match desk.pick(by, set).await {

@@ -19,8 +19,6 @@ use crate::words::Tagged;
 
 /// How long a client may take to answer a challenge.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-/// Octets of an answer that is a password, or holds one: identity, user name and password.
-const MAX_MESSAGE: usize = 3 * MAX_CREDENTIAL;
 
 pub(super) async fn login(
     session: &mut Session,
@@ -73,6 +71,22 @@ impl From<Unusable> for Unheard {
     }
 }
 
+/// How somebody logs in with a mechanism.
+enum Way {
+    Spoken(Spoken),
+    /// deliverd and the client talk.
+    Carried(Mechanism),
+}
+
+fn way(session: &Session, mechanism: &str) -> Option<Way> {
+    if let Some(spoken) = Spoken::parse(mechanism, session.wire.is_secure()) {
+        return Some(Way::Spoken(spoken));
+    }
+    let carried = Mechanism::parse(mechanism)?;
+    let is_offered = carried.is_offered(session.proofs());
+    is_offered.then_some(Way::Carried(carried))
+}
+
 // RFC 3501 §6.2.2; RFC 4959 for the initial response.
 pub(super) async fn authenticate(
     session: &mut Session,
@@ -80,30 +94,36 @@ pub(super) async fn authenticate(
     mechanism: &str,
     initial: Option<Vec<u8>>,
 ) -> Result<Tagged, Close> {
-    let spoken = Spoken::parse(mechanism, session.wire.is_secure());
-    let exchange = Mechanism::parse(mechanism);
-    let exchange = exchange.filter(|mechanism| mechanism.is_offered(session.proofs()));
-    if spoken.is_none() && exchange.is_none() {
+    let Some(way) = way(session, mechanism) else {
         session.count_mistake()?;
         return Ok(Tagged::no(
             tag,
             Some(&Code::Cannot),
             "this mechanism is not offered, see CAPABILITY",
         ));
-    }
+    };
     if !session.may_log_in() {
         return refuse_in_clear(session, tag);
     }
-    if let Some(mechanism) = exchange {
-        return log_in_with(session, tag, mechanism, initial).await;
+    match way {
+        Way::Spoken(spoken) => log_in_saying(session, tag, spoken, initial).await,
+        Way::Carried(mechanism) => log_in_with(session, tag, mechanism, initial).await,
     }
-    let spoken = spoken.unwrap_or(Spoken::Plain);
+}
+
+async fn log_in_saying(
+    session: &mut Session,
+    tag: &str,
+    spoken: Spoken,
+    initial: Option<Vec<u8>>,
+) -> Result<Tagged, Close> {
     let said = match spoken {
         Spoken::Plain => hear_plain(session, initial).await?,
         Spoken::Login => hear_login(session, initial).await?,
     };
+    let fits = |text: &str| text.len() <= MAX_CREDENTIAL;
     match said {
-        Ok((user, password)) => {
+        Ok((user, password)) if fits(&user) && fits(&password) => {
             let password = Password::new(password.as_bytes().to_vec());
             log_in(session, tag, &Credentials { user, password }).await
         }
@@ -111,7 +131,7 @@ pub(super) async fn authenticate(
             session.count_mistake()?;
             Ok(Tagged::bad(tag, "cancelled"))
         }
-        Err(Unheard::Unusable(Unusable::Malformed)) => {
+        Ok(_) | Err(Unheard::Unusable(Unusable::Malformed)) => {
             session.count_mistake()?;
             let text = format!("that is not what {} expects", spoken.name());
             Ok(Tagged::bad(tag, &text))
@@ -147,7 +167,7 @@ async fn hear_login(
     Ok(password.map(|password| (user, password)))
 }
 
-/// The client's answer to a challenge, unless it has given that already. What is longer than [`MAX_MESSAGE`] is none.
+/// The client's answer to a challenge, unless it has given that already.
 async fn hear(
     session: &mut Session,
     challenge: &str,
@@ -165,7 +185,6 @@ async fn hear(
         return Ok(Err(Unheard::Cancelled));
     }
     let message = mail::decode::base64_strict(&answer);
-    let message = message.filter(|message| message.len() <= MAX_MESSAGE);
     Ok(message.ok_or(Unheard::Unusable(Unusable::Malformed)))
 }
 

@@ -76,14 +76,14 @@ pub(super) async fn sort(
     let criteria: Arc<[Criterion]> = criteria.into();
     let found = std::mem::take(&mut findings.found);
     let sorted = sorted(&mut desk, &house.budget, &criteria, &found).await?;
-    let Sorted { placed, unreadable } = match sorted {
+    let sorted = match sorted {
         Ok(sorted) => sorted,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
-    findings.unreadable |= unreadable;
-    findings.found = placed.iter().map(|(_, found)| *found).collect();
+    findings.unreadable |= sorted.unreadable;
+    findings.found = sorted.placed.iter().map(|(_, found)| *found).collect();
     if let Some(request) = request {
-        request.keep(&mut desk, &house, &mut findings, Some((criteria, placed)));
+        request.keep(&mut desk, &house, &mut findings, Some((criteria, sorted)));
     }
     drop(reserved);
     Ok(search::tell(&mut desk, tag, "SORT", by, results, findings))

@@ -42,7 +42,7 @@ pub struct Window {
 impl Window {
     /// How many there can be in it.
     #[must_use]
-    pub const fn len(&self) -> u32 {
+    pub const fn width(&self) -> u32 {
         (self.last - self.first).saturating_add(1)
     }
 
