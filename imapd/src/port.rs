@@ -72,7 +72,7 @@ impl Port {
     }
 
     async fn secure(&self, stream: TcpStream) -> io::Result<Stream> {
-        port::secure(&self.house.certificates, stream, port::HANDSHAKE)
+        port::secure_asking(&self.house.certificates, stream, port::HANDSHAKE)
             .await
             .map(Stream::Tls)
     }

@@ -365,7 +365,7 @@ impl Session {
     pub(crate) fn proofs(&self) -> sasl::Proofs {
         sasl::Proofs {
             binding: self.wire.channel_binding().is_some(),
-            certificate: false,
+            certificate: !self.wire.certificates().is_empty(),
         }
     }
 
@@ -402,13 +402,17 @@ impl Session {
             } = *self.house;
             return capability::after_login(self.off(), append_limit, limits).into();
         }
+        let proofs = self.proofs();
         let list = capability::before_login(match (self.wire.is_secure(), self.may_log_in()) {
-            (true, _) if self.proofs().binding => Login::NowAndBound,
+            (true, _) if proofs.binding => Login::NowAndBound,
             (true, _) => Login::Now,
             (false, true) => Login::NowOrAfterTls,
             (false, false) => Login::AfterTls,
         });
-        list.into()
+        match proofs.certificate {
+            true => capability::with_certificate(list).into(),
+            false => list.into(),
+        }
     }
 
     fn complain_about(&mut self, bad: &BadCommand) -> Result<(), Close> {

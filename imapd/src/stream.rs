@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use daemon::tls;
+use daemon::{certificate, tls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -37,6 +37,15 @@ impl Stream {
             error!(%error, "TLS cannot derive what a login is bound to");
             None
         })
+    }
+
+    /// The certificates that the client has shown, if they are a login.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Tls(stream) => certificate::shown(stream.get_ref().1),
+            Self::Clear(_) => Vec::new(),
+        }
     }
 
     /// Has the kernel acknowledge at once what comes next. A client that sends a message and then its line end waits for

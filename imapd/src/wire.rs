@@ -90,6 +90,12 @@ impl Wire {
         self.stream.channel_binding()
     }
 
+    /// The certificates that the client has shown, if they are a login.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Vec<u8>> {
+        self.stream.certificates()
+    }
+
     /// The bare connection. What was read and not executed is forgotten.
     #[must_use]
     pub fn into_stream(self) -> Stream {

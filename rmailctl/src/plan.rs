@@ -332,7 +332,9 @@ fn credentials(config: &Config, role: &Role) -> Vec<Credential> {
         all.push(one("tls.crt", &config.tls.cert_file));
         all.push(one("tls.key", &config.tls.key_file));
     }
-    if let ("smtpd", Some(file)) = (role.name, &config.tls.client_ca_file) {
+    // Who speaks to clients asks for certificates, who opens mail verifies them.
+    let takes_certificates = matches!(role.name, "smtpd" | "imapd" | "deliverd");
+    if let (true, Some(file)) = (takes_certificates, &config.tls.client_ca_file) {
         all.push(one("client-ca.crt", file));
     }
     if let (true, Some(file)) = (role.network, &config.relay.smarthost_password_file) {

@@ -15,7 +15,6 @@
 //! ([`judge`]); what has to be known for it is asked of relayd ([`dns`]).
 
 pub mod ask;
-mod certificate;
 mod custody;
 pub mod desk;
 pub mod dns;

@@ -20,8 +20,8 @@ use crate::words;
 pub struct Proofs {
     /// What both sides derive from TLS (RFC 9266).
     pub binding: Option<Vec<u8>>,
-    /// Addresses that the client's certificate names, if it has shown one that was verified.
-    pub identities: Vec<String>,
+    /// The certificates that the client has shown, if they are a login.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// The logins of one session.
@@ -111,7 +111,10 @@ impl Login {
             message: Secret::new(message.octets()),
             client: self.peer.to_canonical().to_string(),
             binding: self.proofs.binding.clone(),
-            identities: self.proofs.identities.clone(),
+            certificates: match mechanism {
+                Mechanism::External => self.proofs.certificates.clone(),
+                _ => Vec::new(),
+            },
         };
         self.carry(LoginRequest::Begin(start)).await
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::Stop;
+use daemon::certificate;
 use daemon::config::{Network, Xclient};
 use daemon::limits::{Crowded, Door};
 use daemon::port::{self, Begins, Client, Protocol};
@@ -21,7 +22,6 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use crate::ask::Ask;
-use crate::certificate;
 use crate::desk::{self, Desk};
 use crate::farewell;
 use crate::filter::Filters;
@@ -354,10 +354,7 @@ impl Port {
                 true => tls::channel_binding(connection).map_err(io::Error::other)?,
                 false => None,
             },
-            identities: connection
-                .peer_certificates()
-                .and_then(|chain| chain.first())
-                .map_or_else(Vec::new, certificate::addresses),
+            certificates: certificate::shown(connection),
         })
     }
 }
@@ -365,7 +362,7 @@ impl Port {
 fn offer(proofs: &Proofs) -> sasl::Proofs {
     sasl::Proofs {
         binding: proofs.binding.is_some(),
-        certificate: !proofs.identities.is_empty(),
+        certificate: !proofs.certificates.is_empty(),
     }
 }
 

@@ -269,3 +269,78 @@ fn msmtp_logs_in_with_a_certificate_that_names_its_account() {
     let messages = system.account("bob@example.test").messages("INBOX");
     assert_eq!(messages.len(), 2);
 }
+
+#[test]
+fn python_logs_in_to_imap_with_a_certificate_that_names_its_account() {
+    skip_without!("python3", "openssl");
+    let mut system = System::start(Options::default());
+    for authority in ["ours", "theirs"] {
+        make_authority(&system, authority);
+    }
+    let alice = "email:alice@example.test";
+    make_client(&system, "good", "ours", alice);
+    make_client(
+        &system,
+        "two",
+        "ours",
+        &format!("{alice},email:bob@example.test"),
+    );
+    make_client(&system, "nameless", "ours", "DNS:alice.example.test");
+    make_client(&system, "nobody", "ours", "email:nobody@example.test");
+    make_client(&system, "forged", "theirs", alice);
+    let script = r#"
+import ssl
+def client(name):
+    context = trust()
+    if name:
+        context.load_cert_chain(f"{given['dir']}/{name}.pem", f"{given['dir']}/{name}.key")
+    return imaplib.IMAP4_SSL("localhost", given["ports"]["imaps"], ssl_context=context)
+def external(name, identity):
+    connection = client(name)
+    assert "AUTH=EXTERNAL" in connection.capabilities, connection.capabilities
+    ok(connection.authenticate("EXTERNAL", lambda _: identity))
+    return connection
+def refused(name, identity):
+    try:
+        external(name, identity)
+    except imaplib.IMAP4.error as error:
+        assert "AUTHENTICATIONFAILED" in str(error), error
+        return True
+def offered(name):
+    return "AUTH=EXTERNAL" in client(name).capabilities
+
+if not given["configured"]:
+    assert not offered("good")
+    raise SystemExit
+assert not offered(None) and not offered("nameless")
+ok(external("good", b"").append("INBOX", None, None, b"Subject: mine\r\n\r\nx\r\n"))
+for name, identity in (("good", ALICE.encode()), ("two", ALICE.encode())):
+    mine = external(name, identity)
+    assert ok(mine.select("INBOX")) == [b"1"], name
+assert ok(external("two", BOB.encode()).select("INBOX")) == [b"0"]
+for name, identity in (("good", BOB.encode()), ("two", b""), ("nobody", b""), ("nobody", ALICE.encode())):
+    assert refused(name, identity), (name, identity)
+try:
+    client("forged")
+    raise AssertionError("a forged certificate was taken")
+except (ssl.SSLError, OSError, imaplib.IMAP4.abort):
+    pass
+# STARTTLS asks for one, too; without one a password is as good as ever.
+context = trust()
+context.load_cert_chain(f"{given['dir']}/good.pem", f"{given['dir']}/good.key")
+upgraded = imaplib.IMAP4("localhost", given["ports"]["imap"])
+ok(upgraded.starttls(context))
+ok(upgraded.authenticate("EXTERNAL", lambda _: b""))
+ok(imap().select("INBOX"))
+"#;
+    let mut given = json!({"dir": system.dir(), "configured": false});
+    system.python(script, &given);
+    assert!(system.stop().success());
+    let authority = system.dir().join("ours.pem");
+    system
+        .home()
+        .configure(&json!({"tls": {"client_ca_file": authority}}));
+    system.start_again();
+    given["configured"] = json!(true);
+    system.python(script, &given);
+}

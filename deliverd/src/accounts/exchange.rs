@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use daemon::certificate;
 use ipc::login::{Challenge, LoginRequest, LoginStart};
 use ipc::{Refusal, Secret};
 use sasl::bearer::{self, Bearer};
@@ -39,8 +40,6 @@ pub(crate) enum Step {
 #[derive(Default)]
 pub(crate) struct Exchanges {
     all: Mutex<Open>,
-    /// Whether what the daemon at the other end says of a client's certificate is believed.
-    vouches: bool,
 }
 
 #[derive(Default)]
@@ -68,15 +67,6 @@ enum State {
 }
 
 impl Exchanges {
-    /// Logins at a daemon that is believed when it says that it has verified a certificate. Not for one whose logins open somebody's
-    /// mail: taken over, it could open everybody's.
-    pub(crate) fn vouched() -> Self {
-        Self {
-            vouches: true,
-            ..Self::default()
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,16 +135,14 @@ impl Doorman {
                 let denial = r#"{"status":"401","schemes":"bearer","scope":"mail"}"#;
                 self.take_token(exchanges, bearer, client, denial).await
             }
-            Some(Mechanism::External) if exchanges.vouches => {
+            Some(Mechanism::External) => {
                 let named = str::from_utf8(message).map_err(|_| malformed(Malformed))?;
                 let who = Who::new(named, client);
-                let admitted = self.admit_certificate(named, &start.identities).await;
+                let admitted = self.admit_certificate(named, start.certificates).await;
                 who.report(&admitted);
                 admitted.map(Step::Admitted)
             }
-            Some(Mechanism::External) | None => {
-                Err(Refusal::Invalid("there is no such mechanism here".into()))
-            }
+            None => Err(Refusal::Invalid("there is no such mechanism here".into())),
         }
     }
 
@@ -320,13 +308,29 @@ impl Doorman {
         self.settle(&attempt, judged).await
     }
 
-    /// The account that a verified certificate names. The client says which, or leaves it to a certificate that names one.
-    // RFC 4422 appendix A.3.
+    /// The account that a certificate opens. What the daemon that saw it says of it is not believed: taken over, that could open
+    /// everybody's mail.
     async fn admit_certificate(
         &self,
         named: &str,
-        identities: &[String],
+        certificates: Vec<Vec<u8>>,
     ) -> Result<Owner, Refusal> {
+        let no_login = || Refusal::Invalid("the certificate is no login here".into());
+        let authorities = self.authorities.clone().ok_or_else(no_login)?;
+        // A login with one is rare, so the file is read each time, and a new one counts at once.
+        let verified = self.look_up(move |_| {
+            certificate::verified(&authorities, &certificates).map_err(|error| {
+                error!(%error, "nobody can log in with a certificate");
+                Refusal::Busy
+            })
+        });
+        let identities = verified.await?.ok_or_else(no_login)?;
+        self.admit_named(named, &identities).await
+    }
+
+    /// The account that a verified certificate names. The client says which, or leaves it to a certificate that names one.
+    // RFC 4422 appendix A.3.
+    async fn admit_named(&self, named: &str, identities: &[String]) -> Result<Owner, Refusal> {
         let owner = |name: &str| address(name).ok().map(|address| Owner::of(&address));
         let mut owners: Vec<Owner> = identities.iter().filter_map(|name| owner(name)).collect();
         if !named.is_empty() {

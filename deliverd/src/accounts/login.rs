@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ pub(crate) struct Doorman {
     nobody: Stored,
     /// What their salts are made with.
     pub(super) salt_key: Vec<u8>,
+    /// Where the authorities are that vouch for clients' certificates.
+    pub(super) authorities: Option<PathBuf>,
 }
 
 /// Who wants to come in.
@@ -97,7 +100,16 @@ impl Doorman {
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             nobody,
             salt_key,
+            authorities: None,
         })
+    }
+
+    /// The same, with clients' certificates as logins: `directory` says whose.
+    pub(crate) fn trusting(self, directory: Option<&Path>) -> Self {
+        Self {
+            authorities: directory.map(Path::to_owned),
+            ..self
+        }
     }
 
     /// Whose password this is.

@@ -37,6 +37,7 @@ mod watch;
 mod tests;
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -97,7 +98,7 @@ impl Deref for House {
 /// # Errors
 /// When the store or the database cannot be opened, or a socket was not handed over.
 pub async fn run(mut birth: Birth) -> Result<(), StartError> {
-    let house = Arc::new(House::open(&birth.config, birth.stop.clone())?);
+    let house = Arc::new(House::open(&birth)?);
     let mut doors = tokio::task::JoinSet::new();
     doors.spawn(door(
         birth.packet_listener("smtpd")?,
@@ -151,7 +152,8 @@ async fn door<E: Edge, S: Service<E>>(
 
 impl House {
     /// Opens the store and the accounts, and makes the domains of the configuration.
-    pub(crate) fn open(config: &Config, stop: Stop) -> Result<Self, StartError> {
+    pub(crate) fn open(birth: &Birth) -> Result<Self, StartError> {
+        let config = &birth.config;
         let directory = config.store_dir();
         // Rights do not come back by waiting; everything else may.
         if let Some(text) = store::unusable(&directory) {
@@ -166,7 +168,9 @@ impl House {
         let policy = Policy::of(config).map_err(StartError::Config)?;
         let accounts = Accounts::open(&directory, policy).map_err(StartError::Fault)?;
         let accounts = Arc::new(accounts);
-        Self::furnish(config, stop, store, accounts).map_err(StartError::Fault)
+        let credentials = birth.credentials().ok();
+        Self::furnish(config, birth.stop.clone(), store, accounts, credentials)
+            .map_err(StartError::Fault)
     }
 
     fn furnish(
@@ -174,6 +178,7 @@ impl House {
         stop: Stop,
         store: Store,
         accounts: Arc<Accounts>,
+        credentials: Option<&Path>,
     ) -> Result<Self, String> {
         for domain in config.domains.iter().map(daemon::config::HostName::as_str) {
             match accounts.add_domain(domain, None) {
@@ -197,7 +202,8 @@ impl House {
             lockout: limits.auth_lockout_seconds,
         };
         let doorman = Doorman::new(Arc::clone(&accounts), patience)
-            .map_err(|refusal| format!("cannot prepare logins: {refusal}"))?;
+            .map_err(|refusal| format!("cannot prepare logins: {refusal}"))?
+            .trusting(credentials);
         let shared = Shared {
             store,
             accounts,

@@ -56,7 +56,10 @@ pub(super) async fn carry(
                 message,
                 client: client.clone(),
                 binding: session.wire.channel_binding(),
-                identities: Vec::new(),
+                certificates: match mechanism {
+                    Mechanism::External => session.wire.certificates(),
+                    _ => Vec::new(),
+                },
             }),
             Some(exchange) => LoginRequest::Continue {
                 exchange: exchange.hand_over(),

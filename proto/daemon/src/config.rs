@@ -142,7 +142,7 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// PEM file with the private key.
     pub key_file: PathBuf,
-    /// PEM file with the authorities whose client certificates are logins on the submission ports (EXTERNAL), as the accounts
+    /// PEM file with the authorities whose client certificates are logins on the submission ports and in IMAP (EXTERNAL), as the accounts
     /// whose addresses they name. Nobody can log in so without it.
     #[serde(default)]
     pub client_ca_file: Option<PathBuf>,

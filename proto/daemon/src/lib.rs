@@ -1,5 +1,6 @@
 //! How a process of rmail is born, configured, heard and stopped.
 
+pub mod certificate;
 pub mod channel;
 pub mod config;
 pub mod limits;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::certificate;
 
 /// The certificate chain and key this daemon serves with.
 #[derive(Debug)]
@@ -115,24 +116,10 @@ fn read(directory: &Path) -> Result<Current, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain.clone(), key.clone_key())?;
     let plain = Arc::new(plain);
-    let authorities = directory.join("client-ca.crt");
-    if !authorities.exists() {
+    let Some(verifier) = certificate::authorities(directory)? else {
         let asking = Arc::clone(&plain);
         return Ok(Current { plain, asking });
-    }
-    let refused = |reason: String| TlsError::Authority {
-        file: authorities.clone(),
-        reason,
     };
-    let mut roots = RootCertStore::empty();
-    for authority in read_certificates(&authorities)? {
-        let added = roots.add(authority);
-        added.map_err(|error| refused(error.to_string()))?;
-    }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| refused(error.to_string()))?;
     let asking = ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
@@ -140,7 +127,7 @@ fn read(directory: &Path) -> Result<Current, TlsError> {
     Ok(Current { plain, asking })
 }
 
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| broken(file, &error))?;

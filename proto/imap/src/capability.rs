@@ -38,6 +38,12 @@ pub const fn before_login(login: Login) -> &'static str {
     }
 }
 
+/// The same list to a client that has shown a certificate.
+#[must_use]
+pub fn with_certificate(before_login: &str) -> String {
+    before_login.replacen("AUTH=", "AUTH=EXTERNAL AUTH=", 1)
+}
+
 /// What is offered after login, one capability a line. The order is that of the answer.
 const AFTER_LOGIN: &[&str] = &[
     "IMAP4rev1",
@@ -293,6 +299,13 @@ mod tests {
             both.without(Off::of(["MESSAGELIMIT"])),
             limits(None, Some(9))
         );
+    }
+
+    #[test]
+    fn a_certificate_is_offered_as_a_login_before_all_else() {
+        let list = with_certificate(before_login(Login::NowAndBound));
+        assert!(list.contains(" AUTH=EXTERNAL AUTH=SCRAM-SHA-256-PLUS AUTH="));
+        assert_eq!(list.matches("EXTERNAL").count(), 1);
     }
 
     #[test]

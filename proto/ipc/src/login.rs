@@ -14,8 +14,8 @@ pub struct LoginStart {
     pub client: String,
     /// What both sides derive from the TLS session (RFC 9266); `None` where the client was not offered to bind to it.
     pub binding: Option<Vec<u8>>,
-    /// Addresses that the client's certificate names, if it has shown one that was verified.
-    pub identities: Vec<String>,
+    /// The certificates that the client has shown, its own first, in DER, at most 6 KiB; for EXTERNAL alone. deliverd verifies them.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// Orders about such a login, the same for every protocol.

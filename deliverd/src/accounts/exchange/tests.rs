@@ -2,6 +2,7 @@
 
 use hmac::digest::Digest;
 use mail::encode::base64;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use sha2::Sha256;
 
 use super::super::Patience;
@@ -14,6 +15,13 @@ struct World {
     doorman: Arc<Doorman>,
     exchanges: Exchanges,
 }
+
+const PATIENCE: Patience = Patience {
+    account: 3,
+    network: 30,
+    window: 60,
+    lockout: 60,
+};
 
 fn alice() -> Owner {
     Owner {
@@ -29,15 +37,9 @@ fn world() -> World {
     let limits = ipc::quota::Limits::default();
     let password = Secret::new("password");
     accounts.add_user(&alice(), &password, limits).unwrap();
-    let patience = Patience {
-        account: 3,
-        network: 30,
-        window: 60,
-        lockout: 60,
-    };
     World {
         _temp: temp,
-        doorman: Arc::new(Doorman::new(Arc::clone(&accounts), patience).unwrap()),
+        doorman: Arc::new(Doorman::new(Arc::clone(&accounts), PATIENCE).unwrap()),
         accounts,
         exchanges: Exchanges::default(),
     }
@@ -50,7 +52,7 @@ impl World {
             message: Secret::new(message),
             client: "192.0.2.1".into(),
             binding: Some(b"channel".to_vec()),
-            identities: Vec::new(),
+            certificates: Vec::new(),
         };
         match self.doorman.begin(&self.exchanges, start).await? {
             Step::Challenged(challenge) => Ok(challenge),
@@ -260,19 +262,52 @@ async fn nobody_acts_for_others_and_unknown_mechanisms_are_none() {
 }
 
 #[tokio::test]
-async fn a_certificate_opens_only_where_the_daemon_that_saw_it_is_believed() {
-    let world = world();
-    for (exchanges, is_opened) in [(Exchanges::default(), false), (Exchanges::vouched(), true)] {
+async fn a_certificate_opens_nothing_that_no_authority_here_vouches_for() {
+    let mut world = world();
+    let (ours, theirs) = (authority(), authority());
+    let begin = async |world: &World, named: &str, by: &CertifiedIssuer<'static, KeyPair>| {
         let start = LoginStart {
             mechanism: "EXTERNAL".into(),
-            message: Secret::new(""),
+            message: Secret::new(named),
             client: "192.0.2.1".into(),
             binding: None,
-            identities: vec!["alice@a.example".into()],
+            certificates: vec![certificate_of_alice(by)],
         };
-        let begun = world.doorman.begin(&exchanges, start).await;
-        assert_eq!(matches!(begun, Ok(Step::Admitted(_))), is_opened);
-    }
+        match world.doorman.begin(&world.exchanges, start).await {
+            Ok(Step::Admitted(owner)) => Ok(owner),
+            Ok(Step::Challenged(_)) => panic!("a challenge"),
+            Err(refusal) => Err(refusal),
+        }
+    };
+    let no_login = || Err(Refusal::Invalid("the certificate is no login here".into()));
+    assert_eq!(begin(&world, "", &ours).await, no_login());
+    let directory = tempfile::tempdir().unwrap();
+    let doorman = Doorman::new(Arc::clone(&world.accounts), PATIENCE).unwrap();
+    world.doorman = Arc::new(doorman.trusting(Some(directory.path())));
+    assert_eq!(begin(&world, "", &ours).await, no_login());
+    let file = directory.path().join("client-ca.crt");
+    std::fs::write(&file, ours.pem()).unwrap();
+    assert_eq!(begin(&world, "", &ours).await, Ok(alice()));
+    assert_eq!(begin(&world, "alice@a.example", &ours).await, Ok(alice()));
+    let other = begin(&world, "bob@a.example", &ours).await;
+    assert!(matches!(other, Err(Refusal::Invalid(_))));
+    assert_eq!(begin(&world, "", &theirs).await, no_login());
+    std::fs::write(&file, "nothing").unwrap();
+    assert_eq!(begin(&world, "", &ours).await, Err(Refusal::Busy));
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn certificate_of_alice(by: &CertifiedIssuer<'static, KeyPair>) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    let name = "alice@a.example".try_into().unwrap();
+    params.subject_alt_names = vec![SanType::Rfc822Name(name)];
+    let key = KeyPair::generate().unwrap();
+    params.signed_by(&key, by).unwrap().der().to_vec()
 }
 
 #[tokio::test]
@@ -286,7 +321,7 @@ async fn a_token_opens_for_its_user_and_a_false_one_is_explained_first() {
             message: Secret::new(message),
             client: "192.0.2.1".into(),
             binding: None,
-            identities: Vec::new(),
+            certificates: Vec::new(),
         };
         world.doorman.begin(&world.exchanges, start).await
     };
@@ -352,7 +387,7 @@ async fn a_certificate_opens_for_the_account_it_names() {
     let world = world();
     let present = async |named: &str, identities: &[&str]| {
         let identities: Vec<String> = identities.iter().map(ToString::to_string).collect();
-        world.doorman.admit_certificate(named, &identities).await
+        world.doorman.admit_named(named, &identities).await
     };
     let (own, other) = ("Alice@a.example", "nobody@a.example");
     assert_eq!(present("", &[own]).await, Ok(alice()));

@@ -67,7 +67,7 @@ async fn world_taking(size: usize) -> World {
         &config.store_dir(),
         crate::accounts::Policy::of(&config).unwrap(),
     ));
-    let house = Arc::new(House::furnish(&config, stop.clone(), store, accounts).unwrap());
+    let house = Arc::new(House::furnish(&config, stop.clone(), store, accounts, None).unwrap());
     let listener = |role: &str| PacketListener::bind(&config.ipc_socket("deliverd", role)).unwrap();
     tokio::spawn(door(
         listener("smtpd"),
