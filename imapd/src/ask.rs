@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError, Client, Link};
 use imap::capability::Off;
+use imap::mailbox::DELIMITER;
 use imap::sasl::Credentials;
 use imap::sequence::Ranges;
 use ipc::Context;
@@ -238,6 +239,45 @@ impl MailSession {
             if !more {
                 return Ok(all);
             }
+        }
+    }
+
+    /// The mailboxes below a name, ordered, and names below it only subscribed to.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_below(&self, name: &str) -> Result<Vec<MailboxInfo>, CallError> {
+        // All of them stand together, right behind this.
+        let parent = format!("{name}{DELIMITER}");
+        let (mut all, mut after) = (Vec::new(), parent.clone());
+        loop {
+            let request = SessionRequest::ListMailboxes { after: Some(after) };
+            let SessionAnswer::Mailboxes { mailboxes, more } =
+                self.call(PATIENCE, request).await?.answer
+            else {
+                return Err(nonsense());
+            };
+            let count = mailboxes.len();
+            let is_below = |mailbox: &MailboxInfo| mailbox.name.starts_with(&parent);
+            let below: Vec<_> = mailboxes.into_iter().take_while(is_below).collect();
+            let Some(last) = below.last().filter(|_| more && below.len() == count) else {
+                all.extend(below);
+                return Ok(all);
+            };
+            after = last.name.clone();
+            all.extend(below);
+        }
+    }
+
+    /// One mailbox; one that is not there is described as such.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn describe(&self, name: String) -> Result<MailboxInfo, CallError> {
+        let request = SessionRequest::DescribeMailbox { name };
+        match self.call(PATIENCE, request).await?.answer {
+            SessionAnswer::Mailboxes { mut mailboxes, .. } => mailboxes.pop().ok_or_else(nonsense),
+            _ => Err(nonsense()),
         }
     }
 

@@ -112,6 +112,7 @@ impl Door {
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         match request {
             SessionRequest::ListMailboxes { after } => self.list(after).await,
+            SessionRequest::DescribeMailbox { name } => self.describe(name).await,
             SessionRequest::CreateMailbox { name, special_use } => {
                 self.create(name, special_use).await
             }
@@ -278,6 +279,16 @@ impl Door {
         Ok(Answered::plain(SessionAnswer::Mailboxes {
             mailboxes,
             more,
+        }))
+    }
+
+    async fn describe(&self, name: String) -> Result<Answered<SessionAnswer>, Refusal> {
+        let name = MailboxName::parse(&name)?;
+        let user = Arc::clone(&self.user);
+        let described = self.house.work(move |_| user.describe(&name));
+        Ok(Answered::plain(SessionAnswer::Mailboxes {
+            mailboxes: vec![described.await?],
+            more: false,
         }))
     }
 

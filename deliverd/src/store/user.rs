@@ -351,6 +351,12 @@ impl User {
         Ok((page, names.next().is_some()))
     }
 
+    /// One mailbox as the listing has it.
+    pub(crate) fn describe(&self, name: &MailboxName) -> Result<MailboxInfo, Refusal> {
+        self.check()?;
+        self.tree().describe(name.as_str())
+    }
+
     /// Makes a mailbox and its missing parents.
     pub(crate) fn create_mailbox(
         &self,

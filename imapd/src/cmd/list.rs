@@ -199,20 +199,47 @@ pub(super) async fn tell_one(
     dialect: Dialect,
     (name, old_name): (&str, Option<&str>),
 ) -> Result<(), CallError> {
-    let mailboxes = user.mail.list().await?;
     // It may be gone again.
-    let mailbox = mailboxes.iter().find(|mailbox| mailbox.name == name);
+    let mailbox = user.mail.describe(name.to_owned()).await?;
+    tell_described(user, wire, dialect, &mailbox, old_name);
+    Ok(())
+}
+
+fn tell_described(
+    user: &User,
+    wire: &mut Wire,
+    dialect: Dialect,
+    mailbox: &MailboxInfo,
+    old_name: Option<&str>,
+) {
     let tells = Tells {
         missing: true,
         subscribed: true,
     };
     let listed = Listed {
-        attributes: &attributes(mailbox, tells, user.mail.off),
-        name,
+        attributes: &attributes(Some(mailbox), tells, user.mail.off),
+        name: &mailbox.name,
         old_name,
         ..Listed::default()
     };
     write::list("LIST", &listed, dialect, &mut wire.out);
+}
+
+/// Tells of a mailbox that has another name now, and of those below it, which were renamed with it.
+// RFC 9051 §6.3.9.7.
+pub(super) async fn tell_renamed(
+    user: &User,
+    wire: &mut Wire,
+    dialect: Dialect,
+    (from, to): (&str, &str),
+) -> Result<(), CallError> {
+    tell_one(user, wire, dialect, (to, Some(from))).await?;
+    let below = user.mail.list_below(to).await?;
+    for mailbox in below.iter().filter(|mailbox| mailbox.exists) {
+        let rest = mailbox.name.get(to.len()..).unwrap_or_default();
+        let old_name = format!("{from}{rest}");
+        tell_described(user, wire, dialect, mailbox, Some(&old_name));
+    }
     Ok(())
 }
 

@@ -70,8 +70,8 @@ pub(super) async fn rename(session: &mut Session, tag: &str, from: String, to: S
     let outcome = user.mail.rename(from.clone(), to.clone()).await;
     // RFC 9051 §6.3.9.7. INBOX stays what it is: its messages have moved.
     if outcome.is_ok() && session.dialect.rev2 && from != "INBOX" {
-        let names = (to.as_str(), Some(from.as_str()));
-        let told = list::tell_one(user, &mut session.wire, session.dialect, names);
+        let names = (from.as_str(), to.as_str());
+        let told = list::tell_renamed(user, &mut session.wire, session.dialect, names);
         if let Err(error) = told.await {
             debug!(%error, "cannot tell the new name of a mailbox");
         }

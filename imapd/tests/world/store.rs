@@ -212,6 +212,10 @@ impl State {
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         let answer = match request {
             SessionRequest::ListMailboxes { after } => self.list(after),
+            SessionRequest::DescribeMailbox { name } => SessionAnswer::Mailboxes {
+                mailboxes: vec![self.info(&name)],
+                more: false,
+            },
             SessionRequest::CreateMailbox { name, .. } => {
                 if self.mailboxes.contains_key(&name) {
                     return Err(Refusal::MailboxExists);
@@ -229,8 +233,19 @@ impl State {
             }
             SessionRequest::RenameMailbox { from, to } => {
                 self.mailbox(&from)?;
-                let mailbox = self.mailboxes.remove(&from).unwrap();
-                self.mailboxes.insert(to.clone(), mailbox);
+                let below = format!("{from}/");
+                let moves = |name: &String| *name == from || name.starts_with(&below);
+                let moved: Vec<String> = self
+                    .mailboxes
+                    .keys()
+                    .filter(|n| moves(n))
+                    .cloned()
+                    .collect();
+                for name in moved {
+                    let mailbox = self.mailboxes.remove(&name).unwrap();
+                    let name = name.replacen(&from, &to, 1);
+                    self.mailboxes.insert(name, mailbox);
+                }
                 self.tell(&from, || SessionEvent::Gone);
                 self.happened(&to, &What::RenamedFrom(from));
                 SessionAnswer::Done

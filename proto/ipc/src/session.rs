@@ -76,6 +76,11 @@ pub enum SessionRequest {
         /// Names up to this one were seen; `None` for the first page.
         after: Option<String>,
     },
+    /// One mailbox, or one name that is only subscribed to; a name that is neither is told as one that is not there.
+    DescribeMailbox {
+        /// Full name.
+        name: String,
+    },
     /// Make a mailbox (UTF-8 name, `/` between levels). Missing parents are made too.
     CreateMailbox {
         /// Full name.

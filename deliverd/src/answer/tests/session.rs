@@ -381,6 +381,47 @@ async fn what_is_gone_and_when_messages_came_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_mailbox_is_described_as_the_listing_has_it() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    for request in [
+        SessionRequest::CreateMailbox {
+            name: "Lists/Rust".into(),
+            special_use: None,
+        },
+        SessionRequest::Subscribe {
+            name: "Lists".into(),
+            subscribed: true,
+        },
+    ] {
+        session.answer(request).await.unwrap();
+    }
+    let list = SessionRequest::ListMailboxes { after: None };
+    let Ok(SessionAnswer::Mailboxes { mailboxes, .. }) = session.answer(list).await else {
+        panic!("no mailboxes")
+    };
+    let describe = async |name: &str| {
+        let name = name.into();
+        session
+            .answer(SessionRequest::DescribeMailbox { name })
+            .await
+    };
+    for mailbox in mailboxes {
+        let expected = SessionAnswer::Mailboxes {
+            mailboxes: vec![mailbox.clone()],
+            more: false,
+        };
+        assert_eq!(describe(&mailbox.name).await, Ok(expected));
+    }
+    let Ok(SessionAnswer::Mailboxes { mailboxes, .. }) = describe("Nothing").await else {
+        panic!("no answer")
+    };
+    assert!(!mailboxes[0].exists && !mailboxes[0].has_children);
+    let refusal = refused(describe("../bob").await);
+    assert_eq!(refusal, Refusal::InvalidMailboxName);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_very_many_shards_comes_in_a_descriptor() {
     const SHARDS: u32 = 1600;
     let world = world().await;
