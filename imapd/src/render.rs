@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use std::io;
 use std::ops::Range;
 
-use imap::body::{self, Extract, Form, Partial, Section, SectionText};
+use imap::body::{self, Extract, Form, Partial, Place, Section, SectionText};
 use imap::command::{FetchItem, Numbering};
 use imap::envelope;
 use imap::search::Depth;
@@ -162,8 +162,9 @@ const fn need_of(item: &FetchItem) -> Need {
 /// How much of a message a section needs.
 #[must_use]
 pub const fn need_of_section(section: &Section) -> Need {
+    // Parts are found without having all of a message in memory.
     if !section.part.is_empty() {
-        return Need::Whole;
+        return Need::File;
     }
     match section.text {
         None => Need::File,
@@ -185,18 +186,38 @@ pub fn memory(need: Need, sizes: impl Iterator<Item = u64>) -> u64 {
     }
 }
 
-/// What the parts of such messages may need beside, if contents of parts are wanted.
+/// What the parts of such messages may need beside, if some of them are wanted.
 #[must_use]
 pub fn memory_of_parts(items: &[FetchItem], sizes: impl Iterator<Item = u64>) -> u64 {
-    let has_part = |item: &FetchItem| match item {
-        FetchItem::Binary { part, .. } | FetchItem::BinarySize { part } => !part.is_empty(),
-        _ => false,
-    };
-    if !items.iter().any(has_part) {
-        return 0;
-    }
     let largest = sizes.max().unwrap_or(0);
-    MAX_MEMORY.min(largest.saturating_mul(MEMORY_PER_BYTE))
+    let of_item = |item: &FetchItem| match item {
+        FetchItem::Binary { part, .. } | FetchItem::BinarySize { part } if part.is_empty() => 0,
+        FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => memory_of_tree(largest),
+        // Of the message itself [`memory`] knows.
+        FetchItem::Section { section, .. } if section.part.is_empty() => 0,
+        FetchItem::Section { section, .. } => memory_of_section(section, largest),
+        _ => 0,
+    };
+    items.iter().map(of_item).max().unwrap_or(0)
+}
+
+/// What one section of a message of this size may need of the budget.
+#[must_use]
+pub fn memory_of_section(section: &Section, size: u64) -> u64 {
+    if section.part.is_empty() {
+        return memory(need_of_section(section), [size].into_iter());
+    }
+    match section.text {
+        // The header of a message within may be all of it.
+        Some(SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_)) => {
+            memory_of_tree(size).saturating_add(size)
+        }
+        _ => memory_of_tree(size),
+    }
+}
+
+fn memory_of_tree(size: u64) -> u64 {
+    MAX_MEMORY.min(size.saturating_mul(MEMORY_PER_BYTE))
 }
 
 /// Like [`need`], for SEARCH.
@@ -224,7 +245,10 @@ pub fn render(job: &Job, items: &[FetchItem]) -> io::Result<Rendered> {
         facts: &job.facts,
         flags: &|out| out.extend_from_slice(&job.flags),
         message: Some((&job.message, &walked)),
-        parts: OnceCell::new(),
+        parts: match extent {
+            Extent::Whole => OnceCell::from(walked.parts().to_vec()),
+            Extent::Header => OnceCell::new(),
+        },
         summary: summary.as_ref(),
     };
     let mut sheet = Sheet::default();
@@ -355,7 +379,16 @@ fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::R
             section, partial, ..
         } => {
             let (message, walked) = source.message.ok_or(io::ErrorKind::NotFound)?;
-            write_section(message, section, *partial, walked, sheet)?;
+            let found = match section.part.is_empty() {
+                true => find(message, section, *partial, walked),
+                false => find_in_part(message, section, *partial, source.parts()?)?,
+            };
+            match found {
+                // There is no such part.
+                None => sheet.bytes.extend_from_slice(b"NIL"),
+                Some(Cutting::Range(range)) => sheet.copy(message, range)?,
+                Some(Cutting::Bytes(mut bytes)) => sheet.literal(&mut bytes),
+            }
         }
         FetchItem::Binary { part, partial, .. } => match source.content(part)? {
             Some(content) => sheet.content(&content, *partial)?,
@@ -372,42 +405,29 @@ fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::R
 }
 
 impl Source<'_> {
+    /// All parts of the message, none of which need be in memory.
+    fn parts(&self) -> io::Result<&[Part]> {
+        if let Some(parts) = self.parts.get() {
+            return Ok(parts);
+        }
+        let (message, _) = self.message.ok_or(io::ErrorKind::NotFound)?;
+        let found = content::parts(message)?;
+        Ok(self.parts.get_or_init(|| found))
+    }
+
     /// The content of a part, or of the message; `None` if there is no such part.
     fn content(&self, numbers: &[u32]) -> io::Result<Option<Content>> {
         let (message, _) = self.message.ok_or(io::ErrorKind::NotFound)?;
         if numbers.is_empty() {
             return Content::new(message, 0..message.size(), &Encoding::Binary).map(Some);
         }
-        let parts = match self.parts.get() {
-            Some(parts) => parts,
-            None => {
-                let found = content::parts(message)?;
-                self.parts.get_or_init(|| found)
-            }
-        };
-        let part = body::find_part(parts, numbers);
+        let part = body::find_part(self.parts()?, numbers);
         let content = |part: &Part| {
             let range = part.body.start as u64..part.body.end as u64;
             Content::new(message, range, &part.encoding)
         };
         part.map(content).transpose()
     }
-}
-
-fn write_section(
-    message: &Message,
-    section: &Section,
-    partial: Option<Partial>,
-    walked: &mime::Message<'_>,
-    sheet: &mut Sheet,
-) -> io::Result<()> {
-    match find(message, section, partial, walked) {
-        // There is no such part.
-        None => sheet.bytes.extend_from_slice(b"NIL"),
-        Some(Cutting::Range(range)) => sheet.copy(message, range)?,
-        Some(Cutting::Bytes(mut bytes)) => sheet.literal(&mut bytes),
-    }
-    Ok(())
 }
 
 /// What a section of a message is.
@@ -419,7 +439,20 @@ pub enum Cutting {
     Bytes(Vec<u8>),
 }
 
-/// Finds a section of a message; `None` if there is no such part. What it may need of the budget is that of [`need_of_section`].
+impl Cutting {
+    fn of(extract: Extract, partial: Option<Partial>) -> Self {
+        let extract = match partial {
+            Some(partial) => extract.partial(partial),
+            None => extract,
+        };
+        match extract {
+            Extract::Range(range) => Self::Range(range.start as u64..range.end as u64),
+            Extract::Owned(bytes) => Self::Bytes(bytes),
+        }
+    }
+}
+
+/// Finds a section of a message; `None` if there is no such part. What it may need of the budget is [`memory_of_section`].
 ///
 /// # Errors
 /// When the message cannot be read.
@@ -428,12 +461,38 @@ pub fn cutting(
     section: &Section,
     partial: Option<Partial>,
 ) -> io::Result<Option<Cutting>> {
+    if !section.part.is_empty() {
+        return find_in_part(message, section, partial, &content::parts(message)?);
+    }
     let text = match need_of_section(section) {
         Need::Whole => message.read_whole()?,
         Need::Header => message.read_header()?,
         Need::Nothing | Need::File => Vec::new(),
     };
     Ok(find(message, section, partial, &mime::Message::walk(&text)))
+}
+
+fn find_in_part(
+    message: &Message,
+    section: &Section,
+    partial: Option<Partial>,
+    parts: &[Part],
+) -> io::Result<Option<Cutting>> {
+    let within = |range: Range<usize>| range.start as u64..range.end as u64;
+    Ok(match section.locate(parts) {
+        None => None,
+        Some(Place::Bytes(range)) => Some(Cutting::Range(cut(within(range), partial))),
+        Some(Place::Fields {
+            header,
+            names,
+            among,
+        }) => {
+            let header = within(header);
+            let header = message.read(header.start, header.end)?;
+            let picked = Extract::Owned(body::pick(&header, names, among));
+            Some(Cutting::of(picked, partial))
+        }
+    })
 }
 
 fn find(
@@ -455,12 +514,7 @@ fn find(
         return Some(Cutting::Range(cut(start..message.size(), partial)));
     }
     let extract = section.extract(walked)?;
-    Some(
-        match partial.map_or(extract.clone(), |partial| extract.partial(partial)) {
-            Extract::Range(range) => Cutting::Range(range.start as u64..range.end as u64),
-            Extract::Owned(bytes) => Cutting::Bytes(bytes),
-        },
-    )
+    Some(Cutting::of(extract, partial))
 }
 
 fn cut(range: Range<u64>, partial: Option<Partial>) -> Range<u64> {
@@ -530,167 +584,4 @@ impl Sheet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use imap::command::Command;
-    use std::io::Write;
-
-    fn show(bytes: &[u8], items: &str) -> String {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        let message = Message::new(file).unwrap();
-        let line = format!("a FETCH 1 {items}");
-        let Command::Fetch { items, .. } = imap::parse::request(line.as_bytes()).unwrap().command
-        else {
-            panic!("no fetch");
-        };
-        let job = Job {
-            facts: Facts {
-                by: Numbering::Sequence,
-                number: 3,
-                uid: 41,
-                internal_date: 0,
-                size: message.size(),
-                modseq: 1,
-                email_id: None,
-                save_date: None,
-            },
-            flags: b"(\\Seen)".to_vec(),
-            tell_flags: false,
-            message,
-        };
-        let mut text = Vec::new();
-        for piece in render(&job, &items).unwrap().pieces {
-            match piece {
-                Piece::Bytes(bytes) => text.extend(bytes),
-                Piece::Copy(message, range) => {
-                    text.extend(message.read(range.start, range.end).unwrap());
-                }
-                Piece::Decode(content) => content.append_to(&mut text).unwrap(),
-            }
-        }
-        String::from_utf8_lossy(&text).into_owned()
-    }
-
-    const MESSAGE: &[u8] = b"From: a@example.org\r\nSubject: x\r\n\r\nhello\r\n";
-
-    #[test]
-    fn what_is_known_is_shown_without_the_message() {
-        assert_eq!(
-            show(MESSAGE, "(UID FLAGS INTERNALDATE RFC822.SIZE)"),
-            "* 3 FETCH (UID 41 FLAGS (\\Seen) INTERNALDATE \" 1-Jan-1970 00:00:00 +0000\" RFC822.SIZE 42)\r\n"
-        );
-    }
-
-    #[test]
-    fn sections_are_literals_under_their_names() {
-        assert_eq!(
-            show(MESSAGE, "BODY[TEXT]"),
-            "* 3 FETCH (BODY[TEXT] {7}\r\nhello\r\n)\r\n"
-        );
-        assert_eq!(
-            show(MESSAGE, "RFC822.TEXT"),
-            "* 3 FETCH (RFC822.TEXT {7}\r\nhello\r\n)\r\n"
-        );
-        assert_eq!(
-            show(MESSAGE, "BODY.PEEK[1]<1.3>"),
-            "* 3 FETCH (BODY[1]<1> {3}\r\nell)\r\n"
-        );
-        assert_eq!(
-            show(MESSAGE, "BODY[]<40.10>"),
-            "* 3 FETCH (BODY[]<40> {2}\r\n\r\n)\r\n"
-        );
-        assert_eq!(
-            show(MESSAGE, "BODY[]<90.10>"),
-            "* 3 FETCH (BODY[]<90> {0}\r\n)\r\n"
-        );
-        assert_eq!(show(MESSAGE, "BODY[2]"), "* 3 FETCH (BODY[2] NIL)\r\n");
-        assert_eq!(
-            show(MESSAGE, "BODY[HEADER.FIELDS (SUBJECT)]"),
-            "* 3 FETCH (BODY[HEADER.FIELDS (SUBJECT)] {14}\r\nSubject: x\r\n\r\n)\r\n"
-        );
-    }
-
-    #[test]
-    fn large_sections_are_copied_and_complete() {
-        let body = "0123456789\r\n".repeat(10_000);
-        let message = format!("Subject: x\r\n\r\n{body}");
-        let shown = show(message.as_bytes(), "(BODY[] BODY[TEXT] UID)");
-        let (whole, text) = (message.len(), body.len());
-        assert_eq!(
-            shown,
-            format!(
-                "* 3 FETCH (BODY[] {{{whole}}}\r\n{message} BODY[TEXT] {{{text}}}\r\n{body} UID 41)\r\n"
-            )
-        );
-    }
-
-    #[test]
-    fn an_answer_that_would_fill_the_memory_is_refused() {
-        let header = format!("X: {}\r\n", "y".repeat(100)).repeat(12_000);
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(header.as_bytes()).unwrap();
-        let message = Message::new(file).unwrap();
-        let line = format!(
-            "a FETCH 1 ({})",
-            ["BODY[HEADER.FIELDS.NOT (A)]"; 20].join(" ")
-        );
-        let Command::Fetch { items, .. } = imap::parse::request(line.as_bytes()).unwrap().command
-        else {
-            panic!("no fetch");
-        };
-        let job = Job {
-            facts: Facts {
-                by: Numbering::Sequence,
-                number: 1,
-                uid: 1,
-                internal_date: 0,
-                size: message.size(),
-                modseq: 1,
-                email_id: None,
-                save_date: None,
-            },
-            flags: vec![],
-            tell_flags: false,
-            message,
-        };
-        assert!(render(&job, &items).is_err());
-        assert!(render(&job, &items[..5]).is_ok());
-    }
-
-    #[test]
-    fn nul_never_leaves_in_a_literal() {
-        let shown = show(b"A: b\r\n\r\n\0\0", "BODY[TEXT]");
-        assert!(shown.starts_with("* 3 FETCH (BODY[TEXT] {2}\r\n"));
-        assert!(!shown.contains('\0'));
-    }
-
-    #[test]
-    fn memory_for_a_message_counts_its_parts() {
-        let whole = |size| memory(Need::Whole, [1, size].into_iter());
-        assert_eq!(whole(10_000), 410_000);
-        assert_eq!(whole(1 << 30), (1 << 30) + (16 << 20));
-        assert_eq!(memory(Need::Header, [5, 7].into_iter()), 7);
-        assert_eq!(memory(Need::File, [5, 7].into_iter()), 0);
-        let of_parts = |part: &[u32]| {
-            let part = part.to_vec();
-            memory_of_parts(&[FetchItem::BinarySize { part }], [7, 1 << 30].into_iter())
-        };
-        assert_eq!((of_parts(&[]), of_parts(&[1])), (0, MAX_MEMORY));
-    }
-
-    #[test]
-    fn a_message_is_read_no_further_than_needed() {
-        let needed = |items: &str| {
-            let line = format!("a FETCH 1 {items}");
-            match imap::parse::request(line.as_bytes()).unwrap().command {
-                Command::Fetch { items, .. } => need(&items),
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(needed("FAST"), Need::Nothing);
-        assert_eq!(needed("(UID BODY[])"), Need::File);
-        assert_eq!(needed("(RFC822 ENVELOPE BODY[TEXT])"), Need::Header);
-        assert_eq!(needed("(ENVELOPE BODYSTRUCTURE)"), Need::Whole);
-    }
-}
+mod tests;

@@ -83,3 +83,31 @@ fn contents_are_what_python_decodes_and_nul_is_kept() {
     let system = System::start(Options::alice());
     system.python(CONTENTS, &json!({}));
 }
+
+/// A message of 50 MiB whose part 1.2 is asked for, and what that costs imapd.
+const LARGE: &str = r#"
+import re
+client = imap()
+line = b"x" * 998 + b"\r\n"
+inner = b"--b\r\n\r\nshort\r\n--b\r\n\r\nwanted\r\n--b--\r\n"
+body = b"--a\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + inner + b"\r\n--a\r\n\r\n" + line * 52_000 + b"\r\n--a--\r\n"
+message = b"Subject: large\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n" + body
+ok(client.append("INBOX", None, None, b"Subject: small\r\n\r\nx\r\n"))
+ok(client.append("INBOX", None, None, message))
+ok(client.select("INBOX"))
+ok(client.fetch("1", "(BODY.PEEK[1] BINARY[1])"))
+def peak():
+    return int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{given['imapd']}/status").read())[1])
+before = peak()
+for item, wanted in (("BODY.PEEK[1.2]", b"wanted"), ("BODY.PEEK[1.1.MIME]", b"\r\n"), ("BODY.PEEK[2]<0.3>", b"xxx")):
+    assert ok(client.fetch("2", f"({item})"))[0][1] == wanted, item
+    assert peak() - before < 16 * 1024, (item, before, peak())
+"#;
+
+#[test]
+fn a_section_of_a_large_message_takes_little_memory() {
+    skip_without!("python3");
+    let system = System::start(Options::alice());
+    let imapd = system.pid("imapd").unwrap();
+    system.python(LARGE, &json!({ "imapd": imapd }));
+}

@@ -113,8 +113,7 @@ impl Intake<'_> {
             Ok(message) => message,
             Err(error) => return Err(self.failed(&unreadable(error))),
         };
-        let need = render::need_of_section(&url.section);
-        let memory = render::memory(need, [message.size()].into_iter());
+        let memory = render::memory_of_section(&url.section, message.size());
         let reserved = self.house.budget.reserve(memory).await;
         let source = message.clone();
         let found = work(move || render::cutting(&source, &url.section, url.partial)).await;

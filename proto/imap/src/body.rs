@@ -93,6 +93,22 @@ impl Extract {
     }
 }
 
+/// Where a section lies in its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place<'s> {
+    /// It is these bytes.
+    Bytes(Range<usize>),
+    /// It is fields of the header in these bytes: [`pick`] finds them.
+    Fields {
+        /// Where the header is.
+        header: Range<usize>,
+        /// Names of fields.
+        names: &'s [String],
+        /// Whether those of these names are meant, and not the others.
+        among: bool,
+    },
+}
+
 impl Section {
     /// Writes the section as it stands between the brackets.
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -113,29 +129,48 @@ impl Section {
     /// Finds the section in `message`; `None` if there is no such part.
     #[must_use]
     pub fn extract(&self, message: &Message<'_>) -> Option<Extract> {
-        let part = find_part(message.parts(), &self.part)?;
+        if self.part.is_empty() && self.text.is_none() {
+            return Some(Extract::Range(0..message.bytes().len()));
+        }
+        Some(match self.locate(message.parts())? {
+            Place::Bytes(range) => Extract::Range(range),
+            Place::Fields {
+                header,
+                names,
+                among,
+            } => Extract::Owned(pick(&message.bytes()[header], names, among)),
+        })
+    }
+
+    /// Where in a message with these parts the section lies; `None` if there is no such part.
+    #[must_use]
+    pub fn locate(&self, parts: &[Part]) -> Option<Place<'_>> {
+        let part = find_part(parts, &self.part)?;
         let Some(text) = &self.text else {
-            return Some(Extract::Range(if self.part.is_empty() {
-                0..message.bytes().len()
-            } else {
-                part.body.clone()
+            return Some(Place::Bytes(match self.part.is_empty() {
+                true => part.header.start..part.body.end,
+                false => part.body.clone(),
             }));
         };
         if *text == SectionText::Mime {
             // RFC 3501 §6.4.5: MIME must be preceded by a part number.
-            return (!self.part.is_empty()).then(|| Extract::Range(part.header.clone()));
+            return (!self.part.is_empty()).then(|| Place::Bytes(part.header.clone()));
         }
         // RFC 3501 §6.4.5: HEADER and TEXT refer to the message itself, or to one inside of it.
-        let whole = if self.part.is_empty() {
-            part
-        } else {
-            enclosed_message(message, part)?
+        let whole = match self.part.is_empty() {
+            true => part,
+            false => enclosed_message(parts, part)?,
+        };
+        let fields = |names, among| Place::Fields {
+            header: whole.header.clone(),
+            names,
+            among,
         };
         Some(match text {
-            SectionText::Text => Extract::Range(whole.body.clone()),
-            SectionText::HeaderFields(names) => pick(message.header(whole), names, true),
-            SectionText::HeaderFieldsNot(names) => pick(message.header(whole), names, false),
-            SectionText::Header | SectionText::Mime => Extract::Range(whole.header.clone()),
+            SectionText::Text => Place::Bytes(whole.body.clone()),
+            SectionText::HeaderFields(names) => fields(names, true),
+            SectionText::HeaderFieldsNot(names) => fields(names, false),
+            SectionText::Header | SectionText::Mime => Place::Bytes(whole.header.clone()),
         })
     }
 }
@@ -172,16 +207,17 @@ pub fn find_part<'m>(parts: &'m [Part], numbers: &[u32]) -> Option<&'m Part> {
     Some(part)
 }
 
-fn enclosed_message<'m>(message: &'m Message<'_>, part: &Part) -> Option<&'m Part> {
+fn enclosed_message<'m>(parts: &'m [Part], part: &Part) -> Option<&'m Part> {
     if part.structure != Structure::Message {
         return None;
     }
-    message.children(part).next()
+    children(parts, part).next()
 }
 
 /// The fields whose names are (or are not) among `names`, and the empty line behind all of them.
 // RFC 3501 §6.4.5: the delimiting blank line is included, except of a message which has no body and no blank line.
-fn pick(header: &[u8], names: &[String], among: bool) -> Extract {
+#[must_use]
+pub fn pick(header: &[u8], names: &[String], among: bool) -> Vec<u8> {
     let wanted = Names::new(names);
     let mut picked = Vec::new();
     for field in header::fields(header) {
@@ -192,7 +228,7 @@ fn pick(header: &[u8], names: &[String], among: bool) -> Extract {
     if ends_with_blank_line(header) {
         picked.extend_from_slice(b"\r\n");
     }
-    Extract::Owned(picked)
+    picked
 }
 
 fn ends_with_blank_line(header: &[u8]) -> bool {
@@ -373,7 +409,7 @@ impl<'a> Writer<'_, 'a> {
         write_string(part.encoding.as_str().as_bytes(), &mut self.out);
         self.out.push(b' ');
         write_number(part.body.len(), &mut self.out);
-        if let Some(inner) = enclosed_message(self.message, part) {
+        if let Some(inner) = enclosed_message(self.message.parts(), part) {
             self.out.push(b' ');
             envelope::write(self.header(inner), &mut self.out);
             self.out.push(b' ');
