@@ -309,11 +309,13 @@ fn curl_reads_searches_and_appends() {
     for (scheme, listener) in [("imaps", "imaps"), ("imap", "imap")] {
         curl(scheme, listener, "INBOX", &["--upload-file", &file]).succeeded();
     }
-    let listed = imaps("", &["--login-options", "AUTH=PLAIN"]);
-    assert!(
-        listed.contains("* LIST (\\HasNoChildren) \"/\" INBOX"),
-        "{listed}"
-    );
+    for mechanism in ["AUTH=PLAIN", "AUTH=LOGIN"] {
+        let listed = imaps("", &["--login-options", mechanism]);
+        assert!(
+            listed.contains("* LIST (\\HasNoChildren) \"/\" INBOX"),
+            "{mechanism}: {listed}"
+        );
+    }
     assert_eq!(imaps("INBOX;UID=1", &[]), text);
     assert_eq!(imaps("INBOX;MAILINDEX=2", &[]), text);
     assert_eq!(imaps("INBOX;UID=1;SECTION=TEXT", &[]), ".\r\n..\r\nend\r\n");
