@@ -88,6 +88,7 @@ impl Run {
         let view = present.iter().map(|uid| {
             let fresh = Slot {
                 uid: Some(*uid),
+                selected: Some(truth.messages[uid].versions.len() - 1),
                 ..Slot::default()
             };
             believed.remove(uid).unwrap_or(fresh)
@@ -369,6 +370,8 @@ impl Run {
                 && !has("FLAGS")
             {
                 slot.flags = slot.flags.take().map(|before| mode.apply(&before, &flags));
+                // What they are now it cannot know, and is not told.
+                slot.selected = None;
                 slot.modseq = slot.modseq.filter(|_| has("MODSEQ") || !is_changed);
             }
         }

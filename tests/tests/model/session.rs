@@ -31,6 +31,8 @@ pub(crate) struct Slot {
     pub(crate) modseq: Option<u64>,
     /// It was told of this version or of a later one.
     pub(crate) version: usize,
+    /// The version that was there when the mailbox was selected, for a client that never heard of its flags.
+    pub(crate) selected: Option<usize>,
 }
 
 /// The selected mailbox.
@@ -490,6 +492,14 @@ impl Session {
             if believed.is_some_and(|flags| flags != message.flags()) {
                 return Err(format!(
                     "the client believes {slot:?}, but flags are {:?}",
+                    message.flags()
+                ));
+            }
+            // Nor may it miss news of what it never asked about.
+            let unheard = slot.selected.filter(|_| believed.is_none());
+            if unheard.is_some_and(|index| message.versions[index].flags != *message.flags()) {
+                return Err(format!(
+                    "flags of {slot:?} became {:?} and that was not told",
                     message.flags()
                 ));
             }
