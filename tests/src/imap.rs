@@ -119,6 +119,32 @@ impl Client {
         }
     }
 
+    /// Reads until the line tagged `tag`, which must be OK, and keeps nothing. Returns how long all literals were.
+    ///
+    /// # Errors
+    /// The connection is gone, or the command failed.
+    pub fn pass_over(&mut self, tag: &str) -> io::Result<u64> {
+        let (ok, no) = (format!("{tag} OK"), format!("{tag} "));
+        let mut passed = 0;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if self.stream.read_until(b'\n', &mut line)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            if line.starts_with(ok.as_bytes()) {
+                return Ok(passed);
+            }
+            if line.starts_with(no.as_bytes()) {
+                return Err(io::Error::other(String::from_utf8_lossy(&line)));
+            }
+            if let Some(length) = literal(&line) {
+                let mut bytes = self.stream.by_ref().take(length as u64);
+                passed += io::copy(&mut bytes, &mut io::sink())?;
+            }
+        }
+    }
+
     /// What still comes until the server closes, at most `limit` long.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! APPEND of several messages and of messages put together here: in constant memory, and all or none.
+//! Large messages and many: they come in, are put together and go out in constant memory; of several that come together there are all or
+//! none.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +15,8 @@ use system_tests::{Options, System};
 
 /// MiB of what the first test appends; twice as much is put together.
 const SIZE: &str = "RMAIL_COMPOSING_MIB";
+/// Messages that the third test reads.
+const COUNT: &str = "RMAIL_READING_COUNT";
 /// A daemon may grow by so many KiB.
 const MOST: u64 = 10_000;
 
@@ -87,6 +90,96 @@ fn however_much_is_appended_or_put_together_memory_stays_the_same() {
         .collect();
     let (each, all) = ((each as u64) << 20, (each as u64) << 24);
     assert_eq!(sizes[2..], [[each; 8].as_slice(), &[all]].concat());
+    for (daemon, before) in daemons.iter().zip(before) {
+        let grown = peak(&system, daemon) - before;
+        eprintln!("{daemon}: {before} KiB, grew by {grown} KiB");
+        assert!(grown < MOST, "{daemon} grew by {grown} KiB");
+    }
+}
+
+#[test]
+fn a_message_of_any_size_comes_in_and_goes_out_also_decoded_in_the_same_memory() {
+    let mebibytes: usize = std::env::var(SIZE).map_or(32, |text| text.parse().unwrap());
+    let limit = (mebibytes + 1) << 20;
+    let config = json!({"smtp": {"max_message_size": limit}});
+    let system = System::start(Options::alice().config(&config));
+    let mut client = alice(&system);
+    let head = "Content-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+    let fetch = |client: &mut Client, number: usize, item: &str| {
+        let command = format!("{item} FETCH {number} {item}\r\n");
+        client.send(command.as_bytes()).unwrap();
+        client.pass_over(item).unwrap()
+    };
+    let items = [
+        "BODY.PEEK[]",
+        "BINARY.PEEK[1]",
+        "BINARY.PEEK[1]<1000.500000>",
+    ];
+    // Once small, so that what is made once is made.
+    let small = format!(
+        "a APPEND INBOX {{{}+}}\r\n{head}QUFB\r\n\r\n",
+        head.len() + 6
+    );
+    client.send(small.as_bytes()).unwrap();
+    client.answer("a").unwrap().ok();
+    client.command("SELECT INBOX").unwrap().ok();
+    for item in &items[..2] {
+        fetch(&mut client, 1, item);
+    }
+    let daemons = ["imapd", "deliverd"];
+    let before = daemons.map(|daemon| peak(&system, daemon));
+    let size = head.len() + (mebibytes << 20);
+    client
+        .send(format!("b APPEND INBOX {{{size}+}}\r\n{head}").as_bytes())
+        .unwrap();
+    send(&mut client, mebibytes);
+    client.send(b"\r\n").unwrap();
+    client.answer("b").unwrap().ok();
+    // Of the 64 octets of a line 62 are base64.
+    let decoded = (mebibytes << 20) / 64 * 62 / 4 * 3;
+    let expected = [size, decoded, 500_000];
+    for (item, expected) in items.iter().zip(expected) {
+        assert_eq!(fetch(&mut client, 2, item), expected as u64, "{item}");
+    }
+    for (daemon, before) in daemons.iter().zip(before) {
+        let grown = peak(&system, daemon) - before;
+        eprintln!("{daemon}: {before} KiB, grew by {grown} KiB");
+        assert!(grown < MOST, "{daemon} grew by {grown} KiB");
+    }
+}
+
+#[test]
+fn all_messages_of_a_mailbox_go_out_in_the_same_memory_however_many_there_are() {
+    let wanted: u64 = std::env::var(COUNT).map_or(4000, |text| text.parse().unwrap());
+    let mut system = System::start(Options::alice());
+    let mut client = alice(&system);
+    let letter = format!("Subject: one\r\n\r\n{}\r\n", "x".repeat(4000));
+    let append = format!("a APPEND INBOX {{{}+}}\r\n{letter}\r\n", letter.len());
+    client.send(append.as_bytes()).unwrap();
+    client.answer("a").unwrap().ok();
+    let mut count = 1;
+    client.command("SELECT INBOX").unwrap().ok();
+    while count < wanted {
+        let more = count.min(wanted - count);
+        let copy = format!("b COPY 1:{more} INBOX\r\n");
+        client.send(copy.as_bytes()).unwrap();
+        client.pass_over("b").unwrap();
+        count += more;
+    }
+    // What copying took is not asked here.
+    system.stop();
+    system.start_again();
+    let mut client = alice(&system);
+    client.command("SELECT INBOX").unwrap().ok();
+    let fetch = |client: &mut Client, set: &str| {
+        let command = format!("c FETCH {set} (ENVELOPE BODY.PEEK[])\r\n");
+        client.send(command.as_bytes()).unwrap();
+        client.pass_over("c").unwrap()
+    };
+    fetch(&mut client, "1:1000");
+    let daemons = ["imapd", "deliverd"];
+    let before = daemons.map(|daemon| peak(&system, daemon));
+    assert_eq!(fetch(&mut client, "1:*"), count * letter.len() as u64);
     for (daemon, before) in daemons.iter().zip(before) {
         let grown = peak(&system, daemon) - before;
         eprintln!("{daemon}: {before} KiB, grew by {grown} KiB");
