@@ -306,6 +306,36 @@ async fn records_that_nobody_signed_demand_nothing() {
 }
 
 #[tokio::test]
+async fn records_demand_nothing_where_anybody_may_name_the_server_or_them() {
+    let other = stray();
+    let (port, server) = server(clear(), 2).await;
+    let bad = tlsa(3, 1, 1, &other);
+    let signed = format!(
+        "mx.b IN A 127.0.0.2\n_{port}._tcp.mx.b IN TLSA {bad}\n\
+         a IN MX 10 mx.a\nmx.a IN A 127.0.0.2\n_{port}._tcp.mx.a IN CNAME known.plain.\n"
+    );
+    let plain = format!("b IN MX 10 mx.b.test.\nknown IN TLSA {bad}\n");
+    let zone = |name, records, signing| Zone {
+        name,
+        records,
+        signing,
+    };
+    let all = [
+        zone("test", &signed, Signing::With(&[])),
+        zone("plain", &plain, Signing::None),
+    ];
+    let Some(zones) = Zones::serve(&all).await else {
+        return;
+    };
+    let carrier = carrier_to(port, &zones);
+    for to in ["bob@a.test", "bob@b.plain"] {
+        let finding = attempt_with(&carrier, &[to], BODY).await.remove(0);
+        assert_eq!(finding.outcome, Outcome::Delivered, "{to}: {finding:?}");
+    }
+    assert_eq!(server.await.unwrap().matches("secret").count(), 2);
+}
+
+#[tokio::test]
 async fn another_server_of_the_domain_takes_what_one_must_not_get() {
     let (mine, other) = (stray(), stray());
     let (port, first) = server(secured(&[&mine]), 1).await;
@@ -330,7 +360,7 @@ async fn another_server_of_the_domain_takes_what_one_must_not_get() {
 #[tokio::test]
 async fn a_server_under_an_alias_is_known_by_either_name() {
     let (mine, other) = (stray(), stray());
-    let (port, _server) = server(secured(&[&mine]), 3).await;
+    let (port, server) = server(secured(&[&mine]), 3).await;
     let (good, bad) = (tlsa(3, 1, 1, &mine), tlsa(3, 1, 1, &other));
     let zone = format!(
         "real IN A 127.0.0.2\n_{port}._tcp.real IN TLSA {good}\n\
@@ -347,6 +377,11 @@ async fn a_server_under_an_alias_is_known_by_either_name() {
     for name in ["one", "two", "implicit"] {
         let finding = send(&carrier, name).await;
         assert_eq!(finding.outcome, Outcome::Delivered, "{name}: {finding:?}");
+    }
+    let heard = server.await.unwrap();
+    // RFC 7672 §8.1: by that name it is asked for its certificate.
+    for name in ["real", "mx.two", "implicit"] {
+        assert!(heard.contains(&format!("SNI {name}.test\n")), "{heard}");
     }
 }
 

@@ -15,7 +15,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use super::answer::MAX_ALIASES;
 
 /// Records of the kind that was asked for.
-const MAX_RECORDS: usize = 128;
+const MAX_RECORDS: usize = 64;
 /// Keys of a zone, and marks of them. The root has three to five.
 const MAX_KEYS: usize = 16;
 /// Signatures in one section. Each of them may be tried with two keys.

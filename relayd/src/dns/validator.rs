@@ -34,7 +34,7 @@ const AGAIN: Duration = Duration::from_mins(10);
 /// Rounds of the hash of NSEC3 (RFC 9276 §3.2): with more nothing vouches for an answer; with more again it is not believed.
 const ROUNDS: (u16, u16) = (50, 150);
 /// Answers that are remembered.
-const MAX_ANSWERS: u64 = 8192;
+const MAX_ANSWERS: u64 = 2048;
 /// Checks that are remembered.
 const MAX_CHECKS: usize = 16_384;
 

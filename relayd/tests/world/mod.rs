@@ -133,6 +133,8 @@ async fn play(mut stream: BufStream<Box<dyn Stream>>, script: &[Step]) -> String
                 let Ok(secured) = acceptor.accept(stream.into_inner()).await else {
                     return heard;
                 };
+                let name = secured.get_ref().1.server_name().unwrap_or_default();
+                heard.push_str(&format!("SNI {name}\n"));
                 stream = BufStream::new(Box::new(secured));
             }
             Wait(time) => tokio::time::sleep(*time).await,
