@@ -360,6 +360,7 @@ fn what_is_explained_is_what_happens_and_explaining_leaves_no_trace() {
             message: from(BOB),
             outcomes: &["refused: 550 5.7.1"],
             key: "rmailctl user grant",
+            ..Case::default()
         },
         Case {
             name: "a user with somebody else's sender",
