@@ -417,6 +417,25 @@ mod tests {
     }
 
     #[test]
+    fn what_says_nothing_for_long_is_not_looked_through() {
+        let part = |text: &str| format!("--b\r\nContent-Type: text/plain\r\n\r\n{text}\r\n");
+        let first_word_behind = |before: &str, times: usize| {
+            let parts = part(before).repeat(times) + &part("word");
+            preview(&format!(
+                "Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b--\r\n"
+            ))
+        };
+        assert_eq!(first_word_behind("", PARTS - 1), "word");
+        assert_eq!(first_word_behind("", PARTS), "");
+        let blanks = " ".repeat(OF_A_PART);
+        assert_eq!(text("plain", &format!("{}word", &blanks[5..])), "word");
+        assert_eq!(text("plain", &format!("{blanks}word")), "");
+        let parts = LOOKED_AT / OF_A_PART;
+        assert_eq!(first_word_behind(&blanks, parts - 1), "word");
+        assert_eq!(first_word_behind(&blanks, parts), "");
+    }
+
+    #[test]
     fn hostile_text_takes_no_longer_than_its_length() {
         for piece in [
             "<",

@@ -542,6 +542,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_password_in_clear_text_comes_from_this_machine_only() {
+        let mut session = session().await;
+        assert!(session.may_log_in());
+        session.client.address = "192.0.2.1".parse().unwrap();
+        assert!(!session.may_log_in());
+    }
+
+    #[tokio::test]
     async fn before_login_nothing_a_client_says_puts_its_deadline_off() {
         let session = session().await;
         let deadline = session.deadline();

@@ -139,3 +139,33 @@ fn unreadable(error: std::io::Error) -> CallError {
     error!(%error, "a message cannot be copied");
     CallError::Refused(Refusal::StorageFault)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_nothing_of_others_and_nothing_elsewhere() {
+        let base = Base {
+            host: "mx.example.org".into(),
+            account: "alice@example.org".into(),
+            selected: Some(("Drafts".into(), 7)),
+        };
+        let place = |url: &str| base.place(&Url::parse(url).unwrap());
+        let named = |validity| Some(("INBOX".to_owned(), validity));
+        assert_eq!(place("/INBOX/;UID=1"), named(None));
+        assert_eq!(place("/INBOX;UIDVALIDITY=3/;UID=1"), named(Some(3)));
+        assert_eq!(place("imap://MX.example.org/INBOX/;UID=1"), named(None));
+        let own = "imap://Alice%40example.org@mx.example.org/INBOX/;UID=1";
+        assert_eq!(place(own), named(None));
+        for other in [
+            "imap://bob%40example.org@mx.example.org/INBOX/;UID=1",
+            "imap://mx.example.net/INBOX/;UID=1",
+            "imap://alice%40example.org@mx.example.net/INBOX/;UID=1",
+        ] {
+            assert_eq!(place(other), None, "{other}");
+        }
+        // What is relative to the selected mailbox means that one, not another that has its name now.
+        assert_eq!(place(";UID=1"), Some(("Drafts".into(), Some(7))));
+    }
+}

@@ -67,3 +67,30 @@ fn shares(found: &Quota, off: Off) -> Vec<Share> {
     }
     shares
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc::quota::{Limits, Usage};
+
+    #[test]
+    fn what_is_not_limited_or_not_offered_is_not_told() {
+        let told = |messages, bytes, off: &[&str]| {
+            let found = Quota {
+                usage: Usage::default(),
+                limits: Limits { messages, bytes },
+                mailboxes: 3,
+                max_mailboxes: 9,
+            };
+            let shares = shares(&found, Off::of(off.iter().copied()));
+            let resources = shares.iter().map(|share| share.resource);
+            resources.collect::<Vec<_>>()
+        };
+        let (storage, message, mailbox) = (Resource::Storage, Resource::Message, Resource::Mailbox);
+        assert_eq!(told(1, 1, &[]), [storage, message, mailbox]);
+        assert_eq!(told(0, 0, &[]), [mailbox]);
+        assert_eq!(told(1, 1, &["QUOTA=RES-MESSAGE"]), [storage, mailbox]);
+        let others = ["QUOTA=RES-STORAGE", "QUOTA=RES-MAILBOX"];
+        assert_eq!(told(1, 1, &others), [message]);
+    }
+}

@@ -204,6 +204,11 @@ fn an_oversized_literal_that_comes_anyway_ends_the_connection() {
 fn an_endless_line_ends_the_connection() {
     let long = vec![b'('; LIMIT_BEFORE_LOGIN + 1];
     assert_eq!(cut(&[&long, b"\r\na NOOP\r\n"], true), [Fragment::Overflow]);
+    // Neither is its end waited for, nor does it help that it comes with it.
+    assert_eq!(cut(&[&long], true), [Fragment::Overflow]);
+    let mut fragmenter = Fragmenter::new();
+    fragmenter.push(&[&long, &b"\r\n"[..]].concat());
+    assert_eq!(fragmenter.next(), Some(Fragment::Overflow));
 }
 
 #[test]
