@@ -98,6 +98,11 @@ impl Compressed {
             self.taken = 0;
         }
     }
+
+    #[cfg(test)]
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.deflate.is_none()
+    }
 }
 
 #[cfg(test)]

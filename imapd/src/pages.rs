@@ -194,7 +194,7 @@ pub(crate) async fn tell(
     while let Err(Lacking(shards)) = view.tell(expunges, &mut wire.out) {
         wire.flush_if_full().await?;
         let lacking = view.without_page(shards);
-        match load(mail, view, lacking).await {
+        match Box::pin(load(mail, view, lacking)).await {
             Ok(()) => {}
             Err(CallError::Refused(refusal)) => {
                 warn!(%refusal, "a client is not told of changes yet");
@@ -239,18 +239,20 @@ pub(crate) async fn refresh(mail: &MailSession, view: &mut View) -> Result<(), C
             Fate::Stale => {}
         }
         debug!("changes were lost, comparing");
-        let selection = match mail.select(view.name.clone(), view.read_only).await {
+        // Boxed, as it hardly ever comes to that: a session that idles stays small.
+        let selected = Box::pin(mail.select(view.name.clone(), view.read_only));
+        let selection = match selected.await {
             Ok(selection) => selection,
             Err(error) => {
                 view.note(SessionEvent::Gone);
                 return Err(error);
             }
         };
-        let removed = mail.removed_since(since).await?;
+        let removed = Box::pin(mail.removed_since(since)).await?;
         let Ok(comparison) = view.compare_with(selection, since, removed) else {
             return Err(CallError::Unavailable);
         };
-        if let Err(error) = compare(mail, view, comparison).await {
+        if let Err(error) = Box::pin(compare(mail, view, comparison)).await {
             // What was lost is yet to be found out.
             view.note(SessionEvent::Resync);
             return Err(error);

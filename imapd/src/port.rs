@@ -51,9 +51,10 @@ impl Protocol for Port {
 
 impl Port {
     async fn talk(&self, stream: TcpStream, client: Client, stop: Stop) -> io::Result<()> {
+        // Handshakes are boxed: the session that follows is what there are many of.
         let stream = match self.begins {
             Begins::Clear => Stream::Clear(stream),
-            Begins::Tls => self.secure(stream).await?,
+            Begins::Tls => Box::pin(self.secure(stream)).await?,
         };
         let mut session = Session::new(stream, Arc::clone(&self.house), client, stop.clone());
         session.greet();
@@ -61,9 +62,9 @@ impl Port {
             End::Closed => Ok(()),
             // Nothing that was heard before TLS survives: neither pipelined commands nor their state.
             End::StartTls(Stream::Clear(stream)) => {
-                let stream = self.secure(stream).await?;
+                let stream = Box::pin(self.secure(stream)).await?;
                 let house = Arc::clone(&self.house);
-                Session::new(stream, house, client, stop).run().await;
+                Box::pin(Session::new(stream, house, client, stop).run()).await;
                 Ok(())
             }
             // The session refuses STARTTLS under TLS.

@@ -13,7 +13,7 @@ use crate::compress::Compressed;
 use crate::stream::Stream;
 
 /// Read at once while the client says commands: idle connections are many and should be small.
-const COMMAND_READ: usize = 2 * 1024;
+const COMMAND_READ: usize = 512;
 /// Read at once while a message arrives.
 const MESSAGE_READ: usize = 64 * 1024;
 /// Answers kept back for one write at most.
@@ -273,6 +273,21 @@ mod tests {
     use tokio::io::{AsyncBufReadExt, BufReader};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn a_connection_that_waits_keeps_no_compressor() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (_client, (server, _)) = tokio::try_join!(client, listener.accept()).unwrap();
+        let mut wire = Wire::new(Stream::Clear(server));
+        wire.compress();
+        wire.say(Kind::Ok, None, "compressed");
+        wire.flush().await.unwrap();
+        let is_settled = |wire: &Wire| wire.compressed.as_ref().unwrap().is_settled();
+        assert!(!is_settled(&wire));
+        wire.settle();
+        assert!(is_settled(&wire));
+    }
 
     #[tokio::test]
     async fn who_waits_long_hears_that_the_command_is_worked_at() {

@@ -58,7 +58,8 @@ impl Notes {
             if entries.is_empty() {
                 continue;
             }
-            if let Err(error) = mail.fill_cache(kind, &entries).await {
+            // Boxed: a session that idles waits for commands in the same place.
+            if let Err(error) = Box::pin(mail.fill_cache(kind, &entries)).await {
                 debug!(%error, entries = entries.len(), "what was worked out is not kept");
             }
         }

@@ -84,7 +84,7 @@ pub(crate) const fn expunges(command: &Command) -> Expunges {
 }
 
 /// Performs a command that may be given now.
-// The large ones are boxed, so that a session that idles stays small.
+// All that wait but IDLE are boxed, so that a session that idles stays small.
 pub(crate) async fn execute(
     session: &mut Session,
     tag: &str,
@@ -96,9 +96,9 @@ pub(crate) async fn execute(
             write::capability(&list, &mut session.wire.out);
             Tagged::ok(tag, "that is all")
         }
-        Command::Noop => catch_up(session, tag, "nothing done").await,
+        Command::Noop => Box::pin(catch_up(session, tag, "nothing done")).await,
         // Nothing was acknowledged that is not on disk.
-        Command::Check => catch_up(session, tag, "everything is on disk").await,
+        Command::Check => Box::pin(catch_up(session, tag, "everything is on disk")).await,
         Command::Id => {
             // RFC 2971 §3.3: a server may tell its name; its version is nobody's business before login.
             write::id("rmail", &mut session.wire.out);
@@ -136,31 +136,33 @@ pub(crate) async fn execute(
             let name = select::Name { mailbox, asked };
             Box::pin(select::select(session, tag, name, read_only, resync)).await?
         }
-        Command::Close => select::close(session, tag).await?,
-        Command::Unselect => select::unselect(session, tag).await?,
+        Command::Close => Box::pin(select::close(session, tag)).await?,
+        Command::Unselect => Box::pin(select::unselect(session, tag)).await?,
         Command::Create {
             mailbox,
             asked,
             special_use,
         } => {
             let name = select::Name { mailbox, asked };
-            mailbox::create(session, tag, name, special_use).await
+            Box::pin(mailbox::create(session, tag, name, special_use)).await
         }
-        Command::Delete(name) => mailbox::delete(session, tag, name).await,
-        Command::Rename { from, to } => mailbox::rename(session, tag, from, to).await,
-        Command::Subscribe(name) => mailbox::subscribe(session, tag, name, true).await,
-        Command::Unsubscribe(name) => mailbox::subscribe(session, tag, name, false).await,
+        Command::Delete(name) => Box::pin(mailbox::delete(session, tag, name)).await,
+        Command::Rename { from, to } => Box::pin(mailbox::rename(session, tag, from, to)).await,
+        Command::Subscribe(name) => Box::pin(mailbox::subscribe(session, tag, name, true)).await,
+        Command::Unsubscribe(name) => Box::pin(mailbox::subscribe(session, tag, name, false)).await,
         Command::List(list) => Box::pin(list::list(session, tag, &list)).await?,
         Command::Lsub { reference, pattern } => {
             Box::pin(list::lsub(session, tag, &reference, &pattern)).await?
         }
-        Command::Status { mailbox, items } => status::status(session, tag, mailbox, &items).await,
-        Command::GetMetadata(get) => metadata::get(session, tag, get).await,
-        Command::SetMetadata(set) => metadata::set(session, tag, set).await,
-        Command::GetQuota(root) => quota::get(session, tag, &root).await,
-        Command::GetQuotaRoot(mailbox) => quota::get_root(session, tag, &mailbox).await,
+        Command::Status { mailbox, items } => {
+            Box::pin(status::status(session, tag, mailbox, &items)).await
+        }
+        Command::GetMetadata(get) => Box::pin(metadata::get(session, tag, get)).await,
+        Command::SetMetadata(set) => Box::pin(metadata::set(session, tag, set)).await,
+        Command::GetQuota(root) => Box::pin(quota::get(session, tag, &root)).await,
+        Command::GetQuotaRoot(mailbox) => Box::pin(quota::get_root(session, tag, &mailbox)).await,
         Command::SetQuota => quota::set(tag),
-        Command::Expunge(set) => expunge::expunge(session, tag, set.as_ref()).await,
+        Command::Expunge(set) => Box::pin(expunge::expunge(session, tag, set.as_ref())).await,
         Command::Search {
             by,
             results,
@@ -233,8 +235,10 @@ pub(crate) async fn execute(
             };
             Box::pin(store::store(session, tag, &set, order)).await?
         }
-        Command::Copy { by, set, to } => copy::copy(session, tag, by, &set, to).await?,
-        Command::Move { by, set, to } => copy::move_to(session, tag, by, &set, to).await?,
+        Command::Copy { by, set, to } => Box::pin(copy::copy(session, tag, by, &set, to)).await?,
+        Command::Move { by, set, to } => {
+            Box::pin(copy::move_to(session, tag, by, &set, to)).await?
+        }
         Command::Idle => idle::idle(session, tag).await?,
         Command::Append {
             replaces,

@@ -189,15 +189,16 @@ impl Session {
                 let Some(user) = &self.user else {
                     return Ok(());
                 };
-                let happened = user.mail.happenings().await;
+                // Boxed, all of it: who idles waits in the same place, and as a rule without having asked for any of this.
+                let happened = Box::pin(user.mail.happenings()).await;
                 let happened = happened.map_err(|_| farewell(Fate::Selected))?;
                 if happened.lost {
                     // Of this mailbox nothing was lost, and it is the last the client hears.
-                    self.tell_selected().await?;
-                    return self.give_up_watching().await;
+                    Box::pin(self.tell_selected()).await?;
+                    return Box::pin(self.give_up_watching()).await;
                 }
                 for happening in &happened.happenings {
-                    self.tell_happening(happening).await?;
+                    Box::pin(self.tell_happening(happening)).await?;
                     self.wire.flush_if_full().await?;
                 }
                 if !happened.more {
