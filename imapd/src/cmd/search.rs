@@ -114,7 +114,7 @@ impl Desk<'_> {
         key: &Key<Ranges>,
     ) -> Result<(Vec<Range<usize>>, Option<Cut>), CallError> {
         let count = self.view.len();
-        let mut within = Vec::from([0..count]);
+        let mut within: Vec<Range<usize>> = std::iter::once(0..count).collect();
         for (by, set) in key.bounds() {
             let mut places = Vec::new();
             for &(first, last) in set.as_slice() {
