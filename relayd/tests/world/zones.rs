@@ -139,8 +139,10 @@ impl Lie {
 }
 
 fn begin(origin: &str) -> String {
+    // What is said of the root zone itself is soon asked again.
+    let ttl = if origin == "." { 1 } else { 60 };
     format!(
-        "$ORIGIN {origin}\n$TTL 60\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n"
+        "$ORIGIN {origin}\n$TTL {ttl}\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n"
     )
 }
 
