@@ -18,6 +18,7 @@ pub mod cache;
 pub mod cmd;
 mod compress;
 pub mod content;
+pub mod fuzzy;
 pub mod house;
 pub mod message;
 pub mod order;

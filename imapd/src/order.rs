@@ -13,9 +13,14 @@ use mail::date;
 use crate::cache::summary::{Summary, mark};
 use crate::search_text;
 
-/// Where a message comes among others; `summary` is only needed if a criterion [`is in the header`](SortKey::is_in_header).
+/// Where a message comes among others; `score` says how well it matches, and `summary` is only needed if a criterion [`is in the header`](SortKey::is_in_header).
 #[must_use]
-pub fn place(criteria: &[Criterion], record: &Record, summary: Option<&Summary<'_>>) -> Box<[u8]> {
+pub fn place(
+    criteria: &[Criterion],
+    record: &Record,
+    summary: Option<&Summary<'_>>,
+    score: u8,
+) -> Box<[u8]> {
     let headline = headline(summary);
     let mut place = Place::default();
     for Criterion { key, reverse } in criteria {
@@ -31,6 +36,11 @@ pub fn place(criteria: &[Criterion], record: &Record, summary: Option<&Summary<'
             SortKey::Size => {
                 let size = i64::try_from(record.size).unwrap_or(i64::MAX);
                 place.push_number(size, *reverse);
+                continue;
+            }
+            // RFC 6203 §6: the highest comes first.
+            SortKey::Relevancy => {
+                place.push_number(i64::from(score), !reverse);
                 continue;
             }
             SortKey::Subject => base_subject(&headline).text,
@@ -131,7 +141,9 @@ mod tests {
             key,
             reverse: false,
         }];
-        let place = of(header, |summary| place(&criteria, &RECORD, Some(summary)));
+        let place = of(header, |summary| {
+            place(&criteria, &RECORD, Some(summary), 1)
+        });
         let (end, text) = place.split_last().unwrap();
         assert_eq!(*end, 0);
         str::from_utf8(text).unwrap().to_owned()
@@ -201,7 +213,9 @@ mod tests {
         let criteria = [Criterion { key, reverse: true }];
         for text in ["x", "=?utf-8?q?=C3=A4?= ", "[fwd: ", "re: "] {
             let header = format!("Subject: {}", text.repeat((1 << 20) / text.len()));
-            let place = of(&header, |summary| place(&criteria, &RECORD, Some(summary)));
+            let place = of(&header, |summary| {
+                place(&criteria, &RECORD, Some(summary), 1)
+            });
             assert!(place.len() <= imap::sort::MAX_PLACE);
         }
     }

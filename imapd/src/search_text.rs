@@ -9,9 +9,12 @@ use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use memchr::memmem::Finder;
 
 use imap::casemap::fold;
+use imap::search::Within;
 use mail::decode;
 use mail::header::Field;
 use mail::mime::{Message, Part, Structure};
+
+use crate::fuzzy::Look;
 
 /// At most this many bytes of encoded body text are looked at in one message.
 pub const MAX_TEXT: usize = 64 << 20;
@@ -95,6 +98,26 @@ pub fn text_contains(message: &Message<'_>, needle: &Needle) -> bool {
         fields.any(|field| needle.is_in(&field_line(&field)))
     };
     root.is_some_and(in_header) || body_contains(message, needle)
+}
+
+/// Looks for a text that need not be there as it is.
+pub fn look(message: &Message<'_>, within: Within<'_>, look: &mut Look<'_>) {
+    if let Some(root) = message.parts().first() {
+        let mut fields = message.fields(root);
+        let is_whole = match within {
+            Within::Field(name) => fields
+                .filter(|field| field.is(name))
+                .any(|field| look.at(&fold(&field_text(&field)))),
+            Within::Text => fields.any(|field| look.at(&fold(&field_line(&field)))),
+            Within::Body => false,
+        };
+        if is_whole {
+            return;
+        }
+    }
+    if !matches!(within, Within::Field(_)) {
+        any_body_text(message, |text| look.at(&fold(text)));
+    }
 }
 
 /// The value of `field`, its encoded words decoded.

@@ -10,6 +10,7 @@ use std::cell::OnceCell;
 use std::sync::LazyLock;
 
 use imap::casemap;
+use imap::search::Within;
 use ipc::cache::CacheKind;
 use lz4_flex::block::{compress_with_dict, decompress_into_with_dict};
 use mail::mime::Message;
@@ -17,6 +18,7 @@ use mail::{date, header};
 
 use super::summary::Extent;
 use super::{number, trigrams};
+use crate::fuzzy::Look;
 use crate::search_text::{self, Needle};
 
 /// Changes with [`casemap::fold`], too: what was folded otherwise is of no use.
@@ -146,6 +148,30 @@ impl<'a> SearchText<'a> {
         self.found_from(0, needle)
     }
 
+    /// Looks for a text that need not be there as it is, as [`search_text::look`] does; `None` if that cannot be done.
+    pub fn look(&self, within: Within<'_>, look: &mut Look<'_>) -> Option<()> {
+        let (header, body) = self.text()?.split_at_checked(self.body)?;
+        let mut is_whole = false;
+        let mut fields = pieces(header);
+        match within {
+            Within::Field(name) => {
+                let value = |field: &str| {
+                    let (known, value) = field.split_once(": ")?;
+                    known.eq_ignore_ascii_case(name).then(|| look.at(value))
+                };
+                is_whole = fields.filter_map(value).any(|is_whole| is_whole);
+            }
+            Within::Text => is_whole = fields.any(|field| look.at(field)),
+            Within::Body => {}
+        }
+        if matches!(within, Within::Field(_)) || is_whole || pieces(body).any(|text| look.at(text))
+        {
+            return Some(());
+        }
+        // What is not kept may be nearer.
+        (self.completeness == Completeness::Whole).then_some(())
+    }
+
     fn found_from(&self, start: usize, needle: &Needle) -> Option<bool> {
         let is_found = self.may_have(needle) && needle.is_in_folded(self.text()?.get(start..)?);
         let is_said = is_found || self.completeness == Completeness::Whole;
@@ -214,6 +240,11 @@ impl<'a> SearchText<'a> {
             text: OnceCell::new(),
         })
     }
+}
+
+fn pieces(text: &[u8]) -> impl Iterator<Item = &str> {
+    let pieces = text.split(|byte| *byte == END);
+    pieces.filter_map(|piece| str::from_utf8(piece).ok())
 }
 
 /// 0 for none; the sign goes into the lowest bit.

@@ -268,11 +268,15 @@ fn tell(desk: &mut Desk<'_>, tag: &str, task: &Task, found: &[Found]) {
         mailbox: Some(desk.view.located()),
     };
     let highest = highest.filter(|_| task.is_aware);
+    let scores = search::scores(results, found);
+    let mut line = Vec::new();
     results.write(
         correlator,
         Numbering::Uid,
         &uids,
+        &scores,
         highest,
-        &mut desk.wire.out,
+        &mut line,
     );
+    desk.wire.out.append(&mut line);
 }

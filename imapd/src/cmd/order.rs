@@ -8,9 +8,10 @@ use std::sync::Arc;
 use daemon::channel::CallError;
 use imap::command::Numbering;
 use imap::esearch::Return;
+use imap::relevancy;
 use imap::response::Code;
 use imap::search::Key;
-use imap::sort::{Criterion, MAX_PLACE};
+use imap::sort::{Criterion, MAX_PLACE, SortKey};
 use imap::thread::{Algorithm, Letter, MAX_DUMMIES, Threader};
 use ipc::snapshot::Record;
 
@@ -107,10 +108,11 @@ pub(super) async fn sorted(
         .iter()
         .any(|criterion| criterion.key.is_in_header());
     let by = Arc::clone(criteria);
+    let scores = Scores::of_found(criteria, found);
     let mut survey = Survey {
         budget,
         look: move |record: &Record, summary: &Summary<'_>| {
-            order::place(&by, record, Some(summary))
+            order::place(&by, record, Some(summary), scores.of(record.uid))
         },
         unreadable: false,
     };
@@ -124,10 +126,12 @@ pub(super) async fn sorted(
         if some.is_empty() {
             break;
         }
-        let records = records(desk, &some);
+        let records = records(desk, &some, found);
         if !is_in_header {
-            let place =
-                |(found, record): &(Found, Record)| (order::place(criteria, record, None), *found);
+            let place = |(found, record): &(Found, Record)| {
+                let place = order::place(criteria, record, None, found.score());
+                (place, *found)
+            };
             places.extend(records.iter().map(place));
             tokio::task::yield_now().await;
             continue;
@@ -214,7 +218,7 @@ async fn threaded(
         if some.is_empty() {
             break;
         }
-        let records = records(desk, &some);
+        let records = records(desk, &some, &findings.found);
         let of: Vec<Record> = records.iter().map(|(_, record)| *record).collect();
         let mut seen = match survey.of(desk, &of).await? {
             Ok(seen) => seen,
@@ -268,13 +272,34 @@ impl Relations {
     }
 }
 
-/// What is known of the messages at these places. Those that are gone are missing.
-fn records(desk: &Desk<'_>, some: &[usize]) -> Vec<(Found, Record)> {
+/// What is known of the messages at these places, which were `found`. Those that are gone are missing.
+fn records(desk: &Desk<'_>, some: &[usize], found: &[Found]) -> Vec<(Found, Record)> {
     let record = |index: &usize| {
         let record = desk.view.message(*index)?;
-        Some((Found::new(*index, record), *record))
+        let place = found.binary_search_by_key(index, Found::index).ok()?;
+        let score = found.get(place)?.score();
+        Some((Found::new(*index, record, score), *record))
     };
     some.iter().filter_map(record).collect()
+}
+
+/// How well messages match, by UID; nothing where they are not sorted by that.
+#[derive(Clone)]
+struct Scores(Arc<[(u32, u8)]>);
+
+impl Scores {
+    fn of_found(criteria: &[Criterion], found: &[Found]) -> Self {
+        let is_key = |criterion: &Criterion| criterion.key == SortKey::Relevancy;
+        let is_wanted = criteria.iter().any(is_key);
+        let found = found.iter().filter(|_| is_wanted);
+        Self(found.map(|found| (found.uid(), found.score())).collect())
+    }
+
+    fn of(&self, uid: u32) -> u8 {
+        let place = self.0.binary_search_by_key(&uid, |(uid, _)| *uid).ok();
+        let known = place.and_then(|place| self.0.get(place));
+        known.map_or(relevancy::HIGHEST, |(_, score)| *score)
+    }
 }
 
 fn too_many(tag: &str) -> Tagged {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use imap::flag::Flag;
-use imap::search::{Depth, Key, Subject};
+use imap::relevancy;
+use imap::search::{Depth, Key, Subject, Within};
 use imap::sequence::Ranges;
 use ipc::snapshot::Record;
 use mail::{date, header, mime};
@@ -18,6 +19,7 @@ use crate::cache::READ_WHOLE;
 use crate::cache::notes::Entry;
 use crate::cache::summary::Extent;
 use crate::cache::text::{Completeness, SearchText};
+use crate::fuzzy::Fuzzy;
 use crate::message::Message;
 use crate::search_text::{self, Needle};
 use crate::view::{View, has_flag, number_of};
@@ -30,6 +32,8 @@ pub(crate) struct Sought {
     pub(super) key: Key<Ranges>,
     /// All texts that are looked for.
     needles: HashMap<String, Needle>,
+    /// The same, where something is looked for with FUZZY.
+    fuzzies: HashMap<String, Fuzzy>,
     /// What has to be known beside.
     pub(super) wanted: Wanted,
 }
@@ -39,8 +43,11 @@ impl Sought {
     pub(super) fn new(key: Key, last_sequence: u32, last_uid: u32, saved: &Ranges) -> Self {
         let texts = key.texts().into_iter();
         let needles = texts.map(|text| (text.to_owned(), Needle::new(text)));
+        let fuzzies = key.texts().into_iter().filter(|_| key.is_fuzzy());
+        let fuzzies = fuzzies.map(|text| (text.to_owned(), Fuzzy::new(text)));
         Self {
             needles: needles.collect(),
+            fuzzies: fuzzies.collect(),
             wanted: Wanted::of_search(&key),
             key: key.resolve(last_sequence, last_uid, saved),
         }
@@ -51,7 +58,11 @@ impl Sought {
         let texts = self.needles.iter();
         let texts = texts.map(|(text, needle)| text.len() + needle.folded().len());
         // A finder has tables of its own.
-        self.key.memory() + texts.map(|bytes| 3 * bytes + 512).sum::<usize>()
+        let fuzzies = self.fuzzies.iter();
+        let fuzzies = fuzzies.map(|(text, fuzzy)| 3 * text.len() + 512 + fuzzy.memory());
+        self.key.memory()
+            + fuzzies.sum::<usize>()
+            + texts.map(|bytes| 3 * bytes + 512).sum::<usize>()
     }
 }
 
@@ -79,6 +90,19 @@ impl Query {
         })
     }
 
+    /// A message that matches.
+    pub(super) fn found(&self, known: Known, source: Source<'_>) -> Found {
+        let score = match self.sought.fuzzies.is_empty() {
+            true => relevancy::HIGHEST,
+            false => self.sought.key.relevancy(&Candidate {
+                known,
+                query: self,
+                source,
+            }),
+        };
+        Found::new(known.index, &known.record, score)
+    }
+
     /// Those of `some` that match, and those on which what is kept does not decide.
     pub(super) fn look_up(&self, borrowed: &Borrowed, some: &[Known]) -> (Vec<Found>, Vec<Unread>) {
         let (mut found, mut decided, mut kept) = (Vec::new(), HashSet::new(), HashSet::new());
@@ -94,7 +118,7 @@ impl Query {
                 };
                 let matches = self.matches(*known, Source::Kept(&text));
                 if matches == Some(true) {
-                    found.push(known.found());
+                    found.push(self.found(*known, Source::Kept(&text)));
                 }
                 if matches.is_some() {
                     decided.insert(uid);
@@ -130,11 +154,14 @@ impl Query {
         let text = text.flatten();
         // Decoded once, it is searched for all keys.
         let kept = text.as_ref().map(Source::Kept);
-        let matches = kept.and_then(|kept| self.matches(known, kept));
-        let matches = matches.or_else(|| self.matches(known, Source::Message(&walked)));
+        let matches = |source| Some((source, self.matches(known, source)?));
+        let matched = kept.and_then(matches);
+        let matched = matched.or_else(|| matches(Source::Message(&walked)));
+        let found = matched.filter(|(_, matches)| *matches);
+        let found = found.map(|(source, _)| self.found(known, source));
         let note = text.and_then(|text| text.encode());
         let note = note.map(|note| (known.record.uid, note));
-        Ok(((matches == Some(true)).then(|| known.found()), note))
+        Ok((found, note))
     }
 }
 
@@ -165,10 +192,6 @@ impl Known {
             email_id: beside.email_id(record.uid),
             save_date: beside.save_date(record.uid),
         })
-    }
-
-    pub(super) fn found(self) -> Found {
-        Found::new(self.index, &self.record)
     }
 }
 
@@ -272,5 +295,20 @@ impl Subject for Candidate<'_> {
             Source::Kept(text) => text.text_contains(needle),
             Source::Message(text) => Some(search_text::text_contains(text, needle)),
         }
+    }
+
+    fn nearness(&self, within: Within<'_>, text: &str) -> Option<u8> {
+        let fuzzy = self.query.sought.fuzzies.get(text)?;
+        let mut look = fuzzy.look();
+        match self.source {
+            Source::Nothing => return None,
+            // As without FUZZY: everything contains nothing, but of a field there must be one.
+            _ if fuzzy.whole().is_empty() && !matches!(within, Within::Field(_)) => {
+                return Some(relevancy::HIGHEST);
+            }
+            Source::Kept(text) => text.look(within, &mut look)?,
+            Source::Message(text) => search_text::look(text, within, &mut look),
+        }
+        Some(look.score())
     }
 }

@@ -212,7 +212,9 @@ pub(super) fn tell(
         None => write::found(word, &numbers, highest, &mut desk.wire.out),
         Some(results) if results.is_told() => {
             let correlator = Correlator { tag, mailbox: None };
-            results.write(correlator, by, &numbers, highest, &mut desk.wire.out);
+            let scores = scores(*results, found);
+            let out = &mut desk.wire.out;
+            results.write(correlator, by, &numbers, &scores, highest, out);
         }
         Some(_) => {}
     }
@@ -221,6 +223,12 @@ pub(super) fn tell(
     }
     let tagged = conclude(tag, &findings);
     limit::told(findings.cut, tagged, desk.wire)
+}
+
+/// How well messages match, if that is wanted.
+pub(super) fn scores(results: Return, found: &[Found]) -> Vec<u8> {
+    let found = found.iter().filter(|_| results.relevancy);
+    found.map(Found::score).collect()
 }
 
 /// From now on `$` means these (RFC 5182).
@@ -262,15 +270,23 @@ pub(super) struct Found {
     sequence: u32,
     uid: u32,
     modseq: u64,
+    /// How well it matches (RFC 6203 §4).
+    score: u8,
 }
 
 impl Found {
-    pub(super) fn new(index: usize, record: &Record) -> Self {
+    pub(super) fn new(index: usize, record: &Record, score: u8) -> Self {
         Self {
             sequence: number_of(index),
             uid: record.uid,
             modseq: record.modseq,
+            score,
         }
+    }
+
+    /// How well it matches.
+    pub(super) const fn score(&self) -> u8 {
+        self.score
     }
 
     /// What it is told by.
@@ -340,7 +356,7 @@ impl<'a> Search<'a> {
             for known in some.into_iter().filter_map(known) {
                 self.passing.add(&known.record);
                 match self.query.matches(known, Source::Nothing) {
-                    Some(true) => self.found.push(known.found()),
+                    Some(true) => self.found.push(self.query.found(known, Source::Nothing)),
                     Some(false) => {}
                     None => open.push(known),
                 }

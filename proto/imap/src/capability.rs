@@ -85,6 +85,7 @@ const AFTER_LOGIN: &[&str] = &[
     "UIDBATCHES",
     "MESSAGELIMIT",
     "SAVELIMIT",
+    "SEARCH=FUZZY",
     "SORT",
     "SORT=DISPLAY",
     "ESORT",

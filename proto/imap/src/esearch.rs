@@ -26,6 +26,8 @@ pub struct Return {
     pub context: bool,
     /// UPDATE: what changes in the results is told, too (RFC 5267 §4.3).
     pub update: bool,
+    /// RELEVANCY: how well each matches (RFC 6203 §4).
+    pub relevancy: bool,
 }
 
 /// Some of what was found, counted in its order.
@@ -95,7 +97,8 @@ impl Return {
         min.into_iter().chain(max).copied().collect()
     }
 
-    /// Writes `* ESEARCH (TAG "a") UID COUNT 3 ALL 2,10:11` about what was found, in its order. `modseq`: the largest modification
+    /// Writes `* ESEARCH (TAG "a") UID COUNT 3 ALL 2,10:11` about what was found, in its order. `scores`: those of all of it, if they
+    /// are wanted. `modseq`: the largest modification
     /// sequence of what is told, if the client asks for that (RFC 7162 §3.1.10).
     // RFC 4731 §3.1: what there is none of is left out, but for COUNT.
     pub fn write(
@@ -103,6 +106,7 @@ impl Return {
         correlator: Correlator<'_>,
         by: Numbering,
         found: &[u32],
+        scores: &[u8],
         modseq: Option<u64>,
         out: &mut Vec<u8>,
     ) {
@@ -135,6 +139,20 @@ impl Return {
             }
             out.push(b')');
         }
+        if self.relevancy {
+            let scores = match &self.partial {
+                Some(window) => window.of(scores),
+                None => scores,
+            };
+            out.extend_from_slice(b" RELEVANCY (");
+            for (index, score) in scores.iter().enumerate() {
+                if index > 0 {
+                    out.push(b' ');
+                }
+                write::number(u64::from(*score), out);
+            }
+            out.push(b')');
+        }
         if let Some(modseq) = modseq {
             out.extend_from_slice(b" MODSEQ ");
             write::number(modseq, out);
@@ -146,6 +164,7 @@ impl Return {
     #[must_use]
     pub const fn is_told(&self) -> bool {
         let is_asked = self.min || self.max || self.count || self.all || self.partial.is_some();
+        let is_asked = is_asked || self.relevancy;
         is_asked || !self.save
     }
 }
@@ -218,7 +237,14 @@ mod tests {
             tag: "A1",
             mailbox: None,
         };
-        wanted.write(correlator, Numbering::Uid, found, modseq, &mut out);
+        wanted.write(
+            correlator,
+            Numbering::Uid,
+            found,
+            &[4, 99, 42],
+            modseq,
+            &mut out,
+        );
         let line = String::from_utf8(out).unwrap();
         let line = line.strip_prefix("* ESEARCH (TAG \"A1\") UID").unwrap();
         String::from(line.strip_suffix("\r\n").unwrap())
@@ -297,6 +323,25 @@ mod tests {
         assert_eq!(told(partial(false), &found, None), " PARTIAL (1:2 2,10)");
         assert_eq!(told(partial(true), &found, None), " PARTIAL (-1:-2 10:11)");
         assert_eq!(told(partial(true), &[], None), " PARTIAL (-1:-2 NIL)");
+    }
+
+    // RFC 6203 §4.
+    #[test]
+    fn scores_are_those_of_what_is_told() {
+        let wanted = |partial| Return {
+            relevancy: true,
+            partial,
+            ..Return::default()
+        };
+        let found = [1, 5, 10];
+        assert_eq!(
+            told(wanted(None), &found, None),
+            " ALL 1,5,10 RELEVANCY (4 99 42)"
+        );
+        assert_eq!(
+            told(wanted(Some(window(1, 2, true))), &found, Some(7)),
+            " PARTIAL (-1:-2 5,10) RELEVANCY (99 42) MODSEQ 7"
+        );
     }
 
     // RFC 5267 §3.

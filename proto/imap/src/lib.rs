@@ -25,6 +25,7 @@ pub mod multisearch;
 pub mod notify;
 pub mod parse;
 pub mod quota;
+pub mod relevancy;
 pub mod response;
 pub mod sasl;
 pub mod search;

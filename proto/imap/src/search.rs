@@ -65,6 +65,8 @@ pub enum Key<S = SequenceSet> {
     Body(String),
     /// TEXT
     Text(String),
+    /// FUZZY: texts of that key are found where they are near enough (RFC 6203).
+    Fuzzy(Box<Self>),
     /// NOT
     Not(Box<Self>),
     /// OR
@@ -105,6 +107,17 @@ pub enum Depth {
     Whole,
 }
 
+/// Where a text is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Within<'a> {
+    /// In the fields of that name.
+    Field(&'a str),
+    /// In the body.
+    Body,
+    /// In header and body.
+    Text,
+}
+
 /// A message under search. Questions about what was not read are answered `None`.
 pub trait Subject {
     /// Its sequence number.
@@ -133,6 +146,8 @@ pub trait Subject {
     fn body_contains(&self, text: &str) -> Option<bool>;
     /// Whether header or body contains the text.
     fn text_contains(&self, text: &str) -> Option<bool>;
+    /// How near that which is there comes to the text: 1 to 100, or 0 where it is not found.
+    fn nearness(&self, within: Within<'_>, text: &str) -> Option<u8>;
 }
 
 impl Key {
@@ -142,7 +157,7 @@ impl Key {
         let add = |a: (usize, usize), b: (usize, usize)| (a.0 + b.0, a.1 + b.1);
         let inner = match self {
             Self::Header { .. } | Self::Body(_) | Self::Text(_) => (0, 1),
-            Self::Not(key) => key.weight(),
+            Self::Fuzzy(key) | Self::Not(key) => key.weight(),
             Self::Or(a, b) => add(a.weight(), b.weight()),
             Self::And(keys) => keys.iter().map(Self::weight).fold((0, 0), add),
             _ => (0, 0),
@@ -187,7 +202,7 @@ impl Key {
 
     fn any(&self, is_it: &impl Fn(&Self) -> bool) -> bool {
         match self {
-            Self::Not(key) => key.any(is_it),
+            Self::Fuzzy(key) | Self::Not(key) => key.any(is_it),
             Self::Or(a, b) => a.any(is_it) || b.any(is_it),
             Self::And(keys) => keys.iter().any(|key| key.any(is_it)),
             key => is_it(key),
@@ -199,7 +214,7 @@ impl Key {
     pub fn texts(&self) -> Vec<&str> {
         match self {
             Self::Header { text, .. } | Self::Body(text) | Self::Text(text) => alloc::vec![text],
-            Self::Not(key) => key.texts(),
+            Self::Fuzzy(key) | Self::Not(key) => key.texts(),
             Self::Or(a, b) => [a.texts(), b.texts()].concat(),
             Self::And(keys) => keys.iter().flat_map(Self::texts).collect(),
             _ => Vec::new(),
@@ -236,6 +251,7 @@ impl Key {
             Self::Header { name, text } => Key::Header { name, text },
             Self::Body(text) => Key::Body(text),
             Self::Text(text) => Key::Text(text),
+            Self::Fuzzy(key) => Key::Fuzzy(Box::new(one(*key))),
             Self::Not(key) => Key::Not(Box::new(one(*key))),
             Self::Or(a, b) => Key::Or(Box::new(one(*a)), Box::new(one(*b))),
             Self::And(keys) => Key::And(keys.into_iter().map(one).collect()),
@@ -247,7 +263,7 @@ impl Key {
     pub fn largest_sequence(&self) -> u32 {
         match self {
             Self::Sequence(set) => set.largest_named(),
-            Self::Not(key) => key.largest_sequence(),
+            Self::Fuzzy(key) | Self::Not(key) => key.largest_sequence(),
             Self::Or(a, b) => a.largest_sequence().max(b.largest_sequence()),
             Self::And(keys) => keys.iter().map(Self::largest_sequence).max().unwrap_or(0),
             _ => 0,
@@ -261,7 +277,7 @@ impl Key<Ranges> {
     pub fn is_of_flags(&self) -> bool {
         match self {
             Self::Flag(_) | Self::ModSeq(_) => true,
-            Self::Not(key) => key.is_of_flags(),
+            Self::Fuzzy(key) | Self::Not(key) => key.is_of_flags(),
             Self::Or(a, b) => a.is_of_flags() || b.is_of_flags(),
             Self::And(keys) => keys.iter().any(Self::is_of_flags),
             _ => false,
@@ -273,7 +289,7 @@ impl Key<Ranges> {
     pub fn memory(&self) -> usize {
         let inner = match self {
             Self::Sequence(set) | Self::Uid(set) => size_of_val(set.as_slice()),
-            Self::Not(key) => key.memory(),
+            Self::Fuzzy(key) | Self::Not(key) => key.memory(),
             Self::Or(a, b) => a.memory() + b.memory(),
             Self::And(keys) => keys.iter().map(Self::memory).sum(),
             _ => 0,
@@ -287,7 +303,7 @@ impl Key<Ranges> {
         match self {
             Self::Older(seconds) => alloc::vec![i64::from(*seconds)],
             Self::Younger(seconds) => alloc::vec![i64::from(*seconds) + 1],
-            Self::Not(key) => key.ages(),
+            Self::Fuzzy(key) | Self::Not(key) => key.ages(),
             Self::Or(a, b) => [a.ages(), b.ages()].concat(),
             Self::And(keys) => keys.iter().flat_map(Self::ages).collect(),
             _ => Vec::new(),
@@ -297,6 +313,10 @@ impl Key<Ranges> {
     /// Whether the message matches; `None` if that depends on what was not read.
     #[must_use]
     pub fn matches(&self, subject: &impl Subject) -> Option<bool> {
+        self.holds(subject, false)
+    }
+
+    fn holds(&self, subject: &impl Subject, is_fuzzy: bool) -> Option<bool> {
         Some(match self {
             Self::All => true,
             Self::Sequence(set) => set.contains(subject.sequence()),
@@ -319,14 +339,21 @@ impl Key<Ranges> {
             Self::Older(seconds) => subject.age() >= i64::from(*seconds),
             Self::Younger(seconds) => subject.age() <= i64::from(*seconds),
             Self::ModSeq(modseq) => subject.modseq() >= *modseq,
+            Self::Header { .. } | Self::Body(_) | Self::Text(_) if is_fuzzy => {
+                self.nearness(subject)? > 0
+            }
             Self::Header { name, text } => return subject.header_contains(name, text),
             Self::Body(text) => return subject.body_contains(text),
             Self::Text(text) => return subject.text_contains(text),
-            Self::Not(key) => !key.matches(subject)?,
+            Self::Fuzzy(key) => return key.holds(subject, true),
+            Self::Not(key) => !key.holds(subject, is_fuzzy)?,
             Self::Or(a, b) => {
-                return not(all([a, b].into_iter().map(|key| not(key.matches(subject)))));
+                let either = [a, b].into_iter();
+                return not(all(either.map(|key| not(key.holds(subject, is_fuzzy)))));
             }
-            Self::And(keys) => return all(keys.iter().map(|key| key.matches(subject))),
+            Self::And(keys) => {
+                return all(keys.iter().map(|key| key.holds(subject, is_fuzzy)));
+            }
         })
     }
 
@@ -356,7 +383,7 @@ impl Key<Ranges> {
         match self {
             Self::Sent(..) | Self::Header { .. } => Depth::Header,
             Self::Body(_) | Self::Text(_) => Depth::Whole,
-            Self::Not(key) => key.depth(),
+            Self::Fuzzy(key) | Self::Not(key) => key.depth(),
             Self::Or(a, b) => a.depth().max(b.depth()),
             Self::And(keys) => keys.iter().map(Self::depth).max().unwrap_or(Depth::Nothing),
             _ => Depth::Nothing,
@@ -434,6 +461,13 @@ mod tests {
         fn text_contains(&self, _: &str) -> Option<bool> {
             None
         }
+        fn nearness(&self, within: Within<'_>, text: &str) -> Option<u8> {
+            self.read.then_some(match (within, text) {
+                (Within::Field("SUBJECT"), "near") => 40,
+                (Within::Body, "near") => 80,
+                _ => 0,
+            })
+        }
     }
 
     const UNREAD: Message = Message {
@@ -501,5 +535,40 @@ mod tests {
         let and = Key::And(vec![header, Key::Body("x".into()), Key::All]);
         assert_eq!(and.depth(), Depth::Whole);
         assert_eq!(Key::<Ranges>::And(vec![]).depth(), Depth::Nothing);
+    }
+
+    fn parsed(text: &str) -> Key<Ranges> {
+        let line = alloc::format!("a SEARCH {text}");
+        let request = crate::parse::request(line.as_bytes()).expect(text);
+        match request.command {
+            crate::command::Command::Search { key, .. } => key.resolve(1, 5, &Ranges::default()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    // RFC 6203 §3, §4.
+    #[test]
+    fn what_is_near_is_found_where_that_is_wanted() {
+        for (text, expected, relevancy) in [
+            ("FUZZY SUBJECT near", true, 40),
+            ("SUBJECT near", false, 100),
+            ("FUZZY (SUBJECT near BODY near)", true, 60),
+            ("FUZZY SUBJECT near FUZZY BODY near", true, 60),
+            ("FUZZY (SUBJECT near TEXT near)", false, 20),
+            ("FUZZY OR SUBJECT near BODY near", true, 80),
+            ("OR FUZZY SUBJECT near SEEN", true, 40),
+            ("OR FUZZY SUBJECT far SEEN", true, 100),
+            ("FUZZY NOT SUBJECT near", false, 100),
+            ("FUZZY NOT SUBJECT far", true, 100),
+            ("FUZZY SEEN", true, 100),
+            ("FUZZY LARGER 9 FUZZY BODY near", true, 80),
+            ("FUZZY FUZZY BODY near", true, 80),
+        ] {
+            let key = parsed(text);
+            assert_eq!(key.matches(&READ), Some(expected), "{text}");
+            assert_eq!(key.relevancy(&READ), relevancy, "{text}");
+        }
+        assert_eq!(parsed("FUZZY SUBJECT near").matches(&UNREAD), None);
+        assert_eq!(parsed("FUZZY SUBJECT near SEEN").relevancy(&UNREAD), 100);
     }
 }

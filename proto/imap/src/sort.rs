@@ -21,6 +21,8 @@ pub enum SortKey {
     DisplayTo,
     /// FROM
     From,
+    /// RELEVANCY: the score of a fuzzy search, the highest first (RFC 6203 §6).
+    Relevancy,
     /// SIZE
     Size,
     /// SUBJECT: the base subject.
@@ -42,7 +44,7 @@ impl SortKey {
     /// Whether it is in the header of a message, not beside it.
     #[must_use]
     pub const fn is_in_header(self) -> bool {
-        !matches!(self, Self::Arrival | Self::Size)
+        !matches!(self, Self::Arrival | Self::Relevancy | Self::Size)
     }
 }
 

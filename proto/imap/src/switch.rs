@@ -120,6 +120,8 @@ impl Needs {
                 let is_display =
                     |one: &Criterion| matches!(one.key, SortKey::DisplayFrom | SortKey::DisplayTo);
                 self.on(criteria.iter().any(is_display), "SORT=DISPLAY");
+                let is_relevancy = |one: &Criterion| one.key == SortKey::Relevancy;
+                self.on(criteria.iter().any(is_relevancy), "SEARCH=FUZZY");
                 self.results(results.as_ref(), "ESORT", "CONTEXT=SORT");
                 self.key(key);
             }
@@ -237,6 +239,7 @@ impl Needs {
     fn results(&mut self, results: Option<&Return>, name: &'static str, contexts: &'static str) {
         if let Some(results) = results {
             self.0.push(name);
+            self.on(results.relevancy, "SEARCH=FUZZY");
             self.on(results.context || results.update, contexts);
             self.on(results.save, "SEARCHRES");
             self.on(results.partial.is_some(), "PARTIAL");
@@ -265,6 +268,10 @@ impl Needs {
             Key::Older(_) | Key::Younger(_) => self.0.push("WITHIN"),
             Key::ModSeq(_) => self.0.push("CONDSTORE"),
             Key::UidAfter(_) | Key::UidBefore(_) => self.0.push("MESSAGELIMIT"),
+            Key::Fuzzy(key) => {
+                self.0.push("SEARCH=FUZZY");
+                self.key(key);
+            }
             Key::Not(key) => self.key(key),
             Key::Or(a, b) => {
                 self.key(a);
@@ -348,6 +355,8 @@ mod tests {
         ("CONTEXT=SEARCH", "CANCELUPDATE \"a\""),
         ("CONTEXT=SEARCH", "ESEARCH IN (inboxes) RETURN (UPDATE) ALL"),
         ("MULTISEARCH", "ESEARCH ALL"),
+        ("SEARCH=FUZZY", "SEARCH NOT FUZZY SUBJECT x"),
+        ("WITHIN", "SEARCH FUZZY YOUNGER 1"),
         ("SEARCHRES", "ESEARCH RETURN (SAVE) ALL"),
         ("WITHIN", "ESEARCH IN (inboxes) YOUNGER 1"),
         ("CONTEXT=SORT", "SORT RETURN (UPDATE) (DATE) UTF-8 ALL"),

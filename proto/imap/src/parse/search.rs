@@ -8,12 +8,14 @@ use crate::command::{Command, Numbering};
 use crate::esearch::{Return, Window};
 use crate::flag::Flag;
 use crate::search::{Key, MAX_DEPTH, MAX_KEYS, MAX_TEXTS, When};
+use crate::sort::{Criterion, SortKey};
 use crate::write::{self, Object};
 
 use super::cursor::{Cursor, Result};
 use super::{sequence_set, sync};
 
-const RETURNED: &str = "expected MIN, MAX, ALL, COUNT, SAVE, CONTEXT, UPDATE or one PARTIAL";
+const RETURNED: &str =
+    "expected MIN, MAX, ALL, COUNT, SAVE, CONTEXT, UPDATE, RELEVANCY or one PARTIAL";
 
 // RFC 4731 §4: search = "SEARCH" [SP "RETURN" SP "(" [option *(SP option)] ")"] SP search-program.
 pub(super) fn results(cursor: &mut Cursor<'_>) -> Result<Option<Return>> {
@@ -36,6 +38,7 @@ pub(super) fn results(cursor: &mut Cursor<'_>) -> Result<Option<Return>> {
             }
             "CONTEXT" => wanted.context = true,
             "UPDATE" => wanted.update = true,
+            "RELEVANCY" => wanted.relevancy = true,
             _ => return start.fail(RETURNED),
         }
         Ok(())
@@ -84,7 +87,25 @@ pub(super) fn program(cursor: &mut Cursor<'_>) -> Result<(Option<Return>, Option
         charset = Some(self::charset(cursor)?);
         cursor.space()?;
     }
-    Ok((results, charset, keys(cursor)?))
+    let key = keys(cursor)?;
+    check_relevancy(results, &[], &key, cursor)?;
+    Ok((results, charset, key))
+}
+
+/// Where nothing is searched for with FUZZY there are no scores.
+// RFC 6203 §4, §6.
+pub(super) fn check_relevancy(
+    results: Option<Return>,
+    criteria: &[Criterion],
+    key: &Key,
+    cursor: &Cursor<'_>,
+) -> Result<()> {
+    let is_key = |criterion: &Criterion| criterion.key == SortKey::Relevancy;
+    let is_wanted = results.is_some_and(|results| results.relevancy) || criteria.iter().any(is_key);
+    if is_wanted && !key.is_fuzzy() {
+        return cursor.fail("RELEVANCY goes with FUZZY");
+    }
+    Ok(())
 }
 
 // RFC 5267 §5: "CANCELUPDATE" 1*(SP quoted).
@@ -171,13 +192,14 @@ fn plain(name: &str) -> Option<Key> {
 }
 
 fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 31] = [
+    const NAMES: [&str; 32] = [
         "BCC",
         "BEFORE",
         "BODY",
         "CC",
         "EMAILID",
         "FROM",
+        "FUZZY",
         "HEADER",
         "KEYWORD",
         "LARGER",
@@ -210,6 +232,7 @@ fn is_known(name: &str) -> bool {
 fn with_argument(name: &str, cursor: &mut Cursor<'_>, depth: usize) -> Result<Key> {
     Ok(match name {
         "UID" => Key::Uid(sequence_set(cursor)?),
+        "FUZZY" => Key::Fuzzy(Box::new(key(cursor, depth + 1)?)),
         "NOT" => Key::Not(Box::new(key(cursor, depth + 1)?)),
         "OR" => {
             let first = Box::new(key(cursor, depth + 1)?);

@@ -16,12 +16,14 @@ pub(super) fn sort(by: Numbering, cursor: &mut Cursor<'_>) -> Result<Command> {
     cursor.space()?;
     let charset = search::charset(cursor)?;
     cursor.space()?;
+    let key = search::keys(cursor)?;
+    search::check_relevancy(results, &criteria, &key, cursor)?;
     Ok(Command::Sort {
         by,
         results,
         criteria,
         charset,
-        key: search::keys(cursor)?,
+        key,
     })
 }
 
@@ -51,12 +53,13 @@ fn sort_key(cursor: &mut Cursor<'_>) -> Result<SortKey> {
         "DISPLAYFROM" => SortKey::DisplayFrom,
         "DISPLAYTO" => SortKey::DisplayTo,
         "FROM" => SortKey::From,
+        "RELEVANCY" => SortKey::Relevancy,
         "SIZE" => SortKey::Size,
         "SUBJECT" => SortKey::Subject,
         "TO" => SortKey::To,
         _ => {
             return start.fail(
-                "criteria are ARRIVAL, CC, DATE, DISPLAYFROM, DISPLAYTO, FROM, SIZE, SUBJECT and TO",
+                "criteria are ARRIVAL, CC, DATE, DISPLAYFROM, DISPLAYTO, FROM, RELEVANCY, SIZE, SUBJECT and TO",
             );
         }
     })
@@ -147,6 +150,11 @@ mod tests {
             "SORT (REVERSE) UTF-8 ALL",
             "SORT (REVERSE REVERSE DATE) UTF-8 ALL",
             "SORT (BCC) UTF-8 ALL",
+            "SORT (RELEVANCY) UTF-8 SUBJECT x",
+            "SORT RETURN (RELEVANCY) (DATE) UTF-8 SUBJECT x",
+            "SEARCH RETURN (RELEVANCY) SUBJECT x",
+            "SEARCH FUZZY",
+            "SEARCH FUZZY ()",
             "SORT RETURN (DATE) UTF-8 ALL",
             "THREAD REFERENCES ALL",
             "THREAD JWZ UTF-8 ALL",
