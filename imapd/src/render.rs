@@ -146,10 +146,9 @@ const fn need_of(item: &FetchItem) -> Need {
         | FetchItem::Uid
         | FetchItem::ModSeq
         | FetchItem::EmailId
-        | FetchItem::ThreadId
         | FetchItem::SaveDate
         | FetchItem::Preview { lazy: true } => Need::Nothing,
-        FetchItem::Envelope => Need::Header,
+        FetchItem::Envelope | FetchItem::ThreadId => Need::Header,
         FetchItem::Body | FetchItem::BodyStructure | FetchItem::Preview { lazy: false } => {
             Need::Whole
         }
@@ -359,8 +358,10 @@ fn write_item(source: &Source<'_>, item: &FetchItem, sheet: &mut Sheet) -> io::R
             // It went away meanwhile.
             None => return Err(io::ErrorKind::NotFound.into()),
         },
-        // RFC 8474 §5.2: of a server that does not put messages into threads.
-        FetchItem::ThreadId => out.extend_from_slice(b"NIL"),
+        FetchItem::ThreadId => match summary()?.thread_id() {
+            Some(id) => write::object_id(Object::Thread, id, out),
+            None => out.extend_from_slice(b"NIL"),
+        },
         // RFC 8514 §4.2: NIL where it is not known.
         FetchItem::SaveDate => match source.facts.save_date {
             Some(date) => write::internal_date(date, out),

@@ -28,7 +28,7 @@ pub type Thread = [u8; ID];
 /// What is shown of a message without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary<'a> {
-    /// The conversation. RFC 8474 §5.2: THREADID, where that is offered.
+    /// The conversation.
     pub thread: Thread,
     size: u64,
     /// What stands for its Message-ID, zeros if it has none, and for those of its ancestors, the parent last.
@@ -92,6 +92,12 @@ impl<'a> Summary<'a> {
     #[must_use]
     pub fn preview(&self) -> Option<&[u8]> {
         self.has_structure().then_some(&*self.preview)
+    }
+
+    /// THREADID (RFC 8474 §5.2); `None` if it is in no conversation.
+    #[must_use]
+    pub fn thread_id(&self) -> Option<u128> {
+        id_of(self.thread)
     }
 
     /// What stands for its Message-ID; 0 if it has none.
@@ -232,6 +238,16 @@ impl<'a> Extensions<'a> {
 fn next_range(rest: &mut &[u8], end: usize) -> Option<Range<usize>> {
     let start = end.checked_add(number::read_length(rest)?)?;
     Some(start..start.checked_add(number::read_length(rest)?)?)
+}
+
+/// THREADID of the message with this header. It never changes, because the header does not, and is the same for all copies.
+#[must_use]
+pub fn thread_id(header: &[u8]) -> Option<u128> {
+    id_of(thread(header))
+}
+
+fn id_of(thread: Thread) -> Option<u128> {
+    Some(u128::from_be_bytes(thread)).filter(|id| *id != 0)
 }
 
 /// The conversation of the message with this header.

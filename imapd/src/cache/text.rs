@@ -1,7 +1,7 @@
 //! What SEARCH looks at: the text of a message as its reader sees it, decoded and folded, so that looking is all that is left.
 //!
 //! The text is in pieces, each with a byte behind it that no text has: a line per field of the header, then what is searched in
-//! the body. As an entry: version, completeness, size of the message, day of its Date field, length of the header's lines, length
+//! the body. As an entry: version, completeness, size of the message, day of its Date field, THREADID, length of the header's lines, length
 //! of the text, its map of trigrams, and the text under LZ4, which is decompressed only if the map does not answer. The size guards
 //! against a file that somebody replaced.
 
@@ -16,13 +16,13 @@ use lz4_flex::block::{compress_with_dict, decompress_into_with_dict};
 use mail::mime::Message;
 use mail::{date, header};
 
-use super::summary::Extent;
+use super::summary::{self, Extent};
 use super::{number, trigrams};
 use crate::fuzzy::Look;
 use crate::search_text::{self, Needle};
 
 /// Changes with [`casemap::fold`], too: what was folded otherwise is of no use.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// What is beyond so many bytes of text is not kept.
 const MAX_TEXT: usize = 256 << 10;
 /// Ends a piece. UTF-8 has no such byte, so nothing that is looked for is found across an end.
@@ -56,6 +56,8 @@ pub struct SearchText<'a> {
     pub completeness: Completeness,
     /// Day the Date field names, from 1970-01-01; `None` if there is none or it cannot be read.
     pub sent_on: Option<i64>,
+    /// THREADID, if it is in a conversation.
+    pub thread_id: Option<u128>,
     size: u64,
     /// Where the body begins.
     body: usize,
@@ -92,6 +94,7 @@ impl SearchText<'static> {
         Some(Self {
             completeness,
             sent_on: date.map(|date| date.local_day()),
+            thread_id: summary::thread_id(walked.header(root)),
             size,
             body,
             length: text.len(),
@@ -202,6 +205,7 @@ impl<'a> SearchText<'a> {
         });
         number::write(self.size, &mut entry);
         number::write(write_day(self.sent_on), &mut entry);
+        entry.extend(self.thread_id.unwrap_or_default().to_be_bytes());
         number::write(self.body as u64, &mut entry);
         number::write(self.length as u64, &mut entry);
         entry.extend_from_slice(&self.map);
@@ -224,6 +228,7 @@ impl<'a> SearchText<'a> {
             _ => return None,
         };
         let sent_on = read_day(number::read(&mut rest)?);
+        let thread = u128::from_be_bytes(*rest.split_off(..16)?.first_chunk()?);
         let body = number::read_length(&mut rest)?;
         let length = number::read_length(&mut rest)?;
         if body > length || length > MAX_TEXT + 1 {
@@ -232,6 +237,7 @@ impl<'a> SearchText<'a> {
         Some(Self {
             completeness,
             sent_on,
+            thread_id: Some(thread).filter(|thread| *thread != 0),
             size,
             body,
             length,

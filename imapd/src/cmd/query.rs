@@ -17,7 +17,7 @@ use super::search::Found;
 use crate::cache::Borrowed;
 use crate::cache::READ_WHOLE;
 use crate::cache::notes::Entry;
-use crate::cache::summary::Extent;
+use crate::cache::summary::{self, Extent};
 use crate::cache::text::{Completeness, SearchText};
 use crate::fuzzy::Fuzzy;
 use crate::message::Message;
@@ -247,6 +247,17 @@ impl Subject for Candidate<'_> {
 
     fn email_id(&self) -> Option<u128> {
         self.known.email_id
+    }
+
+    fn thread_id(&self) -> Option<Option<u128>> {
+        match self.source {
+            Source::Nothing => None,
+            Source::Kept(text) => Some(text.thread_id),
+            Source::Message(text) => {
+                let root = text.parts().first()?;
+                Some(summary::thread_id(text.header(root)))
+            }
+        }
     }
 
     fn saved_on(&self) -> Option<i64> {

@@ -40,8 +40,8 @@ pub enum Key<S = SequenceSet> {
     Saved(When, i64),
     /// EMAILID (RFC 8474 §5.3); `None` for an id that no message can have.
     EmailId(Option<u128>),
-    /// THREADID: no message is known to be in any thread.
-    ThreadId,
+    /// THREADID; `None` for an id that no conversation can have.
+    ThreadId(Option<u128>),
     /// The Date: field says before, on or since that day.
     Sent(When, i64),
     /// LARGER
@@ -134,6 +134,8 @@ pub trait Subject {
     fn age(&self) -> i64;
     /// EMAILID.
     fn email_id(&self) -> Option<u128>;
+    /// THREADID; the inner `None` if it is in no conversation.
+    fn thread_id(&self) -> Option<Option<u128>>;
     /// Day on which it came into the mailbox, if that is known.
     fn saved_on(&self) -> Option<i64>;
     /// Day of the INTERNALDATE.
@@ -241,7 +243,7 @@ impl Key {
             Self::Received(when, day) => Key::Received(when, day),
             Self::Saved(when, day) => Key::Saved(when, day),
             Self::EmailId(id) => Key::EmailId(id),
-            Self::ThreadId => Key::ThreadId,
+            Self::ThreadId(id) => Key::ThreadId(id),
             Self::Sent(when, day) => Key::Sent(when, day),
             Self::Larger(size) => Key::Larger(size),
             Self::Smaller(size) => Key::Smaller(size),
@@ -330,7 +332,8 @@ impl Key<Ranges> {
                 .saved_on()
                 .is_some_and(|saved| when.holds(saved, *day)),
             Self::EmailId(id) => id.is_some() && subject.email_id() == *id,
-            Self::ThreadId => false,
+            Self::ThreadId(None) => false,
+            Self::ThreadId(id) => subject.thread_id()? == *id,
             Self::Sent(when, day) => subject
                 .sent_on()?
                 .is_some_and(|sent| when.holds(sent, *day)),
@@ -381,7 +384,7 @@ impl Key<Ranges> {
     #[must_use]
     pub fn depth(&self) -> Depth {
         match self {
-            Self::Sent(..) | Self::Header { .. } => Depth::Header,
+            Self::Sent(..) | Self::ThreadId(Some(_)) | Self::Header { .. } => Depth::Header,
             Self::Body(_) | Self::Text(_) => Depth::Whole,
             Self::Fuzzy(key) | Self::Not(key) => key.depth(),
             Self::Or(a, b) => a.depth().max(b.depth()),
@@ -442,6 +445,9 @@ mod tests {
         }
         fn email_id(&self) -> Option<u128> {
             None
+        }
+        fn thread_id(&self) -> Option<Option<u128>> {
+            self.read.then_some(Some(3))
         }
         fn saved_on(&self) -> Option<i64> {
             None
@@ -510,6 +516,17 @@ mod tests {
         for when in [When::Before, When::On, When::Since] {
             assert_eq!(Key::Sent(when, 0).matches(&READ), Some(false));
         }
+    }
+
+    #[test]
+    fn a_conversation_is_known_when_the_header_is() {
+        let key = |id| Key::ThreadId(id);
+        assert_eq!(key(Some(3)).matches(&UNREAD), None);
+        assert_eq!(key(Some(3)).matches(&READ), Some(true));
+        assert_eq!(key(Some(4)).matches(&READ), Some(false));
+        assert_eq!(key(None).matches(&UNREAD), Some(false));
+        assert_eq!(key(Some(3)).depth(), Depth::Header);
+        assert_eq!(key(None).depth(), Depth::Nothing);
     }
 
     #[test]

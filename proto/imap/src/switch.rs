@@ -264,7 +264,7 @@ impl Needs {
             | Key::Text(_) => {}
             Key::Sequence(set) | Key::Uid(set) => self.set(set),
             Key::Saved(..) => self.0.push("SAVEDATE"),
-            Key::EmailId(_) | Key::ThreadId => self.0.push("OBJECTID"),
+            Key::EmailId(_) | Key::ThreadId(_) => self.0.push("OBJECTID"),
             Key::Older(_) | Key::Younger(_) => self.0.push("WITHIN"),
             Key::ModSeq(_) => self.0.push("CONDSTORE"),
             Key::UidAfter(_) | Key::UidBefore(_) => self.0.push("MESSAGELIMIT"),

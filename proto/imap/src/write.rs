@@ -205,6 +205,8 @@ pub enum Object {
     Mailbox,
     /// EMAILID
     Email,
+    /// THREADID
+    Thread,
 }
 
 /// Writes an id in parentheses. Those of different kinds never look alike.
@@ -214,6 +216,7 @@ pub fn object_id(object: Object, id: u128, out: &mut Vec<u8>) {
     out.push(match object {
         Object::Mailbox => b'F',
         Object::Email => b'M',
+        Object::Thread => b'T',
     });
     for byte in id.to_be_bytes() {
         for digit in [byte >> 4, byte & 15] {

@@ -162,6 +162,7 @@ fn a_text_that_was_kept_answers_as_the_message_does() {
         let entry = text.encode().unwrap();
         let kept = SearchText::decode(&entry, size).unwrap();
         assert_eq!(kept.text(), text.text());
+        assert_eq!(kept.thread_id, text.thread_id);
         assert_eq!(
             compare(&walked, &kept),
             0,

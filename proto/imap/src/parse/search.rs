@@ -253,8 +253,8 @@ fn with_argument(name: &str, cursor: &mut Cursor<'_>, depth: usize) -> Result<Ke
             Key::EmailId(write::parse_object_id(Object::Email, id))
         }
         "THREADID" => {
-            cursor.atom("expected an id")?;
-            Key::ThreadId
+            let id = cursor.atom("expected an id")?;
+            Key::ThreadId(write::parse_object_id(Object::Thread, id))
         }
         "SENTBEFORE" => Key::Sent(When::Before, day(cursor)?),
         "SENTON" => Key::Sent(When::On, day(cursor)?),
