@@ -14,6 +14,9 @@ pub mod session;
 pub mod signatures;
 
 // The readers of messages outside of proto/, and the world that the tests of the server machine live in.
+#[allow(dead_code, reason = "its functions are tested where they belong")]
+#[path = "../../imapd/src/fuzzy.rs"]
+mod fuzzy;
 #[allow(dead_code, reason = "its other functions are tested where they belong")]
 #[path = "../../imapd/src/search_text.rs"]
 mod search_text;

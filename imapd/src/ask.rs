@@ -1,5 +1,6 @@
 //! Everything imapd may ask of deliverd: a login, and what the mail session that follows from it can do.
 
+mod acl;
 mod append;
 mod beside;
 mod cache;
@@ -21,6 +22,7 @@ use imap::mailbox::DELIMITER;
 use imap::sasl::Credentials;
 use imap::sequence::Ranges;
 use ipc::Context;
+use ipc::acl::{OTHER_USERS, Rights};
 use ipc::cache::MESSAGES_PER_SHARD;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
 use ipc::login::{Challenge, LoginRequest};
@@ -160,6 +162,8 @@ pub struct Selection {
     pub keywords: Vec<String>,
     /// Whether changes are refused.
     pub read_only: bool,
+    /// What may be done with it.
+    pub rights: Rights,
     /// The number of its first message without `\Seen`; 0 if there is none.
     pub first_unseen: u32,
     /// How many messages its shards have: ascending, none of them empty.
@@ -218,11 +222,11 @@ impl MailSession {
         }
     }
 
-    /// All mailboxes, ordered by name, and names only subscribed to.
+    /// All mailboxes of the account itself, ordered by name, and names only subscribed to.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn list(&self) -> Result<Vec<MailboxInfo>, CallError> {
+    pub async fn list_own(&self) -> Result<Vec<MailboxInfo>, CallError> {
         let mut all: Vec<MailboxInfo> = Vec::new();
         loop {
             let after = all.last().map(|last| last.name.clone());
@@ -247,8 +251,13 @@ impl MailSession {
     /// # Errors
     /// [`CallError`].
     pub async fn list_below(&self, name: &str) -> Result<Vec<MailboxInfo>, CallError> {
-        // All of them stand together, right behind this.
         let parent = format!("{name}{DELIMITER}");
+        if name.starts_with(OTHER_USERS) {
+            let mut all = self.list().await?;
+            all.retain(|mailbox| mailbox.name.starts_with(&parent));
+            return Ok(all);
+        }
+        // All of them stand together, right behind this.
         let (mut all, mut after) = (Vec::new(), parent.clone());
         loop {
             let request = SessionRequest::ListMailboxes { after: Some(after) };
@@ -274,6 +283,12 @@ impl MailSession {
     /// # Errors
     /// [`CallError`].
     pub async fn describe(&self, name: String) -> Result<MailboxInfo, CallError> {
+        if name.starts_with(OTHER_USERS) {
+            let mut all = self.list().await?.into_iter();
+            if let Some(found) = all.find(|mailbox| mailbox.name == name) {
+                return Ok(found);
+            }
+        }
         let request = SessionRequest::DescribeMailbox { name };
         match self.call(PATIENCE, request).await?.answer {
             SessionAnswer::Mailboxes { mut mailboxes, .. } => mailboxes.pop().ok_or_else(nonsense),
@@ -350,6 +365,7 @@ impl MailSession {
             first_unseen,
             keywords,
             read_only,
+            rights,
             shards,
         } = answer
         else {
@@ -371,6 +387,7 @@ impl MailSession {
             status,
             keywords,
             read_only,
+            rights,
             first_unseen,
             shards,
         })

@@ -6,7 +6,7 @@
 
 use imap::casemap;
 
-use crate::search_text::Needle;
+use super::search_text::Needle;
 
 /// So many words of a text are looked for; what is behind them makes no difference.
 const MAX_WORDS: usize = 16;

@@ -14,7 +14,7 @@ use mail::decode;
 use mail::header::Field;
 use mail::mime::{Message, Part, Structure};
 
-use crate::fuzzy::Look;
+use super::fuzzy::Look;
 
 /// At most this many bytes of encoded body text are looked at in one message.
 pub const MAX_TEXT: usize = 64 << 20;

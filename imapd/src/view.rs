@@ -23,6 +23,7 @@ use imap::response::{self, Code, Kind};
 use imap::sequence::Ranges;
 use imap::sync::Awareness;
 use imap::write;
+use ipc::acl::Rights;
 use ipc::session::{MAX_KEYWORDS, PAGES_PER_READ, SessionEvent};
 use ipc::snapshot::{Record, flag as bit};
 
@@ -42,6 +43,8 @@ pub struct View {
     pub name: String,
     /// Whether changes are refused.
     pub read_only: bool,
+    /// What may be done with it.
+    pub rights: Rights,
     /// What was worked out about its messages and is not given away yet.
     pub notes: Notes,
     /// How its client hears of changes.
@@ -139,6 +142,7 @@ impl View {
         Self {
             name,
             read_only: selection.read_only,
+            rights: selection.rights,
             notes: Notes::default(),
             awareness: Awareness::Plain,
             dialect: Dialect::REV1,
@@ -211,10 +215,16 @@ impl View {
         ];
         flags.extend(self.known_keywords().map(|(_, keyword)| keyword));
         write::flags(&flags, out);
-        let more = !self.read_only && self.keywords.len() < MAX_KEYWORDS;
-        if self.read_only {
-            flags.clear();
-        }
+        // RFC 4314 §5.1.1.
+        let may = |right| !self.read_only && self.rights.has(right);
+        let more = may(Rights::WRITE) && self.keywords.len() < MAX_KEYWORDS;
+        flags.retain(|flag| {
+            may(match flag {
+                Flag::Seen => Rights::SEEN,
+                Flag::Deleted => Rights::TRASH,
+                Flag::Answered | Flag::Flagged | Flag::Draft | Flag::Keyword(_) => Rights::WRITE,
+            })
+        });
         let code = Code::PermanentFlags {
             flags: &flags,
             more,
@@ -254,6 +264,11 @@ impl View {
             SessionEvent::Removed(ranges) => self.remove(&Ranges::new(ranges)),
             SessionEvent::Resync => self.fate = Fate::Stale,
             SessionEvent::Gone => self.fate = Fate::Gone,
+            // RFC 4314 §5.1.1: the client is told which flags it can keep now.
+            SessionEvent::Rights(rights) => {
+                self.keywords_changed = true;
+                self.rights = rights;
+            }
             // Not to this one.
             SessionEvent::Happened => {}
         }
@@ -365,6 +380,7 @@ impl View {
             | SessionEvent::Removed(_)
             | SessionEvent::Resync
             | SessionEvent::Gone
+            | SessionEvent::Rights(_)
             | SessionEvent::Happened => Vec::new(),
         };
         let replay = events.iter().flat_map(changed).collect();

@@ -102,6 +102,7 @@ const fn code(refusal: &Refusal) -> Option<Code<'static>> {
         Refusal::NoSuchMailbox | Refusal::NotFound => Code::NonExistent,
         Refusal::MailboxExists | Refusal::Exists => Code::AlreadyExists,
         Refusal::InvalidMailboxName | Refusal::NotPermitted => Code::Cannot,
+        Refusal::NoRight => Code::NoPerm,
         Refusal::ReadOnly => Code::ReadOnly,
         Refusal::NothingSelected => Code::ServerBug,
         Refusal::NoSuchUser

@@ -13,6 +13,8 @@
 //! TLS                        the first client does the handshake that STARTTLS asked for
 //! DELIVER text               a message arrives from elsewhere; \r\n as above
 //! WITHOUT MOVE IDLE          the account is not offered these extensions from the next login on
+//! SHARE letters name         somebody else shares a mailbox with one message
+//! RIGHTS letters name        and changes what may be done with it
 //! CLOSED                     the server hangs up on the first client
 //! ```
 #![allow(
@@ -111,6 +113,13 @@ impl Player {
             }
             "DELIVER" => {
                 self.world.store.deliver(&octets(rest));
+            }
+            "SHARE" | "RIGHTS" => {
+                let (letters, name) = rest.split_once(' ').unwrap();
+                match word {
+                    "SHARE" => self.world.store.share(name, letters),
+                    _ => self.world.store.change_rights(name, letters),
+                }
             }
             "WITHOUT" => self.world.store.switch_off(rest),
             "CLOSED" => assert!(self.client(0).await.is_closed().await, "the server goes on"),

@@ -2,6 +2,7 @@
 
 mod explain;
 mod imap;
+mod share;
 mod store;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::explain::{ExplainOptions, ListenerName};
 pub use self::imap::ImapOptions;
+pub use self::share::{ShareOptions, SharesOptions, UnshareOptions};
 pub use self::store::{StoreCommand, StoreRange};
 
 /// The admin's tool of the rmail mail system.
@@ -329,6 +331,12 @@ pub enum UserCommand {
     },
     /// Do not offer extensions of IMAP to a user whose client cannot cope with them, or show which are not; counts from the next login.
     Imap(ImapOptions),
+    /// Let other users work with a mailbox of a user; they see it below "Other Users".
+    Share(ShareOptions),
+    /// End that.
+    Unshare(UnshareOptions),
+    /// Show which mailboxes a user shares with whom.
+    Shares(SharesOptions),
     /// Show the users.
     List {
         /// Only of this domain.

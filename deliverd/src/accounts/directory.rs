@@ -156,8 +156,8 @@ impl Accounts {
         self.check_new_name(&ours, &owner.local)?;
         let stored = Stored::new(password.reveal(), self.iterations)?;
         unique(self.database().execute(
-            "INSERT INTO users (domain, local, max_messages, max_bytes, salt, iterations, stored_key, server_key, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO users (domain, local, max_messages, max_bytes, salt, iterations, stored_key, server_key, created, stamp)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, random())",
             params![
                 domain,
                 owner.local,
@@ -245,6 +245,12 @@ impl Accounts {
         found(removed, "remove a user")?;
         change
             .execute("DELETE FROM grants WHERE domain = ?1 AND local = ?2", whom)
+            .or_fault("remove a user")?;
+        change
+            .execute(
+                "DELETE FROM shares WHERE domain = ?1 AND local = ?2 OR grantee = ?3",
+                params![owner.domain, owner.local, owner.address()],
+            )
             .or_fault("remove a user")?;
         change.commit().or_fault("remove a user")
     }

@@ -18,6 +18,7 @@ mod rules;
 mod schema;
 mod scram;
 mod sender;
+mod shares;
 mod srs;
 mod tenant;
 mod token;
@@ -45,6 +46,7 @@ pub(crate) use self::failures::{Ban, Key, Network, Patience};
 pub(crate) use self::login::Doorman;
 pub(crate) use self::policy::Policy;
 pub(crate) use self::resolve::Resolved;
+pub(crate) use self::shares::Sharer;
 pub(crate) use self::tenant::Tenant;
 pub(crate) use self::token::LIFETIME as TOKEN_LIFETIME;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 /// One step per version; `user_version` says how many were taken. Steps are only ever added.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     "
     CREATE TABLE domains (
         id INTEGER PRIMARY KEY,
@@ -126,6 +126,19 @@ const MIGRATIONS: [&str; 9] = [
     "ALTER TABLE domains ADD COLUMN case_matters INTEGER NOT NULL DEFAULT 0;",
     // Extensions of IMAP that clients of a user are not offered, with blanks between.
     "ALTER TABLE users ADD COLUMN imap_without TEXT NOT NULL DEFAULT '';",
+    // What distinguishes an account from others that had or will have its address; and who is given rights by which user. The latter
+    // follows from the files of the store, and may know too much, but never too little.
+    "
+    ALTER TABLE users ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0;
+    UPDATE users SET stamp = random();
+    CREATE TABLE shares (
+        grantee TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        local TEXT NOT NULL,
+        PRIMARY KEY (grantee, domain, local)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX shares_by_owner ON shares (domain, local);
+",
 ];
 
 /// Opens the database at `path`, makes it if need be, and brings it up to date.

@@ -4,15 +4,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use daemon::channel::Answered;
 use ipc::Refusal;
+use ipc::acl::Rights;
 use ipc::delivery::MessageHandle;
 use ipc::session::{APPENDS_TOGETHER, KEYWORDS_TOGETHER, SessionAnswer};
 use ipc::snapshot::flag;
 use tracing::info;
 
 use super::desk::Desk;
+use super::reach::Reached;
 use super::{House, cache};
 use crate::clock;
-use crate::store::{Hold, Incoming, Mailbox, NewMessage, Owner, Parked, Totals, ranges};
+use crate::store::{Hold, Incoming, Mailbox, Marks, NewMessage, Owner, Parked, Totals, ranges};
 
 /// Messages one session may append at once.
 const MAX_APPENDS: usize = 8;
@@ -25,13 +27,13 @@ pub(super) struct Appends {
 
 /// Where an opened message shall go, and the room that is set aside for it.
 pub(super) struct Append {
-    mailbox: Arc<Mailbox>,
+    reached: Reached,
     room: Vec<Hold>,
 }
 
 /// Messages that came whole and wait for others.
 struct Kept {
-    mailbox: Arc<Mailbox>,
+    reached: Reached,
     messages: Vec<Parked>,
 }
 
@@ -71,19 +73,39 @@ impl Appends {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message when its last byte has come.
-    async fn close(&self, finished: &Finished) -> Result<(Incoming, Arc<Mailbox>), Refusal> {
-        let Finished { handle, message } = finished;
-        let (mut incoming, append) = self.desk.close(*handle, message.size).await?;
+    /// A message when its last byte has come, if it may still come into its mailbox, with the flags it may have there.
+    async fn close(
+        &self,
+        house: &Arc<House>,
+        finished: Finished,
+    ) -> Result<(Incoming, Reached, NewMessage), Refusal> {
+        let Finished {
+            handle,
+            mut message,
+        } = finished;
+        let (mut incoming, append) = self.desk.close(handle, message.size).await?;
         incoming.room = append.room;
-        Ok((incoming, append.mailbox))
+        let reached = append.reached;
+        if reached.visit.is_some() {
+            let asked = reached.clone();
+            let rights = house
+                .work(move |house| asked.need(house, Rights::INSERT))
+                .await?;
+            // RFC 4314 §4: an APPEND does not fail for flags that may not be set.
+            let marks = Marks::of(rights);
+            message.flags &= marks.flags;
+            if !marks.keywords {
+                message.keywords.clear();
+            }
+        }
+        Ok((incoming, reached, message))
     }
 
     /// Whether one more may be kept beside those that are.
     fn check_kept(&self, mailbox: &Arc<Mailbox>, message: &NewMessage) -> Result<(), Refusal> {
         let kept = self.kept();
         let Some(kept) = &*kept else { return Ok(()) };
-        if !Arc::ptr_eq(&kept.mailbox, mailbox) {
+        if !Arc::ptr_eq(&kept.reached.mailbox, mailbox) {
             return Err(Refusal::Invalid(
                 "messages are appended together to one mailbox".into(),
             ));
@@ -106,18 +128,17 @@ impl Appends {
 pub(super) async fn open(
     house: &Arc<House>,
     appends: &Appends,
-    owner: &Owner,
-    mailbox: Arc<Mailbox>,
+    owner: Owner,
+    reached: Reached,
     size: u64,
 ) -> Result<Answered<SessionAnswer>, Refusal> {
     if size > house.max_kept_size {
         return Err(Refusal::MessageTooLarge);
     }
-    let owner = owner.clone();
     let room = house
         .work(move |house| house.store.hold(&[owner], Totals::message(size)))
         .await?;
-    let (handle, stream) = appends.desk.open(Append { mailbox, room })?;
+    let (handle, stream) = appends.desk.open(Append { reached, room })?;
     let answer = SessionAnswer::AppendOpened(handle);
     Ok(Answered::with(answer, vec![stream]))
 }
@@ -151,8 +172,8 @@ pub(super) async fn commit(
     finished: Finished,
     replaces: Option<(Arc<Mailbox>, u32)>,
 ) -> Result<Answered<SessionAnswer>, Refusal> {
-    let (incoming, mailbox) = appends.close(&finished).await?;
-    let message = finished.message;
+    let (incoming, reached, message) = appends.close(house, finished).await?;
+    let mailbox = reached.mailbox;
     let size = message.size;
     let source = replaces.as_ref().map(|(source, _)| Arc::clone(source));
     let (uid_validity, uid) = house
@@ -179,13 +200,12 @@ pub(super) async fn keep(
     appends: &Appends,
     finished: Finished,
 ) -> Result<Answered<SessionAnswer>, Refusal> {
-    let (incoming, mailbox) = appends.close(&finished).await?;
-    let message = finished.message;
-    appends.check_kept(&mailbox, &message)?;
+    let (incoming, reached, message) = appends.close(house, finished).await?;
+    appends.check_kept(&reached.mailbox, &message)?;
     let parked = house.work(move |_| incoming.park(message)).await?;
     let mut kept = appends.kept();
     let kept = kept.get_or_insert_with(|| Kept {
-        mailbox,
+        reached,
         messages: Vec::new(),
     });
     kept.messages.push(parked);
@@ -198,8 +218,11 @@ pub(super) async fn commit_kept(
     appends: &Appends,
 ) -> Result<Answered<SessionAnswer>, Refusal> {
     let kept = appends.kept().take();
-    let Kept { mailbox, messages } = kept.ok_or(Refusal::UnknownHandle)?;
-    let placed = house.work(move |house| house.store.append_together(&mailbox, messages));
+    let Kept { reached, messages } = kept.ok_or(Refusal::UnknownHandle)?;
+    let placed = house.work(move |house| {
+        reached.need(house, Rights::INSERT)?;
+        house.store.append_together(&reached.mailbox, messages)
+    });
     let (uid_validity, uids) = placed.await?;
     info!(messages = uids.len(), "appended together");
     Ok(Answered::plain(SessionAnswer::KeptAppended {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::{debug, error};
 
 use super::House;
+use super::reach::Reached;
 use crate::store::Mailbox;
 
 /// How long the entries may take to arrive.
@@ -29,11 +30,11 @@ pub(super) struct Fill {
     pub(super) entries: Vec<NewEntry>,
 }
 
-/// Lends files to read; none of a kind that is not kept for the account's domain.
+/// Lends files to read; none of a kind that is not kept for the account's domain. Visitors need give none: they would not be taken.
 pub(super) async fn open(
     house: &Arc<House>,
     domain: String,
-    mailbox: Arc<Mailbox>,
+    reached: Reached,
     kind: CacheKind,
     shards: Vec<u32>,
 ) -> Result<Answered<SessionAnswer>, Refusal> {
@@ -45,11 +46,11 @@ pub(super) async fn open(
     let opened = house.work(move |house| {
         let is_kept = is_kept(house, &domain, kind)?;
         let opened = if is_kept {
-            mailbox.open_caches(kind, &shards)?
+            reached.mailbox.open_caches(kind, &shards)?
         } else {
             Vec::new()
         };
-        Ok((opened, is_kept))
+        Ok((opened, is_kept && reached.visit.is_none()))
     });
     let (opened, is_kept) = opened.await?;
     let (shards, files): (Vec<_>, Vec<_>) = opened.into_iter().unzip();

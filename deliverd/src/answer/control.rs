@@ -12,7 +12,7 @@ use ipc::quota::{LimitChange, Limits};
 use ipc::{Call, Refusal, Secret};
 use tracing::{Instrument, info, info_span};
 
-use super::{House, ban, budget, hex, quota, routing, tools};
+use super::{House, ban, budget, hex, quota, routing, sharing, tools};
 use crate::accounts::{Account, address, domain};
 use crate::store::{Owner, Totals};
 
@@ -100,6 +100,22 @@ fn obey(
         StoreControlRequest::ShowImapWithout { address } => {
             let names = house.accounts.imap_without(&owner(&address)?)?;
             return Ok(StoreControlAnswer::ImapWithout(names));
+        }
+        StoreControlRequest::ShowSharing { address, after } => {
+            let owner = known(house, &address)?;
+            return sharing::show(house, &owner, after.as_deref());
+        }
+        StoreControlRequest::ChangeSharing {
+            address,
+            mailbox,
+            identifier,
+            change,
+        } => {
+            let owner = known(house, &address)?;
+            sharing::change(house, &owner, &mailbox, &identifier, change)?;
+        }
+        StoreControlRequest::RegisterSharing { after } => {
+            return sharing::register(house, after.as_deref());
         }
         StoreControlRequest::ListUsers { domain, after } => {
             return list_users(house, domain, after.as_deref());
@@ -196,7 +212,7 @@ fn fitting(mut aliases: Vec<Alias>, mut more: bool) -> StoreControlAnswer {
     StoreControlAnswer::Aliases { aliases, more }
 }
 
-fn owner(text: &str) -> Result<Owner, Refusal> {
+pub(super) fn owner(text: &str) -> Result<Owner, Refusal> {
     address(text).map(|address| Owner::of(&address))
 }
 

@@ -10,6 +10,7 @@ use sys::packet::PacketSocket;
 use tracing::{Instrument, error, info_span};
 
 use super::jobs::Party;
+use super::sharing::Identity;
 use super::{House, hex, session};
 use crate::accounts::{Exchanges, Step};
 use crate::store::Owner;
@@ -65,21 +66,27 @@ async fn open_session(
     id: u64,
 ) -> Result<Answered<ImapAnswer>, Refusal> {
     let account = owner.address();
-    let (user, without, party, owner) = house
+    let (me, party, without) = house
         .work(move |house| {
             let without = house.accounts.imap_without(&owner)?;
+            let visitor = house.accounts.visitor(&owner)?.ok_or(Refusal::NoSuchUser)?;
             let party = match house.accounts.tenant_of(&owner.domain)? {
                 Some(tenant) => Party::Tenant(tenant),
                 None => Party::Domain(owner.domain.clone()),
             };
-            Ok((house.store.user(&owner)?, without, party, owner))
+            let me = Identity {
+                user: house.store.user(&owner)?,
+                owner,
+                visitor,
+            };
+            Ok((me, party, without))
         })
         .await?;
     let (ours, theirs) = PacketSocket::pair().map_err(|error| {
         error!(%error, "cannot open a mail session");
         Refusal::Busy
     })?;
-    let session = session::Door::new(house.for_party(party), user, owner);
+    let session = session::Door::new(house.for_party(party), me);
     let (stop, span) = (
         house.stop.clone(),
         info_span!("session", session = hex(id), account),

@@ -7,7 +7,7 @@
 //! | `imapd` | logins that open a mail session | [`imap`] |
 //! | `apid` | tokens, health | [`api`] |
 //! | `ctl` | the operator's orders | [`control`], [`routing`], [`tools`] |
-//! | a mail session descriptor | one account's mailboxes | [`session`], [`cache`] |
+//! | a mail session descriptor | one account's mailboxes | [`session`], [`sharing`], [`reach`], [`cache`] |
 
 mod annotations;
 mod api;
@@ -24,13 +24,17 @@ mod imap;
 mod jobs;
 mod lane;
 mod quota;
+mod reach;
 mod relay;
 mod room;
 mod routing;
 mod session;
+mod sharing;
 mod smtp;
 mod tools;
+mod transfer;
 mod usage;
+mod visits;
 mod watch;
 
 #[cfg(test)]
@@ -80,6 +84,7 @@ pub(crate) struct Shared {
     jobs: Arc<Jobs>,
     lane: lane::Lane,
     fills: Arc<Semaphore>,
+    visits: visits::Visits,
     roster: Mutex<()>,
     /// Walks over the store take turns.
     walker: Mutex<Walker>,
@@ -133,6 +138,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     }
     birth.ready();
     tokio::spawn(usage::keep(Arc::clone(&house)));
+    tokio::spawn(visits::keep(Arc::clone(&house)));
     while let Some(ended) = doors.join_next().await {
         ended
             .map_err(StartError::fault)?
@@ -217,6 +223,7 @@ impl House {
             jobs: Jobs::new(),
             lane: lane::Lane::default(),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
+            visits: visits::Visits::default(),
             roster: Mutex::new(()),
             walker: Mutex::default(),
         };

@@ -62,6 +62,7 @@ pub(super) fn assign_domain(
     house.accounts.assign_domain(name, tenant)?;
     let domain = domain(name)?;
     house.store.ledger().assign_domain(domain.as_str(), tenant);
+    house.visits.look_at_all(house);
     info!(%domain, tenant, "domain given to a tenant");
     Ok(())
 }

@@ -1,13 +1,14 @@
-//! The mail session: everything one account may do with its mailboxes. No request names an account.
+//! The mail session: everything one account may do with its mailboxes, and with those of others that share them with it.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::channel::{Answered, Events, Service};
+use ipc::acl::Rights;
 use ipc::session::{
-    MESSAGES_PER_FRAME, PAGES_PER_READ, RANGES_PER_FRAME, SHARDS_IN_FRAME, SessionAnswer,
-    SessionEdge, SessionRequest, SpecialUse, UidRanges,
+    FlagChange, MESSAGES_PER_FRAME, PAGES_PER_READ, RANGES_PER_FRAME, SHARDS_IN_FRAME,
+    SessionAnswer, SessionEdge, SessionRequest, UidRanges,
 };
 use ipc::snapshot::ShardCount;
 use ipc::{Call, Refusal};
@@ -16,20 +17,32 @@ use tracing::error;
 
 use super::append::{self, Appends};
 use super::ear::Ear;
+use super::reach::Reached;
+use super::sharing::Identity;
 use super::{House, annotations, beside, cache, watch};
-use crate::store::{
-    FlagOrder, Hold, MAX_MAILBOXES, Mailbox, MailboxName, Selection, Totals, Transfer, User, Watch,
-    ranges,
-};
+use crate::store::{FlagOrder, MAX_MAILBOXES, Mailbox, MailboxName, Marks, Selection, Watch};
 
 /// Pause between the pieces of a large change.
 const BREATH: Duration = Duration::from_millis(2);
+/// Without any of these a mailbox is selected for reading only (RFC 4314 §5.2).
+const CHANGING: Rights = Rights::INSERT
+    .and(Rights::EXPUNGE)
+    .and(Rights::SEEN)
+    .and(Rights::WRITE)
+    .and(Rights::TRASH);
+/// What it takes to have messages of a mailbox go elsewhere (RFC 6851 §4).
+pub(super) const GOING: Rights = Rights::TRASH.and(Rights::EXPUNGE);
+/// One of these is needed for annotations (RFC 5464 §3.3).
+const ANNOTATING: Rights = Rights::READ
+    .and(Rights::SEEN)
+    .and(Rights::WRITE)
+    .and(Rights::INSERT)
+    .and(Rights::POST);
 
 /// One account's door.
 pub(super) struct Door {
-    house: Arc<House>,
-    user: Arc<User>,
-    owner: crate::store::Owner,
+    pub(super) house: Arc<House>,
+    pub(super) me: Identity,
     /// Opened by another session: it opens none itself.
     is_beside: bool,
 }
@@ -49,19 +62,20 @@ pub(super) struct Peer {
 }
 
 #[derive(Clone)]
-struct Selected {
-    mailbox: Arc<Mailbox>,
+pub(super) struct Selected {
+    pub(super) reached: Reached,
     selection: Selection,
+    /// Its number among [`super::visits`].
+    visit: Option<u64>,
     read_only: bool,
     ear: Arc<Ear>,
 }
 
 impl Door {
-    pub(super) fn new(house: Arc<House>, user: Arc<User>, owner: crate::store::Owner) -> Self {
+    pub(super) fn new(house: Arc<House>, me: Identity) -> Self {
         Self {
             house,
-            user,
-            owner,
+            me,
             is_beside: false,
         }
     }
@@ -90,7 +104,7 @@ impl Service<SessionEdge> for Door {
         call: Call<SessionRequest>,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         // The account was removed, and perhaps another made under its name: this session is nobody's.
-        if self.user.is_removed() {
+        if self.me.user.is_removed() {
             return Err(Refusal::NoSuchUser);
         }
         self.reply(&peer, call.request).await
@@ -116,16 +130,23 @@ impl Door {
             SessionRequest::CreateMailbox { name, special_use } => {
                 self.create(name, special_use).await
             }
-            SessionRequest::DeleteMailbox { name } => self.change(name, User::delete_mailbox).await,
-            SessionRequest::RenameMailbox { from, to } => {
-                let to = MailboxName::parse(&to)?;
-                self.change(from, move |user, from| user.rename_mailbox(from, &to))
-                    .await
-            }
+            SessionRequest::DeleteMailbox { name } => self.delete(name).await,
+            SessionRequest::RenameMailbox { from, to } => self.rename(from, to).await,
             SessionRequest::Subscribe { name, subscribed } => {
-                self.change(name, move |user, name| user.subscribe(name, subscribed))
-                    .await
+                self.subscribe(name, subscribed).await
             }
+            SessionRequest::ListShared { after } => self.list_shared(after).await,
+            SessionRequest::ReadAcl { mailbox } => self.read_acl(mailbox).await,
+            SessionRequest::ChangeAcl {
+                mailbox,
+                identifier,
+                change,
+            } => self.change_acl(mailbox, identifier, change).await,
+            SessionRequest::ListRights {
+                mailbox,
+                identifier,
+            } => self.list_rights(mailbox, identifier).await,
+            SessionRequest::MyRights { mailbox } => self.my_rights(mailbox).await,
             SessionRequest::Status { name } => self.status(name).await,
             SessionRequest::Select { name, read_only } => self.select(peer, name, read_only).await,
             SessionRequest::Unselect => {
@@ -139,19 +160,23 @@ impl Door {
                 uid_validity,
                 uid,
             } => {
-                let mailbox = self.mailbox(&mailbox)?;
-                open(&self.house, mailbox, uid_validity, vec![uid]).await
+                let (reached, _) = self.reach(mailbox, Rights::READ).await?;
+                open(&self.house, reached.mailbox, uid_validity, vec![uid]).await
             }
             SessionRequest::OpenCache { kind, shards } => {
-                let mailbox = peer.selected()?.mailbox;
-                let domain = self.owner.domain.clone();
-                cache::open(&self.house, domain, mailbox, kind, shards).await
+                let (reached, _) = self.selected(peer, Rights::READ).await?;
+                let domain = self.me.owner.domain.clone();
+                cache::open(&self.house, domain, reached, kind, shards).await
             }
             SessionRequest::FillCache { kind, entries } => {
-                let mailbox = peer.selected()?.mailbox;
+                let reached = peer.selected()?.reached;
+                // What others read must not be what a visitor says.
+                if reached.visit.is_some() {
+                    return Err(Refusal::NotPermitted);
+                }
                 let fill = cache::Fill {
-                    domain: self.owner.domain.clone(),
-                    mailbox,
+                    domain: self.me.owner.domain.clone(),
+                    mailbox: reached.mailbox,
                     kind,
                     entries,
                 };
@@ -176,13 +201,13 @@ impl Door {
                 self.list_removed(peer, since, after).await
             }
             SessionRequest::ListSaveDates { uids } => {
-                let mailbox = peer.selected()?.mailbox;
+                let mailbox = self.readable(peer).await?;
                 let uids = bounded(uids)?;
                 let dates = self.house.work(move |_| mailbox.save_dates(&uids)).await?;
                 Ok(Answered::plain(SessionAnswer::SaveDatesListed(dates)))
             }
             SessionRequest::ListIds { uids } => {
-                let mailbox = peer.selected()?.mailbox;
+                let mailbox = self.readable(peer).await?;
                 let uids = bounded(uids)?;
                 let ids = self.house.work(move |_| mailbox.ids(&uids)).await?;
                 Ok(Answered::plain(SessionAnswer::IdsListed(ids)))
@@ -191,8 +216,9 @@ impl Door {
             SessionRequest::Copy { uids, to } => self.copy(peer, uids, to).await,
             SessionRequest::Move { uids, to } => self.move_to(peer, uids, to).await,
             SessionRequest::OpenAppend { mailbox, size } => {
-                let mailbox = self.mailbox(&mailbox)?;
-                append::open(&self.house, &peer.appends, &self.owner, mailbox, size).await
+                let (reached, _) = self.reach(mailbox, Rights::INSERT).await?;
+                let owner = reached.owner(&self.me.owner).clone();
+                append::open(&self.house, &peer.appends, owner, reached, size).await
             }
             SessionRequest::ExtendAppend { message, size } => {
                 append::extend(&self.house, &peer.appends, message, size).await
@@ -218,8 +244,11 @@ impl Door {
                 replaces,
             } => {
                 let finished = append::Finished::new(message, size, flags, keywords, internal_date);
-                let replaces = replaces.map(|uid| Ok((peer.writable()?, uid)));
-                let replaces = replaces.transpose()?;
+                let replaces = match replaces {
+                    None => None,
+                    // RFC 8508 §4.
+                    Some(uid) => Some((self.writable(peer, GOING).await?.0.mailbox, uid)),
+                };
                 append::commit(&self.house, &peer.appends, finished, replaces).await
             }
             SessionRequest::AbortAppend { message } => {
@@ -227,9 +256,9 @@ impl Door {
                 Ok(Answered::plain(SessionAnswer::Done))
             }
             SessionRequest::DeletedSize { name } => {
-                let mailbox = self.mailbox(&name)?;
+                let (reached, _) = self.reach(name, Rights::READ).await?;
                 let size = self.house.work(move |house| {
-                    let size = mailbox.deleted_size();
+                    let size = reached.mailbox.deleted_size();
                     house.store.trim();
                     size
                 });
@@ -237,20 +266,18 @@ impl Door {
                 Ok(Answered::plain(answer))
             }
             SessionRequest::ReadAnnotations { mailbox } => {
-                let mailbox = mailbox.map(|name| self.mailbox(&name)).transpose()?;
-                annotations::read(&self.house, &self.user, mailbox).await
+                let mailbox = self.annotated(mailbox).await?;
+                annotations::read(&self.house, &self.me.user, mailbox).await
             }
             SessionRequest::ChangeAnnotations { mailbox, changes } => {
-                let named = |name: String| self.mailbox(&name).map(|mailbox| (name, mailbox));
-                let mailbox = mailbox.map(named).transpose()?;
-                annotations::change(&self.house, &self.user, mailbox, changes).await
+                let mailbox = self.annotated(mailbox).await?;
+                annotations::change(&self.house, &self.me.user, mailbox, changes).await
             }
             SessionRequest::Quota => self.quota().await,
             SessionRequest::OpenBeside => {
                 let door = Self {
                     house: Arc::clone(&self.house),
-                    user: Arc::clone(&self.user),
-                    owner: self.owner.clone(),
+                    me: self.me.clone(),
                     is_beside: true,
                 };
                 beside::open(door, self.house.stop.clone(), &peer.besides)
@@ -258,20 +285,20 @@ impl Door {
             SessionRequest::Watch { wanted } => {
                 let watch = wanted.then(|| watch::watch(peer.events.clone()));
                 if let Some(watch) = &watch {
-                    self.user.watch(watch);
+                    self.me.user.watch(watch);
                 }
                 *peer.lock_watch() = watch;
                 Ok(Answered::plain(SessionAnswer::Done))
             }
             SessionRequest::ListHappenings => {
                 let watch = peer.lock_watch().clone();
-                watch::fetch(&self.house, Arc::clone(&self.user), watch).await
+                watch::fetch(&self.house, Arc::clone(&self.me.user), watch).await
             }
         }
     }
 
     async fn list(&self, after: Option<String>) -> Result<Answered<SessionAnswer>, Refusal> {
-        let user = Arc::clone(&self.user);
+        let user = Arc::clone(&self.me.user);
         let (mailboxes, more) = self
             .house
             .work(move |_| user.list(after.as_deref()))
@@ -284,7 +311,7 @@ impl Door {
 
     async fn describe(&self, name: String) -> Result<Answered<SessionAnswer>, Refusal> {
         let name = MailboxName::parse(&name)?;
-        let user = Arc::clone(&self.user);
+        let user = Arc::clone(&self.me.user);
         let described = self.house.work(move |_| user.describe(&name));
         Ok(Answered::plain(SessionAnswer::Mailboxes {
             mailboxes: vec![described.await?],
@@ -292,37 +319,56 @@ impl Door {
         }))
     }
 
-    async fn create(
+    /// The selected mailbox, if `needed` may be done with it, and what else may be.
+    pub(super) async fn selected(
         &self,
-        name: String,
-        special_use: Option<SpecialUse>,
-    ) -> Result<Answered<SessionAnswer>, Refusal> {
-        self.change(name, move |user, name| {
-            user.create_mailbox(name, special_use)
-        })
-        .await
+        peer: &Peer,
+        needed: Rights,
+    ) -> Result<(Reached, Rights), Refusal> {
+        let reached = peer.selected()?.reached;
+        let rights = self.allow(&reached, needed).await?;
+        Ok((reached, rights))
     }
 
-    async fn change<F>(&self, name: String, change: F) -> Result<Answered<SessionAnswer>, Refusal>
-    where
-        F: FnOnce(&User, &MailboxName) -> Result<(), Refusal> + Send + 'static,
-    {
-        let name = MailboxName::parse(&name)?;
-        let user = Arc::clone(&self.user);
-        self.house.work(move |_| change(&user, &name)).await?;
-        Ok(Answered::plain(SessionAnswer::Done))
+    async fn readable(&self, peer: &Peer) -> Result<Arc<Mailbox>, Refusal> {
+        let (reached, _) = self.selected(peer, Rights::READ).await?;
+        Ok(reached.mailbox)
     }
 
-    /// A name that could not be a mailbox's is simply not there.
-    fn mailbox(&self, name: &str) -> Result<Arc<Mailbox>, Refusal> {
-        let name = MailboxName::parse(name).map_err(|_| Refusal::NoSuchMailbox)?;
-        self.user.mailbox(&name)
+    /// The selected mailbox, if it was not selected for reading only and may be read, and `needed` may be done with it.
+    pub(super) async fn writable(
+        &self,
+        peer: &Peer,
+        needed: Rights,
+    ) -> Result<(Reached, Rights), Refusal> {
+        let selected = peer.selected()?;
+        let rights = self
+            .allow(&selected.reached, Rights::READ.and(needed))
+            .await?;
+        if selected.read_only {
+            return Err(Refusal::ReadOnly);
+        }
+        Ok((selected.reached, rights))
+    }
+
+    /// A mailbox whose annotations are asked for, and what may be done with it.
+    async fn annotated(
+        &self,
+        mailbox: Option<String>,
+    ) -> Result<Option<(Reached, Rights)>, Refusal> {
+        let Some(name) = mailbox else { return Ok(None) };
+        let (reached, rights) = self.reach(name, Rights::LOOKUP).await?;
+        // RFC 5464 §3.3.
+        if !rights.has_some(ANNOTATING) {
+            return Err(Refusal::NoRight);
+        }
+        Ok(Some((reached, rights)))
     }
 
     async fn status(&self, name: String) -> Result<Answered<SessionAnswer>, Refusal> {
-        let mailbox = self.mailbox(&name)?;
+        let (reached, _) = self.reach(name, Rights::READ).await?;
         let status = self.house.work(move |house| {
-            let status = mailbox.status();
+            let status = reached.mailbox.status();
             house.store.trim();
             status
         });
@@ -337,9 +383,11 @@ impl Door {
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         // RFC 9051 §6.3.2: whatever comes of it, the mailbox selected before is not any more.
         peer.unselect();
-        let mailbox = self.mailbox(&name)?;
+        let (reached, rights) = self.reach(name, Rights::READ).await?;
+        // RFC 4314 §5.2.
+        let read_only = read_only || !rights.has_some(CHANGING);
         let ear = Ear::new(peer.events.clone());
-        let (listener, heard) = (Arc::clone(&ear), Arc::clone(&mailbox));
+        let (listener, heard) = (Arc::clone(&ear), Arc::clone(&reached.mailbox));
         let (found, table) = self
             .house
             .work(move |house| {
@@ -354,17 +402,25 @@ impl Door {
                 Ok((found, Some(table)))
             })
             .await?;
+        let selection = found.selection;
+        let begun = self.house.visits.begin(&reached, selection, &ear, rights);
+        let visit = begun.inspect_err(|_| reached.mailbox.unselect(selection))?;
         *peer.lock() = Some(Selected {
-            mailbox,
-            selection: found.selection,
+            reached: reached.clone(),
+            selection,
+            visit,
             read_only,
             ear,
         });
+        // Rights that were taken away before it was among the visits would not be noticed at once.
+        let allowed = self.allow(&reached, Rights::READ).await;
+        allowed.inspect_err(|_| peer.unselect())?;
         let answer = SessionAnswer::Selected {
             status: found.status,
             first_unseen: found.first_unseen,
             keywords: found.keywords,
             read_only,
+            rights,
             shards: found.shards,
         };
         Ok(Answered::with(answer, table.into_iter().collect()))
@@ -380,7 +436,7 @@ impl Door {
                 "at most {PAGES_PER_READ} pages are read at once"
             )));
         }
-        let mailbox = peer.selected()?.mailbox;
+        let mailbox = self.readable(peer).await?;
         let read = self.house.work(move |_| {
             let (shards, records) = mailbox.read_pages(&shards)?;
             Ok((shards, lend(&records)?))
@@ -400,7 +456,7 @@ impl Door {
                 "at most {MESSAGES_PER_FRAME} messages are opened at once"
             )));
         }
-        open(&self.house, peer.selected()?.mailbox, None, uids).await
+        open(&self.house, self.readable(peer).await?, None, uids).await
     }
 
     async fn store_flags(
@@ -409,8 +465,10 @@ impl Door {
         uids: UidRanges,
         order: FlagOrder,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
-        let mailbox = peer.writable()?;
+        let (reached, rights) = self.writable(peer, Rights::NONE).await?;
         let uids = bounded(uids)?;
+        let marks = allowed_marks(&order, rights)?;
+        let mailbox = Arc::clone(&reached.mailbox);
         let order = Arc::new(order);
         let (first, its_order) = (Arc::clone(&mailbox), Arc::clone(&order));
         // There is only one piece, as a rule, and cutting it off takes less than changing threads.
@@ -420,7 +478,7 @@ impl Door {
                 let is_conditional = its_order.unchanged_since.is_some();
                 let mut pieces = first.pieces(&uids, is_conditional)?.into_iter();
                 let modified = match pieces.next() {
-                    Some(piece) => first.store_piece(&piece, &its_order)?,
+                    Some(piece) => first.store_piece(&piece, &its_order, marks)?,
                     None => UidRanges::new(),
                 };
                 Ok((modified, pieces))
@@ -429,10 +487,12 @@ impl Door {
         for piece in more {
             // Listeners read what was told so far, so that the events of a large STORE do not have to be dropped.
             tokio::time::sleep(BREATH).await;
+            let rights = self.allow(&reached, Rights::READ).await?;
+            let marks = allowed_marks(&order, rights)?;
             let (mailbox, order) = (Arc::clone(&mailbox), Arc::clone(&order));
             let left = self
                 .house
-                .work(move |_| mailbox.store_piece(&piece, &order))
+                .work(move |_| mailbox.store_piece(&piece, &order, marks))
                 .await?;
             modified.extend(left);
         }
@@ -445,7 +505,7 @@ impl Door {
         since: u64,
         after: u32,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
-        let mailbox = peer.selected()?.mailbox;
+        let mailbox = self.readable(peer).await?;
         let gone = self
             .house
             .work(move |_| mailbox.removed_since(since))
@@ -467,7 +527,8 @@ impl Door {
         peer: &Peer,
         uids: Option<UidRanges>,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
-        let mailbox = peer.writable()?;
+        let (reached, _) = self.writable(peer, Rights::EXPUNGE).await?;
+        let mailbox = reached.mailbox;
         let uids = uids.map(bounded).transpose()?;
         let expunged = Arc::clone(&mailbox);
         self.house
@@ -477,64 +538,8 @@ impl Door {
         Ok(Answered::plain(SessionAnswer::Expunged))
     }
 
-    async fn copy(
-        &self,
-        peer: &Peer,
-        uids: UidRanges,
-        to: String,
-    ) -> Result<Answered<SessionAnswer>, Refusal> {
-        let (source, target, uids) = (peer.selected()?.mailbox, self.mailbox(&to)?, bounded(uids)?);
-        let size = self.measure(&source, &uids).await?;
-        // Told before anything is done; what counts is what is there when it is copied.
-        drop(self.hold(size).await?);
-        let transfer = self.house.work(move |house| {
-            let transfer = source.copy(&uids, &target);
-            house.store.trim();
-            transfer
-        });
-        Ok(Answered::plain(copied(&transfer.await?)?))
-    }
-
-    async fn move_to(
-        &self,
-        peer: &Peer,
-        uids: UidRanges,
-        to: String,
-    ) -> Result<Answered<SessionAnswer>, Refusal> {
-        let (source, target, uids) = (peer.writable()?, self.mailbox(&to)?, bounded(uids)?);
-        self.measure(&source, &uids).await?;
-        let moved = Arc::clone(&source);
-        let transfer = self.house.work(move |house| {
-            let transfer = moved.move_to(&uids, &target);
-            house.store.trim();
-            transfer
-        });
-        let transfer = transfer.await?;
-        cache::forget(&self.house, source);
-        Ok(Answered::plain(copied(&transfer)?))
-    }
-
-    /// What shall be copied or moved; refused if the answer could not name them all.
-    async fn measure(&self, source: &Arc<Mailbox>, uids: &UidRanges) -> Result<Totals, Refusal> {
-        let (source, uids) = (Arc::clone(source), uids.clone());
-        let (size, ranges) = self.house.work(move |_| source.measure(&uids)).await?;
-        if ranges > RANGES_PER_FRAME {
-            return Err(Refusal::Invalid(format!(
-                "more than {RANGES_PER_FRAME} separate ranges of messages at once"
-            )));
-        }
-        Ok(size)
-    }
-
-    async fn hold(&self, amount: Totals) -> Result<Vec<Hold>, Refusal> {
-        let owner = self.owner.clone();
-        self.house
-            .work(move |house| house.store.hold(&[owner], amount))
-            .await
-    }
-
     async fn quota(&self) -> Result<Answered<SessionAnswer>, Refusal> {
-        let user = Arc::clone(&self.user);
+        let user = Arc::clone(&self.me.user);
         let ((usage, limits), mailboxes) = self
             .house
             .work(move |_| {
@@ -587,16 +592,27 @@ fn lend(bytes: &[u8]) -> Result<OwnedFd, Refusal> {
     })
 }
 
-/// The answer to COPY and MOVE.
-fn copied(transfer: &Transfer) -> Result<SessionAnswer, Refusal> {
-    Ok(SessionAnswer::Copied {
-        uid_validity: transfer.uid_validity,
-        source: ranges(&transfer.source),
-        target: ranges(&transfer.target),
-    })
+/// Which flags an order may change, if any.
+// RFC 4314 §4: STORE fails only where none of its flags may be changed.
+fn allowed_marks(order: &FlagOrder, rights: Rights) -> Result<Marks, Refusal> {
+    let marks = Marks::of(rights);
+    let is_nothing = order.flags == 0 && order.keywords.is_empty();
+    let is_allowed = match order.change {
+        FlagChange::Replace => marks.flags != 0,
+        FlagChange::Add | FlagChange::Remove => {
+            is_nothing
+                || order.flags & marks.flags != 0
+                || marks.keywords && !order.keywords.is_empty()
+        }
+    };
+    if is_allowed {
+        Ok(marks)
+    } else {
+        Err(Refusal::NoRight)
+    }
 }
 
-fn bounded(uids: UidRanges) -> Result<UidRanges, Refusal> {
+pub(super) fn bounded(uids: UidRanges) -> Result<UidRanges, Refusal> {
     if uids.len() > RANGES_PER_FRAME {
         return Err(Refusal::Invalid(format!(
             "a request has at most {RANGES_PER_FRAME} ranges"
@@ -614,22 +630,16 @@ impl Peer {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn selected(&self) -> Result<Selected, Refusal> {
+    pub(super) fn selected(&self) -> Result<Selected, Refusal> {
         self.lock().clone().ok_or(Refusal::NothingSelected)
-    }
-
-    fn writable(&self) -> Result<Arc<Mailbox>, Refusal> {
-        let selected = self.selected()?;
-        if selected.read_only {
-            Err(Refusal::ReadOnly)
-        } else {
-            Ok(selected.mailbox)
-        }
     }
 
     fn unselect(&self) {
         if let Some(selected) = self.lock().take() {
-            selected.mailbox.unselect(selected.selection);
+            match selected.visit {
+                Some(visit) => self.house.visits.end(visit),
+                None => selected.reached.mailbox.unselect(selected.selection),
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use ipc::Refusal;
 use ipc::session::{FlagChange, RANGES_PER_FRAME, UidRanges};
 use ipc::snapshot::{Record, flag};
 
+use super::acl::Marks;
 use super::chores::Shared;
 use super::disk::Dir;
 use super::expunged::{Keeper, Keeping};
@@ -76,7 +77,7 @@ impl Mailbox {
         self.pieces(uids, order.unchanged_since.is_some())?
             .iter()
             .try_fold(UidRanges::new(), |mut modified, piece| {
-                modified.extend(self.store_piece(piece, order)?);
+                modified.extend(self.store_piece(piece, order, Marks::ALL)?);
                 Ok(modified)
             })
     }
@@ -103,11 +104,12 @@ impl Mailbox {
         })
     }
 
-    /// Changes flags of one of the [`Mailbox::pieces`]; messages that are gone are skipped. Gives those that had changed before.
+    /// Changes flags of one of the [`Mailbox::pieces`], as far as `marks` allows it; messages that are gone are skipped. Gives those that had changed before.
     pub(crate) fn store_piece(
         self: &Arc<Self>,
         uids: &UidRanges,
         order: &FlagOrder,
+        marks: Marks,
     ) -> Result<UidRanges, Refusal> {
         let messages = feed::count(uids).min(PIECE);
         let permit = self.shared.journal.admit(1, EVENT + messages * ENTRY)?;
@@ -115,6 +117,8 @@ impl Mailbox {
             self.need(state, uids)?;
             let bits = match order.change {
                 FlagChange::Remove => state.keywords.known_bits(&order.keywords),
+                // Keywords that nobody gets must not take up room.
+                FlagChange::Add | FlagChange::Replace if !marks.keywords => 0,
                 FlagChange::Add | FlagChange::Replace => state.keyword_bits(&order.keywords)?,
             };
             let members = state.records.members(uids).into_iter();
@@ -129,7 +133,7 @@ impl Mailbox {
             let members = members.into_iter();
             let changed: Vec<Marked> = members
                 .filter_map(|record| {
-                    let (flags, keywords) = apply(order, bits, &record);
+                    let (flags, keywords) = apply(order, bits, &record, marks);
                     let is_new = (flags, keywords) != (record.flags, record.keywords);
                     is_new.then_some((record.uid, flags, keywords))
                 })
@@ -263,6 +267,22 @@ impl Mailbox {
             let message: Vec<Record> = state.record(uid).into_iter().collect();
             self.remove(state, &permit, &message)
         })
+    }
+
+    /// Removes messages as [`Mailbox::expunge`] does, with or without `\Deleted`. Those that are gone already are skipped.
+    pub(super) fn discard_all(self: &Arc<Self>, uids: &[u32]) -> Result<(), Refusal> {
+        let Shared { attic, root, .. } = &*self.shared;
+        attic.prepare_for(root, self.path(), self.tally.member());
+        for uids in uids.chunks(PIECE) {
+            let permit = self.shared.journal.admit(1, EVENT + PIECE * RANGE)?;
+            let uids = feed::ranges(uids);
+            self.with(|state| {
+                self.need(state, &uids)?;
+                let messages = state.records.members(&uids);
+                self.remove(state, &permit, &messages)
+            })?;
+        }
+        Ok(())
     }
 
     /// Removes messages with `\Deleted`: all, or those among `uids`.
@@ -420,12 +440,16 @@ fn changes(changed: &[Marked]) -> Vec<Change> {
     groups.collect()
 }
 
-fn apply(order: &FlagOrder, bits: u64, record: &Record) -> (u8, u64) {
-    let wanted = order.flags & flag::ALL;
+fn apply(order: &FlagOrder, bits: u64, record: &Record, marks: Marks) -> (u8, u64) {
+    let wanted = order.flags & marks.flags & flag::ALL;
+    let bits = if marks.keywords { bits } else { 0 };
     match order.change {
         FlagChange::Add => (record.flags | wanted, record.keywords | bits),
         FlagChange::Remove => (record.flags & !wanted, record.keywords & !bits),
-        FlagChange::Replace => (wanted, bits),
+        FlagChange::Replace => {
+            let kept = if marks.keywords { 0 } else { record.keywords };
+            (wanted | record.flags & !marks.flags, bits | kept)
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use ipc::session::{MailboxStatus, SessionEvent, SpecialUse};
 use ipc::snapshot::Record;
 use tracing::{error, warn};
 
+use super::acl::HasAcl;
 use super::append::Pending;
 use super::chores::Shared;
 use super::disk::Dir;
@@ -51,6 +52,8 @@ pub(crate) struct Mailbox {
     takes_long: AtomicBool,
     /// RFC 6154 use, once `status.json` was read.
     special_use: OnceLock<Option<SpecialUse>>,
+    /// Whether it may be shared.
+    pub(super) has_acl: HasAcl,
     /// The cache's clock at the last use.
     pub(super) used: AtomicU64,
     /// Records in memory, as the cache counts them.
@@ -164,6 +167,7 @@ impl Mailbox {
             waits: AtomicBool::new(false),
             takes_long: AtomicBool::new(false),
             special_use: OnceLock::new(),
+            has_acl: HasAcl::default(),
             used: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
             tally,

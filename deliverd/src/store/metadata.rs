@@ -24,6 +24,10 @@ use crate::fault::OrFault;
 pub(super) const FILE: &str = "metadata.json";
 /// Where it is written before it has its name.
 pub(super) const TEMPORARY: &str = ".metadata.json.new";
+/// In a user's directory: what the user wrote down about mailboxes of others, a file for each, named by its MAILBOXID.
+pub(super) const NOTES: &str = ".notes";
+/// How many mailboxes of others that can be.
+const MAX_NOTES: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -62,27 +66,27 @@ struct Annotations(BTreeMap<String, Value>);
 
 impl Annotations {
     /// Reads the file. One that is damaged has nothing; it is written anew with the next change.
-    fn read(dir: &Dir) -> io::Result<Self> {
-        let Some(bytes) = dir.read_small(FILE)? else {
+    fn read(dir: &Dir, file: &str) -> io::Result<Self> {
+        let Some(bytes) = dir.read_small(file)? else {
             return Ok(Self::default());
         };
         Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            warn!(%error, "metadata.json is damaged, what it said is not known any more");
+            warn!(%error, file, "annotations are damaged, what they said is not known any more");
             Self::default()
         }))
     }
 
     /// Writes the file, durably; there is none where nothing is in it.
-    fn write(&self, dir: &Dir) -> io::Result<()> {
+    fn write(&self, dir: &Dir, file: &str) -> io::Result<()> {
         if self.0.is_empty() {
-            return match dir.remove_if_there(FILE)? {
+            return match dir.remove_if_there(file)? {
                 true => dir.sync(),
                 false => Ok(()),
             };
         }
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
-        dir.write_small(FILE, &bytes)
+        dir.write_small(file, &bytes)
     }
 
     /// What is there to be told: a file that was written by hand may have more than is lent out.
@@ -141,15 +145,19 @@ fn doubt(changes: &[AnnotationChange], prefix: &str) -> Result<(), Refusal> {
 }
 
 fn read(dir: io::Result<Dir>) -> Result<Annotations, Refusal> {
-    dir.and_then(|dir| Annotations::read(&dir))
+    dir.and_then(|dir| Annotations::read(&dir, FILE))
         .or_fault("read metadata.json")
 }
 
 fn rewrite(dir: io::Result<Dir>, changes: Vec<AnnotationChange>) -> Result<(), Refusal> {
     let dir = dir.or_fault("open the directory of metadata.json")?;
-    let mut known = Annotations::read(&dir).or_fault("read metadata.json")?;
+    rewrite_file(&dir, FILE, changes)
+}
+
+fn rewrite_file(dir: &Dir, file: &str, changes: Vec<AnnotationChange>) -> Result<(), Refusal> {
+    let mut known = Annotations::read(dir, file).or_fault("read annotations")?;
     known.change(changes)?;
-    known.write(&dir).or_fault("write metadata.json")
+    known.write(dir, file).or_fault("write annotations")
 }
 
 impl Mailbox {
@@ -199,4 +207,44 @@ impl User {
             rewrite(self.dir(), changes)
         })
     }
+
+    /// What this user wrote down about a mailbox of somebody else.
+    pub(crate) fn notes_on(&self, mailbox: &Arc<Mailbox>) -> Result<Vec<Annotation>, Refusal> {
+        let file = notes_file(mailbox)?;
+        let known = self.undisturbed(|_| match self.dir().and_then(|dir| dir.dir(NOTES)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Annotations::default()),
+            notes => notes.and_then(|notes| Annotations::read(&notes, &file)),
+        });
+        Ok(known.or_fault("read annotations")?.into_list())
+    }
+
+    /// Changes that, all or none, durably.
+    pub(crate) fn note_on(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        changes: Vec<AnnotationChange>,
+    ) -> Result<(), Refusal> {
+        doubt(&changes, "/private/")?;
+        if changes.iter().any(|change| change.name == SPECIAL_USE) {
+            return Err(Refusal::NotPermitted);
+        }
+        let file = notes_file(mailbox)?;
+        self.undisturbed(|_| {
+            if self.is_removed() {
+                return Err(Refusal::NoSuchUser);
+            }
+            let notes = self.dir().and_then(|dir| dir.make_path(NOTES));
+            let notes = notes.or_fault("make a directory for annotations")?;
+            let known = notes.entries().or_fault("list annotations")?;
+            let is_new = !known.iter().any(|entry| entry.name == file);
+            if is_new && known.len() >= MAX_NOTES {
+                return Err(Refusal::OverQuota);
+            }
+            rewrite_file(&notes, &file, changes)
+        })
+    }
+}
+
+fn notes_file(mailbox: &Arc<Mailbox>) -> Result<String, Refusal> {
+    Ok(format!("{:032x}.json", mailbox.status()?.mailbox_id))
 }

@@ -17,6 +17,7 @@
 //! What a crash can leave at each step, and why that is sound, stands in `docs/store.md`. All of this blocks: it is called on
 //! the runtime's blocking threads.
 
+mod acl;
 mod apart;
 mod append;
 mod cache;
@@ -47,6 +48,7 @@ mod refresh;
 mod registry;
 mod scan;
 mod select;
+mod sharing;
 mod status;
 mod together;
 mod transfer;
@@ -84,6 +86,7 @@ use self::users::Users;
 use crate::clock;
 use crate::fault::OrFault;
 
+pub(crate) use self::acl::{Identifier, Marks, Visitor, parse_shared};
 pub(crate) use self::append::NewMessage;
 pub(crate) use self::change::FlagOrder;
 pub(crate) use self::check::{After, Order, Piece, Walker, give_way};
@@ -94,6 +97,7 @@ pub(crate) use self::incoming::{BUFFER, Incoming, Parked};
 pub(crate) use self::mailbox::{Mailbox, Totals};
 pub(crate) use self::name::MailboxName;
 pub(crate) use self::quota::{Hold, Ledger, Member};
+pub(crate) use self::sharing::Register;
 pub(crate) use self::transfer::Transfer;
 pub(crate) use self::user::{MAX_MAILBOXES, User};
 pub(crate) use self::watch::Watch;

@@ -1,4 +1,4 @@
-//! COPY and MOVE between the mailboxes of one user: hard links under new UIDs, never a second copy of the bytes as long as the
+//! COPY and MOVE between the mailboxes of one user, or of two of one tenant: hard links under new UIDs, never a second copy of the bytes as long as the
 //! file system allows one more name.
 //!
 //! Both mailboxes are locked while messages are looked up and linked, and by MOVE until they are removed: so what is transferred
@@ -12,6 +12,7 @@ use ipc::Refusal;
 use ipc::session::UidRanges;
 use ipc::snapshot::Record;
 
+use super::acl::Marks;
 use super::append::{NewMessage, Placing};
 use super::change::{EVENT, RANGE};
 use super::disk::Dir;
@@ -80,12 +81,23 @@ impl Mailbox {
         })
     }
 
-    /// Copies messages to `target`, which may be this mailbox; those that are gone are skipped. All or nothing, also for the
-    /// quota.
+    /// [`Mailbox::copy_with`] all flags.
+    #[cfg(test)]
     pub(crate) fn copy(
         self: &Arc<Self>,
         uids: &UidRanges,
         target: &Arc<Self>,
+    ) -> Result<Transfer, Refusal> {
+        self.copy_with(uids, target, Marks::ALL)
+    }
+
+    /// Copies messages to `target`, which may be this mailbox; those that are gone are skipped. All or nothing, also for the
+    /// quota. The copies have only the flags that `marks` allows.
+    pub(crate) fn copy_with(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+        target: &Arc<Self>,
+        marks: Marks,
     ) -> Result<Transfer, Refusal> {
         let uids = self.present_uids(uids)?;
         if uids.len() > COPIED_AT_ONCE {
@@ -101,7 +113,7 @@ impl Mailbox {
             &mut pair,
             &feed::ranges(&uids),
             target,
-            Room::Needed,
+            (Room::Needed, marks),
             |to, ids, uids| {
                 let ids = ids.into_iter().map(Ids::of_copy);
                 copies.extend(uids.iter().copied().zip(ids));
@@ -140,6 +152,19 @@ impl Mailbox {
         Ok(all)
     }
 
+    /// Moves messages to a mailbox of another user: copies them and then expunges them here, so that who had them can have them back.
+    /// A crash in between leaves a message in both mailboxes.
+    pub(crate) fn hand_over(
+        self: &Arc<Self>,
+        uids: &UidRanges,
+        target: &Arc<Self>,
+        marks: Marks,
+    ) -> Result<Transfer, Refusal> {
+        let transfer = self.copy_with(uids, target, marks)?;
+        self.discard_all(&transfer.source)?;
+        Ok(transfer)
+    }
+
     fn move_piece(self: &Arc<Self>, uids: &[u32], target: &Arc<Self>) -> Result<Transfer, Refusal> {
         target.prepare()?;
         let permit = self.admit_transfer(uids.len())?;
@@ -149,7 +174,7 @@ impl Mailbox {
             &mut pair,
             &feed::ranges(uids),
             target,
-            Room::Given,
+            (Room::Given, Marks::ALL),
             |to, ids, uids| {
                 place = Some(to);
                 moved.extend(uids.iter().copied().zip(ids.into_iter().map(Ids::of_move)));
@@ -210,7 +235,7 @@ impl Mailbox {
         pair: &mut Pair<'_>,
         uids: &UidRanges,
         target: &Arc<Self>,
-        room: Room,
+        (room, marks): (Room, Marks),
         before_shown: impl FnOnce(Place, Vec<Ids>, &[u32]) -> Result<(), Refusal>,
     ) -> Result<Transfer, Refusal> {
         let mut shards = Shards::new();
@@ -242,8 +267,8 @@ impl Mailbox {
                 continue;
             };
             let message = NewMessage {
-                flags,
-                keywords,
+                flags: flags & marks.flags,
+                keywords: if marks.keywords { keywords } else { Vec::new() },
                 size,
                 internal_date,
             };

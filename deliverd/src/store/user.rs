@@ -10,6 +10,7 @@ use ipc::delivery::Destination;
 use ipc::session::{MAILBOXES_PER_FRAME, MailboxInfo, SpecialUse};
 use tracing::warn;
 
+use super::acl;
 use super::chores::Shared;
 use super::disk::Dir;
 use super::index::DIRECTORY as CACHES;
@@ -47,6 +48,8 @@ pub(crate) struct User {
     member: Arc<Member>,
     pub(super) watchers: Arc<Watchers>,
     tree: Mutex<Tree>,
+    /// Held while it is changed who may do what; taken before `tree`.
+    pub(super) sharing: Mutex<()>,
     /// Set once and for all when the account was removed: whoever still holds this may do nothing with it.
     removed: AtomicBool,
 }
@@ -143,12 +146,13 @@ impl User {
                 mailboxes,
                 registry,
             }),
+            sharing: Mutex::default(),
             removed: AtomicBool::new(false),
         };
         let inbox = MailboxName::inbox();
         let mut tree = user.tree();
         if !tree.mailboxes.contains_key(&inbox) {
-            user.add(&mut tree, &inbox, None)?;
+            user.add(&mut tree, &inbox, None, false)?;
         }
         drop(tree);
         Ok(user)
@@ -364,12 +368,15 @@ impl User {
         special_use: Option<SpecialUse>,
     ) -> Result<(), Refusal> {
         self.check()?;
+        if acl::is_reserved(name) {
+            return Err(Refusal::InvalidMailboxName);
+        }
         let mut tree = self.tree();
         if tree.mailboxes.contains_key(name) {
             return Err(Refusal::MailboxExists);
         }
         self.add_parents(&mut tree, name)?;
-        self.add(&mut tree, name, special_use)
+        self.add(&mut tree, name, special_use, true)
     }
 
     fn add_parents(&self, tree: &mut Tree, name: &MailboxName) -> Result<(), Refusal> {
@@ -379,15 +386,16 @@ impl User {
             .collect();
         missing
             .iter()
-            .try_for_each(|parent| self.add(tree, parent, None))
+            .try_for_each(|parent| self.add(tree, parent, None, true))
     }
 
-    /// Makes one mailbox: a directory that is complete before it gets its name.
+    /// Makes one mailbox: a directory that is complete before it gets its name. It is shared as the one above it if it `inherits`.
     fn add(
         &self,
         tree: &mut Tree,
         name: &MailboxName,
         special_use: Option<SpecialUse>,
+        inherits: bool,
     ) -> Result<(), Refusal> {
         if tree.mailboxes.len() >= MAX_MAILBOXES {
             return Err(Refusal::OverQuota);
@@ -396,11 +404,16 @@ impl User {
         self.save(tree)?;
         let all = self.mailboxes()?;
         let temporary = format!(".new-{uid_validity}");
+        let parent = name.parents().last().filter(|_| inherits);
+        let parent = parent.and_then(|parent| tree.mailboxes.get(&parent).cloned());
         let make = || {
             all.make_dir(&temporary)?;
             let mailbox = all.dir(&temporary)?;
             mailbox.make_dir(&message_file::shard_name(0))?;
             Status::new(uid_validity, special_use).write(&mailbox)?;
+            if let Some(parent) = &parent {
+                acl::inherit(parent, &mailbox)?;
+            }
             all.rename(&temporary, &all, &name.file_name())?;
             all.sync()
         };
@@ -509,7 +522,8 @@ impl User {
         let usual = first.find(|(first, _)| *first == name.as_str());
         let special_use = special_use.or(usual.and_then(|(_, usage)| usage));
         self.add_parents(&mut tree, name)?;
-        self.add(&mut tree, name, special_use)?;
+        // Who could not read it before must not be able to now.
+        self.add(&mut tree, name, special_use, false)?;
         tree.mailboxes
             .get(name)
             .cloned()
@@ -530,8 +544,8 @@ impl User {
         if !tree.mailboxes.contains_key(from) {
             return Err(Refusal::NoSuchMailbox);
         }
-        // A mailbox cannot become its own child.
-        if to.is_below(from) {
+        // A mailbox cannot become its own child, nor one of others.
+        if to.is_below(from) || acl::is_reserved(to) {
             return Err(Refusal::InvalidMailboxName);
         }
         let moving = tree

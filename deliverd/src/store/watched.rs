@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ipc::Refusal;
+use ipc::acl::Rights;
 use ipc::session::{Happening, MailboxInfo, What};
 
 use super::mailbox::{Mailbox, State};
@@ -79,6 +80,7 @@ impl Tree {
             special_use: mailbox.map(Mailbox::special_use).transpose()?.flatten(),
             has_children: known
                 .is_some_and(|known| self.mailboxes.range(known.children()).next().is_some()),
+            rights: Rights::ALL,
         })
     }
 }

@@ -14,6 +14,7 @@ use imap::response::Code;
 use imap::sequence::SequenceSet;
 use imap::sync::{Awareness, ChangedSince};
 use imap::write;
+use ipc::acl::Rights;
 use ipc::cache::{CacheKind, MESSAGES_PER_SHARD};
 use ipc::session::FlagChange;
 use ipc::snapshot::{Record, flag};
@@ -482,7 +483,9 @@ impl Showing<'_> {
     // RFC 3501 §6.4.5, RFC 3516 §4.2: reading a section other than with PEEK sets \Seen, and the change is told with it.
     async fn mark_seen(&mut self, batch: &[Place<'_>]) -> Vec<u32> {
         let desk = &mut self.desk;
-        if desk.view.read_only || !self.items.iter().any(FetchItem::marks_seen) {
+        // RFC 4314 §4.
+        let may_mark = !desk.view.read_only && desk.view.rights.has(Rights::SEEN);
+        if !may_mark || !self.items.iter().any(FetchItem::marks_seen) {
             return Vec::new();
         }
         let unseen: Vec<u32> = batch

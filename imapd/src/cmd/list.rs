@@ -13,6 +13,7 @@ use imap::write::{self, Listed};
 use ipc::session::{MailboxInfo, SpecialUse};
 use tracing::debug;
 
+use super::acl::of_ipc;
 use super::{Session, metadata, out_of_place, status};
 use crate::session::User;
 use crate::wire::{Close, Wire};
@@ -80,6 +81,13 @@ pub(super) async fn list(session: &mut Session, tag: &str, list: &List) -> Resul
                 Err(CallError::Refused(refusal)) => debug!(%refusal, "no status in a listing"),
                 Err(error) => return Ok(Tagged::refused(tag, &error)),
             }
+        }
+        // RFC 8440 §3.
+        if list.told.rights
+            && let Some(mailbox) = mailbox.filter(|mailbox| mailbox.exists)
+        {
+            let out = &mut session.wire.out;
+            imap::acl::write_my_rights(name, of_ipc(mailbox.rights), session.dialect, out);
         }
         if is_there && !list.told.metadata.is_empty() {
             let wanted = &list.told.metadata;
@@ -311,6 +319,7 @@ mod tests {
             subscribed: true,
             special_use: None,
             has_children: false,
+            rights: ipc::acl::Rights::ALL,
         };
         let mailboxes = [mailbox("a/b"), mailbox("c")];
         let patterns = ["%".to_owned()];

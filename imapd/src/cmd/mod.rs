@@ -1,5 +1,6 @@
 //! The commands, a file for each or for each family. Each returns the last line of its answer.
 
+mod acl;
 pub(crate) mod append;
 mod batches;
 mod beside;
@@ -110,10 +111,8 @@ pub(crate) async fn execute(
             session.forget_user();
             Tagged::ok(tag, "nobody is logged in any more")
         }
-        Command::Namespace => {
-            write::namespace(&mut session.wire.out);
-            Tagged::ok(tag, "that is all")
-        }
+        Command::Namespace => acl::namespace(session, tag).await,
+        Command::Acl(order) => acl::acl(session, tag, order).await,
         Command::Logout => {
             session.wire.say(Kind::Bye, None, "goodbye");
             return Ok(Done::LogOut(Tagged::ok(tag, "logged out")));

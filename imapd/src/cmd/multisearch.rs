@@ -86,7 +86,7 @@ pub(super) async fn esearch(
                 Ok(found) => looked.add(found),
                 // It went meanwhile, or may not be read.
                 Err(CallError::Refused(
-                    refusal @ (Refusal::NoSuchMailbox | Refusal::NotPermitted),
+                    refusal @ (Refusal::NoSuchMailbox | Refusal::NotPermitted | Refusal::NoRight),
                 )) => {
                     debug!(%refusal, "a mailbox is not searched");
                 }

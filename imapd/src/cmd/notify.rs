@@ -11,6 +11,7 @@ use imap::notify::{Candidate, Events, Filter, Group, Notify};
 use imap::response::{Code, Kind};
 use imap::sync::Awareness;
 use imap::write::{self, Listed};
+use ipc::acl::OTHER_USERS;
 use ipc::session::{Happening, MailboxInfo, SpecialUse, What};
 use tracing::debug;
 
@@ -117,7 +118,7 @@ async fn tell_all(session: &mut Session, tag: &str) -> Result<Tagged, Close> {
     let Some(user) = &session.user else {
         return Ok(out_of_place(tag));
     };
-    let mailboxes = match user.mail.list().await {
+    let mailboxes = match user.mail.list_own().await {
         Ok(mailboxes) => mailboxes,
         Err(error) => return Ok(Tagged::refused(tag, &error)),
     };
@@ -139,6 +140,7 @@ pub(super) fn candidate(mailbox: &MailboxInfo) -> Candidate<'_> {
         name: &mailbox.name,
         // Mail for a user goes there.
         is_inbox: mailbox.name == "INBOX" || mailbox.special_use == Some(SpecialUse::Junk),
+        is_personal: !mailbox.name.starts_with(OTHER_USERS),
         is_subscribed: mailbox.subscribed,
     }
 }

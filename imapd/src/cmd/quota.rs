@@ -3,6 +3,7 @@
 use imap::capability::Off;
 use imap::quota::{self, ROOT, Resource, Share};
 use imap::response::Code;
+use ipc::acl::OTHER_USERS;
 
 use super::{Session, out_of_place};
 use crate::ask::Quota;
@@ -32,6 +33,13 @@ async fn tell(session: &mut Session, tag: &str, mailbox: Option<&str>) -> Tagged
     let Some(user) = &session.user else {
         return out_of_place(tag);
     };
+    // What somebody else stores is for nobody else to see.
+    if let Some(mailbox) = mailbox
+        && mailbox.starts_with(OTHER_USERS)
+    {
+        quota::write_no_root(mailbox, session.dialect, &mut session.wire.out);
+        return Tagged::ok(tag, "that is all");
+    }
     let found = match user.mail.quota().await {
         Ok(found) => found,
         Err(error) => return Tagged::refused(tag, &error),

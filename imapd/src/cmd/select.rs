@@ -1,7 +1,10 @@
 //! SELECT, EXAMINE, CLOSE and UNSELECT.
 
+use daemon::channel::CallError;
 use imap::response::{Code, Kind};
 use imap::sync::{Awareness, Resync};
+use ipc::Refusal;
+use ipc::acl::Rights;
 
 use super::{Desk, Session, list, notify, out_of_place};
 use crate::view::View;
@@ -85,7 +88,10 @@ pub(super) async fn select(
 pub(super) async fn close(session: &mut Session, tag: &str) -> Result<Tagged, Close> {
     if let (Some(user), Some(view)) = (&session.user, &session.view)
         && !view.read_only
+        && view.rights.has(Rights::EXPUNGE)
         && let Err(error) = user.mail.expunge(None).await
+        // RFC 4314 §4: who may not expunge any more closes it all the same.
+        && error != CallError::Refused(Refusal::NoRight)
     {
         return Ok(Tagged::refused(tag, &error));
     }

@@ -58,6 +58,9 @@ impl View {
         if self.keywords != selection.keywords {
             self.note(SessionEvent::Keywords(selection.keywords));
         }
+        if self.rights != selection.rights {
+            self.note(SessionEvent::Rights(selection.rights));
+        }
         self.uid_next = selection.status.uid_next;
         self.fresh.clear();
         let now = selection.shards.iter().map(|line| line.shard);
@@ -90,6 +93,7 @@ impl View {
             | SessionEvent::Changed(_)
             | SessionEvent::Resync
             | SessionEvent::Gone
+            | SessionEvent::Rights(_)
             | SessionEvent::Happened => Vec::new(),
         };
         let removed = Ranges::new(events.iter().flat_map(removed).collect());

@@ -30,6 +30,7 @@ fn selection(uids: &[u32]) -> Selection {
         },
         keywords: vec!["a".into(), "b)".into()],
         read_only: false,
+        rights: ipc::acl::Rights::ALL,
         first_unseen: u32::from(!uids.is_empty()),
         shards: counts(uids),
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use daemon::Stop;
 use daemon::channel::{Answered, Events, Service, serve_link};
 use imap::sequence::Ranges;
+use ipc::acl::{AclEntry, Rights, RightsChange};
 use ipc::cache::{CacheKind, MESSAGES_PER_SHARD, NewEntry};
 use ipc::delivery::MessageHandle;
 use ipc::imap::{ImapAnswer, ImapEdge, ImapRequest};
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use super::APPEND_LIMIT;
 use super::caches::{Caches, UID_VALIDITY};
 
+mod acl;
 mod doors;
 mod selecting;
 mod watching;
@@ -75,6 +77,9 @@ struct Mailbox {
     messages: BTreeMap<u32, (Record, Vec<u8>)>,
     removed: Vec<(u64, u32)>,
     annotations: BTreeMap<String, Vec<u8>>,
+    /// What others may do, and whose it is if it is somebody else's.
+    acl: BTreeMap<String, Rights>,
+    owner: Option<String>,
 }
 
 /// What deliverd would never say.
@@ -384,6 +389,11 @@ impl State {
                 }
                 SessionAnswer::Done
             }
+            SessionRequest::ListShared { .. }
+            | SessionRequest::ReadAcl { .. }
+            | SessionRequest::ChangeAcl { .. }
+            | SessionRequest::ListRights { .. }
+            | SessionRequest::MyRights { .. } => self.acl(request)?,
             SessionRequest::Quota => SessionAnswer::Quota {
                 usage: Usage {
                     messages: 3,
@@ -416,6 +426,7 @@ impl State {
         let below = format!("{name}/");
         let mut names = self.mailboxes.keys().chain(&self.subscribed);
         MailboxInfo {
+            rights: self.rights(name),
             name: name.to_owned(),
             exists: self.mailboxes.contains_key(name),
             subscribed: self.subscribed.contains(name),
@@ -425,7 +436,9 @@ impl State {
     }
 
     fn list(&self, after: Option<String>) -> SessionAnswer {
-        let names: BTreeSet<&String> = self.mailboxes.keys().chain(&self.subscribed).collect();
+        let own = self.mailboxes.iter().filter(|(_, one)| one.owner.is_none());
+        let own = own.map(|(name, _)| name);
+        let names: BTreeSet<&String> = own.chain(&self.subscribed).collect();
         let rest = names.iter().filter(|name| Some(**name) > after.as_ref());
         let mut mailboxes: Vec<MailboxInfo> = rest.map(|name| self.info(name)).collect();
         // Pages of two, so that paging is seen to work.

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::acl::Acl;
 use crate::append::{Replaced, Step};
 use crate::body::{Partial, Section};
 use crate::esearch::{Return, Window};
@@ -126,6 +127,8 @@ pub enum Command {
     GetMetadata(metadata::Get),
     /// SETMETADATA
     SetMetadata(metadata::Set),
+    /// SETACL, DELETEACL, GETACL, LISTRIGHTS and MYRIGHTS (RFC 4314)
+    Acl(Acl),
     /// CHECK
     Check,
     /// CLOSE
@@ -276,6 +279,8 @@ pub struct Told {
     pub status: Vec<StatusItem>,
     /// METADATA (RFC 9590): these entries, of mailboxes that are there.
     pub metadata: Vec<String>,
+    /// MYRIGHTS (RFC 8440), of mailboxes that are there.
+    pub rights: bool,
 }
 
 /// An item of STATUS.
@@ -440,6 +445,7 @@ impl Command {
             Self::SetQuota => "SETQUOTA",
             Self::GetMetadata(_) => "GETMETADATA",
             Self::SetMetadata(_) => "SETMETADATA",
+            Self::Acl(acl) => acl.name(),
             Self::Check => "CHECK",
             Self::Close => "CLOSE",
             Self::Unselect => "UNSELECT",

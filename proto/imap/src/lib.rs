@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod acl;
 pub mod append;
 pub mod body;
 pub mod capability;

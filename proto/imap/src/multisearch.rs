@@ -54,7 +54,7 @@ impl Source {
         match self {
             Self::Selected => selected == Some(mailbox.name),
             Self::Inboxes => mailbox.is_inbox,
-            Self::Personal => true,
+            Self::Personal => mailbox.is_personal,
             Self::Subscribed => mailbox.is_subscribed,
             Self::Subtree(names) => names.iter().any(|name| is_within(mailbox.name, name)),
             Self::SubtreeOne(names) => names.iter().any(|name| is_right_below(mailbox.name, name)),
@@ -87,10 +87,11 @@ mod tests {
         let mailbox = |name| Candidate {
             name,
             is_inbox: name == "INBOX",
+            is_personal: name != "o/p",
             is_subscribed: name == "a/b",
         };
         let meant = |source: &Source, selected| -> Vec<&str> {
-            let mut names = vec!["INBOX", "a", "a/b", "a/b/c", "ab", "ü/x"];
+            let mut names = vec!["INBOX", "a", "a/b", "a/b/c", "ab", "o/p", "ü/x"];
             names.retain(|name| source.is_of(mailbox(name), selected));
             names
         };

@@ -81,6 +81,8 @@ pub struct Candidate<'a> {
     pub name: &'a str,
     /// Mail is delivered into it.
     pub is_inbox: bool,
+    /// It is one of the user's own.
+    pub is_personal: bool,
     /// It is subscribed to, or was a moment ago.
     pub is_subscribed: bool,
 }
@@ -92,7 +94,7 @@ impl Filter {
         match self {
             Self::Selected | Self::SelectedDelayed => false,
             Self::Inboxes => mailbox.is_inbox,
-            Self::Personal => true,
+            Self::Personal => mailbox.is_personal,
             Self::Subscribed => mailbox.is_subscribed,
             Self::Subtree(names) => names.iter().any(|name| is_within(mailbox.name, name)),
             Self::Mailboxes(names) => names.iter().any(|name| name == mailbox.name),
@@ -116,6 +118,7 @@ mod tests {
         let mailbox = |name| Candidate {
             name,
             is_inbox: name == "INBOX",
+            is_personal: name != "o/p",
             is_subscribed: name == "a/b",
         };
         let meant = |filter: &Filter| -> Vec<&str> {

@@ -56,6 +56,13 @@ pub fn write_root(mailbox: &str, dialect: Dialect, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes `* QUOTAROOT INBOX`: it counts in no quota that the user may see (RFC 9208 §4.2.2).
+pub fn write_no_root(mailbox: &str, dialect: Dialect, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* QUOTAROOT ");
+    write::mailbox_name(mailbox, dialect, out);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes `* QUOTA "" (STORAGE 10 512)`. What is not limited is left out.
 pub fn write_quota(shares: &[Share], out: &mut Vec<u8>) {
     out.extend_from_slice(b"* QUOTA ");

@@ -84,6 +84,7 @@ const fn welcome(command: &Command) -> Welcome {
         | Command::SetQuota
         | Command::GetMetadata(_)
         | Command::SetMetadata(_)
+        | Command::Acl(_)
         | Command::Notify(_)
         | Command::Idle => Welcome::AfterLogin,
         Command::Append { replaces, .. } => welcome_to_append(replaces.as_ref()),
@@ -118,7 +119,7 @@ mod tests {
     const SELECTED: [bool; 3] = [false, false, true];
 
     /// Every command, and whether it is welcome before login, after it, with a mailbox selected.
-    const TABLE: [(&str, [bool; 3]); 73] = [
+    const TABLE: [(&str, [bool; 3]); 79] = [
         ("CAPABILITY", ALWAYS),
         ("NOOP", ALWAYS),
         ("LOGOUT", ALWAYS),
@@ -152,6 +153,12 @@ mod tests {
         ("GETMETADATA \"\" /shared/comment", AFTER),
         ("SETMETADATA a (/private/comment NIL)", AFTER),
         ("LIST \"\" * RETURN (METADATA (/shared/comment))", AFTER),
+        ("LIST \"\" * RETURN (MYRIGHTS)", AFTER),
+        ("SETACL a b lr", AFTER),
+        ("DELETEACL a b", AFTER),
+        ("GETACL a", AFTER),
+        ("LISTRIGHTS a b", AFTER),
+        ("MYRIGHTS a", AFTER),
         ("IDLE", AFTER),
         ("NOTIFY NONE", AFTER),
         ("NOTIFY SET (personal NONE)", AFTER),

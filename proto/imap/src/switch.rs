@@ -89,6 +89,7 @@ impl Needs {
             Command::GetQuota(_) | Command::GetQuotaRoot(_) | Command::SetQuota => {
                 self.0.push("QUOTA");
             }
+            Command::Acl(_) => self.0.push("ACL"),
             Command::GetMetadata(Get { mailbox, .. })
             | Command::SetMetadata(Set { mailbox, .. }) => {
                 self.0.push("METADATA");
@@ -191,6 +192,7 @@ impl Needs {
         self.on(list.selection.special_use, "SPECIAL-USE");
         self.on(!list.told.status.is_empty(), "LIST-STATUS");
         self.on(!list.told.metadata.is_empty(), "LIST-METADATA");
+        self.on(list.told.rights, "LIST-MYRIGHTS");
         self.status(&list.told.status);
     }
 
@@ -312,6 +314,12 @@ mod tests {
         ("LIST-STATUS", "LIST \"\" * RETURN (STATUS (UNSEEN))"),
         ("STATUS=SIZE", "STATUS a (SIZE)"),
         ("STATUS=SIZE", "LIST \"\" * RETURN (STATUS (SIZE))"),
+        ("ACL", "SETACL a b l"),
+        ("ACL", "DELETEACL a b"),
+        ("ACL", "GETACL a"),
+        ("ACL", "LISTRIGHTS a b"),
+        ("ACL", "MYRIGHTS a"),
+        ("LIST-MYRIGHTS", "LIST \"\" * RETURN (MYRIGHTS)"),
         ("QUOTA", "GETQUOTA \"\""),
         ("QUOTA", "GETQUOTAROOT a"),
         ("QUOTA", "SETQUOTA a ()"),
@@ -376,7 +384,8 @@ mod tests {
     ];
 
     /// What adds only to answers, or is asked for with ENABLE.
-    const SILENT: [&str; 9] = [
+    const SILENT: [&str; 10] = [
+        "RIGHTS=kxte",
         "I18NLEVEL=1",
         "IMAP4rev2",
         "UTF8=ACCEPT",

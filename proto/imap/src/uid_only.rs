@@ -23,7 +23,8 @@ pub fn names_numbers(command: &Command) -> bool {
             resync.as_ref().is_some_and(|resync| resync.names_numbers)
         }
         Command::MultiSearch(search) => search.key.names_sequence(),
-        Command::CancelUpdate(_)
+        Command::Acl(_)
+        | Command::CancelUpdate(_)
         | Command::Capability
         | Command::Noop
         | Command::Logout

@@ -123,9 +123,18 @@ pub fn id(name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b")\r\n");
 }
 
-/// Writes the one namespace there is, the user's own (RFC 2342 §5).
-pub fn namespace(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+/// Writes the user's own namespace, and that of other users if there is something in it (RFC 2342 §5).
+pub fn namespace(others: Option<&str>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) ");
+    match others {
+        Some(others) => {
+            out.extend_from_slice(b"((");
+            write_string(others.as_bytes(), out);
+            out.extend_from_slice(b" \"/\"))");
+        }
+        None => out.extend_from_slice(b"NIL"),
+    }
+    out.extend_from_slice(b" NIL\r\n");
 }
 
 /// Writes `* ENABLED …` (RFC 5161 §3.2).

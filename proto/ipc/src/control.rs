@@ -1,5 +1,6 @@
 //! rmailctl → deliverd and rmailctl → relayd: the operator's orders, over sockets only the operator can open.
 
+use crate::acl::{AclEntry, RightsChange};
 use crate::budget::{BudgetChange, OwnBudget, Payer, Spent};
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
@@ -210,6 +211,29 @@ pub enum StoreControlRequest {
         /// Full address.
         address: String,
     },
+    /// The next mailbox of a user that others have rights to.
+    ShowSharing {
+        /// Full address.
+        address: String,
+        /// Name of the one before; `None` for the first.
+        after: Option<String>,
+    },
+    /// Change what others may do with a mailbox of a user.
+    ChangeSharing {
+        /// Full address.
+        address: String,
+        /// Name of the mailbox.
+        mailbox: String,
+        /// As in [`crate::session::SessionRequest::ChangeAcl`].
+        identifier: String,
+        /// How.
+        change: RightsChange,
+    },
+    /// Look through the files of a page of users, and note who is given rights by them.
+    RegisterSharing {
+        /// Users up to this address are done; `None` for the first page.
+        after: Option<String>,
+    },
     /// One page of the users.
     ListUsers {
         /// Only this domain.
@@ -368,6 +392,20 @@ pub enum StoreControlAnswer {
     User(UserInfo),
     /// To [`StoreControlRequest::ShowImapWithout`].
     ImapWithout(Vec<String>),
+    /// To [`StoreControlRequest::ShowSharing`]; without a name there is none left.
+    Sharing {
+        /// Name of the mailbox.
+        mailbox: Option<String>,
+        /// Who may do what.
+        entries: Vec<AclEntry>,
+    },
+    /// To [`StoreControlRequest::RegisterSharing`].
+    SharingRegistered {
+        /// How many users were looked at.
+        users: u32,
+        /// The last of them, if there are more.
+        next: Option<String>,
+    },
     /// A page of aliases.
     Aliases {
         /// In matching order.

@@ -15,6 +15,7 @@
 //! | [`control::StoreControlEdge`], [`control::QueueControlEdge`] | [`control`] | rmailctl | deliverd, relayd |
 //! | [`explain::ExplainEdge`] | [`explain`] | rmailctl | smtpd |
 
+pub mod acl;
 pub mod api;
 pub mod budget;
 pub mod cache;

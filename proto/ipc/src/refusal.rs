@@ -62,6 +62,9 @@ pub enum Refusal {
     /// The operation cannot be done on this mailbox (deleting or renaming away INBOX, for example).
     #[error("not permitted on this mailbox")]
     NotPermitted,
+    /// Its owner has not given the user the right to do this with the mailbox (RFC 4314).
+    #[error("you have not the right to do this with the mailbox")]
+    NoRight,
     /// The mailbox was selected read-only.
     #[error("mailbox is read-only")]
     ReadOnly,
@@ -116,6 +119,7 @@ impl Refusal {
             | Self::MailboxExists
             | Self::InvalidMailboxName
             | Self::NotPermitted
+            | Self::NoRight
             | Self::ReadOnly
             | Self::NothingSelected
             | Self::TooManyKeywords

@@ -1,9 +1,11 @@
-//! The mail session: one connected descriptor that is one account. Its requests never name an account.
+//! The mail session: one connected descriptor that is one account. Its requests never name an account but as the owner of a mailbox
+//! whose name begins with [`crate::acl::OTHER_USERS`]; what may be done with that, deliverd looks up for each request anew.
 //!
 //! Calls are answered in order. Events about the selected mailbox come on the same descriptor, before the answer of the
 //! call that caused them, so the holder has always seen a change when it sees the answer. A holder that reads too slowly
 //! gets [`SessionEvent::Resync`] instead of a growing queue, and selects again.
 
+use crate::acl::{AclEntry, Rights, RightsChange};
 use crate::cache::{CacheKind, NewEntry};
 use crate::delivery::MessageHandle;
 use crate::edge::Edge;
@@ -80,6 +82,37 @@ pub enum SessionRequest {
     DescribeMailbox {
         /// Full name.
         name: String,
+    },
+    /// One page of the mailboxes of others that the account may see, ordered by name.
+    ListShared {
+        /// [`SessionAnswer::SharedMailboxes`] said so; `None` for the first page.
+        after: Option<String>,
+    },
+    /// The access control list of a mailbox, without its owner.
+    ReadAcl {
+        /// Full name.
+        mailbox: String,
+    },
+    /// Change an entry of it. Refused with `OverQuota` where there would be too many.
+    ChangeAcl {
+        /// Full name.
+        mailbox: String,
+        /// An address, a local part in the owner's domain, or [`crate::acl::ANYONE`]; with `-` in front to take rights away.
+        identifier: String,
+        /// How.
+        change: RightsChange,
+    },
+    /// Which rights somebody has always, and could be given.
+    ListRights {
+        /// Full name.
+        mailbox: String,
+        /// As in [`SessionRequest::ChangeAcl`].
+        identifier: String,
+    },
+    /// Which rights the account itself has.
+    MyRights {
+        /// Full name.
+        mailbox: String,
     },
     /// Make a mailbox (UTF-8 name, `/` between levels). Missing parents are made too.
     CreateMailbox {
@@ -361,6 +394,8 @@ pub struct MailboxInfo {
     pub special_use: Option<SpecialUse>,
     /// Whether mailboxes exist below it.
     pub has_children: bool,
+    /// What may be done with it.
+    pub rights: Rights,
 }
 
 /// Counters of a mailbox (RFC 9051 §6.3.11).
@@ -407,6 +442,27 @@ pub enum SessionAnswer {
     },
     /// Comes with one descriptor: a connected packet socket that speaks this, bound to the same account.
     BesideOpened,
+    /// A page of the mailboxes of others.
+    SharedMailboxes {
+        /// Ordered by name; there may be none although there are more.
+        mailboxes: Vec<MailboxInfo>,
+        /// To be asked with for the next page, if there is one.
+        next: Option<String>,
+    },
+    /// An access control list.
+    Acl {
+        /// Who may do everything.
+        owner: String,
+        /// At most [`crate::acl::MAX_ENTRIES`], ordered by identifier.
+        entries: Vec<AclEntry>,
+    },
+    /// Rights.
+    Rights {
+        /// Those that are there always.
+        given: Rights,
+        /// Those that could be given.
+        possible: Rights,
+    },
     /// Made, removed, renamed, subscribed, annotated, unselected or aborted.
     Done,
     /// Counters.
@@ -422,6 +478,8 @@ pub enum SessionAnswer {
         keywords: Vec<String>,
         /// Whether changes are refused.
         read_only: bool,
+        /// What may be done with it.
+        rights: Rights,
         /// The shards that have messages, ascending; none if they come in a descriptor.
         shards: Vec<ShardCount>,
     },
@@ -528,8 +586,10 @@ pub enum SessionEvent {
     Removed(UidRanges),
     /// Events were dropped because the holder read too slowly: select again and compare.
     Resync,
-    /// The selected mailbox was deleted or renamed; nothing is selected any more.
+    /// The selected mailbox was deleted or renamed, or may not be read any more; nothing is selected any more.
     Gone,
+    /// What may be done with the selected mailbox is now this.
+    Rights(Rights),
     /// Something happened to mailboxes that are watched: ask with [`SessionRequest::ListHappenings`]. Not said again until then.
     Happened,
 }
@@ -551,112 +611,4 @@ impl Edge for SessionEdge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Return;
-    use crate::frame::{decode, encode};
-
-    #[test]
-    fn as_many_records_and_ranges_as_one_event_may_carry_go_through_a_frame() {
-        let record = Record {
-            uid: u32::MAX,
-            flags: u8::MAX,
-            keywords: u64::MAX,
-            size: u64::MAX,
-            internal_date: i64::MIN,
-            modseq: u64::MAX,
-        };
-        for event in [
-            SessionEvent::Added(vec![record; RECORDS_PER_FRAME]),
-            SessionEvent::Changed(vec![record; RECORDS_PER_FRAME]),
-            SessionEvent::Removed(vec![(u32::MAX, u32::MAX); RANGES_PER_FRAME]),
-        ] {
-            let event = Return::<SessionAnswer, SessionEvent>::Event(event);
-            // Reading is bounded by what the values take in memory, too.
-            assert_eq!(decode(&encode(&event).unwrap()), Ok(event));
-        }
-    }
-
-    #[test]
-    fn all_annotations_of_a_mailbox_fit_a_frame() {
-        use crate::metadata::{MAX_BYTES, MAX_ENTRIES, MAX_NAME};
-        let annotation = Annotation {
-            name: "x".repeat(MAX_NAME),
-            value: Vec::new(),
-        };
-        let mut all = vec![annotation; MAX_BYTES / MAX_NAME];
-        all.resize_with(MAX_ENTRIES, || Annotation {
-            name: String::new(),
-            value: Vec::new(),
-        });
-        let listed = Return::<SessionAnswer, SessionEvent>::Answer {
-            id: u64::MAX,
-            result: Ok(SessionAnswer::Annotations(all)),
-        };
-        assert!(encode(&listed).is_ok_and(|frame| decode(&frame) == Ok(listed)));
-    }
-
-    #[test]
-    fn a_full_list_of_happenings_fits_a_frame() {
-        let name = "x".repeat(MAX_MAILBOX_NAME);
-        let happening = Happening {
-            mailbox: MailboxInfo {
-                name,
-                exists: true,
-                subscribed: true,
-                special_use: Some(SpecialUse::Trash),
-                has_children: true,
-            },
-            what: What::Annotated("x".repeat(crate::metadata::MAX_NAME)),
-        };
-        let listed = SessionAnswer::HappeningsListed {
-            happenings: vec![happening; HAPPENINGS_PER_FRAME],
-            more: true,
-            lost: false,
-        };
-        assert_eq!(decode(&encode(&listed).unwrap()), Ok(listed));
-    }
-
-    #[test]
-    fn a_full_list_of_ids_fits_a_frame() {
-        let ids = MessageIds {
-            uid: u32::MAX,
-            id: u128::MAX,
-            email_id: u128::MAX,
-        };
-        let listed = SessionAnswer::IdsListed(vec![ids; IDS_PER_FRAME]);
-        assert_eq!(decode(&encode(&listed).unwrap()), Ok(listed));
-    }
-
-    #[test]
-    fn the_largest_table_of_shards_fits_into_a_frame_with_all_keywords() {
-        let answer = SessionAnswer::Selected {
-            status: MailboxStatus {
-                messages: 0,
-                unseen: 0,
-                deleted: 0,
-                size: 0,
-                uid_next: 0,
-                uid_validity: 0,
-                highest_modseq: 0,
-                mailbox_id: 0,
-            },
-            first_unseen: 0,
-            keywords: vec!["x".repeat(MAX_KEYWORD_LEN); MAX_KEYWORDS],
-            read_only: false,
-            shards: vec![
-                ShardCount {
-                    shard: u32::MAX,
-                    messages: u16::MAX,
-                    modseq: u64::MAX,
-                };
-                SHARDS_IN_FRAME
-            ],
-        };
-        let answer = Return::<SessionAnswer, SessionEvent>::Answer {
-            id: u64::MAX,
-            result: Ok(answer),
-        };
-        assert!(encode(&answer).is_ok());
-    }
-}
+mod tests;

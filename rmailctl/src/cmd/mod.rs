@@ -11,6 +11,7 @@ pub mod imap;
 pub mod queue;
 pub mod quota;
 pub mod reports;
+pub mod share;
 pub mod status;
 pub mod store;
 pub mod tenant;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::UserCommand;
 use crate::cmd::budget::{self, Figures};
-use crate::cmd::{expunged, grant, imap, quota};
+use crate::cmd::{expunged, grant, imap, quota, share};
 use crate::operator::{Store, unexpected};
 use crate::{Error, secret};
 
@@ -75,6 +75,9 @@ pub async fn run(config: &Path, command: UserCommand) -> Result<(), Error> {
         UserCommand::Revoke { account, sender } => grant::revoke(&store, account, sender).await?,
         UserCommand::Grants { account, json } => grant::list(&store, &account, json).await?,
         UserCommand::Imap(options) => imap::run(&store, options).await?,
+        UserCommand::Share(options) => share::share(&store, options).await?,
+        UserCommand::Unshare(options) => share::unshare(&store, options).await?,
+        UserCommand::Shares(options) => share::shares(&store, options).await?,
         UserCommand::List { domain, json } => list(&config, &store, domain, json).await?,
         UserCommand::Expunged {
             address,

@@ -17,6 +17,13 @@ mod signatures;
     unreachable_pub,
     reason = "its other functions are tested where they belong"
 )]
+#[path = "../../../imapd/src/fuzzy.rs"]
+mod fuzzy;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "its other functions are tested where they belong"
+)]
 #[path = "../../../imapd/src/search_text.rs"]
 mod search_text;
 #[path = "../../../proto/smtp/tests/world/mod.rs"]

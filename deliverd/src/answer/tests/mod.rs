@@ -31,6 +31,7 @@ mod house;
 mod jobs;
 mod quota;
 mod session;
+mod sharing;
 mod tools;
 
 const WITHIN: Duration = Duration::from_secs(20);

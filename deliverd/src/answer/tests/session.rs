@@ -571,6 +571,7 @@ async fn who_does_not_read_loses_what_happened_and_hears_of_it_later() {
         subscribed: false,
         special_use: None,
         has_children: false,
+        rights: ipc::acl::Rights::ALL,
     };
     let answer = session.answer(SessionRequest::ListHappenings).await;
     let happening = Happening {

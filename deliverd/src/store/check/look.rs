@@ -159,6 +159,9 @@ impl<'a> Eye<'a> {
                 }
                 (b"mailboxes", FileType::Directory) => {}
                 (b".expunged", FileType::Directory) => self.expunged(&mut found, &path)?,
+                (b".notes", FileType::Directory) => {
+                    self.directory(&mut found, &format!("{path}/{}", metadata::NOTES));
+                }
                 (b".account.json.new", FileType::RegularFile) => {
                     add_temporary(&mut found, &path, ".account.json.new")
                 }

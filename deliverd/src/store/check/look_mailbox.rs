@@ -7,6 +7,7 @@ use std::io;
 use ipc::tools::{Kind, Remedy};
 use rustix::fs::{FileType, Stat};
 
+use super::super::acl;
 use super::super::disk::Dir;
 use super::super::ids;
 use super::super::keywords::{self, Table};
@@ -47,12 +48,13 @@ impl Eye<'_> {
         dir.each_name(|entry, kind| {
             let name = entry.to_str().unwrap_or_default();
             match (name, kind) {
-                (status::FILE | metadata::FILE, FileType::RegularFile) => {
+                (status::FILE | metadata::FILE | acl::FILE, FileType::RegularFile) => {
                     found.add_rights(&path, name, &dir.stat(name)?, Sort::Small, self.owner);
                 }
-                (".status.json.new" | metadata::TEMPORARY, FileType::RegularFile) => {
-                    add_temporary(&mut found, &path, name)
-                }
+                (
+                    ".status.json.new" | metadata::TEMPORARY | acl::TEMPORARY,
+                    FileType::RegularFile,
+                ) => add_temporary(&mut found, &path, name),
                 (keywords::DIRECTORY, FileType::Directory) => {
                     beside.push((keywords::DIRECTORY, "keywords"))
                 }

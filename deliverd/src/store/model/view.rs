@@ -104,7 +104,9 @@ impl Known {
             }
             SessionEvent::Gone => self.is_gone = true,
             SessionEvent::Resync => panic!("a client must select again for no reason"),
-            SessionEvent::Happened => panic!("this is not about the selected mailbox"),
+            SessionEvent::Happened | SessionEvent::Rights(_) => {
+                panic!("this is not about the selected mailbox")
+            }
         }
     }
 

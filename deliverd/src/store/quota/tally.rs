@@ -112,6 +112,14 @@ impl Tally {
 
     /// Tells the ledger of a change of this mailbox, and of `other` in the same step. Called under the locks of both.
     pub(in crate::store) fn settle(&self, change: Change, other: Option<(&Self, Change)>) {
+        if let Some((other, its_change)) = other
+            && !Arc::ptr_eq(&self.member, &other.member)
+        {
+            // Of two users, each has its own.
+            self.settle(change, None);
+            other.settle(its_change, None);
+            return;
+        }
         let both = [Some(change), other.map(|(_, change)| change)];
         let changes: Vec<Change> = both.into_iter().flatten().filter(Change::is_one).collect();
         if changes.is_empty() {

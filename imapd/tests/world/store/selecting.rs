@@ -38,6 +38,7 @@ impl State {
             Some(Lie::Impossible) => shards[0].shard = u32::MAX,
             _ => {}
         }
+        let rights = self.rights(&name);
         *peer.selected.lock().unwrap() = Some((name, read_only));
         let mut fds = Vec::new();
         if self.lends_tables {
@@ -49,6 +50,7 @@ impl State {
             first_unseen,
             keywords,
             read_only,
+            rights,
             shards,
         };
         Ok(Answered::with(answer, fds))

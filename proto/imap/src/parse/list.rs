@@ -73,6 +73,7 @@ fn told(cursor: &mut Cursor<'_>) -> Result<Told> {
                 cursor.space()?;
                 told.status = items(cursor)?;
             }
+            "MYRIGHTS" => told.rights = true,
             "METADATA" if told.metadata.is_empty() => {
                 cursor.space()?;
                 told.metadata = metadata::entries(cursor)?;

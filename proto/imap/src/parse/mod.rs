@@ -1,5 +1,6 @@
 //! Reads commands. What is not exactly right is refused with words that say what was expected, and where.
 
+mod acl;
 pub mod append;
 mod batches;
 mod cursor;
@@ -117,7 +118,8 @@ fn command(cursor: &mut Cursor<'_>) -> Result<Command> {
         | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" | "LIST" | "LSUB"
         | "STATUS" | "SEARCH" | "SORT" | "THREAD" | "FETCH" | "STORE" | "COPY" | "MOVE" | "UID"
         | "GETMETADATA" | "SETMETADATA" | "APPEND" | "REPLACE" | "GETQUOTA" | "GETQUOTAROOT"
-        | "SETQUOTA" | "NOTIFY" | "UIDBATCHES" | "CANCELUPDATE" | "ESEARCH" => {
+        | "SETQUOTA" | "NOTIFY" | "UIDBATCHES" | "CANCELUPDATE" | "ESEARCH" | "SETACL"
+        | "DELETEACL" | "GETACL" | "LISTRIGHTS" | "MYRIGHTS" => {
             cursor.space()?;
             return with_arguments(&name, cursor);
         }
@@ -171,6 +173,9 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Result<Command> {
         "GETQUOTA" => quota::get(cursor)?,
         "GETQUOTAROOT" => quota::get_root(cursor)?,
         "SETQUOTA" => quota::set(cursor)?,
+        "SETACL" | "DELETEACL" | "GETACL" | "LISTRIGHTS" | "MYRIGHTS" => {
+            acl::command(name, cursor)?
+        }
         // An APPEND without a message literal has to be put together of what is here.
         "APPEND" => append_without_literal(None, cursor)?,
         "REPLACE" => replace(Numbering::Sequence, cursor)?,
