@@ -83,28 +83,28 @@ async fn told(explainer: &Explainer, case: Case, message: &[u8]) -> Vec<Told> {
 }
 
 fn outcomes(told: &[Told]) -> Vec<(u16, &str)> {
-    let outcome = |told| match told {
-        &Told::Outcome(ref one) => Some((one.code, one.text.as_str())),
+    let all = told.iter().filter_map(|told| match told {
+        Told::Outcome(one) => Some((one.code, one.text.as_str())),
         Told::Decision(_) | Told::Fact(_) | Told::End => None,
-    };
-    told.iter().filter_map(outcome).collect()
+    });
+    all.collect()
 }
 
 fn facts(told: &[Told]) -> Vec<(&str, &str)> {
-    let fact = |told| match told {
-        &Told::Fact(ref fact) => Some((fact.key.as_str(), fact.text.as_str())),
+    let all = told.iter().filter_map(|told| match told {
+        Told::Fact(fact) => Some((fact.key.as_str(), fact.text.as_str())),
         Told::Decision(_) | Told::Outcome(_) | Told::End => None,
-    };
-    told.iter().filter_map(fact).collect()
+    });
+    all.collect()
 }
 
 /// What the client says where.
 fn said(told: &[Told], stage: Stage) -> Vec<&str> {
-    let said = |told| match told {
-        &Told::Decision(ref one) if one.stage == stage => Some(one.said.as_str()),
+    let all = told.iter().filter_map(|told| match told {
+        Told::Decision(one) if one.stage == stage => Some(one.said.as_str()),
         Told::Decision(_) | Told::Fact(_) | Told::Outcome(_) | Told::End => None,
-    };
-    told.iter().filter_map(said).collect()
+    });
+    all.collect()
 }
 
 fn usual(world: &World) -> Explainer {

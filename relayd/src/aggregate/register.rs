@@ -239,13 +239,12 @@ impl Register {
         let inner = inner.lock().await;
         let rows = if inner.current.begin == begin {
             inner.current.domains.get(domain).map(Bucket::list)
-        } else if inner.closed.contains_key(&begin) {
+        } else {
             drop(inner);
+            // Of a period that is not known there is nothing in it.
             let read = self.read(begin).await;
             let period = read.map_err(|error| desk::fault(&error, "read a report"))?;
             period.domains.get(domain).map(Bucket::list)
-        } else {
-            None
         };
         let rows = rows.ok_or(Refusal::NotFound)?.into_iter().skip(skip);
         let mut rows: Vec<_> = rows.map(|(row, count)| row.told(count)).collect();
