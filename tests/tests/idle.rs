@@ -130,7 +130,7 @@ fn an_idle_imap_connection_is_small() {
         "Dovecot must be installed, and only root can start it"
     );
     let count = connections();
-    println!("| | connections | state | {} |", "PSS each, KiB");
+    println!("| | connections | state | PSS each, KiB |");
     println!("|---|---:|---|---|");
     let config = json!({
         "log_level": "warn", "limits": {"connections_per_address": 0}, "imap": {"max_connections": 2 * count},
