@@ -3,13 +3,15 @@
 //! 1. [`Journal::admit`], before any lock is taken: waits until there is room, so that nobody waits for it with a lock.
 //! 2. [`Permit::body`] and [`Permit::tell`], under the lock of the mailbox: the record gets its sequence number. Records of one mailbox stand in the
 //!    order in which things happened in it.
-//! 3. [`Journal::commit`]: whoever comes first writes and flushes all that was gathered (group commit); the others wait.
+//! 3. [`Journal::commit`]: whoever comes first writes and flushes all that was gathered (group commit); the others wait. Who had a
+//!    part in the last batch may come again at once, so the first waits for them a moment (`crowd`): a part of the time that a flush takes.
 //! 4. The change is made in the mailbox's files, without flushing them, and the [`Permit`] is dropped.
 //! 5. [`Journal::raise_floor`], when everything up to some record is done and on disk: those are not needed any more, and their
 //!    files are written over.
 //!
 //! A flush that failed is not tried again. Its records are refused, and the journal goes on in another file.
 
+mod crowd;
 mod record;
 mod segment;
 
@@ -17,7 +19,7 @@ mod segment;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -26,6 +28,7 @@ use ipc::Refusal;
 use ipc::tools::JournalState;
 use tracing::error;
 
+use self::crowd::Crowd;
 use self::segment::{BLOCK, HEAD, Segment, padded};
 use super::disk::Dir;
 use crate::fault::OrFault;
@@ -41,6 +44,8 @@ const FEWEST_SEGMENTS: usize = 2;
 const SEGMENTS: usize = 4;
 /// Bytes of records in a batch at most, and so what can stay unused at the end of a file.
 const BATCH: u64 = SEGMENT / 4;
+/// Where no more are at work, bodies are packed. Many fill the blocks of a batch, and the processor has enough to do.
+const FEW: usize = 8;
 /// Failed batches that are remembered until their writers have heard of it.
 const REMEMBERED: usize = 1000;
 
@@ -52,6 +57,8 @@ pub(super) struct Journal {
     moved: Condvar,
     /// There may be room, or what was written with a permit is done.
     freed: Condvar,
+    /// As many have gathered as who is about to flush waits for.
+    gathered: Condvar,
     /// Rung when there is something to clean up; see [`Journal::needs`].
     wish: Box<dyn Fn() + Send + Sync>,
 }
@@ -79,8 +86,10 @@ struct State {
     /// Not needed up to here, as a batch on disk says.
     floor_on_disk: u64,
     next_body: u64,
-    permits: BTreeSet<u64>,
+    /// Who is at work, and the last batch they wrote something into.
+    permits: BTreeMap<u64, u64>,
     next_permit: u64,
+    crowd: Crowd,
     /// What the permits may still write.
     admitted: u64,
     /// When the first record above the floor was given.
@@ -118,6 +127,7 @@ pub(super) struct BodyPlace {
     segment: usize,
     at: u64,
     length: usize,
+    packed: Option<usize>,
 }
 
 /// What there is to clean up.
@@ -208,8 +218,9 @@ impl Journal {
                 wanting: 0,
                 floor,
                 floor_on_disk: floor,
-                permits: BTreeSet::new(),
+                permits: BTreeMap::new(),
                 next_permit: 0,
+                crowd: Crowd::default(),
                 admitted: 0,
                 since: None,
                 is_pressed: false,
@@ -219,6 +230,7 @@ impl Journal {
             }),
             moved: Condvar::new(),
             freed: Condvar::new(),
+            gathered: Condvar::new(),
             wish: Box::new(wish),
         };
         let batches = batches.into_iter().map(|(segment, at, _)| (segment, at));
@@ -303,7 +315,7 @@ impl Journal {
         let number = state.next_permit;
         state.next_permit += 1;
         state.admitted += cost;
-        state.permits.insert(number);
+        state.permits.insert(number, 0);
         Permit {
             journal: Arc::clone(self),
             number,
@@ -323,6 +335,7 @@ impl Journal {
                 continue;
             }
             state.is_writing = true;
+            state = self.wait_for_others(state);
             let batch = state.gather();
             let place = state.place(batch.bytes.len());
             drop(state);
@@ -330,8 +343,27 @@ impl Journal {
         }
     }
 
+    /// Waits a moment for those who are likely to have something for the next batch.
+    fn wait_for_others<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(limit) = state.crowd.begin_wait() else {
+            return state;
+        };
+        let end = Instant::now() + limit;
+        while state.crowd.is_awaited() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.gathered.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.crowd.end_wait();
+        state
+    }
+
     fn flush(&self, mut batch: Gathered, place: io::Result<(usize, u64)>) -> MutexGuard<'_, State> {
         let (length, sequence) = (padded(batch.bytes.len()) as u64, batch.sequence);
+        let begun = Instant::now();
         let written = place.and_then(|(segment, at)| {
             let (target, previous, floor) = {
                 let state = self.lock();
@@ -342,6 +374,8 @@ impl Journal {
         });
         let mut state = self.lock();
         state.is_writing = false;
+        let at_work = state.permits.len();
+        state.crowd.flushed(begun.elapsed(), at_work);
         match written {
             Ok((segment, floor)) => {
                 state.flushed = sequence;
@@ -422,7 +456,12 @@ impl Journal {
     pub(super) fn wait_for_done(&self) -> u64 {
         let mut state = self.lock();
         let (cut, next) = (state.flushed, state.next_permit);
-        while state.permits.first().is_some_and(|oldest| *oldest < next) {
+        while state
+            .permits
+            .keys()
+            .next()
+            .is_some_and(|oldest| *oldest < next)
+        {
             state = self.wait_for_room(state);
         }
         state.since = (state.given > cut).then(Instant::now);
@@ -483,10 +522,11 @@ impl Journal {
                     io::Error::other("the journal was written by another version of rmail; start that one and stop it cleanly first")
                 })?;
                 let place = match &record {
-                    Record::Body { bytes, .. } => Some(BodyPlace {
+                    Record::Body { bytes, packed, .. } => Some(BodyPlace {
                         segment: *segment,
                         at: batch.at + (batch.records.len() - rest.len() - bytes.len()) as u64,
                         length: bytes.len(),
+                        packed: *packed,
                     }),
                     Record::Event(_) => None,
                 };
@@ -503,7 +543,11 @@ impl Journal {
 
     /// The bytes of a body found by [`Journal::replay`].
     pub(super) fn body(&self, place: BodyPlace) -> io::Result<Vec<u8>> {
-        self.lock().segments[place.segment].read_bytes(place.at, place.length)
+        let bytes = self.lock().segments[place.segment].read_bytes(place.at, place.length)?;
+        match place.packed {
+            Some(size) => record::unpack(&bytes, size),
+            None => Ok(bytes),
+        }
     }
 }
 
@@ -524,6 +568,13 @@ impl State {
         self.given += 1;
         self.queue.push_back((self.given, record));
         self.given
+    }
+
+    /// Notes that the holder of a permit has something in the next batch. True if who waits for that need not wait any longer.
+    fn join(&mut self, permit: u64) -> bool {
+        let batch = self.crowd.batch();
+        let last = self.permits.insert(permit, batch);
+        last != Some(batch) && self.crowd.join()
     }
 
     /// What can still be written, whatever becomes of the ends of the segments.
@@ -567,6 +618,7 @@ impl State {
             bytes.extend_from_slice(&record);
             sequence = number;
         }
+        self.crowd.next_batch();
         Gathered { bytes, sequence }
     }
 
@@ -617,7 +669,11 @@ impl Permit {
             state.since = Some(Instant::now());
         }
         let sequence = state.give(record);
+        let is_enough = state.join(self.number);
         drop(state);
+        if is_enough {
+            self.journal.gathered.notify_one();
+        }
         if is_first {
             (self.journal.wish)();
         }
@@ -626,12 +682,17 @@ impl Permit {
 
     /// Puts a body into the next batch and gives the number events name it by.
     pub(super) fn body(&self, date: i64, bytes: &[u8]) -> u64 {
-        let number = {
+        let (number, is_quiet) = {
             let mut state = self.journal.lock();
             state.next_body += 1;
-            state.next_body
+            (state.next_body, state.permits.len() <= FEW)
         };
-        self.write(record::body(number, date, bytes));
+        let packed = if is_quiet {
+            record::packed(number, date, bytes)
+        } else {
+            None
+        };
+        self.write(packed.unwrap_or_else(|| record::body(number, date, bytes)));
         number
     }
 

@@ -1,16 +1,24 @@
 //! What the journal says: bodies of messages, and what happens to messages in mailboxes.
 //!
 //! A record is a kind (1 byte), a length (4 bytes, little endian) and so many bytes: a body as it came behind its number and
-//! date, or an [`Event`] in the postcard wire format.
+//! date, the same packed behind its size, or an [`Event`] in the postcard wire format.
 
+use std::io;
+
+use lz4_flex::block;
 use serde::{Deserialize, Serialize};
 
 use super::super::ids::Brought;
 
 const BODY: u8 = 1;
 const EVENT: u8 = 2;
+const PACKED: u8 = 3;
 const HEAD: usize = 5;
 const BODY_HEAD: usize = 16;
+const PACKED_HEAD: usize = 20;
+
+/// Bodies of such a size are packed: smaller ones share a block with others anyway, larger ones cost more time than writing them.
+const PACKABLE: std::ops::RangeInclusive<usize> = 1024..=16 * 1024;
 
 /// The mailbox something happens in. Its name may change later, its UIDVALIDITY does not and is given once per user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,7 +79,10 @@ pub(in crate::store) enum Record<'a> {
         number: u64,
         /// INTERNALDATE, Unix seconds.
         date: i64,
+        /// As they stand in the journal.
         bytes: &'a [u8],
+        /// How many there are when they are unpacked, if they are packed.
+        packed: Option<usize>,
     },
     Event(Event),
 }
@@ -84,6 +95,37 @@ pub(in crate::store) fn body(number: u64, date: i64, bytes: &[u8]) -> Vec<u8> {
     record.extend_from_slice(&date.to_le_bytes());
     record.extend_from_slice(bytes);
     record
+}
+
+/// The same packed (LZ4), if that makes it an eighth shorter.
+pub(in crate::store) fn packed(number: u64, date: i64, bytes: &[u8]) -> Option<Vec<u8>> {
+    let size = u32::try_from(bytes.len()).ok()?;
+    if !PACKABLE.contains(&bytes.len()) {
+        return None;
+    }
+    let packed = block::compress(bytes);
+    if packed.len() > bytes.len() - bytes.len() / 8 {
+        return None;
+    }
+    let mut record = head(PACKED, PACKED_HEAD + packed.len());
+    record.extend_from_slice(&number.to_le_bytes());
+    record.extend_from_slice(&date.to_le_bytes());
+    record.extend_from_slice(&size.to_le_bytes());
+    record.extend_from_slice(&packed);
+    Some(record)
+}
+
+/// The `size` bytes that were packed.
+///
+/// # Errors
+/// When they were others.
+pub(super) fn unpack(packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
+    let bytes = block::decompress(packed, size).map_err(io::Error::other)?;
+    if bytes.len() == size {
+        Ok(bytes)
+    } else {
+        Err(io::Error::other("a packed message has another size"))
+    }
 }
 
 /// The record of an event.
@@ -130,6 +172,19 @@ fn split<'a>(batch: &mut &'a [u8]) -> Option<Record<'a>> {
                 number: u64::from_le_bytes(*number),
                 date: i64::from_le_bytes(*date),
                 bytes,
+                packed: None,
+            })
+        }
+        PACKED => {
+            let (number, payload) = payload.split_first_chunk()?;
+            let (date, payload) = payload.split_first_chunk()?;
+            let (size, bytes) = payload.split_first_chunk()?;
+            let size = usize::try_from(u32::from_le_bytes(*size)).ok()?;
+            PACKABLE.contains(&size).then_some(Record::Body {
+                number: u64::from_le_bytes(*number),
+                date: i64::from_le_bytes(*date),
+                bytes,
+                packed: Some(size),
             })
         }
         EVENT => postcard::from_bytes(payload).ok().map(Record::Event),
@@ -186,12 +241,47 @@ mod tests {
             number: 9,
             date: -1,
             bytes: b"text",
+            packed: None,
         };
         assert_eq!(take(&mut rest), Some(Ok(expected)));
         for it in events {
             assert_eq!(take(&mut rest), Some(Ok(Record::Event(it))));
         }
         assert_eq!(take(&mut rest), None);
+    }
+
+    #[test]
+    fn a_body_is_packed_where_that_makes_it_shorter() {
+        let text = b"as mail has it, again and again\r\n".repeat(200);
+        let record = packed(7, -1, &text).unwrap();
+        assert!(record.len() < text.len() / 4);
+        let Some(Ok(Record::Body {
+            number: 7,
+            date: -1,
+            bytes,
+            packed: Some(size),
+        })) = take(&mut &record[..])
+        else {
+            panic!("{record:?}");
+        };
+        assert_eq!(unpack(bytes, size).unwrap(), text);
+        assert!(unpack(bytes, size - 1).is_err() && unpack(bytes, size + 1).is_err());
+        assert!(unpack(&bytes[1..], size).is_err());
+        // Noise, and what is small or large, is not.
+        let mut noise = vec![0; 4096];
+        getrandom::fill(&mut noise).unwrap();
+        for bytes in [&noise[..], &text[..500], &text.repeat(10)] {
+            assert_eq!(packed(7, -1, bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_packed_body_that_says_it_is_large_is_not_read() {
+        let mut record = packed(7, -1, &[b'a'; 4096]).unwrap();
+        let size = HEAD + BODY_HEAD..HEAD + PACKED_HEAD;
+        assert_eq!(record[size.clone()], 4096_u32.to_le_bytes());
+        record[size].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(take(&mut &record[..]), Some(Err(Unreadable)));
     }
 
     #[test]

@@ -70,6 +70,22 @@ fn what_was_committed_is_found_again_in_order() {
 }
 
 #[test]
+fn a_body_that_was_packed_is_found_as_it_was() {
+    let world = World::new();
+    let (journal, _) = world.open().unwrap();
+    let text = b"as mail has it, again and again\r\n".repeat(128);
+    let mut noise = vec![0; 4096];
+    getrandom::fill(&mut noise).unwrap();
+    for body in [&text, &noise] {
+        write(&journal, body);
+    }
+    // One block for the first one, two for the other one.
+    let used = journal.lock().at;
+    drop(journal);
+    assert_eq!((used, world.bodies()), (4 * BLOCK, vec![text, noise]));
+}
+
+#[test]
 fn what_is_done_is_not_read_again() {
     let world = World::new();
     let (journal, _) = world.open().unwrap();

@@ -3,6 +3,8 @@
 use super::super::dice::Dice;
 
 const HEADER: &str = "Number: ";
+/// Every other message has only these: the journal packs some of them.
+const WORDS: [&[u8; 8]; 4] = [b"the mail", b" was cut", b" off and", b" came.\r\n"];
 
 /// How many bytes the message of that number has: 30 to 260,000, most of them few.
 pub(super) fn size_of(number: u64) -> usize {
@@ -20,7 +22,11 @@ pub(super) fn bytes_of(number: u64) -> Vec<u8> {
     let mut dice = Dice::new(!number);
     let mut bytes = format!("{HEADER}{number:016x}\r\n").into_bytes();
     while bytes.len() < size {
-        bytes.extend_from_slice(&dice.roll().to_le_bytes());
+        if number.is_multiple_of(2) {
+            bytes.extend_from_slice(WORDS[dice.below(WORDS.len())]);
+        } else {
+            bytes.extend_from_slice(&dice.roll().to_le_bytes());
+        }
     }
     bytes.truncate(size);
     bytes

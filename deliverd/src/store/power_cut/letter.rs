@@ -3,6 +3,8 @@
 use super::super::dice::Dice;
 
 const HEADER: &str = "Message-Number: ";
+/// Every other message has only these: the journal packs some of them.
+const WORDS: [&[u8; 8]; 4] = [b"the mail", b" was cut", b" off and", b" came.\r\n"];
 
 /// The message of that number: 100 bytes to 300 KiB, most of them small.
 pub(in crate::store) fn bytes_of(number: u64) -> Vec<u8> {
@@ -15,7 +17,11 @@ pub(in crate::store) fn bytes_of(number: u64) -> Vec<u8> {
     };
     let mut bytes = format!("{HEADER}{number:016x}\r\n\r\n").into_bytes();
     while bytes.len() < size {
-        bytes.extend_from_slice(&dice.roll().to_le_bytes());
+        if number.is_multiple_of(2) {
+            bytes.extend_from_slice(WORDS[dice.below(WORDS.len())]);
+        } else {
+            bytes.extend_from_slice(&dice.roll().to_le_bytes());
+        }
     }
     bytes.truncate(size);
     bytes
