@@ -5,6 +5,8 @@
 
 mod ask;
 mod link;
+mod outgoing;
+mod reply;
 mod serve;
 mod wire;
 
@@ -14,6 +16,7 @@ use ipc::Refusal;
 
 pub use ask::Client;
 pub use link::Link;
+pub use reply::Reply;
 pub use serve::{Events, NotQueued, Service, serve, serve_link};
 
 /// An answer with the descriptors that came with it.

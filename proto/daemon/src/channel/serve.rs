@@ -2,30 +2,30 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ipc::frame::{self, FrameError};
+use ipc::frame;
 use ipc::{Call, Edge, Refusal, Return};
 use sys::packet::{PacketListener, PacketSocket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
 use super::Answered;
-use super::wire::{Packets, ReadError};
+use super::outgoing::Outgoing;
+use super::reply::Reply;
+use super::wire::{Frame, Packets, ReadError};
 use crate::stop::Stop;
 
 /// Calls of one channel that are worked on at once; more are answered `Busy`.
-const MAX_CALLS: usize = 512;
-/// Packets that wait for a slow asker before events are dropped.
-const MAX_OUTGOING: usize = 256;
+pub(super) const MAX_CALLS: usize = 512;
 /// How long a new peer may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
 
@@ -50,12 +50,10 @@ pub trait Service<E: Edge>: Send + Sync + 'static {
     }
 }
 
-type Packet = (Vec<u8>, Vec<OwnedFd>);
-
 /// The way to tell an asker something unasked.
 #[derive(Debug)]
 pub struct Events<E: Edge> {
-    outgoing: mpsc::Sender<Packet>,
+    outgoing: Outgoing,
     edge: std::marker::PhantomData<fn() -> E>,
 }
 
@@ -74,6 +72,13 @@ impl<E: Edge> Clone for Events<E> {
 pub struct NotQueued;
 
 impl<E: Edge> Events<E> {
+    pub(super) fn over(outgoing: &Outgoing) -> Self {
+        Self {
+            outgoing: outgoing.clone(),
+            edge: std::marker::PhantomData,
+        }
+    }
+
     /// Queues an event; never waits. What is queued before an answer is received before it.
     ///
     /// # Errors
@@ -82,7 +87,7 @@ impl<E: Edge> Events<E> {
         let bytes =
             frame::encode(&Return::<E::Answer, E::Event>::Event(event)).map_err(|_| NotQueued)?;
         self.outgoing
-            .try_send((bytes, Vec::new()))
+            .send_now((bytes, Vec::new()))
             .map_err(|_| NotQueued)
     }
 }
@@ -96,6 +101,23 @@ pub async fn serve<E: Edge, S: Service<E>>(
     service: Arc<S>,
     stop: Stop,
 ) -> io::Result<()> {
+    let each = |socket| {
+        let (service, stop) = (Arc::clone(&service), stop.clone());
+        tokio::spawn(async move {
+            if let Some(packets) = greet::<E>(socket).await {
+                run(packets, service, stop).await;
+            }
+        });
+    };
+    accept::<E>(listener, &stop, each).await
+}
+
+/// Accepts channels until `stop`.
+pub(super) async fn accept<E: Edge>(
+    listener: PacketListener,
+    stop: &Stop,
+    each: impl Fn(PacketSocket),
+) -> io::Result<()> {
     #[expect(
         deprecated,
         reason = "deprecated for types that may change or close their descriptor; a PacketListener owns one for life"
@@ -107,9 +129,7 @@ pub async fn serve<E: Edge, S: Service<E>>(
             () = stop.requested() => return Ok(()),
         };
         match accepted {
-            Ok(socket) => {
-                tokio::spawn(greet_and_serve(socket, Arc::clone(&service), stop.clone()));
-            }
+            Ok(socket) => each(socket),
             Err(error) => {
                 warn!(edge = E::NAME, %error, "cannot accept a channel");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -118,17 +138,13 @@ pub async fn serve<E: Edge, S: Service<E>>(
     }
 }
 
-async fn greet_and_serve<E: Edge, S: Service<E>>(
-    socket: PacketSocket,
-    service: Arc<S>,
-    stop: Stop,
-) {
-    let packets = match Packets::new(socket) {
-        Ok(packets) => packets,
-        Err(error) => return warn!(edge = E::NAME, %error, "cannot watch a channel"),
-    };
+/// A channel whose other side has greeted.
+pub(super) async fn greet<E: Edge>(socket: PacketSocket) -> Option<Packets> {
+    let packets = Packets::new(socket)
+        .inspect_err(|error| warn!(edge = E::NAME, %error, "cannot watch a channel"))
+        .ok()?;
     match timeout(GREETING, packets.greet(E::NAME)).await {
-        Ok(Ok(())) => run(packets, service, stop).await,
+        Ok(Ok(())) => return Some(packets),
         // Whoever only looked whether someone listens is no cause for alarm.
         Ok(Err(error)) if error.is_departure() => {
             debug!(edge = E::NAME, "left before the greeting")
@@ -136,6 +152,7 @@ async fn greet_and_serve<E: Edge, S: Service<E>>(
         Ok(Err(error)) => warn!(edge = E::NAME, %error, "channel refused"),
         Err(_) => warn!(edge = E::NAME, "channel refused: no greeting"),
     }
+    None
 }
 
 /// Serves one connected socket without a handshake: the other end of a descriptor given out in an answer. Ends when the
@@ -153,13 +170,8 @@ pub async fn serve_link<E: Edge, S: Service<E>>(
 }
 
 async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: Stop) {
-    let packets = Arc::new(packets);
-    let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
-    let writer = tokio::spawn(write::<E>(Arc::clone(&packets), queue));
-    let peer = Arc::new(service.open(Events {
-        outgoing: outgoing.clone(),
-        edge: std::marker::PhantomData,
-    }));
+    let (outgoing, writer) = Outgoing::start(E::NAME, packets.exit());
+    let peer = Arc::new(service.open(Events::over(&outgoing)));
     let slots = Arc::new(Semaphore::new(MAX_CALLS));
     loop {
         let read = tokio::select! {
@@ -168,31 +180,17 @@ async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: St
             () = outgoing.closed() => break,
             () = stop.requested() => break,
         };
-        let call = match read {
-            Ok(frame) if frame.fds.is_empty() => frame.value,
-            Ok(_) => {
-                error!(edge = E::NAME, error = %ReadError::StrayDescriptors, "channel closed");
-                break;
-            }
-            Err(ReadError::Closed) => {
-                debug!(edge = E::NAME, "channel closed by the asker");
-                break;
-            }
-            // A malformed frame closes this channel and nothing else.
-            Err(error) => {
-                error!(edge = E::NAME, %error, "channel closed");
-                break;
+        let Some(call) = call_of::<E>(read) else {
+            break;
+        };
+        let reply = match Reply::new(&slots, &outgoing, call.id) {
+            Ok(reply) => reply,
+            Err(busy) => {
+                busy.answer(Err(Refusal::Busy)).await;
+                continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            reply::<E>(&outgoing, call.id, Err(Refusal::Busy)).await;
-            continue;
-        };
-        let (service, peer, outgoing) = (Arc::clone(&service), Arc::clone(&peer), outgoing.clone());
-        let answering = async move {
-            let _slot = slot;
-            answer_one(service, peer, outgoing, call).await;
-        };
+        let answering = answer_one(Arc::clone(&service), Arc::clone(&peer), call, reply);
         if E::ORDERED {
             // Boxed, so that a channel that waits does not carry it.
             Box::pin(answering).await;
@@ -200,23 +198,47 @@ async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: St
             tokio::spawn(answering);
         }
     }
-    // Calls in flight keep their own senders: they finish, then the writer ends.
+    drop(peer);
+    end(outgoing, writer, &slots, E::NAME).await;
+}
+
+/// What was read, if the channel goes on.
+pub(super) fn call_of<E: Edge>(
+    read: Result<Frame<Call<E::Request>>, ReadError>,
+) -> Option<Call<E::Request>> {
+    match read {
+        Ok(frame) if frame.fds.is_empty() => return Some(frame.value),
+        Ok(_) => error!(edge = E::NAME, error = %ReadError::StrayDescriptors, "channel closed"),
+        Err(ReadError::Closed) => debug!(edge = E::NAME, "channel closed by the asker"),
+        // A malformed frame closes this channel and nothing else.
+        Err(error) => error!(edge = E::NAME, %error, "channel closed"),
+    }
+    None
+}
+
+/// Waits for the calls in flight, which have their own ways out, and then for the writer.
+pub(super) async fn end(
+    outgoing: Outgoing,
+    writer: JoinHandle<()>,
+    slots: &Semaphore,
+    edge: &'static str,
+) {
     let _ = slots
         .acquire_many(u32::try_from(MAX_CALLS).unwrap_or(u32::MAX))
         .await;
-    drop((peer, outgoing));
+    drop(outgoing);
     if timeout(Duration::from_secs(5), writer).await.is_err() {
-        debug!(edge = E::NAME, "answers of a closed channel were dropped");
+        debug!(edge, "answers of a closed channel were dropped");
     }
 }
 
-async fn answer_one<E: Edge, S: Service<E>>(
+pub(super) async fn answer_one<E: Edge, S: Service<E>>(
     service: Arc<S>,
     peer: Arc<S::Peer>,
-    outgoing: mpsc::Sender<Packet>,
     call: Call<E::Request>,
+    reply: Reply<E>,
 ) {
-    let (id, context) = (call.id, call.context);
+    let context = call.context;
     let within = Duration::from_millis(u64::from(call.deadline_ms));
     let work = timeout(within, service.answer(Arc::clone(&peer), call));
     let result = match unwound(work).await {
@@ -232,7 +254,7 @@ async fn answer_one<E: Edge, S: Service<E>>(
             Err(Refusal::StorageFault)
         }
     };
-    reply::<E>(&outgoing, id, result).await;
+    reply.answer(result).await;
     service.answered(&peer);
 }
 
@@ -250,43 +272,4 @@ async fn unwound<F: Future>(work: F) -> Result<F::Output, Panicked> {
         }
     });
     end.await
-}
-
-async fn reply<E: Edge>(
-    outgoing: &mpsc::Sender<Packet>,
-    id: u64,
-    result: Result<Answered<E::Answer>, Refusal>,
-) {
-    let (result, fds) = match result {
-        Ok(Answered { answer, fds }) => (Ok(answer), fds),
-        Err(refusal) => (Err(refusal), Vec::new()),
-    };
-    let packet = match frame::encode(&Return::<E::Answer, E::Event>::Answer { id, result }) {
-        Ok(bytes) => (bytes, fds),
-        Err(FrameError::TooLong | FrameError::Malformed | FrameError::TrailingBytes) => {
-            error!(edge = E::NAME, "bug: an answer does not fit into a frame");
-            let refusal = Return::<E::Answer, E::Event>::Answer {
-                id,
-                result: Err(Refusal::StorageFault),
-            };
-            let Ok(bytes) = frame::encode(&refusal) else {
-                return;
-            };
-            (bytes, Vec::new())
-        }
-    };
-    // An asker that is gone needs no answer.
-    let _ = outgoing.send(packet).await;
-}
-
-async fn write<E: Edge>(packets: Arc<Packets>, mut queue: mpsc::Receiver<Packet>) {
-    while let Some((bytes, fds)) = queue.recv().await {
-        if let Err(error) = packets.write(&bytes, &fds).await {
-            let error = ReadError::Io(error);
-            if !error.is_departure() {
-                error!(edge = E::NAME, %error, "channel closed: an answer could not be sent");
-            }
-            break;
-        }
-    }
 }

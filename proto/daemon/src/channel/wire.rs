@@ -2,16 +2,21 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use ipc::frame::{self, Encode, MAX_FRAME, Wire};
 use ipc::hello::Hello;
-use sys::packet::PacketSocket;
+use sys::packet::{PacketSocket, Received};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A packet socket registered with the runtime.
 #[derive(Debug)]
-pub(super) struct Packets(AsyncFd<PacketSocket>);
+pub(super) struct Packets(AsyncFd<Arc<PacketSocket>>);
+
+/// The way out of a packet socket.
+#[derive(Debug, Clone)]
+pub(super) struct Exit(Arc<PacketSocket>);
 
 /// A decoded frame with its descriptors.
 pub(super) struct Frame<T> {
@@ -58,33 +63,27 @@ impl ReadError {
 
 impl Packets {
     /// Must be called inside the runtime.
+    ///
+    /// It is not watched for room to write: that would wake the runtime for each packet the other side takes.
     #[expect(
         deprecated,
         reason = "deprecated for types that may change or close their descriptor; a PacketSocket owns one for life"
     )]
     pub(super) fn new(socket: PacketSocket) -> io::Result<Self> {
-        AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE).map(Self)
+        AsyncFd::with_interest(Arc::new(socket), Interest::READABLE).map(Self)
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        Exit(Arc::clone(self.0.get_ref()))
     }
 
     pub(super) async fn read<T: Wire>(&self) -> Result<Frame<T>, ReadError> {
-        // The buffer lives on the stack of the closure, so that a channel that waits does not carry it.
-        let read = |socket: &PacketSocket| {
-            let mut buffer = [0; MAX_FRAME];
-            let received = socket.recv(&mut buffer)?;
-            Ok((
-                decode(&buffer[..received.len], received.truncated),
-                received.fds,
-            ))
-        };
-        let (value, fds) = self.0.async_io(Interest::READABLE, read).await?;
-        Ok(Frame { value: value?, fds })
+        let read = |socket: &Arc<PacketSocket>| receive(PacketSocket::recv, socket);
+        self.0.async_io(Interest::READABLE, read).await?
     }
 
     pub(super) async fn write(&self, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
-        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        self.0
-            .async_io(Interest::WRITABLE, |socket| socket.send(bytes, &borrowed))
-            .await
+        self.exit().write(bytes, fds).await
     }
 
     /// Says and hears the first frame.
@@ -104,6 +103,44 @@ impl Packets {
             })
         }
     }
+}
+
+impl Exit {
+    /// Sends a packet if there is room for it: `WouldBlock` otherwise.
+    pub(super) fn write_now(&self, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        self.0.send(bytes, &borrowed)
+    }
+
+    #[expect(
+        deprecated,
+        reason = "deprecated for types that may change or close their descriptor; an OwnedFd owns one for life"
+    )]
+    pub(super) async fn write(&self, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+        match self.write_now(bytes, fds) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written,
+        }
+        let socket = self.0.as_fd().try_clone_to_owned()?;
+        AsyncFd::with_interest(socket, Interest::WRITABLE)?
+            .async_io(Interest::WRITABLE, |_| self.write_now(bytes, fds))
+            .await
+    }
+}
+
+/// A frame, received by `receive`. An error of its own is only what happens to the socket.
+pub(super) fn receive<T: Wire>(
+    receive: impl FnOnce(&PacketSocket, &mut [u8]) -> io::Result<Received>,
+    socket: &PacketSocket,
+) -> io::Result<Result<Frame<T>, ReadError>> {
+    // The buffer lives on this stack, so that a channel that waits for the runtime does not carry it.
+    let mut buffer = [0; MAX_FRAME];
+    let Received {
+        len,
+        fds,
+        truncated,
+    } = receive(socket, &mut buffer)?;
+    Ok(decode(&buffer[..len], truncated).map(|value| Frame { value, fds }))
 }
 
 fn decode<T: Wire>(bytes: &[u8], truncated: bool) -> Result<T, ReadError> {
