@@ -374,7 +374,9 @@ async fn so_many_messages_are_open_at_once_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_large_is_not_read_to_its_end() {
     let world = world().await;
-    let (_message, stream) = Smtp(world.client("smtpd")).open().await;
+    // Where it hangs up, nothing is read any more either.
+    let smtp = Smtp(world.client("smtpd"));
+    let (_message, stream) = smtp.open().await;
     let writing = tokio::task::spawn_blocking(move || {
         let mut stream = UnixStream::from(stream);
         stream.set_nonblocking(false).unwrap();
@@ -383,7 +385,12 @@ async fn a_message_that_is_too_large_is_not_read_to_its_end() {
         (0..4096).find_map(|_| stream.write_all(&piece).err())
     });
     let error = writing.await.unwrap().expect("all of it was read");
-    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    // The latter where something that was written is not read.
+    assert!(matches!(
+        error.kind(),
+        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset
+    ));
+    drop(smtp);
 }
 
 #[tokio::test(flavor = "multi_thread")]
