@@ -11,6 +11,7 @@ mod compare;
 mod contexts;
 mod flags;
 mod shards;
+mod wanted;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -35,6 +36,7 @@ pub use self::compare::{Comparison, Lost};
 pub(crate) use self::contexts::{Context, Contexts, Work};
 pub use self::flags::{has_flag, store_form};
 pub use self::shards::{Lacking, PAGES_KEPT};
+pub use self::wanted::{Expunges, Wanted};
 
 /// A selected mailbox.
 #[derive(Debug)]
@@ -96,40 +98,6 @@ pub enum Fate {
     Gone,
     /// Changes were lost, and cannot be found out.
     Lost,
-}
-
-/// Which changes of the selected mailbox a client hears of unasked (RFC 5465 §6.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// That messages come and go.
-    pub messages: bool,
-    /// That flags change.
-    pub flags: bool,
-}
-
-impl Wanted {
-    /// All of them.
-    pub const ALL: Self = Self {
-        messages: true,
-        flags: true,
-    };
-    /// None.
-    pub const NOTHING: Self = Self {
-        messages: false,
-        flags: false,
-    };
-}
-
-/// Whether the client may be told that messages are gone.
-// RFC 3501 §7.4.1: not while no command is in progress, nor while responding to FETCH, STORE or SEARCH.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expunges {
-    /// Yes.
-    Allowed,
-    /// Yes, and of new ones too, whether it wants to hear of such changes or not: it asked for this one.
-    Due,
-    /// Not now.
-    Held,
 }
 
 /// UIDs of which it is remembered that the client knows that they are gone.

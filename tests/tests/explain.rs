@@ -689,7 +689,6 @@ fn text_says_it_in_order_and_the_status_tells_how_it_ends() {
     assert!(told.stdout.contains("[smtp.lmtp_port]"), "{told:?}");
     let told = ask(&["--to", ALICE, "--listener", "submission"]);
     assert!(told.stdout.contains("sender: 530 5.7.0"), "{told:?}");
-    // Where logins are, TLS is.
     let told = ask(&["--to", ALICE, "--user", ALICE, "--listener", "submission"]);
     assert!(told.stdout.contains("login: 235 "), "{told:?}");
     assert!(told.stdout.contains("sender: 553 5.7.1 "), "{told:?}");

@@ -18,8 +18,8 @@ use ipc::snapshot::flag;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::disk::Dir;
-use super::mailbox::{Mailbox, is_not_found};
+use super::disk::{Dir, is_not_found};
+use super::mailbox::Mailbox;
 use super::name::MailboxName;
 use crate::fault::OrFault;
 

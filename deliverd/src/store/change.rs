@@ -12,11 +12,11 @@ use ipc::snapshot::{Record, flag};
 
 use super::acl::Marks;
 use super::chores::Shared;
-use super::disk::Dir;
+use super::disk::{Dir, is_not_found};
 use super::expunged::{Keeper, Keeping};
 use super::feed;
 use super::journal::{Change, Event, Permit, Place};
-use super::mailbox::{Mailbox, State, is_not_found};
+use super::mailbox::{Mailbox, State};
 use super::message_file;
 use crate::fault::OrFault;
 

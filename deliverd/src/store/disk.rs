@@ -506,6 +506,13 @@ pub(crate) fn date(file: &File, date: i64) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether it failed because there is nothing of that name.
+pub(super) fn is_not_found<T>(result: &io::Result<T>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,10 +8,11 @@ use ipc::session::SessionEvent;
 use ipc::snapshot::Record;
 use tracing::{debug, warn};
 
+use super::disk::is_not_found;
 use super::index::Table as Index;
 use super::journal::Event;
 use super::keywords;
-use super::mailbox::{Mailbox, Slot, State, is_not_found};
+use super::mailbox::{Mailbox, Slot, State};
 use super::message_file;
 use crate::clock;
 use crate::fault::OrFault;

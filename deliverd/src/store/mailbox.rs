@@ -18,7 +18,7 @@ use tracing::{error, warn};
 use super::acl::HasAcl;
 use super::append::Pending;
 use super::chores::Shared;
-use super::disk::Dir;
+use super::disk::{Dir, is_not_found};
 use super::feed::{self, Feed};
 use super::gone::Gone;
 use super::ids::Lines;
@@ -692,10 +692,4 @@ impl State {
             mailbox_id: self.status.id(),
         }
     }
-}
-
-pub(super) fn is_not_found<T>(result: &io::Result<T>) -> bool {
-    result
-        .as_ref()
-        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

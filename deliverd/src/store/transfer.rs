@@ -15,11 +15,11 @@ use ipc::snapshot::Record;
 use super::acl::Marks;
 use super::append::{NewMessage, Placing};
 use super::change::{EVENT, RANGE};
-use super::disk::Dir;
+use super::disk::{Dir, is_not_found};
 use super::feed;
 use super::ids::{Brought, Ids};
 use super::journal::{Event, Permit, Place};
-use super::mailbox::{Loaded, Mailbox, State, Totals, is_not_found};
+use super::mailbox::{Loaded, Mailbox, State, Totals};
 use super::message_file;
 use crate::fault::OrFault;
 

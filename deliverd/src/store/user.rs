@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::acl;
 use super::chores::Shared;
-use super::disk::Dir;
+use super::disk::{Dir, is_not_found};
 use super::index::DIRECTORY as CACHES;
-use super::mailbox::{Mailbox, Totals, is_not_found};
+use super::mailbox::{Mailbox, Totals};
 use super::message_file;
 use super::name::MailboxName;
 use super::quota::{Member, Tally};
