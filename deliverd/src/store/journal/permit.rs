@@ -44,7 +44,7 @@ impl Permit {
         number
     }
 
-    /// [`Journal::commit`].
+    /// [`super::Journal::commit`].
     pub(in crate::store) fn commit(&self, sequence: u64) -> Result<(), Refusal> {
         self.journal.commit(sequence)
     }
