@@ -1,14 +1,13 @@
 //! Reads ESEARCH (RFC 7377 §3).
 
-use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::command::Command;
 use crate::multisearch::{MAX_NAMES, MAX_SOURCES, MultiSearch, Source};
 
 use super::cursor::{Cursor, Result};
-use super::{mailbox, search};
+use super::notify::names;
+use super::search;
 
 // esearch = "ESEARCH" [SP esearch-source-opts] [SP search-return-opts] SP search-program
 pub(super) fn esearch(cursor: &mut Cursor<'_>) -> Result<Command> {
@@ -65,22 +64,10 @@ fn source(cursor: &mut Cursor<'_>) -> Result<Source> {
     })
 }
 
-// RFC 5465 §8: one-or-more-mailbox = mailbox / "(" mailbox *(SP mailbox) ")".
-fn names(cursor: &mut Cursor<'_>) -> Result<Vec<String>> {
-    cursor.space()?;
-    if cursor.peek() != Some(b'(') {
-        return Ok(vec![mailbox(cursor)?]);
-    }
-    let names = cursor.list(mailbox)?;
-    if names.is_empty() {
-        return cursor.fail("expected a mailbox name");
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::format;
+    use alloc::string::String;
 
     use super::*;
     use crate::parse;

@@ -108,7 +108,7 @@ fn filter(cursor: &mut Cursor<'_>) -> Result<Filter> {
 }
 
 // §8: one-or-more-mailbox = mailbox / "(" mailbox *(SP mailbox) ")".
-fn names(cursor: &mut Cursor<'_>) -> Result<Vec<String>> {
+pub(super) fn names(cursor: &mut Cursor<'_>) -> Result<Vec<String>> {
     cursor.space()?;
     if cursor.peek() != Some(b'(') {
         return Ok(vec![mailbox(cursor)?]);
