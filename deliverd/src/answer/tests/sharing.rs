@@ -64,6 +64,18 @@ async fn used(session: &Session) -> (u64, u64) {
     }
 }
 
+impl World {
+    /// Where it is kept what others may do with a mailbox of alice.
+    fn acl_of_alice(&self, mailbox: &str) -> PathBuf {
+        let mailboxes = "store/mailstore/domains/example.test/users/alice/mailboxes";
+        self.temp
+            .path()
+            .join(mailboxes)
+            .join(mailbox)
+            .join("acl.json")
+    }
+}
+
 /// Alice with two messages in INBOX and a mailbox "work" with one, and bob.
 async fn two() -> (World, Session, Session) {
     let world = world().await;
@@ -474,8 +486,7 @@ async fn who_gets_an_address_later_gets_nothing_of_what_was_shared_with_it() {
 async fn f4_a_file_that_is_damaged_half_written_or_another_owners_gives_nobody_anything() {
     let (world, alice, bob) = two().await;
     alice.give("work", "anyone", "lr").await;
-    let file = "store/mailstore/domains/example.test/users/alice/mailboxes/work/acl.json";
-    let file = world.temp.path().join(file);
+    let file = world.acl_of_alice("work");
     let text = std::fs::read_to_string(&file).unwrap();
     let status = || SessionRequest::Status {
         name: shared("work"),

@@ -92,7 +92,7 @@ async fn a_mailbox_never_goes_to_another_owner_nor_an_inbox_elsewhere() {
             owner.give(mailbox, BOB, "lrswipkxtea").await;
         }
     }
-    let of_carol = format!("Other Users/{carol}/work/b");
+    let of_carol = format!("Other Users/{carol}/{}", "work/b");
     for (from, to) in [
         (shared("work/a"), of_carol.clone()),
         (shared("INBOX"), shared("work/b")),
@@ -317,8 +317,7 @@ async fn the_operator_sees_and_sets_rights_and_the_list_of_who_shares_is_made_an
     );
     assert_eq!(bob.shared_names().await, [shared("work")]);
     // A file that was taken away by hand is not found any more, nor is a user who shares nothing remembered.
-    let file = "store/mailstore/domains/example.test/users/alice/mailboxes/work/acl.json";
-    std::fs::remove_file(world.temp.path().join(file)).unwrap();
+    std::fs::remove_file(world.acl_of_alice("work")).unwrap();
     assert_eq!(
         refused(bob.answer(select(shared("work"))).await),
         Refusal::NoSuchMailbox
