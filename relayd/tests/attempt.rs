@@ -10,6 +10,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use loopback::free_port;
 use relayd::attempt::Smarthost;
 use relayd::dial::{Begins, Heard, Target};
 use relayd::tls::Policy;

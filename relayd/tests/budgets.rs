@@ -15,8 +15,8 @@ use daemon::channel::CallError;
 use ipc::Refusal;
 use ipc::budget::{OwnBudget, OwnBudgets, Payer, Spent, TenantBudget};
 use ipc::control::{QueueControlAnswer, QueueControlRequest, QueuedMessage};
+use loopback::free_port;
 use world::deliverd::Deliverd;
-use world::free_port;
 use world::house::House;
 
 const ALICE: &str = "alice@example.test";

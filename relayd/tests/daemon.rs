@@ -16,11 +16,12 @@ use daemon::channel::CallError;
 use ipc::control::{QueueControlAnswer, QueueControlRequest};
 use ipc::queue::{QueueAnswer, QueueRequest};
 use ipc::{Context, Refusal};
+use loopback::free_port;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use world::deliverd::Deliverd;
 use world::house::{House, PATIENCE, envelope, waiting, wanting};
-use world::{EHLO, Hear, HearBody, Say, Wait, free_port, scripted};
+use world::{EHLO, Hear, HearBody, Say, Wait, scripted};
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@[127.0.0.1]";

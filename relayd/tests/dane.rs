@@ -12,6 +12,7 @@ mod world;
 use std::fmt::Write;
 
 use daemon::config::DnssecMode::Require;
+use loopback::free_port;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use relayd::attempt::{Carrier, Finding};
 use relayd::tls::Wish;

@@ -8,9 +8,10 @@
 
 mod world;
 
+use loopback::free_port;
 use world::deliverd::Deliverd;
 use world::house::{House, envelope, wanting};
-use world::{Hear, HearBody, Say, Step, free_port, scripted};
+use world::{Hear, HearBody, Say, Step, scripted};
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@[127.0.0.1]";

@@ -17,6 +17,7 @@ use std::time::Duration;
 use ipc::dns::{Found, Kind, Question, Record};
 use ipc::queue::{QueueAnswer, QueueRequest};
 use ipc::{Context, Refusal};
+use loopback::free_port;
 use mail::address::Domain;
 use relayd::answer::lookup::LookUps;
 use relayd::dns::{Dns, NoHost};

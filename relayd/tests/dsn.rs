@@ -12,12 +12,13 @@ use std::io::Write;
 
 use ipc::control::QueueControlRequest;
 use ipc::queue::{Recipient, Standing};
+use loopback::free_port;
 use relayd::queue::QueueId;
 use relayd::queue::journal::{self, Header, Particular, Record, VERSION};
 use relayd::turns::Party;
 use world::deliverd::Deliverd;
 use world::house::{House, envelope, wanting};
-use world::{Hear, HearBody, Say, Step, free_port, scripted};
+use world::{Hear, HearBody, Say, Step, scripted};
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@[127.0.0.1]";

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use ipc::budget::{OwnBudget, OwnBudgets, TenantBudget};
 use ipc::control::{QueueControlRequest, QueuedMessage};
+use loopback::free_port;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use world::deliverd::Deliverd;
 use world::house::House;
-use world::{EHLO, Hear, Say, delivery, free_port, scripted_at};
+use world::{EHLO, Hear, Say, delivery, scripted_at};
 
 const BUSY: &str = "busy@example.test";
 const OTHER: &str = "other@example.test";

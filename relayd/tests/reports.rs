@@ -22,6 +22,7 @@ use ipc::observation::{
 use ipc::queue::{QueueAnswer, QueueRequest};
 use ipc::reports::{ReportRow, ReportSummary};
 use ipc::{Context, Refusal};
+use loopback::free_port;
 use world::deliverd::Deliverd;
 use world::house::{House, PATIENCE};
 use world::*;

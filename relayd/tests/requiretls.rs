@@ -8,11 +8,12 @@
 
 mod world;
 
+use loopback::free_port;
 use world::deliverd::Deliverd;
 use world::house::{House, envelope, wanting};
 use world::https::Authority;
 use world::zones::{Signing, Zone, Zones};
-use world::{EHLO, Hear, Say, Step, delivery, free_port, scripted};
+use world::{EHLO, Hear, Say, Step, delivery, scripted};
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@[127.0.0.1]";

@@ -18,6 +18,7 @@ use daemon::config::{MtaSts, Quarantine};
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::TXT;
+use loopback::free_port;
 use relayd::attempt::{Carrier, Finding};
 use relayd::desk::Desk;
 use relayd::dial::Phone;

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::patience::wait_for;
-use crate::port::Port;
 use crate::program::{self, Service};
+use loopback::Port;
 
 /// The name server, until it is dropped.
 #[derive(Debug)]

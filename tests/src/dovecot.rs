@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::patience::wait_for;
-use crate::port::Port;
 use crate::program::{self, Service};
+use loopback::Port;
 
 /// Password of every user: there is no other account.
 pub const PASSWORD: &str = "secret";

@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::patience::wait_for;
-use crate::port::Port;
 use crate::program::{self, Service};
 use crate::python;
+use loopback::Port;
 
 /// A filter, until it is dropped.
 #[derive(Debug)]

@@ -21,7 +21,6 @@ pub mod maildir;
 pub mod nuisance;
 pub mod options;
 pub mod patience;
-pub mod port;
 pub mod postfix;
 pub mod postsrsd;
 pub mod program;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::certificate::Certificate;
 use crate::patience::wait_for;
-use crate::port::Port;
 use crate::program::{self, Service};
+use loopback::Port;
 
 /// Postfix, until it is dropped.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use crate::patience::wait_for;
-use crate::port::Port;
 use crate::program::{self, Service};
+use loopback::Port;
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(20);

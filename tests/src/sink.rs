@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::port::Port;
 use crate::program::{self, Service};
+use loopback::Port;
 
 /// Starts one that writes messages to `mail.*` in `dir`, with these options besides.
 #[must_use]

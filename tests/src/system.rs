@@ -16,8 +16,8 @@ use crate::certificate::Certificate;
 use crate::maildir::Account;
 use crate::options::{Options, lay_over};
 use crate::patience::wait_for;
-use crate::port::Port;
 use crate::program::{self, Outcome, Service};
+use loopback::Port;
 
 /// The daemons, in the order in which a message comes in.
 pub const DAEMONS: [&str; 5] = ["smtpd", "deliverd", "imapd", "relayd", "apid"];

@@ -17,7 +17,7 @@ use serde_json::Value;
 /// Which of our crates each of our crates is built on.
 ///
 /// mail ← sasl, smtp, imap, ipc ← daemon ← processes, with `sys` (the system calls) and `proxy` below `daemon`.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("mail", &[]),
     // Messages of logins: carried by smtp and imap, read by deliverd; below all three, and fuzzed without them.
     ("sasl", &["mail"]),
@@ -56,9 +56,14 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ),
     ("rmaild", &["sys"]),
     // Looks at everything from outside.
-    ("system-tests", &[]),
+    ("system-tests", &["loopback"]),
+    // Which port a test may have: tests of every kind ask.
+    ("loopback", &[]),
     // Measures the store as its askers see it: ipc and daemon are how smtpd and imapd talk to it.
-    ("store-bench", &["daemon", "ipc", "system-tests"]),
+    (
+        "store-bench",
+        &["daemon", "ipc", "loopback", "system-tests"],
+    ),
 ];
 
 /// One crate per process; none may know another.

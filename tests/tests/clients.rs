@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use loopback::Port;
 use serde_json::{Value, json};
 use system_tests::options::PASSWORD;
 use system_tests::patience::wait_for;
-use system_tests::port::Port;
 use system_tests::postfix::Postfix;
 use system_tests::program::Outcome;
 use system_tests::smtp::Client;

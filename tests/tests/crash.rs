@@ -16,13 +16,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use loopback::Port;
 use serde_json::json;
 use system_tests::dns::NameServer;
 use system_tests::load::{Load, recognize};
 use system_tests::maildir::body;
 use system_tests::options::PASSWORD;
 use system_tests::patience::wait_for;
-use system_tests::port::Port;
 use system_tests::program;
 use system_tests::smtp::Client;
 use system_tests::system::{DAEMONS, Home};

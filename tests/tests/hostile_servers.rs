@@ -9,10 +9,10 @@
 
 use std::time::Duration;
 
+use loopback::Port;
 use serde_json::json;
 use system_tests::dns::NameServer;
 use system_tests::patience::wait_for;
-use system_tests::port::Port;
 use system_tests::program::Service;
 use system_tests::system::Home;
 use system_tests::{Options, System, python, skip_without};

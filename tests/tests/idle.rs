@@ -18,10 +18,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use loopback::Port;
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use system_tests::dovecot::{self, Dovecot};
-use system_tests::port::Port;
 use system_tests::{Options, System, program, python, skip_unless, skip_without};
 
 /// Connections besides those that are measured, with whatever else a daemon has open.

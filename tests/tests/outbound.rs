@@ -11,11 +11,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use loopback::Port;
 use serde_json::{Value, json};
 use system_tests::certificate::Certificate;
 use system_tests::dns::NameServer;
 use system_tests::patience::wait_for;
-use system_tests::port::Port;
 use system_tests::postfix::Postfix;
 use system_tests::program::{self, Service};
 use system_tests::smtp::Client;

@@ -11,9 +11,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use loopback::Port;
 use serde_json::{Value, json};
 use system_tests::patience::wait_for;
-use system_tests::port::Port;
 use system_tests::program::{self, Service};
 use system_tests::smtp::Client;
 use system_tests::{Options, System, skip_unless, skip_without};

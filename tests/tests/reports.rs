@@ -11,10 +11,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use loopback::Port;
 use serde_json::{Value, json};
 use system_tests::dns::NameServer;
 use system_tests::patience::wait_for;
-use system_tests::port::Port;
 use system_tests::program;
 use system_tests::smtp::Client;
 use system_tests::system::Home;

@@ -11,7 +11,9 @@ use std::fs;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::RootCertStore;
 
-use super::{Program, free_port, listening};
+use loopback::free_port;
+
+use super::{Program, listening};
 
 /// Answers with what stands in the file named like the host it is asked for: a status, further fields, an empty line, the body. A body of
 /// `ENDLESS` has no end, and one of `SILENCE` never comes.

@@ -269,15 +269,6 @@ pub(crate) async fn attempt_as(
         .await
 }
 
-/// A port nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 /// A program that ends with the test; `None` (and a word why) if it is not installed.
 pub(crate) struct Program(Child);
 

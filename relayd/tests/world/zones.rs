@@ -18,7 +18,9 @@ use hickory_resolver::proto::op::Message;
 use relayd::dns::Dns;
 use tokio::net::UdpSocket;
 
-use super::{Program, free_port, listening};
+use loopback::free_port;
+
+use super::{Program, listening};
 
 /// A zone below the root.
 pub(crate) struct Zone<'a> {

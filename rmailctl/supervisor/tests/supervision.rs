@@ -46,14 +46,6 @@ fn everybody() -> Vec<u32> {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 impl World {
     fn new(uid: u32) -> Self {
         let home = tempfile::tempdir().unwrap();
@@ -98,7 +90,7 @@ impl World {
                     source: at("key.pem"),
                 }],
             });
-            let address = Address::Tcp(([127, 0, 0, 1], free_port()).into());
+            let address = Address::Tcp(([127, 0, 0, 1], loopback::free_port()).into());
             plan.sockets.push(Socket {
                 name: format!("port-{name}"),
                 owner: (*name).into(),

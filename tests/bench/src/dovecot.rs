@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use loopback::Port;
 use system_tests::patience::wait_for;
-use system_tests::port::Port;
 use system_tests::program::{self, Service};
 
 use crate::rmail::write_letter;

@@ -1,4 +1,13 @@
 //! Loopback ports that no other test of this run uses.
+//!
+//! A port that the kernel chooses for a listener that is closed again is anybody's: a connection that another test opens
+//! a moment later may go out from it. These stay with the one who asked.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "for tests only: it fails loudly and at once"
+)]
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
@@ -58,6 +67,15 @@ impl Port {
     }
 }
 
+/// A free loopback port, ours until this process ends.
+#[must_use]
+pub fn free_port() -> u16 {
+    let port = Port::reserve();
+    let number = port.number();
+    std::mem::forget(port);
+    number
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +85,9 @@ mod tests {
         let (one, two) = (Port::reserve(), Port::reserve());
         assert_ne!(one.number(), two.number());
         assert!(Port::reserve_number(one.number()).is_none());
+        let number = one.number();
+        drop(one);
+        assert!(Port::reserve_number(number).is_some());
+        assert!(Port::reserve_number(free_port()).is_none());
     }
 }
