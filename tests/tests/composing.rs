@@ -8,6 +8,11 @@
     reason = "test code outside of test functions too"
 )]
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::time::Instant;
+
 use serde_json::json;
 use system_tests::imap::Client;
 use system_tests::options::PASSWORD;
@@ -15,7 +20,7 @@ use system_tests::{Options, System};
 
 /// MiB of what the first test appends; twice as much is put together.
 const SIZE: &str = "RMAIL_COMPOSING_MIB";
-/// Messages that the third test reads.
+/// Messages of the tests that read many.
 const COUNT: &str = "RMAIL_READING_COUNT";
 /// A daemon may grow by so many KiB.
 const MOST: u64 = 10_000;
@@ -185,6 +190,81 @@ fn all_messages_of_a_mailbox_go_out_in_the_same_memory_however_many_there_are() 
         eprintln!("{daemon}: {before} KiB, grew by {grown} KiB");
         assert!(grown < MOST, "{daemon} grew by {grown} KiB");
     }
+}
+
+/// Puts letters into the inbox by hand, in a row of `count` that answer one another in groups of ten; the subject of letter `n` is
+/// the number `subject(n)`.
+fn write_letters(system: &System, count: u64, subject: impl Fn(u64) -> u64) {
+    let inbox = system.account("alice@example.test").mailbox("INBOX");
+    for number in 1..=count {
+        let shard = inbox.join(format!("{:04}", number / 1000));
+        if number % 1000 == 0 || number == 1 {
+            fs::create_dir_all(&shard).unwrap();
+        }
+        let answered = match number % 10 {
+            1 => String::new(),
+            _ => format!("References: <{}@ids.test>\r\n", number - 1),
+        };
+        let text = format!(
+            "Subject: {:08}\r\nFrom: a{number}@x.test\r\nMessage-ID: <{number}@ids.test>\r\n{answered}\r\ntext\r\n",
+            subject(number)
+        );
+        fs::write(shard.join(format!("{number:08}_.eml")), text).unwrap();
+    }
+    let owner = fs::metadata(&inbox).unwrap();
+    let chown = Command::new("chown")
+        .args(["-R", &format!("{}:{}", owner.uid(), owner.gid())])
+        .arg(&inbox)
+        .status();
+    assert!(chown.unwrap().success());
+}
+
+#[test]
+fn many_messages_are_put_in_order_in_the_memory_that_is_stated() {
+    let count: u64 = std::env::var(COUNT).map_or(4000, |text| text.parse().unwrap());
+    let mut system = System::start(Options::alice());
+    alice(&system).command("SELECT INBOX").unwrap().ok();
+    system.stop();
+    // A permutation: the factor is a prime that no count here is a multiple of.
+    let subject = |number: u64| number * 1_000_003 % (count + 1);
+    write_letters(&system, count, subject);
+    system.start_again();
+    let mut client = alice(&system);
+    let selected = client.command("SELECT INBOX").unwrap().ok();
+    assert!(selected.untagged.contains(&format!("* {count} EXISTS")));
+    client.command("SORT (SUBJECT) UTF-8 1:100").unwrap().ok();
+    client.command("THREAD REFS UTF-8 1:100").unwrap().ok();
+    let before = peak(&system, "imapd");
+    let mut uids: Vec<u64> = (1..=count).collect();
+    uids.sort_by_key(|number| subject(*number));
+    let words: Vec<String> = uids.iter().map(u64::to_string).collect();
+    let sorted = format!("* SORT {}", words.join(" "));
+    let threads: String = (0..count.div_ceil(10))
+        .map(|group| {
+            let last = (10 * group + 10).min(count);
+            let numbers: Vec<String> = (10 * group + 1..=last).map(|n| n.to_string()).collect();
+            format!("({})", numbers.join(" "))
+        })
+        .collect();
+    let asked = [
+        ("SORT (SUBJECT) UTF-8 ALL", sorted),
+        ("THREAD REFERENCES UTF-8 ALL", format!("* THREAD {threads}")),
+        ("THREAD REFS UTF-8 ALL", format!("* THREAD {threads}")),
+    ];
+    // The second time what the first time was worked out is at hand.
+    for time in ["first", "second"] {
+        for (command, expected) in &asked {
+            let begin = Instant::now();
+            let answer = client.command(command).unwrap().ok();
+            eprintln!("{command}, {time}: {} ms", begin.elapsed().as_millis());
+            // Not as a whole where it fails: it is long.
+            assert!(answer.untagged == [expected.as_str()], "{command}");
+        }
+    }
+    let grown = peak(&system, "imapd") - before;
+    eprintln!("imapd: {before} KiB, grew by {grown} KiB");
+    let stated = count * 512 / 1024;
+    assert!(grown < MOST + stated, "imapd grew by {grown} KiB");
 }
 
 #[test]
