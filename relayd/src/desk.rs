@@ -7,25 +7,31 @@ use std::time::Duration;
 
 use ipc::Refusal;
 use smtp::parameter::MailParameters;
-use tokio::sync::Notify;
-use tokio::time::sleep;
-use tracing::{error, info};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
 
 use crate::quarantine::Ward;
 use crate::queue::journal::{Header, Record};
-use crate::queue::{Draft, Opened, Queue, QueueId, release};
+use crate::queue::{Draft, Opened, Queue, QueueId, Recovered, release};
 use crate::rests::Rests;
 use crate::schedule::Schedule;
 
 /// Waits between the tries to write down what happened.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// Threads that read the queue at the start, at most.
+const MOST_READERS: usize = 4;
+/// How long the operator is kept waiting for that.
+const READING: Duration = Duration::from_secs(5);
 
 /// The shared state.
 #[derive(Debug)]
 pub struct Desk {
     queue: Arc<Queue>,
     schedule: Mutex<Schedule>,
+    /// All that was in the queue when relayd was started is in the schedule.
+    is_read: watch::Sender<bool>,
     /// After so many seconds the sender of a message is told that it has to wait, if ever.
     pub warning: Option<i64>,
     /// What is in quarantine.
@@ -41,36 +47,91 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Takes the queue over, with all the messages that are in it. Senders are told after `warning` seconds that their mail
-    /// has to wait, if at all; of what is in quarantine they hear nothing.
-    ///
-    /// # Errors
-    /// When the queue directory cannot be read.
-    pub fn new(queue: Queue, warning: Option<i64>, quarantine: Ward) -> io::Result<Self> {
-        let mut schedule = Schedule::default();
-        for message in queue.recover()? {
-            let warned = warning.zip(message.unwarned);
-            let warned = warned.map_or(i64::MAX, |(after, queued)| queued.saturating_add(after));
-            let due = match message.quarantine {
-                Some(kept) => {
-                    quarantine.note(message.id, kept.size, kept.tenant);
-                    quarantine.end(kept.since)
-                }
-                None => message.due.min(warned),
-            };
-            schedule.insert(message.id, due, message.rank);
-        }
-        info!(messages = schedule.len(), "queue read");
-        Ok(Self {
+    /// Takes the queue over. Senders are told after `warning` seconds that their mail has to wait, if at all; of what is in quarantine they hear
+    /// nothing. What is in the queue already is known after [`Desk::read`].
+    #[must_use]
+    pub fn new(queue: Queue, warning: Option<i64>, quarantine: Ward) -> Self {
+        Self {
             queue: Arc::new(queue),
-            schedule: Mutex::new(schedule),
+            schedule: Mutex::default(),
+            is_read: watch::Sender::new(false),
             warning,
             quarantine,
             rests: Rests::default(),
             bell: Notify::new(),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-        })
+        }
+    }
+
+    /// Reads all the messages that are in the queue, while others come and go. Blocks.
+    ///
+    /// # Errors
+    /// When the queue directory cannot be read.
+    pub fn read(&self) -> io::Result<()> {
+        let shards = Mutex::new(self.queue.shards()?.into_iter());
+        let next = || {
+            let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
+            shards.next()
+        };
+        let work = || {
+            while let Some(shard) = next() {
+                match self.queue.recover(&shard) {
+                    Ok(messages) => messages.into_iter().for_each(|message| self.take(message)),
+                    Err(error) => {
+                        error!(shard, %error, "a directory of the queue cannot be read: its messages wait for the next start");
+                    }
+                }
+                self.bell.notify_one();
+            }
+        };
+        // Mail goes on meanwhile, and has the other processors.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 1..(processors / 2).clamp(1, MOST_READERS) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        self.queue.all_recovered();
+        self.quarantine.open();
+        self.is_read.send_replace(true);
+        info!(messages = self.schedule().len(), "queue read");
+        Ok(())
+    }
+
+    /// Takes in a message that was there before.
+    fn take(&self, message: Recovered) {
+        let warned = self.warning.zip(message.unwarned);
+        let warned = warned.map_or(i64::MAX, |(after, queued)| queued.saturating_add(after));
+        let due = match message.quarantine {
+            Some(kept) => {
+                self.quarantine.note(message.id, kept.size, kept.tenant);
+                self.quarantine.end(kept.since)
+            }
+            None => message.due.min(warned),
+        };
+        self.schedule().insert(message.id, due, message.rank);
+    }
+
+    /// Waits, for a moment, until [`Desk::read`] is done.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] if it is not.
+    pub async fn until_read(&self) -> Result<(), Refusal> {
+        let mut is_read = self.is_read.subscribe();
+        let waited = timeout(READING, is_read.wait_for(|is_read| *is_read)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Refusal::Busy),
+        }
+    }
+
+    /// At the end: leaves nothing in the log that the next start would have to do. Blocks.
+    pub fn close(&self) {
+        if let Err(error) = self.queue.close() {
+            warn!(%error, "the log of the queue is read at the next start");
+        }
     }
 
     /// The schedule. Held for moments only.
@@ -209,7 +270,8 @@ mod tests {
         let queue = Queue::open(&home.path().join("queue")).unwrap();
         let ward = Ward::new(&Quarantine::default());
         let end = ward.end(1_700_000_000);
-        let desk = Arc::new(Desk::new(queue, None, ward).unwrap());
+        let desk = Arc::new(Desk::new(queue, None, ward));
+        desk.read().unwrap();
         let draft = desk.with_queue(|queue| queue.draft()).await.unwrap();
         let header = Header {
             version: VERSION,

@@ -365,7 +365,7 @@ impl Dispatcher {
         let due = match message.next_due() {
             Some(due) => due,
             None if told => {
-                self.desk.with_queue(move |queue| queue.remove(id)).await?;
+                self.desk.with_queue(move |queue| queue.finish(id)).await?;
                 info!(%id, "done");
                 return Ok(None);
             }
@@ -393,7 +393,7 @@ impl Dispatcher {
         if end > clock::now() {
             return Ok(Some(end));
         }
-        self.desk.with_queue(move |queue| queue.remove(id)).await?;
+        self.desk.with_queue(move |queue| queue.finish(id)).await?;
         self.desk.quarantine.leave(id);
         info!(%id, "removed: it was in quarantine for authentication.quarantine.days and not released");
         Ok(None)

@@ -11,7 +11,7 @@ use daemon::{Birth, StartError};
 use mail::address::Domain;
 use smtp::auth::{Credentials, Secret};
 use smtp::client::{self, Timeouts};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::aggregate::courier::Courier;
 use crate::aggregate::register::Register;
@@ -44,6 +44,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let hostname = domain(config.hostname.as_str())?;
     let dns = resolver(&config)?;
     let desk = Arc::new(open_queue(&config)?);
+    read_queue(Arc::clone(&desk))?;
     let carrier = carrier(&birth, &hostname, dns.clone(), &desk).await?;
     let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
     let till = Till::open(Arc::clone(&desk), ask.clone(), &config.relay.budgets);
@@ -106,6 +107,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         count(config.relay.max_connections.value()),
         count(config.relay.max_connections_per_domain.value()),
     );
+    let closing = Arc::clone(&dispatcher.desk);
     birth.ready();
     dispatcher.run(lanes, birth.stop.clone()).await;
     info!("stopping");
@@ -116,7 +118,8 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
             .map_err(StartError::fault)?
             .map_err(StartError::fault)?;
     }
-    Ok(())
+    let closed = tokio::task::spawn_blocking(move || closing.close()).await;
+    closed.map_err(StartError::fault)
 }
 
 fn open_queue(config: &Config) -> Result<Desk, StartError> {
@@ -136,8 +139,19 @@ fn open_queue(config: &Config) -> Result<Desk, StartError> {
     let warning = config.relay.delay_warning_hours.value();
     let warning = (warning > 0).then(|| i64::from(warning) * 3600);
     let quarantine = Ward::new(&config.authentication.quarantine);
-    let desk = Queue::open(&path).and_then(|queue| Desk::new(queue, warning, quarantine));
-    desk.map_err(explain)
+    let queue = Queue::open(&path).map_err(explain)?;
+    Ok(Desk::new(queue, warning, quarantine))
+}
+
+/// Has the queue read while mail goes on. Not on a thread of the runtime, which would wait for it at the end.
+fn read_queue(desk: Arc<Desk>) -> Result<(), StartError> {
+    let read = move || {
+        if let Err(error) = desk.read() {
+            error!(%error, "the queue cannot be read: what is in it waits for the next start");
+        }
+    };
+    let thread = std::thread::Builder::new().name("queue-read".into());
+    thread.spawn(read).map(drop).map_err(StartError::fault)
 }
 
 async fn carrier(

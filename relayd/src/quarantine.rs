@@ -1,6 +1,7 @@
 //! What is in quarantine: how much of each tenant's mail may be, and until when.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use daemon::config::Quarantine;
@@ -19,6 +20,8 @@ const BESIDE: u64 = 8192;
 pub struct Ward {
     bounds: Quarantine,
     kept: Mutex<Kept>,
+    /// All that was kept before is counted.
+    is_open: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +67,13 @@ impl Ward {
         Self {
             bounds: bounds.clone(),
             kept: Mutex::default(),
+            is_open: AtomicBool::new(false),
         }
+    }
+
+    /// All that was kept before is counted: now more may come.
+    pub fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
     }
 
     /// When a message that came into quarantine then is gone, Unix seconds.
@@ -91,8 +100,11 @@ impl Ward {
     /// keep out the mail of all: of what is for all together each may have no more than is left, so that who has most is refused first.
     ///
     /// # Errors
-    /// [`Refusal::QuarantineFull`].
+    /// [`Refusal::QuarantineFull`], or [`Refusal::Busy`] before [`Ward::open`].
     pub fn admit(&self, id: QueueId, size: u64, tenant: Option<String>) -> Result<(), Refusal> {
+        if !self.is_open.load(Ordering::Acquire) {
+            return Err(Refusal::Busy);
+        }
         let mut kept = self.lock();
         let (mut own, mut all) = (kept.rooms.get(&tenant).copied(), kept.all);
         let own = own.get_or_insert_default();
@@ -161,8 +173,15 @@ impl Kept {
 mod tests {
     use super::*;
 
+    fn opened(bounds: &Quarantine) -> Ward {
+        let ward = Ward::new(bounds);
+        assert_eq!(ward.admit(id(), 0, None), Err(Refusal::Busy));
+        ward.open();
+        ward
+    }
+
     fn ward(messages: u64, octets: u64) -> Ward {
-        Ward::new(&Quarantine {
+        opened(&Quarantine {
             max_messages: messages.try_into().unwrap(),
             max_bytes: octets.try_into().unwrap(),
             ..Quarantine::default()
@@ -225,7 +244,7 @@ mod tests {
     }
 
     fn ward_for_all(octets: u64) -> Ward {
-        Ward::new(&Quarantine {
+        opened(&Quarantine {
             total_bytes: octets.try_into().unwrap(),
             ..Quarantine::default()
         })

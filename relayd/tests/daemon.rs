@@ -369,7 +369,7 @@ async fn a_report_the_disk_does_not_take_note_of_is_not_brought_again() {
         .queue_until(|queue| queue.len() == 1 && queue[0].waiting == 0)
         .await;
     house.kill();
-    let journal = house.socket(&format!("queue/{queue_id}.env"));
+    let journal = house.journal(&queue_id);
     house.start_without_room(std::fs::metadata(journal).unwrap().len());
     let deliverd = Deliverd::start(&house.socket("deliverd-relayd.sock"));
     hurry_for_a_while(&house).await;

@@ -65,7 +65,7 @@ async fn a_page_of_recipients_is_no_longer_than_it_may_be_and_each_is_there_once
     let id = house.commit(&link, message, 0).await.unwrap();
     let queue = house.queue().await;
     assert_eq!(queue[0].waiting as usize, RECIPIENTS_PER_FRAME);
-    let journal = house.home.path().join(format!("queue/{id}.env"));
+    let journal = house.journal(&id);
     let journal = std::fs::read_to_string(journal).unwrap();
     assert_eq!(journal.matches("r0@[127.0.0.1]").count(), 2, "{journal}");
 }

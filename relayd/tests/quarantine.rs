@@ -241,8 +241,8 @@ async fn what_the_operator_holds_stays() {
     remove(&house, &other.unwrap()).await;
     house.kill();
     // A day later.
-    let journal = house.home.path().join("queue").join(format!("{id}.env"));
-    age(&journal, DAY);
+    house.empty_log();
+    age(&house.journal(id.as_str()), DAY);
     house.start();
     something_else_is_delivered(&house, &deliverd).await;
     let queue = house.queue_until(|queue| queue.len() == 1).await;

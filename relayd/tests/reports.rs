@@ -348,6 +348,7 @@ async fn a_report_that_is_made_again_is_recognised_and_one_that_is_too_old_is_gi
         house.start();
         house.queue_until(|queue| queue.len() == 1).await;
         house.kill();
+        house.empty_log();
         for name in house.files() {
             let path = queue.join(&name);
             if name.ends_with(".eml") {

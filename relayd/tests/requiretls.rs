@@ -200,7 +200,7 @@ async fn that_tls_is_waived_is_kept_unless_it_is_required_or_the_header_does_not
         let recipients = vec![wanting(BOB, "")];
         let brought = house.submit_as(envelope(ALICE, parameters), recipients, body);
         let id = brought.await.unwrap();
-        let journal = house.home.path().join(format!("queue/{id}.env"));
+        let journal = house.journal(&id);
         let journal = std::fs::read_to_string(journal).unwrap();
         assert_eq!(journal.contains("\"tls_waived\":true"), wanted, "{journal}");
     }

@@ -58,6 +58,9 @@ impl Service<QueueControlEdge> for Operator {
         _peer: Arc<()>,
         call: Call<QueueControlRequest>,
     ) -> Result<Answered<QueueControlAnswer>, Refusal> {
+        if call.request != QueueControlRequest::ShowStatus {
+            self.desk.until_read().await?;
+        }
         let answer = match call.request {
             QueueControlRequest::ListQueue { after } => self.list(after.as_deref()).await?,
             QueueControlRequest::RetryMessage { queue_id } => self.retry(queue_id.as_deref())?,

@@ -63,7 +63,7 @@ impl Queue {
     /// What the system says.
     pub fn read_book(&self, book: Book) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        match self.open_file(&book.name(), OFlags::RDONLY) {
+        match self.open_plain(&book.name(), OFlags::RDONLY) {
             Ok(mut file) => file.read_to_end(&mut bytes).map(drop)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -118,13 +118,8 @@ impl Queue {
     /// # Errors
     /// What the system says.
     pub fn remove_book(&self, book: Book) -> io::Result<()> {
-        for name in [&*book.name(), &book.new_name()] {
-            match self.unlink(name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-        }
-        Ok(())
+        self.unlink_if_there(&book.name())?;
+        self.unlink_if_there(&book.new_name())
     }
 
     fn book_file(&self, name: &str, flags: OFlags) -> io::Result<File> {

@@ -9,7 +9,9 @@ const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const TIME_DIGITS: usize = 10;
 /// 40 random bits.
 const RANDOM_DIGITS: usize = 8;
-const LENGTH: usize = TIME_DIGITS + RANDOM_DIGITS;
+pub(super) const LENGTH: usize = TIME_DIGITS + RANDOM_DIGITS;
+/// The last digits, which are random, name the directory.
+const SHARD_DIGITS: usize = 2;
 
 /// The id of a queued message, 18 characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,16 +54,28 @@ impl QueueId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// File name of the body.
+    /// The directory of its files, one of 1,024.
     #[must_use]
-    pub fn body_name(&self) -> String {
-        format!("{self}.eml")
+    pub fn shard(&self) -> &str {
+        &self.as_str()[LENGTH - SHARD_DIGITS..]
     }
 
-    /// File name of the journal.
+    /// Whether a directory of the queue has that name.
+    #[must_use]
+    pub fn is_shard(name: &str) -> bool {
+        name.len() == SHARD_DIGITS && name.bytes().all(|digit| DIGITS.contains(&digit))
+    }
+
+    /// The body's path in the queue.
+    #[must_use]
+    pub fn body_name(&self) -> String {
+        format!("{}/{self}.eml", self.shard())
+    }
+
+    /// The journal's path in the queue.
     #[must_use]
     pub fn journal_name(&self) -> String {
-        format!("{self}.env")
+        format!("{}/{self}.env", self.shard())
     }
 }
 

@@ -230,30 +230,10 @@ fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-/// CRC-32 as in IEEE 802.3, an octet at a time: every journal is read whole for each attempt.
-fn crc32(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, byte: &u8| {
-        let [low, ..] = crc.to_le_bytes();
-        (crc >> 8) ^ CRC_OF_OCTET[usize::from(low ^ byte)]
-    };
-    !bytes.iter().fold(u32::MAX, step)
+/// CRC-32 as in IEEE 802.3.
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
 }
-
-static CRC_OF_OCTET: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut octet = 0_u32;
-    while octet < 256 {
-        let mut crc = octet;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
-            bit += 1;
-        }
-        table[octet as usize] = crc;
-        octet += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -1,20 +1,23 @@
 //! The durable queue: two files a message, and nothing else knows them. docs/queue.md has the table of states.
 //!
 //! `<id>.eml` is the body, written once. `<id>.env` is the [`journal`]: envelope and what became of each recipient. A message
-//! exists if and only if its `.env` has a valid first record. All calls block on the disk and belong on a blocking thread.
+//! exists if and only if its `.env` has a valid first record. What is to be durable is in the [`log`] first; the files of the messages are flushed
+//! later, if they live so long. All calls block on the disk and belong on a blocking thread.
 
 mod book;
 mod draft;
 mod id;
 pub mod journal;
+mod log;
 mod message;
 mod recover;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -28,6 +31,10 @@ pub use message::{Message, Recipient, State};
 pub use recover::{InQuarantine, Recovered};
 
 use journal::{Header, Record};
+use log::{Entry, Log};
+
+/// Octets of a body up to which it is written into the log, too; a larger one is flushed by itself.
+const INLINE: u64 = if cfg!(test) { 4096 } else { 128 << 10 };
 
 /// The queue directory.
 #[derive(Debug)]
@@ -36,6 +43,9 @@ pub struct Queue {
     path: PathBuf,
     /// Held for life: one relayd per queue.
     _lock: File,
+    log: Arc<Log>,
+    /// What was queued since the start, until all that was there before is read: nobody takes it for something that was there before.
+    born: Mutex<Option<HashSet<QueueId>>>,
     /// Messages somebody works on, so that all who work on one share its journal.
     open: Mutex<HashMap<QueueId, Weak<Opened>>>,
 }
@@ -45,6 +55,7 @@ pub struct Queue {
 pub struct Opened {
     /// Its id.
     pub id: QueueId,
+    log: Arc<Log>,
     inner: Mutex<Inner>,
 }
 
@@ -59,7 +70,7 @@ struct Inner {
 }
 
 impl Queue {
-    /// Opens the queue directory, making it if its parent exists.
+    /// Opens the queue directory, making it if its parent exists, and writes what is in the log into the files of the messages.
     ///
     /// # Errors
     /// What the system says; `WouldBlock` when another relayd has it.
@@ -85,12 +96,31 @@ impl Queue {
             ),
             std::fs::TryLockError::Error(error) => error,
         })?;
-        Ok(Self {
+        let (log, past) = Log::open(directory.try_clone()?)?;
+        let queue = Self {
             directory,
             path: path.to_owned(),
             _lock: lock,
+            log: Arc::new(log),
+            born: Mutex::new(Some(HashSet::new())),
             open: Mutex::default(),
-        })
+        };
+        queue.tidy(&past)?;
+        Ok(queue)
+    }
+
+    /// Has everything flushed into the files of the messages, so that the log is empty. What is done afterwards is in the log again.
+    ///
+    /// # Errors
+    /// What the system says; the next start reads the log then.
+    pub fn close(&self) -> io::Result<()> {
+        self.log.close()
+    }
+
+    /// How often the log was flushed.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.log.flushes()
     }
 
     /// Where it is, for messages to the admin.
@@ -127,37 +157,81 @@ impl Queue {
     pub fn commit(&self, id: QueueId, body: &Draft, header: &Header) -> io::Result<()> {
         let mut line = Vec::new();
         journal::encode(&Record::Message(Box::new(header.clone())), &mut line)?;
-        // 1. The bytes of the body.
-        body.file().sync_all()?;
-        // 2. The bytes of the journal.
-        let mut journal = file::temporary_file(self.directory.as_fd())?;
-        journal.write_all(&line)?;
-        journal.sync_all()?;
-        // 3. The names: the body's first, so that a journal without a body was never acknowledged.
-        let linked = self
-            .link(body.file(), &id.body_name())
-            .and_then(|()| self.link(&journal, &id.journal_name()))
-            // 4. Both names on disk. A failed flush is final: it is not tried again.
-            .and_then(|()| file::sync_directory(&self.directory));
-        if linked.is_err() {
+        if let Some(born) = &mut *self.lock_born() {
+            born.insert(id);
+        }
+        let committed = self.commit_line(id, body, &line);
+        if committed.is_err() {
+            self.log.note(id, Entry::Gone);
             self.forget(id);
         }
-        linked
+        committed
     }
 
-    fn link(&self, from: &File, name: &str) -> io::Result<()> {
-        file::link_temporary(from, self.directory.as_fd(), OsStr::new(name))
+    fn commit_line(&self, id: QueueId, body: &Draft, line: &[u8]) -> io::Result<()> {
+        let body = body.file();
+        let size = body.metadata()?.len();
+        let (mut bytes, is_large) = (Vec::new(), size > INLINE);
+        let _ticket = if is_large {
+            // Its bytes and its name are on disk before anything says that it is there.
+            body.sync_all()?;
+            self.link(id, body, &id.body_name())?;
+            file::sync_directory(self.shard(id)?)?;
+            file::sync_directory(&self.directory)?;
+            let entry = Entry::Queued {
+                journal: line,
+                body: None,
+            };
+            self.log.commit(id, entry)?
+        } else {
+            bytes.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
+            body.read_exact_at(&mut bytes, 0)?;
+            let entry = Entry::Queued {
+                journal: line,
+                body: Some(&bytes),
+            };
+            self.log.commit(id, entry)?
+        };
+        // The body's name first, so that there is never a journal without a body.
+        if !is_large {
+            self.link(id, body, &id.body_name())?;
+        }
+        self.journal_file(id)?.write_all_at(line, 0)
+    }
+
+    /// Gives a nameless file a name in the directory of a message.
+    fn link(&self, id: QueueId, from: &File, name: &str) -> io::Result<()> {
+        let link = || file::link_temporary(from, self.directory.as_fd(), OsStr::new(name));
+        match link() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_shard(id)?;
+                link()
+            }
+            other => other,
+        }
+    }
+
+    fn make_shard(&self, id: QueueId) -> io::Result<()> {
+        match file::mkdir_beneath(self.directory.as_fd(), Path::new(id.shard()), 0o700) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The journal of a message, made if it is not there.
+    fn journal_file(&self, id: QueueId) -> io::Result<File> {
+        self.open_plain(
+            &id.journal_name(),
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW,
+        )
     }
 
     /// After a commit that failed: what has a name loses it. What stays in spite of that is a message nobody was told about,
     /// which may come twice (its sender tries again) but not be lost.
     fn forget(&self, id: QueueId) {
         for name in [id.journal_name(), id.body_name()] {
-            match self.unlink(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::error!(%id, name, %error, "cannot remove what is left of a failed commit");
-                }
-                _ => {}
+            if let Err(error) = self.unlink_if_there(&name) {
+                tracing::error!(%id, name, %error, "cannot remove what is left of a failed commit");
             }
         }
     }
@@ -177,13 +251,17 @@ impl Queue {
         Ok(opened)
     }
 
+    fn lock_born(&self) -> MutexGuard<'_, Option<HashSet<QueueId>>> {
+        self.born.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_open(&self) -> MutexGuard<'_, HashMap<QueueId, Weak<Opened>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads a journal and cuts off what a crash tore.
     fn read_message(&self, id: QueueId) -> io::Result<Opened> {
-        let mut journal = self.open_file(&id.journal_name(), OFlags::RDWR | OFlags::APPEND)?;
+        let mut journal = self.open_plain(&id.journal_name(), OFlags::RDWR)?;
         let mut bytes = Vec::new();
         // As long as its recipients and the attempts at them make it: a limit here would cut valid records off.
         journal.read_to_end(&mut bytes)?;
@@ -197,10 +275,10 @@ impl Queue {
         if decoded.valid < bytes.len() {
             tracing::warn!(%id, octets = bytes.len() - decoded.valid, "a torn end of a journal is cut off");
             journal.set_len(decoded.valid as u64)?;
-            journal.sync_all()?;
         }
         Ok(Opened {
             id,
+            log: Arc::clone(&self.log),
             inner: Mutex::new(Inner {
                 journal,
                 message,
@@ -215,16 +293,20 @@ impl Queue {
     /// # Errors
     /// What the system says.
     pub fn body(&self, id: QueueId) -> io::Result<File> {
-        self.open_file(&id.body_name(), OFlags::RDONLY)
+        self.open_plain(&id.body_name(), OFlags::RDONLY)
     }
 
     /// Opens a regular file of the queue; a link or a device somebody planted is refused.
-    fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
+    fn open_plain(&self, name: &str, flags: OFlags) -> io::Result<File> {
         let fd = file::open_beneath(
             self.directory.as_fd(),
             Path::new(name),
             flags | OFlags::NONBLOCK,
-            0,
+            if flags.contains(OFlags::CREATE) {
+                0o600
+            } else {
+                0
+            },
         )?;
         let file = File::from(fd);
         let metadata = file.metadata()?;
@@ -237,22 +319,51 @@ impl Queue {
         Ok(file)
     }
 
-    /// Takes a message out. It does not exist any more once its journal's name is gone from the disk; only then the body goes.
+    /// Takes a message out for which nothing is left to do. Nobody waits for the disk: what comes back after a power failure is taken out again.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the system says.
+    pub fn finish(&self, id: QueueId) -> io::Result<()> {
+        self.log.note(id, Entry::Gone);
+        self.unlink_all(id)
+    }
+
+    /// Takes any message out, durably. Where the log does not take that, as on a full disk, its names go all the same: it may be there again after
+    /// a crash, but who makes room must be able to.
     ///
     /// # Errors
     /// `NotFound`, or what the system says.
     pub fn remove(&self, id: QueueId) -> io::Result<()> {
-        self.unlink(&id.journal_name())?;
-        file::sync_directory(&self.directory)?;
-        match self.unlink(&id.body_name()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // An orphan body is removed at the next start.
-            other => other,
+        match self.log.commit(id, Entry::Gone) {
+            Ok(_ticket) => self.unlink_all(id),
+            Err(error) => {
+                tracing::warn!(%id, %error, "a message is removed, and that is not in the log: after a crash it may be there again");
+                self.unlink_all(id)?;
+                self.log.note(id, Entry::Gone);
+                file::sync_directory(self.shard(id)?)
+            }
         }
+    }
+
+    fn shard(&self, id: QueueId) -> io::Result<OwnedFd> {
+        file::directory_beneath(self.directory.as_fd(), Path::new(id.shard()))
+    }
+
+    /// The journal first: a body that stays without it is removed at the next start.
+    fn unlink_all(&self, id: QueueId) -> io::Result<()> {
+        self.unlink(&id.journal_name())?;
+        self.unlink_if_there(&id.body_name())
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {
         file::unlink(self.directory.as_fd(), OsStr::new(name))
+    }
+
+    fn unlink_if_there(&self, name: &str) -> io::Result<()> {
+        match self.unlink(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 }
 
@@ -282,8 +393,13 @@ impl Opened {
             journal.set_len(*durable)?;
         }
         *torn = true;
-        journal.write_all(&line)?;
-        journal.sync_data()?;
+        let entry = Entry::Appended {
+            offset: *durable,
+            line: &line,
+        };
+        let ticket = self.log.commit(self.id, entry)?;
+        journal.write_all_at(&line, *durable)?;
+        drop(ticket);
         *torn = false;
         *durable += line.len() as u64;
         message.apply(record);

@@ -1,13 +1,17 @@
 //! What is done at start with what the last process left: docs/queue.md has the table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use sys::file;
+use sys::file::{self, Kind, OFlags};
 use tracing::{error, info, warn};
 
+use super::log::{Entry, PREFIX, Past};
 use super::{Book, Message, Queue, QueueId};
 use crate::turns::Rank;
 
@@ -47,12 +51,133 @@ struct Found {
 }
 
 impl Queue {
-    /// Reads the whole directory, removes what a crash left of unfinished work, and lists the messages.
+    /// Puts the directory in order: what the log says is in the files of the messages afterwards, and the log is empty.
+    pub(super) fn tidy(&self, past: &Past) -> io::Result<()> {
+        self.replay(past)?;
+        let is_changed = self.take_over()? | !past.is_empty();
+        if is_changed {
+            file::sync_file_system(&self.directory)?;
+            self.log.annul_all()?;
+        }
+        Ok(())
+    }
+
+    /// Does once more what is in the log. Where it was done before, nothing changes.
+    fn replay(&self, past: &Past) -> io::Result<()> {
+        let mut gone = HashSet::new();
+        past.for_each(|id, entry| {
+            if entry == Entry::Gone {
+                gone.insert(id);
+            }
+            Ok(())
+        })?;
+        past.for_each(|id, entry| match entry {
+            _ if gone.contains(&id) => Ok(()),
+            Entry::Gone => Ok(()),
+            Entry::Queued { journal, body } => self.restore(id, journal, body),
+            Entry::Appended { offset, line } => self.restore_record(id, offset, line),
+        })?;
+        for id in gone {
+            self.unlink_if_there(&id.journal_name())?;
+            self.unlink_if_there(&id.body_name())?;
+        }
+        Ok(())
+    }
+
+    fn restore(&self, id: QueueId, journal: &[u8], body: Option<&[u8]>) -> io::Result<()> {
+        let is_whole = match (self.body(id), body) {
+            (Ok(file), Some(bytes)) => holds(file, bytes)?,
+            (Ok(_), None) => true,
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => false,
+            (Err(error), _) => return Err(error),
+        };
+        match body {
+            // It was flushed before the log said that it is there; so it was removed since.
+            None if !is_whole => return Ok(()),
+            Some(bytes) if !is_whole => {
+                self.unlink_if_there(&id.body_name())?;
+                let file = file::temporary_file(self.directory.as_fd())?;
+                file.write_all_at(bytes, 0)?;
+                self.link(id, &file, &id.body_name())?;
+            }
+            None | Some(_) => {}
+        }
+        let file = self.journal_file(id)?;
+        file.write_all_at(journal, 0)?;
+        file.set_len(journal.len() as u64)
+    }
+
+    fn restore_record(&self, id: QueueId, offset: u64, line: &[u8]) -> io::Result<()> {
+        let file = match self.open_plain(&id.journal_name(), OFlags::RDWR) {
+            Ok(file) => file,
+            // It was removed, and that is all that the disk knows of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if file.metadata()?.len() < offset {
+            error!(%id, offset, "a journal is shorter than the log says, and loses what was to be appended");
+            return Ok(());
+        }
+        file.write_all_at(line, offset)?;
+        file.set_len(offset + line.len() as u64)
+    }
+
+    /// Removes what a crash left, and gives messages of an older relayd, which knew no directories, a place in them. Tells whether there were any.
+    fn take_over(&self) -> io::Result<bool> {
+        let mut older = BTreeSet::new();
+        for entry in file::list(self.directory.as_fd())? {
+            let name = entry.name.to_string_lossy();
+            let id = name
+                .strip_suffix(".env")
+                .or(name.strip_suffix(".eml"))
+                .and_then(QueueId::parse);
+            if file::is_temporary(&entry.name) {
+                self.discard_os(&entry.name);
+            } else if let Some(id) = id {
+                older.insert(id);
+            } else if !is_ours(&name, entry.kind) {
+                warn!(name = %name.escape_debug(), "a file in the queue directory that is not ours is left alone");
+            }
+        }
+        for id in &older {
+            self.make_shard(*id)?;
+            // The body first, as ever.
+            self.move_into_shard(&format!("{id}.eml"), &id.body_name())?;
+            self.move_into_shard(&format!("{id}.env"), &id.journal_name())?;
+        }
+        Ok(!older.is_empty())
+    }
+
+    fn move_into_shard(&self, from: &str, to: &str) -> io::Result<()> {
+        let directory = self.directory.as_fd();
+        match file::rename_noreplace(directory, OsStr::new(from), directory, OsStr::new(to)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The names of the directories in which there may be messages.
+    ///
+    /// # Errors
+    /// When the queue directory cannot be read.
+    pub fn shards(&self) -> io::Result<Vec<String>> {
+        let entries = file::list(self.directory.as_fd())?;
+        let names = entries
+            .into_iter()
+            .filter_map(|entry| entry.name.into_string().ok());
+        Ok(names.filter(|name| QueueId::is_shard(name)).collect())
+    }
+
+    /// Reads one of them, removes what a crash left of unfinished work, and lists the messages that were there when relayd was started.
     ///
     /// # Errors
     /// When the directory cannot be read. What is wrong with single files is logged and does not stop the others.
-    pub fn recover(&self) -> io::Result<Vec<Recovered>> {
-        let found = self.scan()?;
+    pub fn recover(&self, shard: &str) -> io::Result<Vec<Recovered>> {
+        let mut found = self.scan(shard)?;
+        if let Some(born) = &*self.lock_born() {
+            found.journals.retain(|id| !born.contains(id));
+            found.bodies.retain(|id| !born.contains(id));
+        }
         let messages: Vec<_> = found
             .journals
             .iter()
@@ -66,21 +191,26 @@ impl Queue {
         Ok(messages)
     }
 
-    fn scan(&self) -> io::Result<Found> {
+    /// Every shard was read.
+    pub fn all_recovered(&self) {
+        *self.lock_born() = None;
+    }
+
+    fn scan(&self, shard: &str) -> io::Result<Found> {
         let mut found = Found::default();
-        for entry in file::list(self.directory.as_fd())? {
-            if file::is_temporary(&entry.name) {
-                self.discard_os(&entry.name);
-                continue;
-            }
+        let directory = file::directory_beneath(self.directory.as_fd(), Path::new(shard))?;
+        for entry in file::list(directory.as_fd())? {
             let name = entry.name.to_string_lossy();
-            let id = |suffix| name.strip_suffix(suffix).and_then(QueueId::parse);
+            let id = |suffix| {
+                let id = name.strip_suffix(suffix).and_then(QueueId::parse);
+                id.filter(|id| id.shard() == shard)
+            };
             if let Some(id) = id(".env") {
                 found.journals.insert(id);
             } else if let Some(id) = id(".eml") {
                 found.bodies.insert(id);
-            } else if name != LOCK && Book::of(&name).is_none() && !name.ends_with(".bad") {
-                warn!(name = %name.escape_debug(), "a file in the queue directory that is not ours is left alone");
+            } else if !name.ends_with(".bad") {
+                warn!(shard, name = %name.escape_debug(), "a file in the queue directory that is not ours is left alone");
             }
         }
         Ok(found)
@@ -145,6 +275,28 @@ impl Queue {
             error!(name = %name.display(), %error, "cannot remove a left-over");
         }
     }
+}
+
+fn is_ours(name: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::Directory => QueueId::is_shard(name),
+        Kind::File | Kind::Other => {
+            name == LOCK
+                || name.starts_with(PREFIX)
+                || name.ends_with(".bad")
+                || Book::of(name).is_some()
+        }
+    }
+}
+
+/// Whether a file holds just these octets.
+fn holds(file: File, bytes: &[u8]) -> io::Result<bool> {
+    if file.metadata()?.len() != bytes.len() as u64 {
+        return Ok(false);
+    }
+    let mut there = Vec::with_capacity(bytes.len());
+    file.take(bytes.len() as u64).read_to_end(&mut there)?;
+    Ok(there == bytes)
 }
 
 fn due(message: &Message) -> i64 {

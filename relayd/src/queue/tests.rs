@@ -1,5 +1,7 @@
 //! Each state a crash can leave is built on disk and recovered.
 
+mod write_ahead;
+
 use std::fs;
 use std::io::Write;
 
@@ -57,16 +59,36 @@ fn attempted(recipient: u32, fate: Fate) -> Record {
     })
 }
 
+/// The files of messages, and what is not ours.
 fn names(queue: &Queue) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(queue.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != ".lock")
-        .collect();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(queue.path()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            let files = fs::read_dir(entry.path()).unwrap();
+            let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            names.extend(files.map(|file| format!("{name}/{file}")));
+        } else if name != ".lock" && !name.starts_with(log::PREFIX) {
+            names.push(name);
+        }
+    }
     names.sort();
     names
 }
 
+/// What is in the queue at the start.
+fn recovered(queue: &Queue) -> Vec<Recovered> {
+    let shards = queue.shards().unwrap();
+    let mut all: Vec<_> = shards
+        .iter()
+        .flat_map(|shard| queue.recover(shard).unwrap())
+        .collect();
+    all.sort_by_key(|message| message.id);
+    all
+}
+
+/// As after `kill -9`.
 fn reopen(home: &tempfile::TempDir, queue: Queue) -> Queue {
     drop(queue);
     Queue::open(&home.path().join("queue")).unwrap()
@@ -78,7 +100,7 @@ fn a_committed_message_is_there_after_a_restart() {
     let id = commit(&queue);
     let queue = reopen(&home, queue);
     assert_eq!(
-        queue.recover().unwrap(),
+        recovered(&queue),
         [Recovered {
             id,
             due: 1_700_000_000,
@@ -110,7 +132,7 @@ fn the_schedule_and_the_results_survive_a_restart() {
         .unwrap();
     let queue = reopen(&home, queue);
     assert_eq!(
-        queue.recover().unwrap(),
+        recovered(&queue),
         [Recovered {
             id,
             due: 1_800_000_000,
@@ -138,9 +160,10 @@ fn a_draft_that_is_dropped_leaves_nothing() {
 fn a_body_without_a_journal_is_removed_at_start() {
     let (home, queue) = queue();
     let id = commit(&queue);
+    queue.close().unwrap();
     fs::remove_file(queue.path().join(id.journal_name())).unwrap();
     let queue = reopen(&home, queue);
-    assert!(queue.recover().unwrap().is_empty());
+    assert!(recovered(&queue).is_empty());
     assert!(names(&queue).is_empty());
 }
 
@@ -148,9 +171,10 @@ fn a_body_without_a_journal_is_removed_at_start() {
 fn a_journal_without_a_body_is_removed_at_start() {
     let (home, queue) = queue();
     let id = commit(&queue);
+    queue.close().unwrap();
     fs::remove_file(queue.path().join(id.body_name())).unwrap();
     let queue = reopen(&home, queue);
-    assert!(queue.recover().unwrap().is_empty());
+    assert!(recovered(&queue).is_empty());
     assert!(names(&queue).is_empty());
 }
 
@@ -160,7 +184,7 @@ fn temporary_names_are_removed_and_foreign_ones_stay() {
     fs::write(queue.path().join(".tmp-1-1"), "x").unwrap();
     fs::write(queue.path().join("notes.txt"), "x").unwrap();
     let queue = reopen(&home, queue);
-    assert!(queue.recover().unwrap().is_empty());
+    assert!(recovered(&queue).is_empty());
     assert_eq!(names(&queue), ["notes.txt"]);
 }
 
@@ -176,11 +200,12 @@ fn a_journal_torn_at_any_byte_keeps_the_message_and_takes_new_records() {
         .append(&attempted(0, Fate::Delivered))
         .unwrap();
     let whole = fs::read(&path).unwrap();
+    queue.close().unwrap();
     drop(queue);
     for length in first..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
         let queue = Queue::open(&home.path().join("queue")).unwrap();
-        assert_eq!(queue.recover().unwrap().len(), 1, "torn at {length}");
+        assert_eq!(recovered(&queue).len(), 1, "torn at {length}");
         assert_eq!(fs::read(&path).unwrap().len(), first);
         let opened = queue.message(id).unwrap();
         assert_eq!(opened.snapshot().waiting().count(), 2);
@@ -189,6 +214,7 @@ fn a_journal_torn_at_any_byte_keeps_the_message_and_takes_new_records() {
         let message = queue.message(id).unwrap().snapshot();
         assert_eq!(message.recipients[1].state, State::Failed);
         assert_eq!(message.unreported().count(), 1);
+        queue.close().unwrap();
     }
 }
 
@@ -199,26 +225,28 @@ fn a_journal_whose_first_record_is_damaged_is_set_aside_and_nothing_is_destroyed
     let path = queue.path().join(id.journal_name());
     let mut bytes = fs::read(&path).unwrap();
     bytes[20] ^= 1;
+    queue.close().unwrap();
     fs::write(&path, bytes).unwrap();
     let queue = reopen(&home, queue);
-    assert!(queue.recover().unwrap().is_empty());
+    assert!(recovered(&queue).is_empty());
     assert_eq!(
         names(&queue),
-        [format!("{id}.eml.bad"), format!("{id}.env.bad")]
+        [id.body_name() + ".bad", id.journal_name() + ".bad"]
     );
-    assert!(queue.recover().unwrap().is_empty());
+    assert!(recovered(&queue).is_empty());
 }
 
 #[test]
 fn a_damaged_message_that_cannot_be_set_aside_keeps_its_body() {
     let (home, queue) = queue();
     let id = commit(&queue);
+    queue.close().unwrap();
     fs::write(queue.path().join(id.journal_name()), "damaged").unwrap();
-    let taken = format!("{id}.eml.bad");
+    let taken = format!("{}.bad", id.body_name());
     fs::write(queue.path().join(&taken), "x").unwrap();
     let queue = reopen(&home, queue);
     for _ in 0..2 {
-        assert!(queue.recover().unwrap().is_empty());
+        assert!(recovered(&queue).is_empty());
         assert_eq!(
             names(&queue),
             [id.body_name(), taken.clone(), id.journal_name()]
@@ -290,15 +318,11 @@ fn a_removed_message_leaves_no_file() {
 fn a_removal_cut_short_after_the_journal_ends_at_the_next_start() {
     let (home, queue) = queue();
     let (gone, kept) = (commit(&queue), commit(&queue));
+    queue.close().unwrap();
     fs::remove_file(queue.path().join(gone.journal_name())).unwrap();
     let queue = reopen(&home, queue);
     assert_eq!(
-        queue
-            .recover()
-            .unwrap()
-            .iter()
-            .map(|r| r.id)
-            .collect::<Vec<_>>(),
+        recovered(&queue).iter().map(|r| r.id).collect::<Vec<_>>(),
         [kept]
     );
     assert_eq!(names(&queue), [kept.body_name(), kept.journal_name()]);

@@ -305,11 +305,34 @@ impl House {
         );
     }
 
-    /// Files in the queue directory.
+    /// Files in the queue directory and those below it, without those of the log.
     pub(crate) fn files(&self) -> Vec<String> {
-        let names = std::fs::read_dir(self.home.path().join("queue")).unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name != ".lock").collect()
+        let queue = self.home.path().join("queue");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&queue).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                let files = std::fs::read_dir(entry.path()).unwrap();
+                let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+                names.extend(files.map(|file| format!("{name}/{file}")));
+            } else if name != ".lock" && !name.starts_with(".log-") {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The journal of a message.
+    pub(crate) fn journal(&self, queue_id: &str) -> PathBuf {
+        let id = relayd::queue::QueueId::parse(queue_id).unwrap();
+        self.home.path().join("queue").join(id.journal_name())
+    }
+
+    /// Has everything in the files of the messages and nothing in the log, of a house that does not run.
+    pub(crate) fn empty_log(&self) {
+        let queue = relayd::queue::Queue::open(&self.home.path().join("queue")).unwrap();
+        queue.close().unwrap();
     }
 }
 

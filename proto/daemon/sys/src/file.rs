@@ -211,6 +211,14 @@ pub fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     Ok(sys::fsync(directory)?)
 }
 
+/// Makes all that was written to the file system of `directory` durable.
+///
+/// # Errors
+/// What `syncfs(2)` says. Never try again after a failure: the kernel may have forgotten what it could not write.
+pub fn sync_file_system(directory: impl AsFd) -> io::Result<()> {
+    Ok(sys::syncfs(directory)?)
+}
+
 /// What a name in a directory stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
