@@ -12,12 +12,13 @@ use smtp::client::{Envelope, Origin, Outcome, Verdict};
 use tokio::fs::File;
 use tracing::{info, warn};
 
-use crate::demand::Asked;
-use crate::dial::{Begins, Heard, Phone, Target};
+use crate::demand::{Asked, Told};
+use crate::dial::{Begins, Glimpse, Heard, Phone, Target};
 use crate::dns::{Dns, Host, NoHost, Route};
 use crate::lanes::Destination;
 use crate::sts::Sts;
 use crate::tls::{Policy, Wish};
+use crate::tlsrpt::ledger::{self, Ledger};
 
 /// Connections tried in one attempt.
 const MAX_CONNECTIONS: usize = 10;
@@ -39,6 +40,17 @@ pub struct Carrier {
     pub port: u16,
     /// Where everything goes, if it does.
     pub smarthost: Option<Smarthost>,
+    /// Who wants to know how TLS went, if anybody does.
+    pub ledger: Option<Ledger>,
+}
+
+/// The way to a host.
+struct Way {
+    addresses: Vec<IpAddr>,
+    /// How much TLS is asked of it.
+    policy: Policy,
+    /// What its domain is told of that, if it is the domain that asks.
+    told: Option<Told>,
 }
 
 /// The one server that takes everything.
@@ -96,12 +108,16 @@ impl Carrier {
             Ok(route) => route,
             Err(no_host) => return vec![no_host.into(); envelope.recipients.len()],
         };
-        let asked = Asked::new();
+        let asked = Asked::new(wish);
         let mut failures = Vec::new();
         let mut connections = 0;
         'hosts: for host in &route.hosts {
             let way = self.way(destination, &route, &host.name, wish, &asked);
-            let (addresses, policy) = match way.await {
+            let Way {
+                addresses,
+                policy,
+                told,
+            } = match way.await {
                 Ok(way) => way,
                 Err(finding) => {
                     info!(
@@ -125,7 +141,8 @@ impl Carrier {
                     break 'hosts;
                 }
                 let target = self.target(destination, &host.name, address, policy.clone());
-                match self.visit(&target, envelope, &body).await {
+                let told = told.as_ref();
+                match self.visit(&target, envelope, &body, told).await {
                     Ok(findings) => return findings,
                     Err((finding, next)) => {
                         info!(host = target.host, address = %target.address, reason = finding.text, "this host takes no mail now");
@@ -171,11 +188,16 @@ impl Carrier {
         host: &str,
         wish: Wish,
         asked: &Asked,
-    ) -> Result<(Vec<IpAddr>, Policy), Finding> {
+    ) -> Result<Way, Finding> {
+        let untold = |addresses, policy| Way {
+            addresses,
+            policy,
+            told: None,
+        };
         let domain = match (destination, &self.smarthost) {
             (Destination::Smarthost, Some(smarthost)) => {
                 let addresses = self.dns.addresses(host).await?;
-                return Ok((addresses, wish.of_smarthost(smarthost.policy())));
+                return Ok(untold(addresses, wish.of_smarthost(smarthost.policy())));
             }
             (Destination::Domain(domain), _) => domain,
             (Destination::Smarthost | Destination::Here, _) => {
@@ -186,11 +208,16 @@ impl Carrier {
         let place = self.dns.locate(host).await?;
         // An address literal has nobody who could demand anything.
         if domain.is_literal() {
-            return Ok((place.addresses, wish.of_recipient(Policy::Opportunistic)));
+            let policy = wish.of_recipient(Policy::Opportunistic);
+            return Ok(untold(place.addresses, policy));
         }
         let policy = self.asked_of(domain, route, (host, &place), wish, asked);
-        let policy = policy.await?;
-        Ok((place.addresses, policy))
+        let (policy, told) = policy.await?;
+        Ok(Way {
+            addresses: place.addresses,
+            policy,
+            told,
+        })
     }
 
     fn target(
@@ -224,6 +251,7 @@ impl Carrier {
         target: &Target,
         envelope: &Envelope,
         body: &impl Fn() -> io::Result<std::fs::File>,
+        mut told: Option<&Told>,
     ) -> Result<Vec<Finding>, (Finding, Next)> {
         let mut target = target.clone();
         loop {
@@ -238,7 +266,16 @@ impl Carrier {
                 }
             };
             let host = Some(target.host.clone());
-            match self.phone.dial(&target, envelope.clone(), file).await {
+            let mut glimpse = Glimpse::default();
+            let dial = self
+                .phone
+                .dial(&target, envelope.clone(), file, &mut glimpse);
+            let heard = dial.await;
+            // Whatever is tried instead of what failed is no news.
+            if let Some(told) = told.take() {
+                self.tell(told, &target, &glimpse);
+            }
+            match heard {
                 Heard::Results { results, reports } => {
                     let findings = in_order(envelope, &results, &target.host).into_iter();
                     let findings = findings.map(|finding| Finding { reports, ..finding });
@@ -263,14 +300,14 @@ impl Carrier {
                 {
                     warn!(
                         host = target.host,
-                        error, "TLS failed; trying this host again in clear text"
+                        %error, "TLS failed; trying this host again in clear text"
                     );
                     target.begins = Begins::ClearOnly;
                 }
                 Heard::TlsBroken(error) if target.policy == Policy::Tested => {
                     warn!(
                         host = target.host,
-                        error,
+                        %error,
                         "the MTA-STS policy of the domain is in testing, and would keep mail from this host"
                     );
                     target.policy = Policy::Opportunistic;
@@ -278,7 +315,7 @@ impl Carrier {
                 Heard::TlsBroken(error) => {
                     warn!(
                         host = target.host,
-                        error, "TLS is required and cannot be had"
+                        %error, "TLS is required and cannot be had"
                     );
                     let text = format!("TLS with {} failed: {error}", target.host);
                     // RFC 8689 §4.2.1: what no server takes so is returned.
@@ -296,6 +333,24 @@ impl Carrier {
                 }
             }
         }
+    }
+}
+
+impl Carrier {
+    /// Has it counted how TLS went on a connection.
+    fn tell(&self, told: &Told, target: &Target, glimpse: &Glimpse) {
+        let (Some(ledger), Some(tls)) = (&self.ledger, &glimpse.tls) else {
+            return;
+        };
+        let flaw = told.flaw.as_ref().or(tls.as_ref().err());
+        let outcome = ledger::Outcome {
+            policy: &told.policy,
+            host: &target.host,
+            to: Some(target.address.ip()),
+            from: glimpse.from,
+            flaw,
+        };
+        ledger.note(&told.domain, &outcome);
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Dane {
 /// No record fits.
 #[derive(Debug, thiserror::Error)]
 #[error("its certificate fits none of the TLSA records of {0}")]
-struct NoneFits(String);
+pub(crate) struct NoneFits(String);
 
 impl Tlsa {
     /// RFC 7672 §3.1.3: PKIX-TA(0) and PKIX-EE(1) are of no use to mail.
@@ -60,6 +60,20 @@ impl Tlsa {
                 SHA_512 => self.data.len() == 64,
                 _ => false,
             }
+    }
+
+    /// As in a zone (RFC 6698 §2.2).
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self {
+            usage,
+            selector,
+            matching,
+            data,
+        } = self;
+        let mut text = format!("{usage} {selector} {matching} ");
+        text.extend(data.iter().map(|byte| format!("{byte:02x}")));
+        text
     }
 
     fn fits(&self, certificate: &CertificateDer<'_>) -> bool {

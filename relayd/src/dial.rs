@@ -1,7 +1,7 @@
 //! One connection to one host: the driver around the SMTP client machine. One select, one match.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
 use crate::tls::{self, Policy, Tls};
+use crate::tlsrpt::row::{Fault, Flaw};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -75,7 +76,16 @@ pub enum Heard {
     /// No connection, or it broke before any mail was handed over.
     Unreachable(String),
     /// TLS was offered and does not work.
-    TlsBroken(String),
+    TlsBroken(Flaw),
+}
+
+/// What was seen of TLS on a connection.
+#[derive(Debug, Default)]
+pub struct Glimpse {
+    /// Our address.
+    pub from: Option<IpAddr>,
+    /// How it went, if it came to that.
+    pub tls: Option<Result<(), Flaw>>,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -84,7 +94,13 @@ type Boxed = Box<dyn Stream>;
 
 impl Phone {
     /// Hands a message over to one host, if it can be.
-    pub async fn dial(self: &Arc<Self>, target: &Target, envelope: Envelope, body: File) -> Heard {
+    pub async fn dial(
+        self: &Arc<Self>,
+        target: &Target,
+        envelope: Envelope,
+        body: File,
+        glimpse: &mut Glimpse,
+    ) -> Heard {
         let tcp = match timeout(CONNECT, TcpStream::connect(target.address)).await {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(error)) => return Heard::Unreachable(error.to_string()),
@@ -93,17 +109,31 @@ impl Phone {
         if let Err(error) = tcp.set_nodelay(true) {
             debug!(%error, "cannot set TCP_NODELAY");
         }
+        glimpse.from = tcp.local_addr().ok().map(|local| local.ip());
         let mut stream: Boxed = Box::new(tcp);
         if target.begins == Begins::Tls {
-            stream = match self.shake_hands(stream, target).await {
+            stream = match self.shake_hands(stream, target, glimpse).await {
                 Ok(stream) => stream,
-                Err(error) => return Heard::TlsBroken(error.to_string()),
+                Err(flaw) => return Heard::TlsBroken(flaw),
             };
         }
-        Call::new(self, target, stream, envelope, body).run().await
+        let call = Call::new(self, target, stream, envelope, body, glimpse);
+        call.run().await
     }
 
-    async fn shake_hands(&self, stream: Boxed, target: &Target) -> io::Result<Boxed> {
+    async fn shake_hands(
+        &self,
+        stream: Boxed,
+        target: &Target,
+        glimpse: &mut Glimpse,
+    ) -> Result<Boxed, Flaw> {
+        let shaken = self.try_shake_hands(stream, target).await;
+        let shaken = shaken.map_err(|error| Flaw::of(&error));
+        glimpse.tls = Some(shaken.as_ref().map(drop).map_err(Flaw::clone));
+        shaken
+    }
+
+    async fn try_shake_hands(&self, stream: Boxed, target: &Target) -> io::Result<Boxed> {
         let host = match &target.policy {
             Policy::Dane(dane) => dane.base(),
             Policy::Never
@@ -149,6 +179,7 @@ struct Call<'a> {
     envelope: Option<Envelope>,
     body: File,
     sending_body: bool,
+    glimpse: &'a mut Glimpse,
 }
 
 enum Event {
@@ -166,6 +197,7 @@ impl<'a> Call<'a> {
         stream: Boxed,
         envelope: Envelope,
         body: File,
+        glimpse: &'a mut Glimpse,
     ) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let now = Instant::now();
@@ -186,6 +218,7 @@ impl<'a> Call<'a> {
             envelope: Some(envelope),
             body,
             sending_body: false,
+            glimpse,
         }
     }
 
@@ -202,7 +235,7 @@ impl<'a> Call<'a> {
                     },
                     Action::StartTls => match self.start_tls().await {
                         Ok(secured) => self = secured,
-                        Err(error) => return Heard::TlsBroken(error.to_string()),
+                        Err(flaw) => return Heard::TlsBroken(flaw),
                     },
                     Action::Refused(verdict) => {
                         if let Some(heard) = self.bear(verdict) {
@@ -273,21 +306,30 @@ impl<'a> Call<'a> {
         {
             return Ok(Order::StartTls);
         }
+        if !self.secured && self.target.begins != Begins::ClearOnly && !self.tls_refused {
+            let flaw = Flaw::new(Fault::StarttlsNotSupported, "STARTTLS is not offered");
+            self.glimpse.tls = Some(Err(flaw));
+        }
         if !self.secured && !matches!(policy, Policy::Never | Policy::Opportunistic) {
-            return Err(Heard::TlsBroken(
-                "the server does not offer STARTTLS, which is required here".into(),
-            ));
+            return Err(Heard::TlsBroken(Flaw::new(
+                Fault::StarttlsNotSupported,
+                "the server does not offer STARTTLS, which is required here",
+            )));
         }
         let requires = |envelope: &Envelope| envelope.parameters.require_tls;
         if self.envelope.as_ref().is_some_and(requires) && !extensions.require_tls {
-            return Err(Heard::TlsBroken(
-                "the server does not offer REQUIRETLS, which the sender asks for".into(),
-            ));
+            return Err(Heard::TlsBroken(Flaw::new(
+                Fault::ValidationFailure,
+                "the server does not offer REQUIRETLS, which the sender asks for",
+            )));
         }
         match self.target.credentials.clone() {
             // Passwords go under TLS only, whatever the policy says.
             Some(_) if !self.secured => {
-                return Err(Heard::TlsBroken("no password is sent without TLS".into()));
+                return Err(Heard::TlsBroken(Flaw::new(
+                    Fault::StarttlsNotSupported,
+                    "no password is sent without TLS",
+                )));
             }
             Some(credentials) if !self.logged_in => {
                 self.logged_in = true;
@@ -309,13 +351,16 @@ impl<'a> Call<'a> {
             return Some(Heard::Refused(Verdict { outcome, ..verdict }));
         }
         info!(host = self.target.host, reply = %verdict.reply, "STARTTLS refused");
+        let reason = format!("STARTTLS is refused: {}", verdict.reply);
+        self.glimpse.tls = Some(Err(Flaw::new(Fault::StarttlsNotSupported, reason)));
         self.tls_refused = true;
         None
     }
 
-    async fn start_tls(self) -> io::Result<Self> {
+    async fn start_tls(self) -> Result<Self, Flaw> {
         let stream = self.reader.unsplit(self.writer);
-        let stream = self.phone.shake_hands(stream, self.target).await?;
+        let shaken = self.phone.shake_hands(stream, self.target, self.glimpse);
+        let stream = shaken.await?;
         let (reader, writer) = tokio::io::split(stream);
         let client = self.client.secured();
         Ok(Self {

@@ -14,11 +14,13 @@ use smtp::client::{self, Timeouts};
 use tracing::{error, info, warn};
 
 use crate::aggregate::courier::Courier;
+use crate::aggregate::kind::Kind;
 use crate::aggregate::register::Register;
 use crate::answer::filters::Filters;
 use crate::answer::intake::Intake;
 use crate::answer::lookup::LookUps;
 use crate::answer::operator::Operator;
+use crate::answer::reports::Reports;
 use crate::answer::till::Till;
 use crate::answer::welcome::Welcome;
 use crate::ask::Ask;
@@ -33,6 +35,7 @@ use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::sts::Sts;
 use crate::tls::{self, Tls};
+use crate::tlsrpt::ledger::Ledger;
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -45,19 +48,25 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let dns = resolver(&config)?;
     let desk = Arc::new(open_queue(&config)?);
     read_queue(Arc::clone(&desk))?;
-    let carrier = carrier(&birth, &hostname, dns.clone(), &desk).await?;
+    let reports = Reports {
+        dmarc: register(&config, &desk).await?,
+        tls: register(&config, &desk).await?,
+        dns: dns.clone(),
+    };
+    let ledger = Ledger::new(Arc::clone(&reports.tls), dns.clone());
+    let carrier = Carrier {
+        ledger: Some(ledger),
+        ..carrier(&birth, &hostname, dns.clone(), &desk).await?
+    };
     let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
     let till = Till::open(Arc::clone(&desk), ask.clone(), &config.relay.budgets);
     let till = Arc::new(till.await.map_err(StartError::fault)?);
     let welcome = Welcome::open(Arc::clone(&desk), &config.smtp.greylisting);
-    let reports = &config.authentication.aggregate_reports;
-    let register = Register::open(Arc::clone(&desk), reports).await;
-    let register = Arc::new(register.map_err(StartError::fault)?);
     let intake = Intake {
         welcome: welcome.await.map_err(StartError::fault)?,
         desk: Arc::clone(&desk),
         ask: ask.clone(),
-        register: Arc::clone(&register),
+        register: Arc::clone(&reports.dmarc),
         till: Arc::clone(&till),
         enabled: config.relay.enabled,
         max_size: config.smtp.max_kept_size(),
@@ -65,10 +74,11 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         look_ups: LookUps::new(carrier.dns.clone()),
         filters: Filters::new(config.smtp.filters.clone(), dns),
     };
+    let dmarc = courier(&config, &reports.dmarc, &desk, &ask, &carrier.dns);
+    let tls = courier(&config, &reports.tls, &desk, &ask, &carrier.dns);
     let operator = Operator {
         desk: Arc::clone(&desk),
-        register: Arc::clone(&register),
-        dns: carrier.dns.clone(),
+        reports,
         till,
         started,
     };
@@ -85,14 +95,8 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     for name in birth.inherited.rest() {
         warn!(name, "a socket was handed over that nobody serves");
     }
-    let courier = Courier {
-        register,
-        desk: Arc::clone(&desk),
-        ask: ask.clone(),
-        dns: carrier.dns.clone(),
-        rules: reports.clone(),
-    };
-    let courier = tokio::spawn(courier.run(birth.stop.clone()));
+    let dmarc = tokio::spawn(dmarc.run(birth.stop.clone()));
+    let tls = tokio::spawn(tls.run(birth.stop.clone()));
     let dispatcher = Arc::new(Dispatcher {
         desk: Arc::clone(&desk),
         carrier,
@@ -111,7 +115,9 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     birth.ready();
     dispatcher.run(lanes, birth.stop.clone()).await;
     info!("stopping");
-    courier.await.map_err(StartError::fault)?;
+    for courier in [dmarc, tls] {
+        courier.await.map_err(StartError::fault)?;
+    }
     for served in [smtpd, ctl] {
         served
             .await
@@ -120,6 +126,31 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     }
     let closed = tokio::task::spawn_blocking(move || closing.close()).await;
     closed.map_err(StartError::fault)
+}
+
+async fn register<K: Kind>(
+    config: &Config,
+    desk: &Arc<Desk>,
+) -> Result<Arc<Register<K>>, StartError> {
+    let rules = &config.authentication.aggregate_reports;
+    let register = Register::open(Arc::clone(desk), rules).await;
+    Ok(Arc::new(register.map_err(StartError::fault)?))
+}
+
+fn courier<K: Kind>(
+    config: &Config,
+    register: &Arc<Register<K>>,
+    desk: &Arc<Desk>,
+    ask: &Ask,
+    dns: &Dns,
+) -> Courier<K> {
+    Courier {
+        register: Arc::clone(register),
+        desk: Arc::clone(desk),
+        ask: ask.clone(),
+        dns: dns.clone(),
+        rules: config.authentication.aggregate_reports.clone(),
+    }
 }
 
 fn open_queue(config: &Config) -> Result<Desk, StartError> {
@@ -178,6 +209,7 @@ async fn carrier(
         phone: Arc::new(phone),
         port: relay.port,
         smarthost,
+        ledger: None,
     })
 }
 

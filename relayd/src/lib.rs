@@ -8,7 +8,7 @@
 //!
 //! The way of a message: [`answer`] streams it in → [`queue`] makes it durable → [`schedule`] knows when it is due →
 //! [`dispatch`] gives it a turn among its sender's and its destination's mail ([`lanes`]) → [`dns`] finds the hosts → [`demand`] says how
-//! much TLS is asked of them, by [`dane`] or [`sts`] → [`attempt`] talks to them →
+//! much TLS is asked of them, by [`dane`] or [`sts`] → [`attempt`] talks to them, and [`tlsrpt`] counts how TLS went →
 //! the result is recorded → [`report`] tells the sender its [`news`]: what failed for good, what has to wait.
 
 pub mod aggregate;
@@ -37,4 +37,5 @@ pub mod schedule;
 pub mod sts;
 pub mod tls;
 pub mod tls_required;
+pub mod tlsrpt;
 pub mod turns;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use loopback::free_port;
 use relayd::attempt::Smarthost;
-use relayd::dial::{Begins, Heard, Target};
+use relayd::dial::{Begins, Glimpse, Heard, Target};
 use relayd::tls::Policy;
 use smtp::auth::{Credentials, Secret};
 use smtp::client::Outcome;
@@ -252,7 +252,12 @@ async fn a_certificate_nobody_vouches_for_gets_no_password() {
     let body = tokio::fs::File::from_std(tempfile::tempfile().unwrap());
     let heard = carrier
         .phone
-        .dial(&target, envelope(&["bob@example.org"]), body)
+        .dial(
+            &target,
+            envelope(&["bob@example.org"]),
+            body,
+            &mut Glimpse::default(),
+        )
         .await;
     assert!(matches!(heard, Heard::TlsBroken(_)), "{heard:?}");
     assert!(!server.await.unwrap().contains("AUTH"));

@@ -10,17 +10,15 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::time::Duration;
 
 use daemon::channel::CallError;
-use flate2::read::GzDecoder;
 use ipc::control::{QueueControlAnswer, QueueControlRequest};
 use ipc::observation::{
     Disposition, DkimResult, Observation, Policy, Published, SignatureResult, SpfResult,
 };
 use ipc::queue::{QueueAnswer, QueueRequest};
-use ipc::reports::{ReportRow, ReportSummary};
+use ipc::reports::{ReportKind, ReportRow, ReportSummary};
 use ipc::{Context, Refusal};
 use loopback::free_port;
 use world::deliverd::Deliverd;
@@ -114,7 +112,11 @@ async fn pending(house: &House) -> Vec<ReportSummary> {
 async fn list(house: &House, sent: bool) -> Vec<ReportSummary> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let request = QueueControlRequest::ListReports { after, all: sent };
+        let request = QueueControlRequest::ListReports {
+            kind: ReportKind::Dmarc,
+            after,
+            all: sent,
+        };
         let QueueControlAnswer::Reports { reports, more } = house.order(request).await.unwrap()
         else {
             panic!("another answer");
@@ -143,6 +145,7 @@ async fn rows(house: &House, begin: i64, domain: &str) -> Result<Vec<ReportRow>,
     let mut all: Vec<ReportRow> = Vec::new();
     loop {
         let request = QueueControlRequest::ShowReport {
+            kind: ReportKind::Dmarc,
             begin,
             domain: domain.into(),
             skip: u32::try_from(all.len()).unwrap(),
@@ -190,32 +193,7 @@ fn queued(house: &House) -> BTreeMap<String, (String, String)> {
 
 fn document(text: &str) -> String {
     let part = text.split("application/gzip").nth(1).unwrap();
-    let part = part.split("\r\n\r\n").nth(1).unwrap();
-    let base64: String = part
-        .split("\r\n--")
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    let mut document = String::new();
-    let mut decoder = GzDecoder::new(std::io::Cursor::new(decode(&base64)));
-    decoder.read_to_string(&mut document).unwrap();
-    document
-}
-
-fn decode(base64: &str) -> Vec<u8> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |byte| DIGITS.iter().position(|one| *one == byte);
-    let (mut out, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for byte in base64.bytes().filter_map(digit) {
-        bits = bits << 6 | u32::try_from(byte).unwrap();
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push(u8::try_from(bits >> count & 255).unwrap());
-        }
-    }
-    out
+    gunzip(part.split("\r\n\r\n").nth(1).unwrap())
 }
 
 fn values<'a>(document: &'a str, name: &str) -> Vec<&'a str> {
@@ -422,7 +400,10 @@ async fn what_is_beyond_the_bounds_is_counted_and_what_cannot_be_is_refused() {
     let targets = async |domain: &str| {
         let domain = domain.to_owned();
         let answered = house
-            .order(QueueControlRequest::FindReportTargets { domain })
+            .order(QueueControlRequest::FindReportTargets {
+                kind: ReportKind::Dmarc,
+                domain,
+            })
             .await;
         match answered {
             Ok(QueueControlAnswer::ReportTargets { targets }) => targets,
@@ -436,7 +417,10 @@ async fn what_is_beyond_the_bounds_is_counted_and_what_cannot_be_is_refused() {
     assert_eq!(targets("changed.test").await, Vec::<String>::new());
     let domain = "a\r\nb".to_owned();
     let refused = house
-        .order(QueueControlRequest::FindReportTargets { domain })
+        .order(QueueControlRequest::FindReportTargets {
+            kind: ReportKind::Dmarc,
+            domain,
+        })
         .await;
     assert!(matches!(
         refused,

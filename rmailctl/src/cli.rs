@@ -52,7 +52,7 @@ pub enum Command {
     /// Mail that waits to be sent out.
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// What domains are to be told about mail in their name (DMARC aggregate reports).
+    /// What domains are to be told about mail in their name (DMARC aggregate reports) and about TLS with their servers (TLS reports).
     #[command(subcommand)]
     Reports(ReportsCommand),
     /// Find out what would become of a mail, by the rules in force and without anything becoming of it.
@@ -494,8 +494,8 @@ pub enum BanCommand {
 /// `rmailctl reports …`.
 #[derive(Debug, Subcommand)]
 pub enum ReportsCommand {
-    /// Show what was not sent yet: beginning and end of the period, domain, messages, rows, messages that are only counted, for want of
-    /// room, when the report is made or tried again, and what came of it last; separated by tabs.
+    /// Show what was not sent yet: beginning and end of the period, kind (dmarc or tls), domain, messages or connections, rows, how many are
+    /// only counted, for want of room, when the report is made or tried again, and what came of it last; separated by tabs.
     List {
         /// What was sent, too, for two days after the end of its period.
         #[arg(long)]
@@ -507,7 +507,7 @@ pub enum ReportsCommand {
     /// Show all that is told a domain: for each period a line as in list --all, its rows below, and who takes reports about the domain
     /// (DNS is asked).
     Show {
-        /// The domain whose policy it is.
+        /// The domain that is told.
         domain: String,
         /// A JSON object instead of text, with times in Unix seconds.
         #[arg(long)]

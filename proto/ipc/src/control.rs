@@ -6,7 +6,7 @@ use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::quota::{LimitChange, Limits, Usage};
 use crate::refusal::Refusal;
-use crate::reports::{ReportRow, ReportSummary};
+use crate::reports::{ReportKind, ReportRow, ReportSummary, TlsReportRow};
 use crate::routing::{AddressRules, Duty, RulesChange, TraceStep};
 use crate::secret::Secret;
 use crate::tools::{ExpungedRange, JournalState, Recovery, Scope, Seen, Work};
@@ -578,6 +578,8 @@ pub enum QueueControlRequest {
     ShowStatus,
     /// A page of the aggregate reports, the oldest first.
     ListReports {
+        /// Which.
+        kind: ReportKind,
         /// Those up to this one were seen: [`ReportSummary::begin`] and [`ReportSummary::domain`].
         after: Option<(i64, String)>,
         /// Those about which nothing more is to be done, too.
@@ -585,6 +587,8 @@ pub enum QueueControlRequest {
     },
     /// A page of the rows of a report.
     ShowReport {
+        /// Which.
+        kind: ReportKind,
         /// [`ReportSummary::begin`]
         begin: i64,
         /// [`ReportSummary::domain`]
@@ -594,10 +598,12 @@ pub enum QueueControlRequest {
     },
     /// Who takes reports about a domain? DNS is asked.
     FindReportTargets {
+        /// Which.
+        kind: ReportKind,
         /// The domain.
         domain: String,
     },
-    /// End the running period of the reports, and send about all that have ended, now.
+    /// End the running period of the reports of all kinds, and send about all that have ended, now.
     SendReports,
 }
 
@@ -653,6 +659,13 @@ pub enum QueueControlAnswer {
     ReportRows {
         /// As many as fit into a frame.
         rows: Vec<ReportRow>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// The same of a report about TLS.
+    TlsReportRows {
+        /// As many as fit into a frame.
+        rows: Vec<TlsReportRow>,
         /// Ask again behind the last one.
         more: bool,
     },

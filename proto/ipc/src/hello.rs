@@ -3,10 +3,10 @@
 use crate::frame::{Decode, Encode};
 
 /// The version of the frames in this crate. Raised with every change of a message; versions N and N−1 talk.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// The oldest version this build still talks to.
-pub const OLDEST: u16 = 7;
+pub const OLDEST: u16 = 8;
 
 /// First frame in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

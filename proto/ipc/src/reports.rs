@@ -1,9 +1,19 @@
-//! relayd → rmailctl: what domains are, or were, told about mail in their name (RFC 9990). Part of [`crate::control`].
+//! relayd → rmailctl: what domains are, or were, told about mail in their name (RFC 9990), and about TLS with their servers (RFC 8460). Part
+//! of [`crate::control`].
 
 use crate::frame::{Decode, Encode, MAX_FRAME};
 
 /// Octets of [`ReportSummary::last`], at most.
 pub const MAX_LAST: usize = 200;
+
+/// About what domains are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum ReportKind {
+    /// Mail that came in their name.
+    Dmarc,
+    /// TLS with their servers.
+    Tls,
+}
 
 /// What is reported to a domain of a period.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -12,13 +22,13 @@ pub struct ReportSummary {
     pub begin: i64,
     /// Unix seconds of its end, if it has ended.
     pub end: Option<i64>,
-    /// The domain whose policy it is.
+    /// The domain that is told.
     pub domain: String,
-    /// Messages.
+    /// Messages, or connections.
     pub messages: u64,
     /// Rows they make.
     pub rows: u64,
-    /// Messages of these for which there was no room, so that only their number is told.
+    /// Those of them for which there was no room, so that only their number is told.
     pub unlisted: u64,
     /// Unix seconds when it is made, or tried again.
     pub due: i64,
@@ -55,13 +65,58 @@ pub struct ReportRow {
     pub spf: (String, String),
 }
 
+/// Connections of which all that is told is the same. The words are those of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TlsReportRow {
+    /// Connections.
+    pub count: u64,
+    /// What was demanded: `tlsa`, `sts` or `no-policy-found`.
+    pub policy: String,
+    /// Its text.
+    pub lines: Vec<String>,
+    /// The servers that it names.
+    pub hosts: Vec<String>,
+    /// How they failed; empty if they did not.
+    pub result: String,
+    /// Our address, if there was a connection.
+    pub from: String,
+    /// The name of the server; empty if it is not about one.
+    pub host: String,
+    /// Its address, if there was a connection.
+    pub to: String,
+    /// More about the failure.
+    pub reason: String,
+}
+
 /// What stands around a page in its frame, generously.
 const AROUND: usize = 128;
 /// What stands before each text in a frame.
 const LENGTH: usize = 8;
 
-impl ReportRow {
+/// A row of a page.
+pub trait Row {
     /// What it takes of a frame, at most.
+    fn octets(&self) -> usize;
+}
+
+impl Row for TlsReportRow {
+    fn octets(&self) -> usize {
+        let Self {
+            policy,
+            result,
+            from,
+            host,
+            to,
+            reason,
+            ..
+        } = self;
+        let texts = [policy, result, from, host, to, reason].into_iter();
+        let all = texts.chain(&self.lines).chain(&self.hosts);
+        all.map(|text| LENGTH + text.len()).sum::<usize>() + 3 * LENGTH
+    }
+}
+
+impl Row for ReportRow {
     fn octets(&self) -> usize {
         let texts = [
             &self.source,
@@ -83,7 +138,7 @@ impl ReportRow {
 
 /// How many of these rows fit into a frame, from the first on.
 #[must_use]
-pub fn rows_in_frame(rows: &[ReportRow]) -> usize {
+pub fn rows_in_frame(rows: &[impl Row]) -> usize {
     let mut left = MAX_FRAME - AROUND;
     let fits = rows.iter().take_while(|row| {
         let rest = left.checked_sub(row.octets());
@@ -154,6 +209,29 @@ mod tests {
             let rows = rows[..count].to_vec();
             assert!(fits(QueueControlAnswer::ReportRows { rows, more: true }));
         }
-        assert_eq!(rows_in_frame(&[]), 0);
+        assert_eq!(rows_in_frame(&[] as &[ReportRow]), 0);
+    }
+
+    #[test]
+    fn the_same_holds_for_rows_about_tls() {
+        for (length, lines) in [(0, 0), (20, 3), (400, 16)] {
+            let text = || "x".repeat(length);
+            let row = TlsReportRow {
+                count: u64::MAX,
+                policy: text(),
+                lines: vec![text(); lines],
+                hosts: vec!["x".repeat(255); lines],
+                result: text(),
+                from: text(),
+                host: text(),
+                to: text(),
+                reason: text(),
+            };
+            let rows = vec![row; 1000];
+            let count = rows_in_frame(&rows);
+            assert!(count > 0, "{length}");
+            let rows = rows[..count].to_vec();
+            assert!(fits(QueueControlAnswer::TlsReportRows { rows, more: true }));
+        }
     }
 }

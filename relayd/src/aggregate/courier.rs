@@ -1,7 +1,7 @@
 //! Sends the reports of the periods that have ended.
 //!
-//! They go out under the address that the configuration names, not under the null reverse-path: domains take reports only from whom DMARC
-//! passes for (RFC 9990), and SPF knows nothing of a null one. With `NOTIFY=NEVER` nobody is told when one cannot be delivered.
+//! They go out under the address that the configuration names, not under the null reverse-path: domains take DMARC's reports only from whom
+//! DMARC passes for (RFC 9990), and SPF knows nothing of a null one. With `NOTIFY=NEVER` nobody is told when one cannot be delivered.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::kind::{Kind, Meta};
 use super::letter;
-use super::period::Period;
+use super::period;
 use super::register::Register;
-use super::target::{NoAnswer, Target, targets};
-use super::xml::{self, Meta};
+use super::target::{NoAnswer, Target};
 use crate::ask::{Ask, Route};
 use crate::clock;
 use crate::desk::Desk;
@@ -37,11 +37,13 @@ const AGAIN: i64 = 3600;
 /// A period ends though nothing comes.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
-/// Makes and sends reports.
+type Period<K> = period::Period<<K as Kind>::Published, <K as Kind>::Row>;
+
+/// Makes and sends reports of one kind.
 #[derive(Debug)]
-pub struct Courier {
+pub struct Courier<K: Kind> {
     /// What is to be reported.
-    pub register: Arc<Register>,
+    pub register: Arc<Register<K>>,
     /// The queue.
     pub desk: Arc<Desk>,
     /// deliverd.
@@ -65,10 +67,10 @@ enum NotYet {
     Queue(ipc::Refusal),
 }
 
-impl Courier {
+impl<K: Kind> Courier<K> {
     /// Works until it is told to stop.
     pub async fn run(self, stop: Stop) {
-        let Some(sender) = self.rules.sender.clone().filter(|_| self.rules.enabled) else {
+        let Some(sender) = self.rules.sender.clone().filter(|_| K::is_on(&self.rules)) else {
             return;
         };
         let (courier, sender): (_, Arc<str>) = (Arc::new(self), sender.as_str().into());
@@ -110,7 +112,7 @@ impl Courier {
 
     async fn report_all(
         self: &Arc<Self>,
-        period: Arc<Period>,
+        period: Arc<Period<K>>,
         domains: Vec<String>,
         sender: &Arc<str>,
     ) {
@@ -128,7 +130,7 @@ impl Courier {
                         register.note_done(period.begin, &domain, &said).await;
                     }
                     Err(reason) => {
-                        warn!(domain, %reason, "an aggregate report waits");
+                        warn!(domain, kind = K::NAME, %reason, "a report waits");
                         let (register, said) = (&courier.register, reason.to_string());
                         register.postpone(period.begin, &domain, AGAIN, &said).await;
                     }
@@ -139,7 +141,12 @@ impl Courier {
     }
 
     /// Tells what became of it.
-    async fn report(&self, period: &Period, domain: &str, sender: &str) -> Result<String, NotYet> {
+    async fn report(
+        &self,
+        period: &Period<K>,
+        domain: &str,
+        sender: &str,
+    ) -> Result<String, NotYet> {
         let Some(bucket) = period.domains.get(domain).filter(|one| !one.is_done) else {
             return Ok("it was done before".into());
         };
@@ -148,7 +155,7 @@ impl Courier {
             warn!(domain, "{said}");
             return Ok(said.into());
         };
-        let targets = targets(&self.dns, domain).await?;
+        let targets = K::targets(&self.dns, domain).await?;
         if targets.is_empty() || bucket.is_empty() {
             let said = "nobody takes a report about it";
             info!(domain, "{said}");
@@ -164,12 +171,13 @@ impl Courier {
                 .to_owned(),
             email: sender.to_owned(),
             contact: self.rules.contact.clone(),
-            id: letter::id(submitter, domain, period.begin, end),
+            id: letter::id(submitter, &K::topic(domain), period.begin, end),
             begin: period.begin,
             end,
             domain: domain.to_owned(),
+            unlisted: bucket.unlisted,
         };
-        let report = letter::compress(&xml::document(&meta, published, bucket))?;
+        let report = letter::compress(&K::document(&meta, published, bucket))?;
         let mut said = Vec::new();
         for target in targets {
             let to = target.address.to_string();
@@ -191,11 +199,11 @@ impl Courier {
         sender: &str,
     ) -> Result<String, NotYet> {
         let (domain, to) = (&meta.domain, &target.address);
-        let text = letter::build(meta, report, to, clock::now());
+        let text = K::letter(meta, report, to, clock::now());
         let octets = text.len() as u64;
         // RFC 7489 §6.2: what is too large is not sent.
         if target.limit.is_some_and(|limit| octets > limit) {
-            warn!(domain, %to, octets, "an aggregate report is larger than is taken there");
+            warn!(domain, %to, octets, "a report is larger than is taken there");
             return Ok(format!("too large for {to}: {octets} octets"));
         }
         let (local, remote) = match self.ask.resolve(&to.to_string(), octets).await {
@@ -213,7 +221,7 @@ impl Courier {
         }
         if !remote.is_empty() {
             let id = self.queue(remote, text, sender).await?;
-            info!(%id, domain, %to, report = meta.id, octets, "aggregate report queued");
+            info!(%id, domain, kind = K::NAME, %to, report = meta.id, octets, "report queued");
             self.note_sent(meta, to).await;
             return Ok(format!("sent to {to} as {id}"));
         }
@@ -231,7 +239,7 @@ impl Courier {
         if error.is_temporary() {
             return Err(NotYet::Delivery(error));
         }
-        warn!(domain, %to, %error, "an aggregate report cannot be delivered: it is dropped");
+        warn!(domain, %to, %error, "a report cannot be delivered: it is dropped");
         Ok(format!("not delivered to {to}: {error}"))
     }
 
@@ -261,7 +269,7 @@ impl Courier {
             particulars: (0..).zip(&recipients).map(never).collect(),
             recipients,
             parameters: String::new(),
-            tls_waived: false,
+            tls_waived: K::IS_TLS_WAIVED,
         };
         let draft = self.desk.with_queue(move |queue| {
             let draft = queue.draft()?;

@@ -9,7 +9,7 @@ use mail::date::{DateTime, format_rfc5322};
 use mail::encode;
 use sha2::{Digest, Sha256};
 
-use super::xml::Meta;
+use super::kind::Meta;
 
 /// The document, compressed: the same octets whenever it is made again.
 ///
@@ -21,11 +21,11 @@ pub fn compress(document: &str) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// The name of the report that `submitter` makes about a domain and a period: letters and digits. It follows from these, so that a report
+/// The name of the report that `submitter` makes about something and a period: letters and digits. It follows from these, so that a report
 /// that is made again after a crash is recognised.
 #[must_use]
-pub fn id(submitter: &str, domain: &str, begin: i64, end: i64) -> String {
-    let digest = Sha256::digest(format!("{submitter}!{domain}!{begin}!{end}"));
+pub fn id(submitter: &str, topic: &str, begin: i64, end: i64) -> String {
+    let digest = Sha256::digest(format!("{submitter}!{topic}!{begin}!{end}"));
     let half = digest.iter().take(16);
     half.map(|byte| format!("{byte:02x}")).collect()
 }
@@ -89,8 +89,9 @@ pub fn submitter(email: &str) -> &str {
     email.rsplit('@').next().unwrap_or(email)
 }
 
-// RFC 5322 §3.2.5.
-fn phrase(text: &str) -> String {
+/// A name as a phrase (RFC 5322 §3.2.5).
+#[must_use]
+pub fn phrase(text: &str) -> String {
     match text.is_ascii() {
         true => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
         false => encode::header_text(text),

@@ -2,21 +2,22 @@
 //! again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use daemon::config::AggregateReports;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::row::{Published, Row};
 use crate::queue::journal;
 
 /// What a row costs beside its text.
 const ROW_OCTETS: usize = 100;
 
-/// A line of the file.
+/// A line of the file; `P` is what domains publish, `R` a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Entry {
+pub enum Entry<P, R> {
     /// A row of this number that was not there yet.
     Row {
         /// Its number.
@@ -24,7 +25,7 @@ pub enum Entry {
         /// Of which domain.
         domain: String,
         /// What is told.
-        row: Row,
+        row: R,
         /// Of how many messages.
         count: u64,
     },
@@ -35,7 +36,7 @@ pub enum Entry {
         /// The domain.
         domain: String,
         /// What it publishes.
-        published: Published,
+        published: P,
     },
     /// So many messages of a domain were not written down for lack of room; of any domain if it is none of those here.
     Unlisted {
@@ -65,7 +66,7 @@ pub enum Entry {
 
 /// All of a period.
 #[derive(Debug)]
-pub struct Period {
+pub struct Period<P, R> {
     /// Unix seconds.
     pub begin: i64,
     /// Unix seconds, once it is over.
@@ -73,7 +74,7 @@ pub struct Period {
     /// Messages of domains for which there was no room.
     pub unlisted: u64,
     /// By domain.
-    pub domains: BTreeMap<String, Bucket>,
+    pub domains: BTreeMap<String, Bucket<P, R>>,
     limits: Limits,
     octets: usize,
     last_id: u32,
@@ -90,10 +91,10 @@ pub struct Limits {
 }
 
 /// What is to be reported to a domain.
-#[derive(Debug, Default)]
-pub struct Bucket {
+#[derive(Debug)]
+pub struct Bucket<P, R> {
     /// What it published last.
-    pub published: Option<Published>,
+    pub published: Option<P>,
     /// Messages, listed or not.
     pub messages: u64,
     /// Messages that are in no row.
@@ -104,6 +105,21 @@ pub struct Bucket {
     pub is_done: bool,
     /// The text of each row, and number and count.
     rows: HashMap<Arc<str>, (u32, u64)>,
+    kind: PhantomData<fn() -> R>,
+}
+
+impl<P, R> Default for Bucket<P, R> {
+    fn default() -> Self {
+        Self {
+            published: None,
+            messages: 0,
+            unlisted: 0,
+            sent: HashSet::new(),
+            is_done: false,
+            rows: HashMap::new(),
+            kind: PhantomData,
+        }
+    }
 }
 
 impl Limits {
@@ -119,7 +135,11 @@ impl Limits {
     }
 }
 
-impl Period {
+impl<P, R> Period<P, R>
+where
+    P: Clone + PartialEq + DeserializeOwned,
+    R: Clone + Serialize + DeserializeOwned,
+{
     /// Nothing is known of it.
     #[must_use]
     pub fn new(begin: i64, limits: Limits) -> Self {
@@ -152,9 +172,9 @@ impl Period {
     pub fn note(
         &mut self,
         domain: &str,
-        published: Published,
-        row: Row,
-    ) -> serde_json::Result<Vec<Entry>> {
+        published: P,
+        row: R,
+    ) -> serde_json::Result<Vec<Entry<P, R>>> {
         let text = serde_json::to_string(&row)?;
         let Some(bucket) = self.domains.get(domain) else {
             if self.domains.len() >= self.limits.domains || !self.has_room(&text) {
@@ -188,12 +208,12 @@ impl Period {
         self.octets + text.len() + ROW_OCTETS <= self.limits.octets
     }
 
-    fn take_policy(&mut self, domain: &str, published: Published) -> Vec<Entry> {
+    fn take_policy(&mut self, domain: &str, published: P) -> Vec<Entry<P, R>> {
         let domain = domain.to_owned();
         self.take(Entry::Policy { domain, published })
     }
 
-    fn take_row(&mut self, domain: &str, row: Row) -> Vec<Entry> {
+    fn take_row(&mut self, domain: &str, row: R) -> Vec<Entry<P, R>> {
         let (id, domain) = (self.last_id.saturating_add(1), domain.to_owned());
         let count = 1;
         self.take(Entry::Row {
@@ -204,13 +224,13 @@ impl Period {
         })
     }
 
-    fn take(&mut self, entry: Entry) -> Vec<Entry> {
+    fn take(&mut self, entry: Entry<P, R>) -> Vec<Entry<P, R>> {
         self.apply(entry.clone());
         vec![entry]
     }
 
     /// Takes in what is, or was, written down.
-    pub fn apply(&mut self, entry: Entry) {
+    pub fn apply(&mut self, entry: Entry<P, R>) {
         match entry {
             Entry::Row {
                 id,
@@ -282,7 +302,7 @@ impl Period {
 
     /// The shortest lines that say the same of a period that has not ended.
     #[must_use]
-    pub fn summary(&self) -> Vec<Entry> {
+    pub fn summary(&self) -> Vec<Entry<P, R>> {
         let mut entries = Vec::new();
         for (domain, bucket) in &self.domains {
             let policy = bucket.published.clone().map(|published| Entry::Policy {
@@ -312,7 +332,7 @@ impl Period {
     }
 }
 
-impl Bucket {
+impl<P, R> Bucket<P, R> {
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -327,7 +347,10 @@ impl Bucket {
 
     /// The rows in the order in which they came, with their counts.
     #[must_use]
-    pub fn list(&self) -> Vec<(Row, u64)> {
+    pub fn list(&self) -> Vec<(R, u64)>
+    where
+        R: DeserializeOwned,
+    {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_unstable_by_key(|(_, (id, _))| *id);
         rows.into_iter()
@@ -340,7 +363,11 @@ impl Bucket {
 ///
 /// # Errors
 /// Never for the entries of this module; serde's interface allows for it.
-pub fn encode(entries: &[Entry]) -> serde_json::Result<Vec<u8>> {
+pub fn encode<P, R>(entries: &[Entry<P, R>]) -> serde_json::Result<Vec<u8>>
+where
+    P: Serialize,
+    R: Serialize,
+{
     let mut lines = Vec::new();
     for entry in entries {
         journal::encode(entry, &mut lines)?;
@@ -350,8 +377,11 @@ pub fn encode(entries: &[Entry]) -> serde_json::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::{read, tests::observation};
+    use super::super::row::{Published, Row, read, tests::observation};
     use super::*;
+
+    type Period = super::Period<Published, Row>;
+    type Entry = super::Entry<Published, Row>;
 
     const LIMITS: Limits = Limits {
         domains: 2,
@@ -443,7 +473,7 @@ mod tests {
         let (domain, published, row) = read(changed).unwrap();
         lines.extend(encode(&period.note(&domain, published, row).unwrap()).unwrap());
         lines.extend(encode(&note(&mut period, "a.example", 2)).unwrap());
-        lines.extend(encode(&[Entry::Closed { end: 7 }]).unwrap());
+        lines.extend(encode::<Published, Row>(&[Entry::Closed { end: 7 }]).unwrap());
         let read = Period::read(0, LIMITS, &lines);
         assert_eq!(told(&read, "a.example").0, 3);
         assert_eq!(read.end, Some(7));

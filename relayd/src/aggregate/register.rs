@@ -1,6 +1,6 @@
-//! Counts what smtpd says in the running period, and knows which reports of the periods before are still to be sent.
+//! Counts what is to be reported in the running period, and knows which reports of the periods before are still to be sent.
 //!
-//! A line is written before smtpd is answered, and not flushed: a kill costs nothing, a power failure the last seconds. In memory are the
+//! A line is written before whoever tells of it is answered, and not flushed: a kill costs nothing, a power failure the last seconds. In memory are the
 //! running period and a few words about each report that waits.
 
 use std::collections::BTreeMap;
@@ -11,17 +11,16 @@ use std::sync::Arc;
 use daemon::config::AggregateReports;
 use ipc::Refusal;
 use ipc::control::REPORTS_PER_FRAME;
-use ipc::observation::Observation;
-use ipc::reports::{MAX_LAST, ReportRow, ReportSummary, rows_in_frame};
+use ipc::reports::{MAX_LAST, ReportSummary};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, Notify};
 use tracing::{error, info, warn};
 
-use super::period::{Bucket, Entry, Limits, Period, encode};
-use super::row;
+use super::kind::Kind;
+use super::period::{self, Limits, encode};
 use crate::clock;
 use crate::desk::{self, Desk};
-use crate::queue::{Book, Queue};
+use crate::queue::Queue;
 
 /// Lines of a file beyond those it needs, before it is written anew.
 const MAX_LINES: usize = 100_000;
@@ -31,22 +30,26 @@ const PAUSE: i64 = 60;
 const PATIENCE: i64 = 2 * DAY;
 const DAY: i64 = 86_400;
 
-/// The running period and those before.
+type Entry<K> = period::Entry<<K as Kind>::Published, <K as Kind>::Row>;
+type Period<K> = period::Period<<K as Kind>::Published, <K as Kind>::Row>;
+type Bucket<K> = period::Bucket<<K as Kind>::Published, <K as Kind>::Row>;
+
+/// The running period of one kind of reports, and those before.
 #[derive(Debug)]
-pub struct Register {
+pub struct Register<K: Kind> {
     desk: Arc<Desk>,
     limits: Limits,
     /// Seconds over which the reports of a period are spread.
     spread: u64,
     /// Held while a line is written; nothing if nothing is to be reported.
-    inner: Option<Mutex<Inner>>,
+    inner: Option<Mutex<Inner<K>>>,
     /// Rung when reports may be due earlier than thought.
     pub bell: Notify,
 }
 
 #[derive(Debug)]
-struct Inner {
-    current: Period,
+struct Inner<K: Kind> {
+    current: Period<K>,
     /// Lines in its file.
     lines: usize,
     /// Its file lacks something; it is written anew then.
@@ -81,7 +84,7 @@ impl Closed {
     }
 }
 
-impl Register {
+impl<K: Kind> Register<K> {
     /// With what was written down before.
     ///
     /// # Errors
@@ -94,21 +97,21 @@ impl Register {
             inner: None,
             bell: Notify::new(),
         };
-        if rules.enabled {
+        if K::is_on(rules) {
             let inner = register.read_all(clock::now()).await?;
             let closed = inner.closed.values();
             let waiting = closed.map(|one| one.waiting().count()).sum::<usize>();
             let rows = inner.current.rows();
-            info!(rows, waiting, "read what is to be reported");
+            info!(kind = K::NAME, rows, waiting, "read what is to be reported");
             register.inner = Some(Mutex::new(inner));
         }
         Ok(register)
     }
 
-    async fn read_all(&self, now: i64) -> io::Result<Inner> {
-        let begins = self.desk.with_queue(|queue| queue.observed()).await?;
+    async fn read_all(&self, now: i64) -> io::Result<Inner<K>> {
+        let begins = self.desk.with_queue(|queue| queue.periods(K::book)).await?;
         let mut inner = Inner {
-            current: Period::new(day_of(now), self.limits),
+            current: Period::<K>::new(day_of(now), self.limits),
             lines: 0,
             stale: None,
             closed: BTreeMap::new(),
@@ -124,7 +127,7 @@ impl Register {
             } else {
                 let end = period.end.unwrap_or(end_of_day(begin));
                 if period.end.is_none() {
-                    self.append(begin, &[Entry::Closed { end }]).await?;
+                    self.append(begin, &[Entry::<K>::Closed { end }]).await?;
                 }
                 self.file_away(&mut inner, &period, end).await;
                 inner.current.begin = inner.current.begin.max(end);
@@ -133,25 +136,35 @@ impl Register {
         Ok(inner)
     }
 
-    /// Counts a message.
+    /// Whether anything is reported at all.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Counts one more of a row.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] for what cannot be, [`Refusal::StorageFault`] or [`Refusal::DiskFull`] when it is in memory only.
-    pub async fn note(&self, observation: Observation) -> Result<(), Refusal> {
+    /// [`Refusal::StorageFault`] or [`Refusal::DiskFull`] when it is in memory only.
+    pub async fn count(
+        &self,
+        domain: &str,
+        published: K::Published,
+        row: K::Row,
+    ) -> Result<(), Refusal> {
         let Some(inner) = &self.inner else {
             return Ok(());
         };
-        let (domain, published, row) = row::read(observation)?;
         let mut inner = inner.lock().await;
         self.turn(&mut inner, clock::now()).await;
-        let noted = inner.current.note(&domain, published, row);
+        let noted = inner.current.note(domain, published, row);
         let entries =
             noted.map_err(|error| desk::fault(&error.into(), "note what is to be reported"))?;
-        if let [Entry::Unlisted { domain, .. }] = &entries[..] {
+        if let [Entry::<K>::Unlisted { domain, .. }] = &entries[..] {
             warn!(
                 domain,
                 key = "authentication.aggregate_reports",
-                "no room for one more row: a message is only counted in the report"
+                "no room for one more row: it is only counted in the report"
             );
         }
         let written = self.write(&mut inner, &entries).await;
@@ -217,7 +230,7 @@ impl Register {
         let running = running.into_iter().flatten();
         let running = running.map(|(domain, bucket)| {
             let due = end_of_day(begin).saturating_add(self.delay(domain));
-            summary(begin, None, domain, &report(bucket, due))
+            summary(begin, None, domain, &report::<K>(bucket, due))
         });
         let mut page: Vec<_> = closed.chain(running).take(REPORTS_PER_FRAME + 1).collect();
         let more = page.len() > REPORTS_PER_FRAME;
@@ -225,7 +238,7 @@ impl Register {
         (page, more)
     }
 
-    /// A page of the rows of a report, and whether there is more.
+    /// The rows of a report with their counts, from one of them on.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::StorageFault`].
@@ -234,23 +247,20 @@ impl Register {
         begin: i64,
         domain: &str,
         skip: usize,
-    ) -> Result<(Vec<ReportRow>, bool), Refusal> {
+    ) -> Result<Vec<(K::Row, u64)>, Refusal> {
         let inner = self.inner.as_ref().ok_or(Refusal::NotFound)?;
         let inner = inner.lock().await;
         let rows = if inner.current.begin == begin {
-            inner.current.domains.get(domain).map(Bucket::list)
+            inner.current.domains.get(domain).map(Bucket::<K>::list)
         } else {
             drop(inner);
             // Of a period that is not known there is nothing in it.
             let read = self.read(begin).await;
             let period = read.map_err(|error| desk::fault(&error, "read a report"))?;
-            period.domains.get(domain).map(Bucket::list)
+            period.domains.get(domain).map(Bucket::<K>::list)
         };
-        let rows = rows.ok_or(Refusal::NotFound)?.into_iter().skip(skip);
-        let mut rows: Vec<_> = rows.map(|(row, count)| row.told(count)).collect();
-        let (all, fit) = (rows.len(), rows_in_frame(&rows));
-        rows.truncate(fit);
-        Ok((rows, fit < all))
+        let rows = rows.ok_or(Refusal::NotFound)?;
+        Ok(rows.into_iter().skip(skip).collect())
     }
 
     /// The oldest period of which reports are due, with their domains, at most `most` of them; else when the next ones are.
@@ -275,13 +285,13 @@ impl Register {
     }
 
     /// All of a period that has ended.
-    pub(super) async fn read(&self, begin: i64) -> io::Result<Period> {
+    pub(super) async fn read(&self, begin: i64) -> io::Result<Period<K>> {
         Ok(self.read_book(begin).await?.0)
     }
 
     /// The report about a domain is on its way to somebody.
     pub(super) async fn note_sent(&self, begin: i64, domain: &str, to: &str) {
-        let entry = Entry::Sent {
+        let entry = Entry::<K>::Sent {
             domain: domain.to_owned(),
             to: to.to_owned(),
         };
@@ -299,7 +309,7 @@ impl Register {
             return;
         };
         (one.is_done, one.last) = (true, cut(said));
-        let done = Entry::Done {
+        let done = Entry::<K>::Done {
             domain: domain.to_owned(),
         };
         let written = self.append(begin, &[done]).await;
@@ -319,27 +329,28 @@ impl Register {
         }
     }
 
-    async fn turn(&self, inner: &mut Inner, now: i64) {
+    async fn turn(&self, inner: &mut Inner<K>, now: i64) {
         let end = end_of_day(inner.current.begin);
         if now >= end {
             self.close(inner, end, day_of(now)).await;
         }
     }
 
-    async fn close(&self, inner: &mut Inner, end: i64, next: i64) {
-        let mut period = std::mem::replace(&mut inner.current, Period::new(next, self.limits));
+    async fn close(&self, inner: &mut Inner<K>, end: i64, next: i64) {
+        let mut period = std::mem::replace(&mut inner.current, Period::<K>::new(next, self.limits));
         let (stale, _) = (inner.stale.take(), std::mem::take(&mut inner.lines));
         if period.is_empty() {
             return;
         }
         if period.unlisted > 0 {
             warn!(
+                kind = K::NAME,
                 messages = period.unlisted,
                 key = "authentication.aggregate_reports.max_domains",
                 "these are in no report, for there was no room for their domains"
             );
         }
-        let closing = Entry::Closed { end };
+        let closing = Entry::<K>::Closed { end };
         let written = match stale {
             None => self.append(period.begin, &[closing]).await,
             Some(_) => {
@@ -356,10 +367,10 @@ impl Register {
         self.bell.notify_one();
     }
 
-    async fn file_away(&self, inner: &mut Inner, period: &Period, end: i64) {
+    async fn file_away(&self, inner: &mut Inner<K>, period: &Period<K>, end: i64) {
         let all = period.domains.iter().map(|(domain, bucket)| {
             let due = end.saturating_add(self.delay(domain));
-            (domain.clone(), report(bucket, due))
+            (domain.clone(), report::<K>(bucket, due))
         });
         let reports: BTreeMap<_, _> = all.collect();
         match reports.is_empty() {
@@ -377,7 +388,7 @@ impl Register {
         i64::try_from(delay).unwrap_or(0)
     }
 
-    async fn give_up(&self, inner: &mut Inner, now: i64) {
+    async fn give_up(&self, inner: &mut Inner<K>, now: i64) {
         let is_over = |closed: &Closed| now.saturating_sub(closed.end) > PATIENCE;
         let over: Vec<_> = inner
             .closed
@@ -406,7 +417,7 @@ impl Register {
         }
     }
 
-    async fn write(&self, inner: &mut Inner, entries: &[Entry]) -> io::Result<()> {
+    async fn write(&self, inner: &mut Inner<K>, entries: &[Entry<K>]) -> io::Result<()> {
         let (begin, now) = (inner.current.begin, clock::now());
         inner.lines += entries.len();
         let is_long = inner.lines > MAX_LINES + 2 * inner.current.rows();
@@ -424,35 +435,35 @@ impl Register {
         written
     }
 
-    async fn read_book(&self, begin: i64) -> io::Result<(Period, usize)> {
+    async fn read_book(&self, begin: i64) -> io::Result<(Period<K>, usize)> {
         let limits = self.limits;
         let read = move |queue: &Queue| {
-            let bytes = queue.read_book(Book::Observed(begin))?;
+            let bytes = queue.read_book(K::book(begin))?;
             let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
-            Ok((Period::read(begin, limits, &bytes), lines))
+            Ok((Period::<K>::read(begin, limits, &bytes), lines))
         };
         self.desk.with_queue(read).await
     }
 
-    async fn append(&self, begin: i64, entries: &[Entry]) -> io::Result<()> {
+    async fn append(&self, begin: i64, entries: &[Entry<K>]) -> io::Result<()> {
         let lines = encode(entries)?;
-        let append = move |queue: &Queue| queue.append_to_book(Book::Observed(begin), &lines);
+        let append = move |queue: &Queue| queue.append_to_book(K::book(begin), &lines);
         self.desk.with_queue(append).await
     }
 
-    async fn replace(&self, begin: i64, entries: &[Entry]) -> io::Result<()> {
+    async fn replace(&self, begin: i64, entries: &[Entry<K>]) -> io::Result<()> {
         let lines = encode(entries)?;
-        let replace = move |queue: &Queue| queue.replace_book(Book::Observed(begin), &lines);
+        let replace = move |queue: &Queue| queue.replace_book(K::book(begin), &lines);
         self.desk.with_queue(replace).await
     }
 
     async fn remove(&self, begin: i64) -> io::Result<()> {
-        let remove = move |queue: &Queue| queue.remove_book(Book::Observed(begin));
+        let remove = move |queue: &Queue| queue.remove_book(K::book(begin));
         self.desk.with_queue(remove).await
     }
 }
 
-fn report(bucket: &Bucket, due: i64) -> Report {
+fn report<K: Kind>(bucket: &Bucket<K>, due: i64) -> Report {
     let mut sent: Vec<&str> = bucket.sent.iter().map(String::as_str).collect();
     sent.sort_unstable();
     Report {

@@ -36,7 +36,7 @@ pub struct Row {
 
 impl Row {
     /// The same for the operator.
-    pub(super) fn told(self, count: u64) -> ReportRow {
+    pub(crate) fn told(self, count: u64) -> ReportRow {
         let reason = self.reason.map(|(kind, comment)| match comment {
             Some(comment) => format!("{kind}: {comment}"),
             None => kind,

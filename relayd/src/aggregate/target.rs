@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use crate::dns::Dns;
 
 /// Addresses of a domain that get its reports, at most.
-const MAX_TARGETS: usize = 5;
+pub(crate) const MAX_TARGETS: usize = 5;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -81,7 +81,8 @@ fn is_same(domain: &Domain, host: &str) -> bool {
     domain.as_str().eq_ignore_ascii_case(host)
 }
 
-fn parse(uri: &ReportUri) -> Option<Target> {
+/// Whom a URI means, if mail can be sent there.
+pub(crate) fn parse(uri: &ReportUri) -> Option<Target> {
     let address = Address::parse(&uri.address).ok()?;
     let is_plain = address.is_ascii() && !address.domain().is_literal();
     let limit = uri.limit;
@@ -96,7 +97,11 @@ async fn is_kin(dns: &Dns, one: &str, other: &str) -> Result<bool, NoAnswer> {
     kinship.is_one().ok_or(NoAnswer)
 }
 
-async fn texts(dns: &Dns, name: &str) -> Result<Vec<dns::Record>, NoAnswer> {
+/// The TXT records of a name; none if there is no such name.
+///
+/// # Errors
+/// [`NoAnswer`].
+pub(crate) async fn texts(dns: &Dns, name: &str) -> Result<Vec<dns::Record>, NoAnswer> {
     match answer(dns, name).await {
         Answer::Records(records) => Ok(records),
         Answer::NoSuchName | Answer::Unusable => Ok(Vec::new()),

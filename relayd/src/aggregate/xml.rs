@@ -1,26 +1,10 @@
 //! A report as the XML document of RFC 9990, in the order of elements that RFC 7489 (appendix C) wants, so that both read it.
 
-use super::period::Bucket;
+use super::kind::Meta;
+use super::period;
 use super::row::{Published, Row};
 
-/// What a report says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meta {
-    /// Whose it is.
-    pub organization: String,
-    /// To whom to write about it.
-    pub email: String,
-    /// Where there is more to be had.
-    pub contact: Option<String>,
-    /// The same whenever the report is made again.
-    pub id: String,
-    /// Unix seconds of the period.
-    pub begin: i64,
-    /// Its end; what comes then is in the next one.
-    pub end: i64,
-    /// About which domain.
-    pub domain: String,
-}
+type Bucket = period::Bucket<Published, Row>;
 
 /// The document.
 #[must_use]
@@ -141,7 +125,7 @@ fn element(out: &mut String, name: &str, text: &str) {
 pub(crate) mod tests {
     use daemon::config::AggregateReports;
 
-    use super::super::period::{Limits, Period};
+    use super::super::period::Limits;
     use super::super::row::{read, tests::observation};
     use super::*;
 
@@ -154,11 +138,12 @@ pub(crate) mod tests {
             begin: 0,
             end: 86_400,
             domain: "a.example".into(),
+            unlisted: 0,
         }
     }
 
     fn document_of(observation: ipc::observation::Observation) -> String {
-        let mut period = Period::new(0, Limits::new(&AggregateReports::default()));
+        let mut period = period::Period::new(0, Limits::new(&AggregateReports::default()));
         let (domain, published, row) = read(observation).unwrap();
         period.note(&domain, published, row).unwrap();
         let bucket = &period.domains[&domain];

@@ -27,6 +27,7 @@ use super::filters::Filters;
 use super::lookup::LookUps;
 use super::till::Till;
 use super::welcome::Welcome;
+use crate::aggregate::dmarc::Dmarc;
 use crate::aggregate::register::Register;
 use crate::ask::Ask;
 use crate::clock;
@@ -62,7 +63,7 @@ pub struct Intake {
     /// Who is put off.
     pub welcome: Welcome,
     /// What is to be reported to domains.
-    pub register: Arc<Register>,
+    pub register: Arc<Register<Dmarc>>,
     /// Who asks DNS.
     pub look_ups: LookUps,
     /// The filters smtpd may be connected to.

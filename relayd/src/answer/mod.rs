@@ -6,5 +6,6 @@ pub mod filters;
 pub mod intake;
 pub mod lookup;
 pub mod operator;
+pub mod reports;
 pub mod till;
 pub mod welcome;

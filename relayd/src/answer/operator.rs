@@ -11,15 +11,12 @@ use ipc::control::{
     QueuedRecipient,
 };
 use ipc::{Call, Refusal};
-use mail::address::Domain;
 use tracing::info;
 
+use super::reports::Reports;
 use super::till::Till;
-use crate::aggregate::register::Register;
-use crate::aggregate::target::targets;
 use crate::clock;
 use crate::desk::{self, Desk};
-use crate::dns::Dns;
 use crate::queue::journal::Record;
 use crate::queue::{Message, QueueId, Recipient, State};
 use crate::turns::Rank;
@@ -39,9 +36,7 @@ pub struct Operator {
     /// What there is to see.
     pub desk: Arc<Desk>,
     /// What is to be reported to domains.
-    pub register: Arc<Register>,
-    /// Asks who takes reports.
-    pub dns: Dns,
+    pub reports: Reports,
     /// Where accounts pay.
     pub till: Arc<Till>,
     /// When relayd started.
@@ -87,24 +82,19 @@ impl Service<QueueControlEdge> for Operator {
                 QueueControlAnswer::BudgetsForgotten
             }
             QueueControlRequest::ShowStatus => self.status(),
-            QueueControlRequest::ListReports { after, all } => {
-                let (reports, more) = self.register.list(after, all).await;
-                QueueControlAnswer::Reports { reports, more }
+            QueueControlRequest::ListReports { kind, after, all } => {
+                self.reports.list(kind, after, all).await
             }
             QueueControlRequest::ShowReport {
+                kind,
                 begin,
                 domain,
                 skip,
-            } => {
-                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-                let (rows, more) = self.register.rows(begin, &domain, skip).await?;
-                QueueControlAnswer::ReportRows { rows, more }
+            } => self.reports.show(kind, begin, &domain, skip).await?,
+            QueueControlRequest::FindReportTargets { kind, domain } => {
+                self.reports.find_targets(kind, &domain).await?
             }
-            QueueControlRequest::FindReportTargets { domain } => self.find_targets(&domain).await?,
-            QueueControlRequest::SendReports => {
-                let reports = self.register.hurry().await;
-                QueueControlAnswer::ReportsDue { reports }
-            }
+            QueueControlRequest::SendReports => self.reports.send().await,
         };
         Ok(Answered::plain(answer))
     }
@@ -229,16 +219,6 @@ impl Operator {
         let append = move |queue: &crate::queue::Queue| queue.message(id)?.append(&record);
         let appended = self.desk.with_queue(append).await;
         appended.map_err(|error| gone(&error, "change a message"))
-    }
-
-    async fn find_targets(&self, domain: &str) -> Result<QueueControlAnswer, Refusal> {
-        let domain = Domain::parse(domain)
-            .map_err(|error| Refusal::Invalid(format!("that is no domain: {error}")))?;
-        // Whoever asks can ask again.
-        let found = targets(&self.dns, domain.as_str()).await;
-        let found = found.map_err(|_| Refusal::Busy)?;
-        let targets = found.iter().map(|one| one.address.to_string()).collect();
-        Ok(QueueControlAnswer::ReportTargets { targets })
     }
 
     fn status(&self) -> QueueControlAnswer {

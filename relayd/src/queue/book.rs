@@ -1,5 +1,5 @@
 //! Files of lines beside the messages: what accounts have sent ([`crate::budget`]), whose mail is known ([`crate::greylist`]), what domains
-//! demand of TLS ([`crate::sts`]) and what is to be reported ([`crate::aggregate`]), a file for each period. They are not
+//! demand of TLS ([`crate::sts`]) and what is to be reported ([`crate::aggregate`], [`crate::tlsrpt`]), a file for each period. They are not
 //! flushed: a kill costs nothing, and a power failure the last seconds.
 
 use std::borrow::Cow;
@@ -14,6 +14,7 @@ use sys::file::{self, OFlags};
 use super::Queue;
 
 const OBSERVED: &str = ".observed-";
+const SESSIONS: &str = ".sessions-";
 const NEW: &str = ".new";
 
 /// Which file.
@@ -25,8 +26,10 @@ pub enum Book {
     Known,
     /// What domains demand of TLS.
     Policies,
-    /// What is to be reported of the period that begins then (Unix seconds).
+    /// What is to be reported of mail that came in the period that begins then (Unix seconds).
     Observed(i64),
+    /// What is to be reported of TLS with other servers in the period that begins then.
+    Sessions(i64),
 }
 
 impl Book {
@@ -36,6 +39,7 @@ impl Book {
             Self::Known => ".known".into(),
             Self::Policies => ".policies".into(),
             Self::Observed(begin) => format!("{OBSERVED}{begin}").into(),
+            Self::Sessions(begin) => format!("{SESSIONS}{begin}").into(),
         }
     }
 
@@ -47,11 +51,13 @@ impl Book {
     /// The book that is, or is being, written under a name.
     pub(super) fn of(name: &str) -> Option<Self> {
         let name = name.strip_suffix(NEW).unwrap_or(name);
-        let begin = || name.strip_prefix(OBSERVED)?.parse().ok();
-        let observed = begin().map(Self::Observed);
+        let begin = |prefix| name.strip_prefix(prefix)?.parse().ok();
+        let observed = begin(OBSERVED).map(Self::Observed);
+        let sessions = begin(SESSIONS).map(Self::Sessions);
         let mut all = [Self::Sent, Self::Known, Self::Policies]
             .into_iter()
-            .chain(observed);
+            .chain(observed)
+            .chain(sessions);
         all.find(|book| book.name() == name)
     }
 }
@@ -97,14 +103,17 @@ impl Queue {
         file::rename(directory, new, directory, name)
     }
 
-    /// The beginnings of the periods of which there is something to be reported, in order.
+    /// The beginnings of the periods of which there are books of this kind, in order.
     ///
     /// # Errors
     /// What the system says.
-    pub fn observed(&self) -> io::Result<Vec<i64>> {
+    pub fn periods(&self, kind: fn(i64) -> Book) -> io::Result<Vec<i64>> {
         let mut begins = Vec::new();
         for entry in file::list(self.directory.as_fd())? {
-            if let Some(Book::Observed(begin)) = Book::of(&entry.name.to_string_lossy()) {
+            let book = Book::of(&entry.name.to_string_lossy());
+            if let Some(Book::Observed(begin) | Book::Sessions(begin)) = book
+                && book == Some(kind(begin))
+            {
                 begins.push(begin);
             }
         }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::Sts;
 use super::policy::{Invalid, Policy};
 use crate::tls::{self, Policy as Demand};
+use crate::tlsrpt::row::{Fault, Flaw};
 
 /// Longest time for all of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,6 +49,22 @@ pub(super) enum NoPolicy {
     TooLong,
     #[error("{0}")]
     Invalid(#[from] Invalid),
+}
+
+impl NoPolicy {
+    /// The same for the report.
+    pub(super) fn flaw(&self) -> Flaw {
+        let fault = match self {
+            Self::Dns(_)
+            | Self::Unreachable(_)
+            | Self::Status(_)
+            | Self::Body(_)
+            | Self::TooLong => Fault::StsPolicyFetchError,
+            Self::Tls(_) => Fault::StsWebpkiInvalid,
+            Self::Kind | Self::Invalid(_) => Fault::StsPolicyInvalid,
+        };
+        Flaw::new(fault, self.to_string())
+    }
 }
 
 impl Sts {

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::desk::Desk;
 use crate::dns::Dns;
 use crate::tls::Tls;
+use crate::tlsrpt::row::Flaw;
 
 /// Seconds after which a policy is fetched again though it has not changed (RFC 8461 §3.3), so that it does not run out unnoticed.
 const REFRESH: i64 = 86_400;
@@ -36,8 +37,17 @@ pub struct Sts {
     shelf: Shelf,
     /// Domains whose policy is being looked for, each by one at a time.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// When which version of a domain's policy could not be fetched.
-    failed: Mutex<HashMap<String, (String, i64)>>,
+    /// When which version of a domain's policy could not be fetched, and why.
+    failed: Mutex<HashMap<String, (String, i64, Flaw)>>,
+}
+
+/// What is known of a domain.
+#[derive(Debug)]
+pub struct Known {
+    /// Its policy.
+    pub policy: Option<Policy>,
+    /// Why there is no newer one, though there should be.
+    pub flaw: Option<Flaw>,
 }
 
 impl Sts {
@@ -65,19 +75,26 @@ impl Sts {
     }
 
     /// The policy of a domain, fetched if that is needed (RFC 8461 §5.1).
-    pub async fn policy(&self, domain: &Domain) -> Option<Policy> {
+    pub async fn policy(&self, domain: &Domain) -> Known {
         let name = domain.as_str();
         let turn = self.turn(name);
         let _mine = turn.lock().await;
         let now = clock::now();
         let kept = self.shelf.find(name, now).await;
         // Without a record there is no new policy, but the old one holds on.
+        let held = |kept: Option<Kept>, flaw| Known {
+            policy: kept.map(|kept| kept.policy),
+            flaw,
+        };
         let Some(id) = self.version(name).await else {
-            return kept.map(|kept| kept.policy);
+            return held(kept, None);
         };
         let is_fresh = |kept: &Kept| kept.id == id && now < kept.fetched.saturating_add(REFRESH);
-        if kept.as_ref().is_some_and(is_fresh) || self.has_failed(name, &id, now) {
-            return kept.map(|kept| kept.policy);
+        if kept.as_ref().is_some_and(is_fresh) {
+            return held(kept, None);
+        }
+        if let Some(flaw) = self.failed(name, &id, now) {
+            return held(kept, Some(flaw));
         }
         match self.fetch(domain).await {
             Ok(policy) => {
@@ -89,13 +106,17 @@ impl Sts {
                     policy: policy.clone(),
                 };
                 self.shelf.keep(kept, now).await;
-                Some(policy)
+                Known {
+                    policy: Some(policy),
+                    flaw: None,
+                }
             }
             Err(reason) => {
                 let is_known = kept.is_some();
                 warn!(domain = name, id, %reason, is_known, "an MTA-STS policy cannot be fetched");
-                self.note_failed(name, id, now);
-                kept.map(|kept| kept.policy)
+                let flaw = reason.flaw();
+                self.note_failed(name, id, now, flaw.clone());
+                held(kept, Some(flaw))
             }
         }
     }
@@ -120,14 +141,15 @@ impl Sts {
         Arc::clone(turns.entry(domain.to_owned()).or_default())
     }
 
-    fn has_failed(&self, domain: &str, id: &str, now: i64) -> bool {
+    fn failed(&self, domain: &str, id: &str, now: i64) -> Option<Flaw> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.retain(|_, (_, at)| now.abs_diff(*at) < AGAIN.unsigned_abs());
-        failed.get(domain).is_some_and(|(last, _)| last == id)
+        failed.retain(|_, (_, at, _)| now.abs_diff(*at) < AGAIN.unsigned_abs());
+        let (last, _, flaw) = failed.get(domain)?;
+        (last == id).then(|| flaw.clone())
     }
 
-    fn note_failed(&self, domain: &str, id: String, now: i64) {
+    fn note_failed(&self, domain: &str, id: String, now: i64, flaw: Flaw) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.insert(domain.to_owned(), (id, now));
+        failed.insert(domain.to_owned(), (id, now, flaw));
     }
 }

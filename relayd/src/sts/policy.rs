@@ -95,6 +95,19 @@ impl Policy {
         })
     }
 
+    /// Its lines, as it is published (RFC 8461 §3.2).
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let mode = match self.mode {
+            Mode::Enforce => "enforce",
+            Mode::Testing => "testing",
+            Mode::None => "none",
+        };
+        let first = ["version: STSv1".to_owned(), format!("mode: {mode}")];
+        let age = format!("max_age: {}", self.max_age);
+        let hosts = self.mx.iter().map(|host| format!("mx: {host}"));
+        first.into_iter().chain([age]).chain(hosts)
+    }
+
     /// Whether a host, in lower case, is one of those it names (RFC 8461 §4.1).
     #[must_use]
     pub fn names(&self, host: &str) -> bool {

@@ -196,6 +196,7 @@ pub(crate) fn carrier(port: u16, dns: SocketAddr) -> Carrier {
         phone: Arc::new(phone),
         port,
         smarthost: None,
+        ledger: None,
     }
 }
 
@@ -306,4 +307,34 @@ pub(crate) async fn listening(port: u16) {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     panic!("nobody listens on port {port}");
+}
+
+/// What a part holds that is compressed and in base64, up to the next boundary.
+pub(crate) fn gunzip(part: &str) -> String {
+    use std::io::Read;
+    let base64: String = part
+        .split("\n--")
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let mut document = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(std::io::Cursor::new(decode(&base64)));
+    decoder.read_to_string(&mut document).unwrap();
+    document
+}
+
+fn decode(base64: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |byte| DIGITS.iter().position(|one| *one == byte);
+    let (mut out, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for byte in base64.bytes().filter_map(digit) {
+        bits = bits << 6 | u32::try_from(byte).unwrap();
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push(u8::try_from(bits >> count & 255).unwrap());
+        }
+    }
+    out
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use daemon::config::Config;
 use ipc::Refusal;
 use ipc::control::{QueueControlAnswer, QueueControlRequest};
-use ipc::reports::{ReportRow, ReportSummary};
+use ipc::reports::{ReportKind, ReportRow, ReportSummary, TlsReportRow};
 use mail::date::format_rfc3339;
 use serde_json::{Value, json};
 
@@ -19,9 +19,10 @@ use crate::operator::{Queue, unexpected};
 /// [`Error`].
 pub async fn run(config: &Path, command: ReportsCommand) -> Result<(), Error> {
     let config = Config::read(config)?;
-    if !config.authentication.aggregate_reports.enabled {
+    if !config.authentication.aggregate_reports.is_any() {
         return Err(Error::Failed(
-            "no reports are made; authentication.aggregate_reports.enabled switches them on".into(),
+            "no reports are made; authentication.aggregate_reports.enabled switches those about mail on, and authentication.aggregate_reports.tls \
+             those about TLS".into(),
         ));
     }
     let queue = Queue::of(&config);
@@ -32,12 +33,17 @@ pub async fn run(config: &Path, command: ReportsCommand) -> Result<(), Error> {
     }
 }
 
+const KINDS: [ReportKind; 2] = [ReportKind::Dmarc, ReportKind::Tls];
+
 async fn list(queue: &Queue, all: bool, json: bool) -> Result<(), Error> {
-    let (mut lines, mut after) = (Vec::new(), None);
-    while let Some(page) = page(queue, &mut after, all).await? {
-        match json {
-            true => lines.extend(page.iter().map(summary)),
-            false => page.iter().for_each(|one| println!("{}", line(one))),
+    let mut lines = Vec::new();
+    for kind in KINDS {
+        let mut after = None;
+        while let Some(page) = page(queue, kind, &mut after, all).await? {
+            match json {
+                true => lines.extend(page.iter().map(|one| summary(kind, one))),
+                false => page.iter().for_each(|one| println!("{}", line(kind, one))),
+            }
         }
     }
     if json {
@@ -47,69 +53,101 @@ async fn list(queue: &Queue, all: bool, json: bool) -> Result<(), Error> {
 }
 
 async fn show(queue: &Queue, domain: &str, json: bool) -> Result<(), Error> {
-    let (mut reports, mut after) = (Vec::new(), None);
-    while let Some(page) = page(queue, &mut after, true).await? {
-        reports.extend(page.into_iter().filter(|one| one.domain == domain));
+    let (mut shown, mut to) = (Vec::new(), Vec::new());
+    for kind in KINDS {
+        let (mut reports, mut after) = (Vec::new(), None);
+        while let Some(page) = page(queue, kind, &mut after, true).await? {
+            reports.extend(page.into_iter().filter(|one| one.domain == domain));
+        }
+        for report in &reports {
+            if !json {
+                println!("{}", line(kind, report));
+            }
+            let rows = rows(queue, kind, report).await?;
+            if json {
+                let mut one = summary(kind, report);
+                one["listed"] = rows.iter().map(|(_, row)| row.clone()).collect();
+                shown.push(one);
+            } else {
+                rows.iter().for_each(|(words, _)| println!("    {words}"));
+            }
+        }
+        let targets = match reports.is_empty() {
+            true => None,
+            false => Some(targets(queue, kind, domain).await?),
+        };
+        if let Some(targets) = targets.as_ref().filter(|_| !json) {
+            println!("{}", whither(kind, targets.as_deref()));
+        }
+        to.push(targets);
     }
-    if reports.is_empty() {
+    if to.iter().all(Option::is_none) {
         return Err(Error::Failed(format!(
-            "nothing was counted of {domain} in the last days: it publishes no policy with rua, or no mail came in its name \
-             (rmailctl reports list --all)"
+            "nothing was counted of {domain} in the last days: it publishes no record that asks for reports, or no mail came in its name \
+             or went there (rmailctl reports list --all)"
         )));
     }
-    let mut shown = Vec::new();
-    for report in &reports {
-        if !json {
-            println!("{}", line(report));
-        }
-        let rows = rows(queue, report).await?;
-        match json {
-            true => {
-                let mut one = summary(report);
-                one["listed"] = rows.iter().map(row).collect();
-                shown.push(one);
-            }
-            false => rows.iter().for_each(|row| println!("    {}", words(row))),
-        }
+    if json {
+        let [dmarc, tls] = [&to[0], &to[1]].map(|one| one.as_ref().and_then(Option::as_ref));
+        println!(
+            "{}",
+            json!({"domain": domain, "reports": shown, "to": dmarc, "tls_to": tls})
+        );
     }
-    let request = QueueControlRequest::FindReportTargets {
-        domain: domain.to_owned(),
+    Ok(())
+}
+
+fn whither(kind: ReportKind, targets: Option<&[String]>) -> String {
+    let what = match kind {
+        ReportKind::Dmarc => "they",
+        ReportKind::Tls => "those about TLS",
     };
-    let found = queue.ask("cannot find who takes reports", request).await;
-    let targets = match found {
-        Ok(QueueControlAnswer::ReportTargets { targets }) => Some(targets),
-        Ok(answer) => return Err(unexpected(&answer)),
-        // DNS does not answer.
+    match (targets, kind) {
+        (None, _) => format!(
+            "who takes {} is not known: DNS gives no answer at the moment",
+            match kind {
+                ReportKind::Dmarc => "them",
+                ReportKind::Tls => what,
+            }
+        ),
+        (Some([]), ReportKind::Dmarc) => {
+            "nobody takes them: no address that its rua names is there and agrees".into()
+        }
+        (Some([]), ReportKind::Tls) => {
+            format!("nobody takes {what}: its rua at _smtp._tls names no mailto: address")
+        }
+        (Some(targets), _) => format!("{what} go to {}", targets.join(", ")),
+    }
+}
+
+/// Who takes reports about a domain; `None` while DNS does not answer.
+async fn targets(
+    queue: &Queue,
+    kind: ReportKind,
+    domain: &str,
+) -> Result<Option<Vec<String>>, Error> {
+    let domain = domain.to_owned();
+    let request = QueueControlRequest::FindReportTargets { kind, domain };
+    match queue.ask("cannot find who takes reports", request).await {
+        Ok(QueueControlAnswer::ReportTargets { targets }) => Ok(Some(targets)),
+        Ok(answer) => Err(unexpected(&answer)),
         Err(Error::Refused {
             refusal: Refusal::Busy,
             ..
-        }) => None,
-        Err(error) => return Err(error),
-    };
-    if json {
-        println!(
-            "{}",
-            json!({"domain": domain, "reports": shown, "to": targets})
-        );
-        return Ok(());
+        }) => Ok(None),
+        Err(error) => Err(error),
     }
-    match targets.as_deref() {
-        None => println!("who takes them is not known: DNS gives no answer at the moment"),
-        Some([]) => {
-            println!("nobody takes them: no address that its rua names is there and agrees")
-        }
-        Some(targets) => println!("they go to {}", targets.join(", ")),
-    }
-    Ok(())
 }
 
 /// The next page, if there is one.
 async fn page(
     queue: &Queue,
+    kind: ReportKind,
     after: &mut Option<(i64, String)>,
     all: bool,
 ) -> Result<Option<Vec<ReportSummary>>, Error> {
     let request = QueueControlRequest::ListReports {
+        kind,
         after: after.clone(),
         all,
     };
@@ -123,22 +161,33 @@ async fn page(
     }
 }
 
-async fn rows(queue: &Queue, report: &ReportSummary) -> Result<Vec<ReportRow>, Error> {
-    let mut all: Vec<ReportRow> = Vec::new();
+/// The rows of a report, in words and as JSON.
+async fn rows(
+    queue: &Queue,
+    kind: ReportKind,
+    report: &ReportSummary,
+) -> Result<Vec<(String, Value)>, Error> {
+    let mut all = Vec::new();
     loop {
         let request = QueueControlRequest::ShowReport {
+            kind,
             begin: report.begin,
             domain: report.domain.clone(),
             skip: u32::try_from(all.len()).unwrap_or(u32::MAX),
         };
-        match queue.ask("cannot show a report", request).await? {
+        let more = match queue.ask("cannot show a report", request).await? {
             QueueControlAnswer::ReportRows { rows, more } => {
-                all.extend(rows);
-                if !more {
-                    return Ok(all);
-                }
+                all.extend(rows.iter().map(|one| (words(one), row(one))));
+                more
+            }
+            QueueControlAnswer::TlsReportRows { rows, more } => {
+                all.extend(rows.iter().map(|one| (tls_words(one), tls_row(one))));
+                more
             }
             answer => return Err(unexpected(&answer)),
+        };
+        if !more {
+            return Ok(all);
         }
     }
 }
@@ -156,7 +205,15 @@ async fn send(queue: &Queue) -> Result<(), Error> {
     }
 }
 
-fn line(report: &ReportSummary) -> String {
+const fn name(kind: ReportKind) -> (&'static str, &'static str) {
+    match kind {
+        ReportKind::Dmarc => ("dmarc", "messages"),
+        ReportKind::Tls => ("tls", "connections"),
+    }
+}
+
+fn line(kind: ReportKind, report: &ReportSummary) -> String {
+    let (kind, things) = name(kind);
     let begin = format_rfc3339(report.begin);
     let end = report.end.map_or("running".into(), format_rfc3339);
     let ReportSummary {
@@ -172,7 +229,7 @@ fn line(report: &ReportSummary) -> String {
         false => format!("due {}", format_rfc3339(report.due)),
     };
     format!(
-        "{begin}\t{end}\t{domain}\t{messages} messages\t{rows} rows\t{unlisted} unlisted\t{due}\t{last}"
+        "{begin}\t{end}\t{kind}\t{domain}\t{messages} {things}\t{rows} rows\t{unlisted} unlisted\t{due}\t{last}"
     )
 }
 
@@ -203,8 +260,9 @@ fn words(row: &ReportRow) -> String {
     )
 }
 
-fn summary(report: &ReportSummary) -> Value {
+fn summary(kind: ReportKind, report: &ReportSummary) -> Value {
     json!({
+        "kind": name(kind).0,
         "begin": report.begin, "end": report.end, "domain": report.domain, "messages": report.messages, "rows": report.rows,
         "unlisted": report.unlisted, "due": report.due, "done": report.is_done, "last": report.last,
     })
@@ -217,5 +275,34 @@ fn row(row: &ReportRow) -> Value {
         "envelope_to": row.envelope_to, "disposition": row.disposition, "reason": row.reason, "dkim_aligned": row.dkim_aligned,
         "spf_aligned": row.spf_aligned, "dkim": row.dkim.iter().map(signature).collect::<Value>(),
         "spf": {"domain": row.spf.0, "result": row.spf.1},
+    })
+}
+
+fn tls_words(row: &TlsReportRow) -> String {
+    let TlsReportRow {
+        count,
+        policy,
+        result,
+        from,
+        host,
+        to,
+        reason,
+        ..
+    } = row;
+    if result.is_empty() {
+        return format!("{count} secure ({policy})");
+    }
+    let way = match (host.as_str(), from.as_str()) {
+        ("", _) => String::new(),
+        (host, "") => format!(" at {host}"),
+        (host, from) => format!(" from {from} to {host} ({to})"),
+    };
+    format!("{count} failed{way} ({policy}): {result}: {reason}")
+}
+
+fn tls_row(row: &TlsReportRow) -> Value {
+    json!({
+        "count": row.count, "policy": row.policy, "policy_string": row.lines, "mx_host": row.hosts, "result": row.result,
+        "from": row.from, "host": row.host, "to": row.to, "reason": row.reason,
     })
 }

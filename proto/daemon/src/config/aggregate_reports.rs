@@ -1,18 +1,22 @@
-//! The `authentication.aggregate_reports` section: what domains that publish a DMARC policy are told about their mail (RFC 9990).
+//! The `authentication.aggregate_reports` section: what domains are told about mail in their name (RFC 9990), and about TLS with their servers
+//! (RFC 8460).
 
 use serde::{Deserialize, Serialize};
 
 use super::MailAddress;
 use super::value::{AtLeast, AtMost};
 
-/// The `authentication.aggregate_reports` section. A report tells a domain, per sending address, how many messages had its name in
-/// From, and what SPF, DKIM and DMARC came to. It names no person.
+/// The `authentication.aggregate_reports` section. A DMARC report tells a domain, per sending address, how many messages had its name in
+/// From, and what SPF, DKIM and DMARC came to. A TLS report tells how many connections to its servers were secure, and what the others failed
+/// by. Neither names a person.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AggregateReports {
-    /// Whether it is done. It sends mail to strangers in our name, from an address that must exist and pass SPF, so nobody is made to
+    /// Whether there are DMARC reports. They send mail to strangers in our name, from an address that must exist and pass SPF, so nobody is made to
     /// do it unasked.
     pub enabled: bool,
+    /// Whether there are TLS reports: domains with a record at `_smtp._tls.` are told. The same holds for them.
+    pub tls: bool,
     /// Whose reports they are; the domain of `sender` if not set.
     pub organization: Option<String>,
     /// Who sends them, also MAIL FROM. Its domain must let this host send (SPF), for domains take reports only where DMARC passes.
@@ -26,7 +30,7 @@ pub struct AggregateReports {
     pub spread_hours: AtMost<20>,
     /// Domains of which is kept in a day what is to be reported. This and the next two: what is beyond is counted, and the count reported.
     pub max_domains: AtLeast<1>,
-    /// Rows of a report.
+    /// Rows of a report: what differs in anything but its number.
     pub max_rows: AtLeast<1>,
     /// Octets of all rows of a day.
     pub max_octets: AtLeast<65536>,
@@ -36,6 +40,7 @@ impl Default for AggregateReports {
     fn default() -> Self {
         Self {
             enabled: false,
+            tls: false,
             organization: None,
             sender: None,
             contact: None,
@@ -49,6 +54,12 @@ impl Default for AggregateReports {
 }
 
 impl AggregateReports {
+    /// Whether there are reports of any kind.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.enabled || self.tls
+    }
+
     /// Whether `address` takes reports, ours or those of others.
     #[must_use]
     pub fn is_for_reports(&self, address: &str) -> bool {
@@ -77,13 +88,16 @@ pub(super) fn flaw(
             return Some((key, "must be 1 to 200 octets without control characters"));
         }
     }
-    match (&reports.sender, reports.enabled) {
-        (_, true) if !relays => Some((
-            "authentication.aggregate_reports.enabled",
-            "needs relay.enabled, for the reports are sent by mail",
-        )),
+    let key = match reports.enabled {
+        true => "authentication.aggregate_reports.enabled",
+        false => "authentication.aggregate_reports.tls",
+    };
+    match (&reports.sender, reports.is_any()) {
+        (_, true) if !relays => {
+            Some((key, "needs relay.enabled, for the reports are sent by mail"))
+        }
         (None, true) => Some((
-            "authentication.aggregate_reports.enabled",
+            key,
             "needs authentication.aggregate_reports.sender, an address of yours whose domain lets this host send mail (SPF)",
         )),
         (Some(sender), _) if !sender.as_str().is_ascii() => Some((

@@ -49,28 +49,31 @@ fn uris(record: &[u8]) -> Vec<ReportUri> {
     let tags = text.split(';').filter_map(|tag| tag.split_once('='));
     let lists = tags.filter(|(name, _)| name.trim().eq_ignore_ascii_case("rua"));
     let all = lists.flat_map(|(_, list)| list.split(','));
-    all.filter_map(|uri| read(uri.trim()))
+    all.filter_map(|uri| ReportUri::parse(uri.trim()))
         .take(MAX_URIS)
         .collect()
 }
 
-/// `mailto:reports@example.com!10m`. Other schemes are passed over.
-fn read(uri: &str) -> Option<ReportUri> {
-    const SCHEME: &str = "mailto:";
-    let scheme = uri.get(..SCHEME.len())?;
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return None;
+impl ReportUri {
+    /// `mailto:reports@example.com!10m`. Other schemes are passed over.
+    #[must_use]
+    pub fn parse(uri: &str) -> Option<Self> {
+        const SCHEME: &str = "mailto:";
+        let scheme = uri.get(..SCHEME.len())?;
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return None;
+        }
+        let rest = uri.get(SCHEME.len()..)?;
+        // An exclamation mark of the address itself is encoded (RFC 7489 §6.2).
+        let (address, limit) = match rest.split_once('!') {
+            Some((address, limit)) => (address, Some(size(limit)?)),
+            None => (rest, None),
+        };
+        // RFC 6068: header fields may follow; they are of no use here.
+        let address = address.split('?').next().unwrap_or_default();
+        let address = decode(address)?;
+        Some(Self { address, limit })
     }
-    let rest = uri.get(SCHEME.len()..)?;
-    // An exclamation mark of the address itself is encoded (RFC 7489 §6.2).
-    let (address, limit) = match rest.split_once('!') {
-        Some((address, limit)) => (address, Some(size(limit)?)),
-        None => (rest, None),
-    };
-    // RFC 6068: header fields may follow; they are of no use here.
-    let address = address.split('?').next().unwrap_or_default();
-    let address = decode(address)?;
-    Some(ReportUri { address, limit })
 }
 
 // RFC 7489 §6.2: a number, with a unit of powers of 1,024.
