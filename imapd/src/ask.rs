@@ -184,6 +184,15 @@ pub struct Copied {
     pub target: UidRanges,
 }
 
+/// What STORE could not know.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Messages that were left alone because they had changed since `unchanged_since`.
+    pub modified: UidRanges,
+    /// Among these are all messages that others had changed since `heard`.
+    pub overtaken: UidRanges,
+}
+
 impl MailSession {
     async fn call(
         &self,
@@ -517,8 +526,7 @@ impl MailSession {
         self.open(Vec::new()).await.map(|_| ())
     }
 
-    /// Changes flags. Events tell the outcome. Returns the messages that were left alone because they had changed since
-    /// `unchanged_since`; with that no more than [`ipc::session::RANGES_PER_FRAME`] messages may be named.
+    /// Changes flags. Events tell the outcome. With `unchanged_since` no more than [`ipc::session::RANGES_PER_FRAME`] messages may be named.
     ///
     /// # Errors
     /// [`CallError`].
@@ -529,16 +537,24 @@ impl MailSession {
         flags: u8,
         keywords: Vec<String>,
         unchanged_since: Option<u64>,
-    ) -> Result<UidRanges, CallError> {
+        heard: u64,
+    ) -> Result<Stored, CallError> {
         let request = SessionRequest::StoreFlags {
             uids,
             change,
             flags,
             keywords,
             unchanged_since,
+            heard,
         };
         match self.call(LONG_PATIENCE, request).await?.answer {
-            SessionAnswer::FlagsStored { modified } => Ok(modified),
+            SessionAnswer::FlagsStored {
+                modified,
+                overtaken,
+            } => Ok(Stored {
+                modified,
+                overtaken,
+            }),
             _ => Err(nonsense()),
         }
     }

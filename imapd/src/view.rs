@@ -25,7 +25,7 @@ use imap::sequence::Ranges;
 use imap::sync::Awareness;
 use imap::write;
 use ipc::acl::Rights;
-use ipc::session::{MAX_KEYWORDS, PAGES_PER_READ, SessionEvent};
+use ipc::session::{MAX_KEYWORDS, PAGES_PER_READ, RECORDS_PER_FRAME, SessionEvent};
 use ipc::snapshot::{Record, flag as bit};
 
 use self::shards::{Page, Shards, shard_of, uids_of};
@@ -83,6 +83,8 @@ pub struct View {
     told_gone: BTreeSet<u32>,
     /// All changes up to this modification sequence were noted.
     noted: u64,
+    /// The same, or the one behind, if the last event had all of it.
+    heard: u64,
     keywords_changed: bool,
     fate: Fate,
 }
@@ -131,6 +133,7 @@ impl View {
             before_gone: 0,
             told_gone: BTreeSet::new(),
             noted: selection.status.highest_modseq,
+            heard: selection.status.highest_modseq,
             keywords_changed: false,
             fate: Fate::Selected,
         }
@@ -227,8 +230,14 @@ impl View {
                 self.keywords_changed = true;
                 self.keywords = keywords;
             }
-            SessionEvent::Added(records) => records.into_iter().for_each(|record| self.add(record)),
-            SessionEvent::Changed(records) => records.iter().for_each(|record| self.change(record)),
+            SessionEvent::Added(records) => {
+                self.hear(&records);
+                records.into_iter().for_each(|record| self.add(record));
+            }
+            SessionEvent::Changed(records) => {
+                self.hear(&records);
+                records.iter().for_each(|record| self.change(record));
+            }
             SessionEvent::Removed(ranges) => self.remove(&Ranges::new(ranges)),
             SessionEvent::Resync => self.fate = Fate::Stale,
             SessionEvent::Gone => self.fate = Fate::Gone,
@@ -239,6 +248,14 @@ impl View {
             }
             // Not to this one.
             SessionEvent::Happened => {}
+        }
+    }
+
+    fn hear(&mut self, records: &[Record]) {
+        // What is told in several events fills all of them but the last.
+        let is_whole = records.len() < RECORDS_PER_FRAME;
+        if let Some(last) = records.last().filter(|_| is_whole) {
+            self.heard = self.heard.max(last.modseq);
         }
     }
 

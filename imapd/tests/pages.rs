@@ -8,6 +8,7 @@
 
 mod world;
 
+use ipc::snapshot::flag;
 use world::{Lie, World};
 
 /// Messages 1 to 3, 1004, 2005: three pages.
@@ -337,4 +338,28 @@ async fn a_conditional_change_of_many_messages_is_asked_for_in_pieces() {
     assert!(last.starts_with("d OK [MODIFIED 2300] "), "{last}");
     let lines = alice.ok("e SEARCH RETURN (COUNT) FLAGGED").await;
     assert_eq!(lines[0], "* ESEARCH (TAG \"e\") COUNT 2499");
+}
+
+#[tokio::test]
+async fn a_silent_store_is_not_silent_about_what_others_changed_right_before() {
+    let world = spread().await;
+    let mut alice = world.alice().await;
+    alice.ok("c ENABLE CONDSTORE").await;
+    alice.ok("d FETCH 1:3 (FLAGS)").await;
+    let lines = alice.ok("e STORE 1:3 +FLAGS.SILENT (\\Seen)").await;
+    assert_eq!(lines.len(), 4);
+    assert!(!lines.concat().contains("FLAGS"), "{lines:?}");
+    // Whether the order itself changes anything or not.
+    for (silent, number, flag, told) in [
+        ("\\Draft", 2, flag::ANSWERED, "\\Answered \\Seen \\Draft"),
+        ("\\Seen", 3, flag::DELETED, "\\Deleted \\Seen \\Draft"),
+    ] {
+        world.store.overtake(number, flag);
+        let order = format!("f STORE 1:3 +FLAGS.SILENT ({silent})");
+        let lines = alice.ok(&order).await;
+        let flags: Vec<_> = lines.iter().filter(|line| line.contains("FLAGS")).collect();
+        assert_eq!(flags.len(), 1, "{lines:?}");
+        let expected = format!("* {number} FETCH (UID {number} FLAGS ({told}) MODSEQ");
+        assert!(flags[0].starts_with(&expected), "{lines:?}");
+    }
 }

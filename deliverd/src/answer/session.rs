@@ -20,7 +20,9 @@ use super::ear::Ear;
 use super::reach::Reached;
 use super::sharing::Identity;
 use super::{House, annotations, beside, cache, watch};
-use crate::store::{FlagOrder, MAX_MAILBOXES, Mailbox, MailboxName, Marks, Selection, Watch};
+use crate::store::{
+    FlagOrder, MAX_MAILBOXES, Mailbox, MailboxName, Marks, Selection, Untold, Watch,
+};
 
 /// Pause between the pieces of a large change.
 const BREATH: Duration = Duration::from_millis(2);
@@ -188,12 +190,14 @@ impl Door {
                 flags,
                 keywords,
                 unchanged_since,
+                heard,
             } => {
                 let order = FlagOrder {
                     change,
                     flags,
                     keywords,
                     unchanged_since,
+                    heard,
                 };
                 self.store_flags(peer, uids, order).await
             }
@@ -472,16 +476,16 @@ impl Door {
         let order = Arc::new(order);
         let (first, its_order) = (Arc::clone(&mailbox), Arc::clone(&order));
         // There is only one piece, as a rule, and cutting it off takes less than changing threads.
-        let (mut modified, more) = self
+        let (mut untold, more) = self
             .house
             .work(move |_| {
                 let is_conditional = its_order.unchanged_since.is_some();
                 let mut pieces = first.pieces(&uids, is_conditional)?.into_iter();
-                let modified = match pieces.next() {
+                let untold = match pieces.next() {
                     Some(piece) => first.store_piece(&piece, &its_order, marks)?,
-                    None => UidRanges::new(),
+                    None => Untold::default(),
                 };
-                Ok((modified, pieces))
+                Ok((untold, pieces))
             })
             .await?;
         for piece in more {
@@ -490,13 +494,16 @@ impl Door {
             let rights = self.allow(&reached, Rights::READ).await?;
             let marks = allowed_marks(&order, rights)?;
             let (mailbox, order) = (Arc::clone(&mailbox), Arc::clone(&order));
-            let left = self
+            let behind = self
                 .house
                 .work(move |_| mailbox.store_piece(&piece, &order, marks))
                 .await?;
-            modified.extend(left);
+            untold.extend(behind);
         }
-        Ok(Answered::plain(SessionAnswer::FlagsStored { modified }))
+        Ok(Answered::plain(SessionAnswer::FlagsStored {
+            modified: untold.modified,
+            overtaken: untold.overtaken,
+        }))
     }
 
     async fn list_removed(

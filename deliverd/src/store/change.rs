@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipc::Refusal;
-use ipc::session::{FlagChange, RANGES_PER_FRAME, UidRanges};
+use ipc::session::{FlagChange, OVERTAKEN_PER_FRAME, RANGES_PER_FRAME, UidRanges};
 use ipc::snapshot::{Record, flag};
 
 use super::acl::Marks;
@@ -28,6 +28,32 @@ pub(crate) struct FlagOrder {
     pub(crate) keywords: Vec<String>,
     /// Messages with a modification sequence above this are left alone.
     pub(crate) unchanged_since: Option<u64>,
+    /// Whoever orders it has heard of changes up to this modification sequence.
+    pub(crate) heard: u64,
+}
+
+/// What the one who ordered a change did not know.
+#[derive(Debug, Default)]
+pub(crate) struct Untold {
+    /// Messages that were left alone, because they had changed since [`FlagOrder::unchanged_since`].
+    pub(crate) modified: UidRanges,
+    /// Messages that had changed since [`FlagOrder::heard`].
+    pub(crate) overtaken: UidRanges,
+}
+
+impl Untold {
+    /// Takes in what was found in the piece behind.
+    pub(crate) fn extend(&mut self, behind: Self) {
+        self.modified.extend(behind.modified);
+        self.overtaken.extend(behind.overtaken);
+        // What is too much for an answer becomes one range at the end.
+        if let Some(&(_, last)) = self.overtaken.last() {
+            self.overtaken.truncate(OVERTAKEN_PER_FRAME);
+            if let Some(range) = self.overtaken.last_mut() {
+                range.1 = last;
+            }
+        }
+    }
 }
 
 /// A UID with the flags and keywords it is to have.
@@ -77,7 +103,7 @@ impl Mailbox {
         self.pieces(uids, order.unchanged_since.is_some())?
             .iter()
             .try_fold(UidRanges::new(), |mut modified, piece| {
-                modified.extend(self.store_piece(piece, order, Marks::ALL)?);
+                modified.extend(self.store_piece(piece, order, Marks::ALL)?.modified);
                 Ok(modified)
             })
     }
@@ -104,13 +130,13 @@ impl Mailbox {
         })
     }
 
-    /// Changes flags of one of the [`Mailbox::pieces`], as far as `marks` allows it; messages that are gone are skipped. Gives those that had changed before.
+    /// Changes flags of one of the [`Mailbox::pieces`], as far as `marks` allows it; messages that are gone are skipped.
     pub(crate) fn store_piece(
         self: &Arc<Self>,
         uids: &UidRanges,
         order: &FlagOrder,
         marks: Marks,
-    ) -> Result<UidRanges, Refusal> {
+    ) -> Result<Untold, Refusal> {
         let messages = feed::count(uids).min(PIECE);
         let permit = self.shared.journal.admit(1, EVENT + messages * ENTRY)?;
         self.with(|state| {
@@ -129,7 +155,13 @@ impl Mailbox {
             };
             let (modified, members): (Vec<_>, Vec<_>) = members.partition(has_changed);
             let modified: Vec<u32> = modified.iter().map(|record| record.uid).collect();
-            let modified = feed::ranges(&modified);
+            let overtaken = members.iter().filter(|record| record.modseq > order.heard);
+            let overtaken: Vec<u32> = overtaken.map(|record| record.uid).collect();
+            let mut untold = Untold::default();
+            untold.extend(Untold {
+                modified: feed::ranges(&modified),
+                overtaken: feed::ranges(&overtaken),
+            });
             let members = members.into_iter();
             let changed: Vec<Marked> = members
                 .filter_map(|record| {
@@ -139,7 +171,7 @@ impl Mailbox {
                 })
                 .collect();
             if changed.is_empty() {
-                return Ok(modified);
+                return Ok(untold);
             }
             let sequence = permit.tell(&Event::Changed {
                 place: self.place(state),
@@ -148,7 +180,7 @@ impl Mailbox {
             })?;
             self.shared.journal.commit(sequence)?;
             self.change(state, &changed);
-            Ok(modified)
+            Ok(untold)
         })
     }
 

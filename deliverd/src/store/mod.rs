@@ -88,7 +88,7 @@ use crate::fault::OrFault;
 
 pub(crate) use self::acl::{Identifier, Marks, Visitor, parse_shared};
 pub(crate) use self::append::NewMessage;
-pub(crate) use self::change::FlagOrder;
+pub(crate) use self::change::{FlagOrder, Untold};
 pub(crate) use self::check::{After, Order, Piece, Walker, give_way};
 pub(crate) use self::delivery::{Addressed, NotPledged, Pledge, RECIPIENTS};
 pub(crate) use self::expunged::{Retention, Wanted};

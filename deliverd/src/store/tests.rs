@@ -176,6 +176,7 @@ fn order(change: FlagChange, flags: u8, keywords: &[&str]) -> FlagOrder {
         flags,
         keywords: keywords.iter().map(|word| (*word).to_owned()).collect(),
         unchanged_since: None,
+        heard: u64::MAX,
     }
 }
 

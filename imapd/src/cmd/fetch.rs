@@ -498,10 +498,15 @@ impl Showing<'_> {
             return unseen;
         }
         let ranges = unseen.iter().map(|uid| (*uid, *uid)).collect();
-        let stored =
-            desk.user
-                .mail
-                .store_flags(ranges, FlagChange::Add, flag::SEEN, Vec::new(), None);
+        let heard = desk.view.heard();
+        let stored = desk.user.mail.store_flags(
+            ranges,
+            FlagChange::Add,
+            flag::SEEN,
+            Vec::new(),
+            None,
+            heard,
+        );
         // The message is shown all the same: not being able to note that it was read is no reason to withhold it.
         if let Err(error) = stored.await {
             warn!(%error, "messages could not be marked as seen");

@@ -68,20 +68,26 @@ pub(super) async fn store(
         StoreMode::Remove => FlagChange::Remove,
     };
     let (bits, keywords) = store_form(&order.flags);
-    let mut modified = Vec::new();
+    let heard = desk.view.heard();
+    let (mut modified, mut overtaken) = (Vec::new(), Vec::new());
     for page in pages {
         let (keywords, since) = (keywords.clone(), order.unchanged_since);
         let stored = desk
             .user
             .mail
-            .store_flags(page, change, bits, keywords, since);
+            .store_flags(page, change, bits, keywords, since, heard);
         match stored.await {
-            Ok(left) => modified.extend(left),
+            Ok(stored) => {
+                modified.extend(stored.modified);
+                overtaken.extend(stored.overtaken);
+            }
             Err(error) => return Ok(Tagged::refused(tag, &error)),
         }
         desk.note_events();
     }
     let modified = Ranges::new(modified);
+    // Nor is silence about what others changed meanwhile.
+    let overtaken = Ranges::new(overtaken);
     let mut left_alone = Vec::new();
     let mut some_are_gone = false;
     let mut places = places.into_iter().flatten().peekable();
@@ -111,7 +117,10 @@ pub(super) async fn store(
             if !order.silent {
                 // RFC 3501 §6.4.6: the new value is told, whether it is news or not.
                 desk.view.tell_flags(index, order.by, &mut desk.wire.out);
-            } else if !untold.contains(&uid) && is_as_ordered(desk.view, message, &order) {
+            } else if !untold.contains(&uid)
+                && !overtaken.contains(uid)
+                && is_as_ordered(desk.view, message, &order)
+            {
                 // RFC 7162 §3.1.3: silence is about flags.
                 if desk.view.awareness >= Awareness::CondStore && desk.view.has_changed(uid) {
                     desk.view.tell_modseq(index, order.by, &mut desk.wire.out);

@@ -40,6 +40,12 @@ impl View {
         self.noted
     }
 
+    /// All changes up to this modification sequence were heard of: [`Self::noted`], or one more.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.heard.max(self.noted)
+    }
+
     /// Begins to compare with a mailbox that was selected again. `since`: what [`Self::noted`] was when changes were lost;
     /// `removed`: what deliverd knows to be gone since then.
     ///

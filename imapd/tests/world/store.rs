@@ -68,6 +68,8 @@ struct State {
     without: Vec<String>,
     /// A mailbox that appears at the next SELECT.
     appears: Option<String>,
+    /// A message, and flags it gets right before the next STORE.
+    overtakes: Option<(u32, u8)>,
 }
 
 #[derive(Default, Clone)]
@@ -186,6 +188,11 @@ impl Store {
         self.state.lock().unwrap().spoilt.insert(uid);
     }
 
+    /// Somebody else adds flags to a message right before the next STORE is done.
+    pub(crate) fn overtake(&self, uid: u32, flags: u8) {
+        self.state.lock().unwrap().overtakes = Some((uid, flags));
+    }
+
     /// Somebody else removes messages.
     pub(crate) fn remove(&self, uids: UidRanges) {
         self.state.lock().unwrap().remove("INBOX", uids);
@@ -296,8 +303,12 @@ impl State {
                 flags,
                 keywords,
                 unchanged_since,
+                heard,
             } => {
                 let name = writable(peer)?;
+                if let Some((uid, flags)) = self.overtakes.take() {
+                    self.store(&name, vec![(uid, uid)], FlagChange::Add, flags, &[]);
+                }
                 let since = unchanged_since.unwrap_or(u64::MAX);
                 let messages = self.mailbox(&name)?.messages.values();
                 let named = messages.filter(|(record, _)| is_in(&uids, record.uid));
@@ -305,6 +316,9 @@ impl State {
                 if unchanged_since.is_some() && named.len() > RANGES_PER_FRAME {
                     return Err(Refusal::Invalid("too many messages".into()));
                 }
+                let overtaken = named.iter().filter(|(record, _)| record.modseq > heard);
+                let overtaken = overtaken.map(|(record, _)| (record.uid, record.uid));
+                let overtaken = overtaken.collect();
                 let named = named.into_iter();
                 let uid = |(record, _): &(Record, Vec<u8>)| (record.uid, record.uid);
                 let (modified, rest): (Vec<_>, Vec<_>) =
@@ -312,7 +326,10 @@ impl State {
                 let (modified, rest) = (modified.into_iter().map(uid), rest.into_iter().map(uid));
                 let (modified, rest) = (joined(modified.collect()), rest.collect());
                 self.store(&name, rest, change, flags, &keywords);
-                SessionAnswer::FlagsStored { modified }
+                SessionAnswer::FlagsStored {
+                    modified,
+                    overtaken,
+                }
             }
             SessionRequest::Expunge { uids } => {
                 let name = writable(peer)?;

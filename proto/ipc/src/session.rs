@@ -20,6 +20,8 @@ pub const MAILBOXES_PER_FRAME: usize = 16;
 pub const MESSAGES_PER_FRAME: usize = 64;
 /// How many UID ranges one request or answer may carry; larger sets are split by the asker.
 pub const RANGES_PER_FRAME: usize = 1000;
+/// How many ranges of messages say beside them of what others had changed before.
+pub const OVERTAKEN_PER_FRAME: usize = 256;
 /// How many records one event carries at most.
 pub const RECORDS_PER_FRAME: usize = 400;
 /// How many messages one list of ids holds at most.
@@ -204,6 +206,8 @@ pub enum SessionRequest {
         /// Leave messages alone that changed since this modification sequence (RFC 7162 §3.1.3). At most
         /// [`RANGES_PER_FRAME`] messages then.
         unchanged_since: Option<u64>,
+        /// All changes up to this modification sequence were heard of when this was asked for.
+        heard: u64,
     },
     /// Which messages of the selected mailbox are gone since a modification sequence (RFC 7162 §3.2.10), a page of ranges.
     ListRemoved {
@@ -506,6 +510,9 @@ pub enum SessionAnswer {
     FlagsStored {
         /// Messages that had changed since `unchanged_since` and were left alone.
         modified: UidRanges,
+        /// In these at most [`OVERTAKEN_PER_FRAME`] ranges are all messages that others had changed since `heard` before this change. There may
+        /// be more in them.
+        overtaken: UidRanges,
     },
     /// A page of what is gone.
     RemovedListed {

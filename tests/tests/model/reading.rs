@@ -54,9 +54,6 @@ impl Run {
                 if vanished { " VANISHED" } else { "" }
             )
         });
-        if items.contains("MODSEQ") || since.is_some() {
-            self.learn_of_modseq(at);
-        }
         let list: Vec<&str> = items.iter().copied().collect();
         let prefix = if by_uid { "UID " } else { "" };
         let command = format!("{prefix}FETCH {set} ({}){modifier}", list.join(" "));
@@ -115,6 +112,9 @@ impl Run {
             expunge: by_uid,
             fetch: true,
         };
+        if items.contains("MODSEQ") || since.is_some() {
+            self.learn_of_modseq(at);
+        }
         let answer = self.say(at, &command, all)?.ok()?;
         self.check_fetched(&name, &answer, &items, &must, &may)?;
         if vanished {

@@ -98,6 +98,7 @@ async fn a_user_sees_its_own_figures_and_what_expunge_would_free() {
         flags: flag::DELETED,
         keywords: Vec::new(),
         unchanged_since: None,
+        heard: u64::MAX,
     };
     session.answer(store).await.unwrap();
     let size = |name: &str| SessionRequest::DeletedSize { name: name.into() };
@@ -190,6 +191,7 @@ async fn messages_are_counted_as_well_as_bytes() {
         flags: flag::DELETED,
         keywords: Vec::new(),
         unchanged_since: None,
+        heard: u64::MAX,
     };
     session.answer(store).await.unwrap();
     session

@@ -29,11 +29,15 @@ async fn events_are_there_before_the_answer_of_the_call_that_caused_them() {
         flags,
         keywords: vec![],
         unchanged_since: None,
+        heard: u64::MAX,
     };
-    let modified = vec![];
+    let (modified, overtaken) = (vec![], vec![]);
     assert_eq!(
         session.answer(store).await,
-        Ok(SessionAnswer::FlagsStored { modified })
+        Ok(SessionAnswer::FlagsStored {
+            modified,
+            overtaken
+        })
     );
     assert!(
         matches!(session.0.try_event(), Some(SessionEvent::Changed(records)) if records[0].flags == flag::DELETED)
@@ -71,11 +75,15 @@ async fn a_large_store_is_told_completely() {
         flags,
         keywords: vec![],
         unchanged_since: None,
+        heard: u64::MAX,
     };
-    let modified = vec![];
+    let (modified, overtaken) = (vec![], vec![]);
     assert_eq!(
         session.answer(store).await,
-        Ok(SessionAnswer::FlagsStored { modified })
+        Ok(SessionAnswer::FlagsStored {
+            modified,
+            overtaken
+        })
     );
     let mut told = 0;
     while let Some(event) = session.0.try_event() {
@@ -300,8 +308,15 @@ async fn a_message_that_changed_since_is_left_alone_and_named() {
         flags,
         keywords: vec![],
         unchanged_since,
+        heard: u64::MAX,
     };
-    let modified = |modified| Ok(SessionAnswer::FlagsStored { modified });
+    let modified = |modified| {
+        let overtaken = vec![];
+        Ok(SessionAnswer::FlagsStored {
+            modified,
+            overtaken,
+        })
+    };
     let changed = session
         .answer(store(vec![(2, 2)], flag::SEEN, Some(since)))
         .await;
@@ -321,6 +336,56 @@ async fn a_message_that_changed_since_is_left_alone_and_named() {
         flags.into_iter().collect::<Vec<_>>(),
         [(1, flag::FLAGGED), (2, flag::SEEN)]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_changed_unheard_before_is_named() {
+    let world = world().await;
+    let session = world.login("alice@example.test", "password").await.unwrap();
+    for _ in 0..2 {
+        session.append("INBOX", b"x").await.unwrap();
+    }
+    while session.select("INBOX").await.0.messages < 1200 {
+        let copy = SessionRequest::Copy {
+            uids: vec![(1, u32::MAX)],
+            to: "INBOX".into(),
+        };
+        session.answer(copy).await.unwrap();
+    }
+    let heard = session.select("INBOX").await.0.highest_modseq;
+    let store = |uids, flags| SessionRequest::StoreFlags {
+        uids,
+        change: FlagChange::Add,
+        flags,
+        keywords: vec![],
+        unchanged_since: None,
+        heard,
+    };
+    let overtaken = |answer| match answer {
+        Ok(SessionAnswer::FlagsStored { overtaken, .. }) => overtaken,
+        other => panic!("{other:?}"),
+    };
+    let other = world.login("alice@example.test", "password").await.unwrap();
+    other.select("INBOX").await;
+    let first = other.answer(store(vec![(2, 3)], flag::ANSWERED)).await;
+    assert_eq!(overtaken(first), []);
+    // Nothing is to be done here, and that is told as well.
+    let again = session.answer(store(vec![(1, 2)], flag::ANSWERED)).await;
+    assert_eq!(overtaken(again), [(2, 2)]);
+    let scattered: Vec<_> = (1..=600).map(|n| (2 * n, 2 * n)).collect();
+    other
+        .answer(store(scattered.clone(), flag::DRAFT))
+        .await
+        .unwrap();
+    let all = session.answer(store(vec![(1, 1200)], flag::SEEN)).await;
+    let all = overtaken(all);
+    assert_eq!(all.len(), ipc::session::OVERTAKEN_PER_FRAME);
+    let holds = |uid| {
+        all.iter()
+            .any(|(first, last)| (*first..=*last).contains(&uid))
+    };
+    assert!(scattered.iter().all(|(uid, _)| holds(*uid)));
+    assert!(!holds(1), "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -509,6 +574,7 @@ async fn who_watches_hears_of_mailboxes_that_are_not_selected() {
             flags: flag::DELETED,
             keywords: vec![],
             unchanged_since: None,
+            heard: u64::MAX,
         })
         .await
         .unwrap();

@@ -111,6 +111,7 @@ fn mark(change: FlagChange, flags: u8, keywords: &[&str]) -> SessionRequest {
         flags,
         keywords: keywords.iter().map(|one| (*one).to_owned()).collect(),
         unchanged_since: None,
+        heard: u64::MAX,
     }
 }
 

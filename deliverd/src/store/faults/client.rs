@@ -150,6 +150,7 @@ impl Client {
             flags,
             keywords: keywords.clone(),
             unchanged_since: None,
+            heard: u64::MAX,
         };
         let changed = survey::mailbox(store, mailbox)
             .and_then(|mailbox| mailbox.store_flags(&uids(messages), &order));

@@ -199,6 +199,7 @@ fn readers_see_only_whole_states_while_others_write() {
                     Vec::new()
                 },
                 unchanged_since: None,
+                heard: u64::MAX,
             };
             mailbox.store_flags(&vec![(1, TOGETHER)], &order).unwrap();
         }

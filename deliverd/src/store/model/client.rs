@@ -241,6 +241,7 @@ impl Client<'_> {
             flags,
             keywords: keywords.iter().cloned().collect(),
             unchanged_since: None,
+            heard: u64::MAX,
         };
         let messages: Vec<Marks> = {
             let folder = tree.cell(name).folder.lock().unwrap();

@@ -203,6 +203,7 @@ impl<'a> Client<'a> {
             flags,
             keywords: keywords.iter().cloned().collect(),
             unchanged_since: None,
+            heard: u64::MAX,
         };
         survey::mailbox(self.store, mailbox)
             .and_then(|mailbox| mailbox.store_flags(&ranges(uids), &order))

@@ -213,6 +213,7 @@ fn a_file_is_written_anew_when_more_than_half_of_it_is_about_messages_that_are_g
         flags: flag::DELETED,
         keywords: vec![],
         unchanged_since: None,
+        heard: u64::MAX,
     };
     let uids = vec![(5, 20)];
     world.inbox().store_flags(&uids, &order).unwrap();
@@ -255,6 +256,7 @@ fn what_is_known_about_a_removed_message_is_wiped_out_and_the_rest_is_not() {
         flags: flag::DELETED,
         keywords: vec![],
         unchanged_since: None,
+        heard: u64::MAX,
     };
     world.inbox().store_flags(&vec![(2, 2)], &order).unwrap();
     world.inbox().expunge(None).unwrap();
