@@ -104,10 +104,15 @@ impl Carrier {
         wish: Wish,
         body: impl Fn() -> io::Result<std::fs::File>,
     ) -> Vec<Finding> {
-        let route = match self.route(destination).await {
+        let mut route = match self.route(destination).await {
             Ok(route) => route,
             Err(no_host) => return vec![no_host.into(); envelope.recipients.len()],
         };
+        // Of servers that are as good as one another, one that is connected goes first.
+        let pool = &self.phone.pool;
+        route
+            .hosts
+            .sort_by_key(|host| (host.preference, !pool.has_host(&host.name)));
         let asked = Asked::new(wish);
         let mut failures = Vec::new();
         let mut connections = 0;
@@ -255,7 +260,7 @@ impl Carrier {
     ) -> Result<Vec<Finding>, (Finding, Next)> {
         let mut target = target.clone();
         loop {
-            let file = match body() {
+            let mut file = match body() {
                 Ok(file) => File::from_std(file),
                 Err(error) => {
                     tracing::error!(%error, "a queued body cannot be read");
@@ -269,7 +274,7 @@ impl Carrier {
             let mut glimpse = Glimpse::default();
             let dial = self
                 .phone
-                .dial(&target, envelope.clone(), file, &mut glimpse);
+                .dial(&target, envelope.clone(), &mut file, &mut glimpse);
             let heard = dial.await;
             // Whatever is tried instead of what failed is no news.
             if let Some(told) = told.take() {

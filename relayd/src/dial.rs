@@ -9,11 +9,13 @@ use mail::address::Address;
 use smtp::auth::Credentials;
 use smtp::client::{Action, Client, Config, Envelope, Extensions, Input, Order, Outcome, Verdict};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
+use crate::line::{Boxed, Line};
+use crate::pool::Pool;
 use crate::tls::{self, Policy, Tls};
 use crate::tlsrpt::row::{Fault, Flaw};
 
@@ -22,12 +24,10 @@ const CONNECT: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_mins(1);
 /// However patient each step is, one connection may not take longer.
 const LONGEST: Duration = Duration::from_hours(1);
-/// How long we wait to be polite once all is said.
-const FAREWELL: Duration = Duration::from_secs(5);
 const CHUNK: usize = 32 * 1024;
 
-/// Where to connect, and how.
-#[derive(Debug, Clone)]
+/// Where to connect, and how. A connection is good for another message only if all of this is the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Name of the host, for TLS and logs.
     pub host: String,
@@ -59,6 +59,8 @@ pub struct Phone {
     pub config: Config,
     /// TLS.
     pub tls: Tls,
+    /// Connections that wait for another message.
+    pub pool: Arc<Pool>,
 }
 
 /// What came of a connection.
@@ -88,9 +90,8 @@ pub struct Glimpse {
     pub tls: Option<Result<(), Flaw>>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-type Boxed = Box<dyn Stream>;
+/// The server has left a connection that was kept, before anything of the message went there.
+struct Stale;
 
 impl Phone {
     /// Hands a message over to one host, if it can be.
@@ -98,9 +99,16 @@ impl Phone {
         self: &Arc<Self>,
         target: &Target,
         envelope: Envelope,
-        body: File,
+        body: &mut File,
         glimpse: &mut Glimpse,
     ) -> Heard {
+        if let Some(line) = self.pool.take(target) {
+            let call = Call::new(self, target, line, envelope.clone(), body, glimpse);
+            match call.run().await {
+                Ok(heard) => return heard,
+                Err(Stale) => debug!(host = target.host, "a connection that was kept has ended"),
+            }
+        }
         let tcp = match timeout(CONNECT, TcpStream::connect(target.address)).await {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(error)) => return Heard::Unreachable(error.to_string()),
@@ -117,8 +125,11 @@ impl Phone {
                 Err(flaw) => return Heard::TlsBroken(flaw),
             };
         }
-        let call = Call::new(self, target, stream, envelope, body, glimpse);
-        call.run().await
+        let client = Client::connected(self.config.clone());
+        let line = Line::new(stream, client, target.begins == Begins::Tls);
+        let call = Call::new(self, target, line, envelope, body, glimpse);
+        let heard = call.run().await;
+        heard.unwrap_or_else(|Stale| Heard::Unreachable("the connection ended".into()))
     }
 
     async fn shake_hands(
@@ -159,26 +170,19 @@ impl Phone {
     }
 }
 
-/// A connection that is up.
+/// A message on its way over a connection.
 struct Call<'a> {
     phone: &'a Arc<Phone>,
     target: &'a Target,
-    client: Client,
-    reader: ReadHalf<Boxed>,
-    writer: WriteHalf<Boxed>,
-    /// Bytes to be written. Bounded: the next piece of the body is only read when this is empty.
-    outgoing: Vec<u8>,
-    /// Bytes were given to TLS that it may still hold.
-    unflushed: bool,
+    line: Line,
     deadline: Instant,
     latest: Instant,
-    secured: bool,
-    tls_refused: bool,
-    logged_in: bool,
     reports: bool,
     envelope: Option<Envelope>,
-    body: File,
+    body: &'a mut File,
     sending_body: bool,
+    /// Something of the body may have gone.
+    has_begun: bool,
     glimpse: &'a mut Glimpse,
 }
 
@@ -194,61 +198,63 @@ impl<'a> Call<'a> {
     fn new(
         phone: &'a Arc<Phone>,
         target: &'a Target,
-        stream: Boxed,
+        line: Line,
         envelope: Envelope,
-        body: File,
+        body: &'a mut File,
         glimpse: &'a mut Glimpse,
     ) -> Self {
-        let (reader, writer) = tokio::io::split(stream);
         let now = Instant::now();
         Self {
             phone,
             target,
-            client: Client::connected(phone.config.clone()),
-            reader,
-            writer,
-            outgoing: Vec::new(),
-            unflushed: false,
+            line,
             deadline: now + phone.config.timeouts.greeting,
             latest: now + LONGEST,
-            secured: target.begins == Begins::Tls,
-            tls_refused: false,
-            logged_in: false,
             reports: false,
             envelope: Some(envelope),
             body,
             sending_body: false,
+            has_begun: false,
             glimpse,
         }
     }
 
-    async fn run(mut self) -> Heard {
+    async fn run(mut self) -> Result<Heard, Stale> {
+        let extensions = self.line.extensions.take();
+        let is_old = extensions.is_some();
+        if let Some(extensions) = extensions {
+            match self.order(&extensions) {
+                Ok(order) => self.line.client.feed(Input::Order(order)),
+                Err(heard) => return Ok(self.hang_up(heard)),
+            }
+        }
         let (mut heard, mut chunk) = (vec![0; CHUNK], vec![0; CHUNK]);
         loop {
-            while let Some(action) = self.client.next() {
+            while let Some(action) = self.line.client.next() {
                 match action {
-                    Action::Send(bytes) => self.outgoing.extend_from_slice(&bytes),
+                    Action::Send(bytes) => self.line.outgoing.extend_from_slice(&bytes),
                     Action::Deadline(patience) => self.deadline = Instant::now() + patience,
                     Action::Ready(extensions) => match self.order(&extensions) {
-                        Ok(order) => self.client.feed(Input::Order(order)),
-                        Err(heard) => return self.hang_up(heard),
+                        Ok(order) => self.line.client.feed(Input::Order(order)),
+                        Err(heard) => return Ok(self.hang_up(heard)),
                     },
                     Action::StartTls => match self.start_tls().await {
                         Ok(secured) => self = secured,
-                        Err(flaw) => return Heard::TlsBroken(flaw),
+                        Err(flaw) => return Ok(Heard::TlsBroken(flaw)),
                     },
                     Action::Refused(verdict) => {
                         if let Some(heard) = self.bear(verdict) {
-                            return self.hang_up(heard);
+                            return Ok(self.hang_up(heard));
                         }
                     }
-                    Action::WantBody => self.sending_body = true,
-                    Action::Finished(results) => {
-                        let reports = self.reports;
-                        return self.hang_up(Heard::Results { results, reports });
+                    Action::WantBody => (self.sending_body, self.has_begun) = (true, true),
+                    Action::Finished(results) => return self.finish(results, is_old),
+                    Action::Failed(verdict) => {
+                        return Ok(self.hang_up(Heard::Refused(verdict)));
                     }
-                    Action::Failed(verdict) => return self.hang_up(Heard::Refused(verdict)),
-                    Action::Close => return Heard::Unreachable("the connection ended".into()),
+                    Action::Close => {
+                        return Ok(Heard::Unreachable("the connection ended".into()));
+                    }
                 }
             }
             let event = self.wait(&mut heard, &mut chunk).await;
@@ -257,39 +263,40 @@ impl<'a> Call<'a> {
                 | Event::Read(Err(_))
                 | Event::Written(Err(_) | Ok(0))
                 | Event::Flushed(Err(_)) => {
-                    self.client.feed(Input::End);
+                    self.line.client.feed(Input::End);
                 }
-                Event::Read(Ok(count)) => self.client.feed(Input::Bytes(&heard[..count])),
+                Event::Read(Ok(count)) => self.line.client.feed(Input::Bytes(&heard[..count])),
                 Event::Written(Ok(count)) => {
-                    self.outgoing.drain(..count);
-                    self.unflushed = true;
+                    self.line.outgoing.drain(..count);
+                    self.line.unflushed = true;
                 }
-                Event::Flushed(Ok(())) => self.unflushed = false,
+                Event::Flushed(Ok(())) => self.line.unflushed = false,
                 Event::Chunk(Ok(0)) => {
                     self.sending_body = false;
-                    self.client.feed(Input::BodyEnd);
+                    self.line.client.feed(Input::BodyEnd);
                 }
-                Event::Chunk(Ok(count)) => self.client.feed(Input::Body(&chunk[..count])),
+                Event::Chunk(Ok(count)) => self.line.client.feed(Input::Body(&chunk[..count])),
                 // Without the rest of the body there must be no end of data: the connection is cut.
                 Event::Chunk(Err(error)) => {
-                    return Heard::Unreachable(format!("the queued body cannot be read: {error}"));
+                    let text = format!("the queued body cannot be read: {error}");
+                    return Ok(Heard::Unreachable(text));
                 }
-                Event::Timeout => self.client.feed(Input::Timeout),
+                Event::Timeout => self.line.client.feed(Input::Timeout),
             }
         }
     }
 
     async fn wait(&mut self, heard: &mut [u8], chunk: &mut [u8]) -> Event {
-        let writing = !self.outgoing.is_empty() || self.unflushed;
+        let writing = !self.line.outgoing.is_empty() || self.line.unflushed;
         let write = async {
-            if self.outgoing.is_empty() {
-                Event::Flushed(self.writer.flush().await)
+            if self.line.outgoing.is_empty() {
+                Event::Flushed(self.line.writer.flush().await)
             } else {
-                Event::Written(self.writer.write(&self.outgoing).await)
+                Event::Written(self.line.writer.write(&self.line.outgoing).await)
             }
         };
         tokio::select! {
-            read = self.reader.read(heard) => Event::Read(read),
+            read = self.line.reader.read(heard) => Event::Read(read),
             event = write, if writing => event,
             read = self.body.read(chunk), if !writing && self.sending_body => Event::Chunk(read),
             () = sleep_until(self.deadline.min(self.latest)) => Event::Timeout,
@@ -299,18 +306,20 @@ impl<'a> Call<'a> {
     /// What to ask for next, now that the host listens.
     fn order(&mut self, extensions: &Extensions) -> Result<Order, Heard> {
         let policy = &self.target.policy;
-        if !self.secured
-            && !self.tls_refused
+        if !self.line.secured
+            && !self.line.tls_refused
             && extensions.starttls
             && self.target.begins != Begins::ClearOnly
         {
             return Ok(Order::StartTls);
         }
-        if !self.secured && self.target.begins != Begins::ClearOnly && !self.tls_refused {
+        // Of a connection that was kept it has been told before.
+        let is_news = self.line.messages == 0 && !self.line.tls_refused;
+        if !self.line.secured && is_news && self.target.begins != Begins::ClearOnly {
             let flaw = Flaw::new(Fault::StarttlsNotSupported, "STARTTLS is not offered");
             self.glimpse.tls = Some(Err(flaw));
         }
-        if !self.secured && !matches!(policy, Policy::Never | Policy::Opportunistic) {
+        if !self.line.secured && !matches!(policy, Policy::Never | Policy::Opportunistic) {
             return Err(Heard::TlsBroken(Flaw::new(
                 Fault::StarttlsNotSupported,
                 "the server does not offer STARTTLS, which is required here",
@@ -325,14 +334,14 @@ impl<'a> Call<'a> {
         }
         match self.target.credentials.clone() {
             // Passwords go under TLS only, whatever the policy says.
-            Some(_) if !self.secured => {
+            Some(_) if !self.line.secured => {
                 return Err(Heard::TlsBroken(Flaw::new(
                     Fault::StarttlsNotSupported,
                     "no password is sent without TLS",
                 )));
             }
-            Some(credentials) if !self.logged_in => {
-                self.logged_in = true;
+            Some(credentials) if !self.line.logged_in => {
+                self.line.logged_in = true;
                 return Ok(Order::Authenticate(credentials));
             }
             _ => {}
@@ -346,55 +355,44 @@ impl<'a> Call<'a> {
 
     /// A refused STARTTLS is borne by the opportunistic; a refused login is not.
     fn bear(&mut self, verdict: Verdict) -> Option<Heard> {
-        if self.secured {
+        if self.line.secured {
             let outcome = Outcome::Temporary;
             return Some(Heard::Refused(Verdict { outcome, ..verdict }));
         }
         info!(host = self.target.host, reply = %verdict.reply, "STARTTLS refused");
         let reason = format!("STARTTLS is refused: {}", verdict.reply);
         self.glimpse.tls = Some(Err(Flaw::new(Fault::StarttlsNotSupported, reason)));
-        self.tls_refused = true;
+        self.line.tls_refused = true;
         None
     }
 
     async fn start_tls(self) -> Result<Self, Flaw> {
-        let stream = self.reader.unsplit(self.writer);
+        let stream = self.line.reader.unsplit(self.line.writer);
         let shaken = self.phone.shake_hands(stream, self.target, self.glimpse);
-        let stream = shaken.await?;
-        let (reader, writer) = tokio::io::split(stream);
-        let client = self.client.secured();
-        Ok(Self {
-            client,
-            reader,
-            writer,
-            outgoing: Vec::new(),
-            unflushed: false,
-            secured: true,
-            ..self
-        })
+        let line = Line::new(shaken.await?, self.line.client.secured(), true);
+        Ok(Self { line, ..self })
+    }
+
+    /// All that is to be said about the message has been said. The connection waits for the next one, if it can.
+    fn finish(mut self, results: Vec<(Address, Verdict)>, is_old: bool) -> Result<Heard, Stale> {
+        let reports = self.reports;
+        let heard = Heard::Results { results, reports };
+        match self.line.client.next() {
+            Some(Action::Ready(extensions)) => {
+                self.line.extensions = Some(extensions);
+                self.line.messages += 1;
+                self.phone.pool.keep(self.target, self.line);
+                Ok(heard)
+            }
+            // It is over with the connection, but nobody has had the message: a new one may do better.
+            _ if is_old && !self.has_begun => Err(Stale),
+            _ => Ok(heard),
+        }
     }
 
     /// The result counts now; saying good-bye must not delay its record.
     fn hang_up(self, heard: Heard) -> Heard {
-        let (mut client, mut reader, mut writer) = (self.client, self.reader, self.writer);
-        let mut bytes = self.outgoing;
-        // Heeded only where an order is awaited.
-        client.feed(Input::Order(Order::Quit));
-        while let Some(action) = client.next() {
-            match action {
-                Action::Send(more) => bytes.extend_from_slice(&more),
-                // A connection that is of no use any more is dropped, lest what is left be taken for commands.
-                Action::Close => return heard,
-                _ => {}
-            }
-        }
-        tokio::spawn(timeout(FAREWELL, async move {
-            writer.write_all(&bytes).await?;
-            writer.flush().await?;
-            let mut last = [0; 512];
-            let _ = reader.read(&mut last).await?;
-            writer.shutdown().await
-        }));
+        self.line.hang_up();
         heard
     }
 }

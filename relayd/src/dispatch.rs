@@ -70,6 +70,7 @@ impl Dispatcher {
             }
         }
         self.drain(lanes, rounds, tasks).await;
+        self.carrier.phone.pool.clear();
     }
 
     /// A task is over; with the last job of a message its round ends.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use daemon::channel::serve;
 use daemon::config::{Config, Relay, TlsDemand};
@@ -30,6 +30,7 @@ use crate::dial::Phone;
 use crate::dispatch::Dispatcher;
 use crate::dns::Dns;
 use crate::lanes::Lanes;
+use crate::pool::Pool;
 use crate::quarantine::Ward;
 use crate::queue::Queue;
 use crate::reporter::Reporter;
@@ -201,6 +202,9 @@ async fn carrier(
             timeouts: Timeouts::default(),
         },
         tls,
+        pool: Arc::new(Pool::new(Duration::from_secs(
+            relay.connection_reuse_seconds.value().into(),
+        ))),
     };
     Ok(Carrier {
         dns,

@@ -3,14 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use crate::dane::Dane;
+
+/// Servers whose TLS sessions are remembered, so that the next handshake is short: of those whose certificate was verified, and as many of
+/// the others. Neither are of use to the other.
+const SESSIONS: usize = 256;
 
 /// How much is asked of the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +113,10 @@ impl Tls {
                 .with_webpki_verifier(verifier)
                 .with_no_client_auth()
         };
-        let connector = |config| TlsConnector::from(Arc::new(config));
+        let connector = |mut config: ClientConfig| {
+            config.resumption = Resumption::in_memory_sessions(SESSIONS);
+            TlsConnector::from(Arc::new(config))
+        };
         Ok(Self {
             provider: Arc::clone(&provider),
             unverified: connector(unverified),

@@ -249,13 +249,13 @@ async fn a_certificate_nobody_vouches_for_gets_no_password() {
             .smarthost
             .and_then(|smarthost| smarthost.credentials),
     };
-    let body = tokio::fs::File::from_std(tempfile::tempfile().unwrap());
+    let mut body = tokio::fs::File::from_std(tempfile::tempfile().unwrap());
     let heard = carrier
         .phone
         .dial(
             &target,
             envelope(&["bob@example.org"]),
-            body,
+            &mut body,
             &mut Glimpse::default(),
         )
         .await;

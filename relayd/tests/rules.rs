@@ -75,6 +75,7 @@ async fn send(rule: TlsDemand, wish: Wish, server: Server) -> Option<(Finding, b
         phone: Arc::new(Phone {
             config: plain.phone.config.clone(),
             tls: Tls::new(authority.roots.clone()).unwrap(),
+            pool: plain.phone.pool.clone(),
         }),
         ..plain
     };

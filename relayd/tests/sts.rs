@@ -114,6 +114,7 @@ impl World {
             phone: Arc::new(Phone {
                 config: plain.phone.config.clone(),
                 tls,
+                pool: plain.phone.pool.clone(),
             }),
             ..plain
         }

@@ -214,6 +214,9 @@ pub struct Relay {
     pub max_connections: value::AtLeast<1>,
     /// Outgoing connections at once to one domain.
     pub max_connections_per_domain: value::AtLeast<1>,
+    /// Seconds for which a connection is kept after a message, for the next one that goes to the same server under the same demands; 0 ends
+    /// it at once. Up to 64 are kept besides those of [`Relay::max_connections`].
+    pub connection_reuse_seconds: value::AtMost<60>,
     /// How much mail accounts may send in a day.
     pub budgets: Budgets,
 }
@@ -317,6 +320,7 @@ impl Default for Relay {
             delay_warning_hours: value::AtMost::known(4),
             max_connections: value::AtLeast::known(50),
             max_connections_per_domain: value::AtLeast::known(5),
+            connection_reuse_seconds: value::AtMost::known(2),
             budgets: Budgets::default(),
         }
     }

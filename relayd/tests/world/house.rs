@@ -33,14 +33,18 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// relayd with this `relay` section, which has no braces.
+    /// relayd with this `relay` section, which has no braces. It keeps no connections unless that says so.
     pub(crate) fn build(relay: &str) -> Self {
+        let keeps = match relay.contains("connection_reuse_seconds") {
+            true => "",
+            false => "\"connection_reuse_seconds\": 0, ",
+        };
         let home = tempfile::tempdir().unwrap();
         let root = home.path().display().to_string();
         let config = format!(
             "{{\"version\": 1, \"hostname\": \"relay.example.test\", \"mail_root\": \"{root}\", \"run_dir\": \"{root}\",\
              \"smtp\": {{\"max_message_size\": 65536}},\
-             \"tls\": {{\"cert_file\": \"{root}/c\", \"key_file\": \"{root}/k\"}}, \"relay\": {{{relay}}}}}"
+             \"tls\": {{\"cert_file\": \"{root}/c\", \"key_file\": \"{root}/k\"}}, \"relay\": {{{keeps}{relay}}}}}"
         );
         std::fs::write(home.path().join("config.json"), config).unwrap();
         let socket = |asker: &str| home.path().join(format!("relayd-{asker}.sock"));

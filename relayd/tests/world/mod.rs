@@ -22,6 +22,7 @@ use relayd::attempt::{Carrier, Finding};
 use relayd::dial::Phone;
 use relayd::dns::Dns;
 use relayd::lanes::Destination;
+use relayd::pool::Pool;
 use relayd::tls::{Tls, Wish};
 use rustls::RootCertStore;
 use smtp::client::{Config, Envelope, Timeouts};
@@ -83,6 +84,11 @@ pub(crate) async fn scripted_at(
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Plays a script over a connection that somebody has taken; returns what was heard.
+pub(crate) async fn play_over(stream: tokio::net::TcpStream, script: &[Step]) -> String {
+    play(BufStream::new(Box::new(stream)), script).await
+}
 
 async fn play(mut stream: BufStream<Box<dyn Stream>>, script: &[Step]) -> String {
     let mut heard = String::new();
@@ -188,6 +194,7 @@ pub(crate) fn carrier(port: u16, dns: SocketAddr) -> Carrier {
             timeouts: timeouts(Duration::from_secs(2)),
         },
         tls: Tls::new(RootCertStore::empty()).unwrap(),
+        pool: Arc::new(Pool::new(Duration::ZERO)),
     };
     Carrier {
         dns: Dns::new(&[dns], "relay.example.test").unwrap(),
