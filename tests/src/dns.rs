@@ -52,6 +52,11 @@ _dmarc.watched TXT \"v=DMARC1; p=none; rua=mailto:reports@outside.test\"
 *._report._dmarc.outside TXT \"v=DMARC1\"
 ";
 
+/// The text of the zone `test` with these further records.
+pub(crate) fn zone(records: &str) -> String {
+    format!("{ZONE}{records}")
+}
+
 impl NameServer {
     /// Starts it.
     #[must_use]
@@ -62,16 +67,22 @@ impl NameServer {
     /// Starts one that has these records in `test.`, too, and these zones: name and text of each.
     #[must_use]
     pub fn with(records: &str, zones: &[(&str, &str)]) -> Self {
+        let test = zone(records);
+        let all = [&[("test", test.as_str())], zones].concat();
+        Self::serve(&all)
+    }
+
+    /// Starts one that has these zones, of which one is `test`.
+    #[must_use]
+    pub(crate) fn serve(zones: &[(&str, &str)]) -> Self {
         let home = tempfile::Builder::new()
             .prefix("rmail-nsd-")
             .tempdir_in("/tmp")
             .expect("/tmp is writable");
         let dir = home.path();
         let port = Port::reserve();
-        let test = format!("{ZONE}{records}");
-        let all = [&[("test", test.as_str())], zones].concat();
         let mut listed = String::new();
-        for (name, text) in all {
+        for (name, text) in zones {
             std::fs::write(dir.join(format!("{name}.zone")), text).expect("our own file");
             listed += &format!("zone:\n name: {name}\n zonefile: {name}.zone\n");
         }

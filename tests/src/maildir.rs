@@ -2,6 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+/// What is in each of the files of a directory; nothing where there is none.
+#[must_use]
+pub fn files(directory: &Path) -> Vec<Vec<u8>> {
+    let Ok(listing) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    listing
+        .filter_map(|entry| std::fs::read(entry.ok()?.path()).ok())
+        .collect()
+}
+
 /// The files of one account.
 #[derive(Debug, Clone)]
 pub struct Account {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::certificate::Certificate;
+use crate::mx::Door;
 use crate::patience::wait_for;
 use crate::program::{self, Service};
 use loopback::Port;
@@ -39,15 +40,56 @@ impl Postfix {
     /// Starts it. Mail for `example.test` goes that way, as transport(5) has it: `lmtp:unix:/run/rmail/lmtp.sock`.
     #[must_use]
     pub fn with_transport(transport: &str) -> Self {
+        Self::with(transport, "", &[])
+    }
+
+    /// Starts it with these doors, which show what they have to, and with mailboxes in all domains below `outside.test`. What it hears
+    /// stands in its log.
+    #[must_use]
+    pub fn with_doors(doors: &[Door], inside: SocketAddr) -> Self {
+        let transport = format!("smtp:[{}]:{}", inside.ip(), inside.port());
+        let more = "virtual_mailbox_domains = regexp:{ { /^([^@]+\\.)?outside\\.test$$/ here } }
+virtual_mailbox_maps = regexp:{ { /^(carol|käthe)@/ carol/ } }
+smtp_tls_security_level = may
+debug_peer_list = 127.0.0.0/8
+debug_peer_level = 1
+";
+        Self::with(&transport, more, doors)
+    }
+
+    /// Starts one in a directory that others may search, which hands mail for `outside.test` over to the server at that port.
+    #[must_use]
+    pub fn relaying(below: &Path, port: u16) -> Self {
+        let more = format!(
+            "virtual_mailbox_domains =
+virtual_mailbox_maps =
+transport_maps = inline:{{ {{ outside.test = smtp:[127.0.0.1]:{port} }} }}
+smtp_tls_security_level = none
+"
+        );
+        Self::below(below, "", &more, &[])
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
+    fn with(transport: &str, more: &str, doors: &[Door]) -> Self {
+        Self::below(Path::new("/tmp"), transport, more, doors)
+    }
+
+    fn below(below: &Path, transport: &str, more: &str, doors: &[Door]) -> Self {
         let home = tempfile::Builder::new()
             .prefix("rmail-postfix-")
-            .tempdir_in("/tmp")
-            .expect("/tmp is writable");
+            .tempdir_in(below)
+            .expect("a directory to make ours in is writable");
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755))
             .expect("our own directory");
         let dir = home.path();
         let port = Port::reserve();
-        write_files(dir, port.number(), transport);
+        write_files(dir, port.number(), transport, more, doors);
         program::run(
             program::command("postfix")
                 .arg("-c")
@@ -125,7 +167,7 @@ impl Drop for Postfix {
     }
 }
 
-fn write_files(dir: &Path, port: u16, transport: &str) {
+fn write_files(dir: &Path, port: u16, transport: &str, more: &str, doors: &[Door]) {
     let (etc, mail) = (dir.join("etc"), dir.join("mail"));
     for path in [&etc, &mail, &dir.join("spool"), &dir.join("data")] {
         std::fs::create_dir_all(path).expect("the test's own directory");
@@ -136,9 +178,14 @@ fn write_files(dir: &Path, port: u16, transport: &str) {
     std::os::unix::fs::chown(dir.join("data"), Some(owner), None).expect("root may");
     std::fs::set_permissions(&mail, std::fs::Permissions::from_mode(0o700))
         .expect("our own directory");
-    std::fs::write(etc.join("main.cf"), main_cf(dir, &certificate, transport))
-        .expect("our own file");
-    std::fs::write(etc.join("master.cf"), master_cf(port)).expect("our own file");
+    let main = main_cf(dir, &certificate, transport);
+    std::fs::write(etc.join("main.cf"), overlaid(&main, more)).expect("our own file");
+    let master = master_cf(port)
+        + &doors
+            .iter()
+            .map(|door| listener(door, port))
+            .collect::<String>();
+    std::fs::write(etc.join("master.cf"), master).expect("our own file");
 }
 
 /// Debian's user of the queue.
@@ -153,6 +200,20 @@ fn owner_of_postfix() -> (u32, u32) {
         .skip(2)
         .map(|field| field.parse().expect("a number"));
     (fields.next().expect("a uid"), fields.next().expect("a gid"))
+}
+
+/// `main` with what `more` says in place of what it says of the same. Each process would complain about what is said twice, and postlogd waits
+/// for ever for itself to take note of the complaint when many do.
+fn overlaid(main: &str, more: &str) -> String {
+    let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+    let said: Vec<_> = more.lines().filter_map(key).collect();
+    let kept = |line: &&str| key(line).is_none_or(|key| !said.contains(&key));
+    let kept: String = main
+        .lines()
+        .filter(kept)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    kept + more
 }
 
 fn main_cf(dir: &Path, certificate: &Certificate, transport: &str) -> String {
@@ -195,6 +256,20 @@ maximal_backoff_time = 2s
 queue_run_delay = 1s
 "
     )
+}
+
+/// A line of master.cf; the first address is in it already.
+fn listener(door: &Door, port: u16) -> String {
+    let address = door.address;
+    let options = match &door.certificate {
+        None => " -o smtpd_tls_security_level=none".to_owned(),
+        Some(Certificate { cert, key }) => format!(
+            " -o smtpd_tls_cert_file={} -o smtpd_tls_key_file={}",
+            cert.display(),
+            key.display()
+        ),
+    };
+    format!("{address}:{port} inet n - n - - smtpd{options}\n")
 }
 
 fn master_cf(port: u16) -> String {

@@ -51,6 +51,8 @@ pub struct Home {
     certificate: Certificate,
     run_as: Option<u32>,
     programs: PathBuf,
+    /// The directory with the certificates of authorities that this machine seems to trust.
+    authorities: Option<PathBuf>,
 }
 
 impl System {
@@ -257,6 +259,7 @@ impl Home {
             certificate,
             run_as: options.run_as.filter(|_| program::is_root()),
             programs: built_programs(),
+            authorities: None,
         };
         if home.run_as.is_some() && !is_open_to_others(&home.programs) {
             home.bring_programs();
@@ -266,6 +269,16 @@ impl Home {
         lay_over(&mut config, &options.config);
         home.write_config(&serde_json::to_string_pretty(&config).expect("JSON"));
         home
+    }
+
+    /// From the next start on the daemons see this certificate as that of the only authority this machine trusts. Only root can do that: in
+    /// a mount namespace of theirs.
+    pub fn trust(&mut self, certificate: &Path) {
+        let directory = self.path().join("authorities");
+        std::fs::create_dir_all(&directory).expect("our own directory");
+        std::fs::copy(certificate, directory.join("ca-certificates.crt"))
+            .expect("our own directory");
+        self.authorities = Some(directory);
     }
 
     /// Writes another text into `config.json`.
@@ -391,7 +404,18 @@ impl Home {
         std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o777))
             .expect("our own socket");
         socket.set_nonblocking(true).expect("a socket");
-        let mut command = self.command("rmaild");
+        let mut command = match &self.authorities {
+            None => self.command("rmaild"),
+            Some(authorities) => {
+                let enter = "mount --bind \"$0\" /etc/ssl/certs && exec \"$@\"";
+                let mut command = program::command("unshare");
+                command
+                    .args(["--mount", "--propagation", "private", "sh", "-c", enter])
+                    .arg(authorities)
+                    .arg(built(&self.programs, "rmaild"));
+                command
+            }
+        };
         command
             .arg(self.config_file())
             .env("NOTIFY_SOCKET", &notify);
