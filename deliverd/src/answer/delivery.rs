@@ -47,6 +47,73 @@ pub(super) fn messages(house: &Arc<House>) -> Messages {
     }
 }
 
+/// What came of a request that a thread of the channel has begun with.
+pub(super) enum Begun {
+    Answered(Result<Answered<DeliveryAnswer>, Refusal>),
+    /// A message that is to be kept, of at most [`RECIPIENTS`] owners.
+    Small(Incoming, Vec<Owner>),
+    /// Nothing: it may have to wait.
+    Not(DeliveryRequest),
+}
+
+/// Begins with a delivery request, as far as nobody is waited for.
+pub(super) fn begin(house: &Arc<House>, messages: &Messages, request: DeliveryRequest) -> Begun {
+    match request {
+        DeliveryRequest::ResolveRecipient {
+            ref address,
+            size,
+            transaction,
+        } => match resolve_known(house, &messages.rooms, transaction, address, size) {
+            Some(answered) => Begun::Answered(answered.map(Answered::plain)),
+            None => Begun::Not(request),
+        },
+        DeliveryRequest::DeliverMessage {
+            ref recipients,
+            ref junk,
+            ..
+        } if recipients.len() + junk.len() > RECIPIENTS => Begun::Not(request),
+        DeliveryRequest::DeliverMessage {
+            transaction,
+            recipients,
+            junk,
+            bytes,
+        } => {
+            let whole = whole(
+                house,
+                messages,
+                transaction,
+                (&recipients[..], &junk[..]),
+                bytes,
+            );
+            match whole.and_then(|(incoming, envelope)| envelope.around(incoming)) {
+                Ok((incoming, owners)) => Begun::Small(incoming, owners),
+                Err(refusal) => Begun::Answered(Err(refusal)),
+            }
+        }
+        DeliveryRequest::EndTransaction { transaction } => {
+            Begun::Answered(Ok(end_transaction(messages, transaction)))
+        }
+        DeliveryRequest::OpenMessage { transaction } => {
+            Begun::Answered(open(messages, transaction))
+        }
+        DeliveryRequest::AddRecipients {
+            message,
+            recipients,
+            destination,
+        } => Begun::Answered(add_recipients(
+            house,
+            messages,
+            message,
+            &recipients,
+            destination,
+        )),
+        DeliveryRequest::AbortMessage { message } => Begun::Answered(abort(messages, message)),
+        DeliveryRequest::ForeseeRecipient { .. } | DeliveryRequest::CommitMessage { .. } => {
+            Begun::Not(request)
+        }
+    }
+}
+
 /// Answers a delivery request.
 pub(super) async fn answer(
     house: &Arc<House>,
@@ -82,8 +149,7 @@ pub(super) async fn answer(
                 .map(Answered::plain)
         }
         DeliveryRequest::EndTransaction { transaction } => {
-            drop(messages.rooms.take(transaction));
-            Ok(Answered::plain(DeliveryAnswer::TransactionEnded))
+            Ok(end_transaction(messages, transaction))
         }
         DeliveryRequest::DeliverMessage {
             transaction,
@@ -91,33 +157,17 @@ pub(super) async fn answer(
             junk,
             bytes,
         } => {
-            // What fits into a frame is smaller than the smallest limit that a configuration may set.
-            let mut envelope = Envelope::default();
-            envelope.add(owners_of(&recipients)?, Destination::Inbox)?;
-            envelope.add(owners_of(&junk)?, Destination::Junk)?;
-            envelope.room = messages.rooms.take(transaction);
-            deliver(house, house.store.begin_with(bytes), envelope).await?;
+            let addresses = (&recipients[..], &junk[..]);
+            let (incoming, envelope) = whole(house, messages, transaction, addresses, bytes)?;
+            deliver(house, incoming, envelope).await?;
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
-        DeliveryRequest::OpenMessage { transaction } => {
-            let envelope = Envelope {
-                room: messages.rooms.take(transaction),
-                ..Envelope::default()
-            };
-            let (handle, stream) = messages.desk.open(envelope)?;
-            Ok(Answered::with(
-                DeliveryAnswer::MessageOpened(handle),
-                vec![stream],
-            ))
-        }
+        DeliveryRequest::OpenMessage { transaction } => open(messages, transaction),
         DeliveryRequest::AddRecipients {
             message,
             recipients,
             destination,
-        } => {
-            add_recipients(house, messages, message, recipients, destination).await?;
-            Ok(Answered::plain(DeliveryAnswer::RecipientsAdded))
-        }
+        } => add_recipients(house, messages, message, &recipients, destination),
         DeliveryRequest::CommitMessage {
             message,
             size,
@@ -126,11 +176,43 @@ pub(super) async fn answer(
             commit(house, messages, message, size, head).await?;
             Ok(Answered::plain(DeliveryAnswer::MessageDelivered))
         }
-        DeliveryRequest::AbortMessage { message } => {
-            messages.desk.abort(message)?;
-            Ok(Answered::plain(DeliveryAnswer::MessageAborted))
-        }
+        DeliveryRequest::AbortMessage { message } => abort(messages, message),
     }
+}
+
+fn end_transaction(messages: &Messages, transaction: u64) -> Answered<DeliveryAnswer> {
+    drop(messages.rooms.take(transaction));
+    Answered::plain(DeliveryAnswer::TransactionEnded)
+}
+
+fn open(messages: &Messages, transaction: u64) -> Result<Answered<DeliveryAnswer>, Refusal> {
+    let envelope = Envelope {
+        room: messages.rooms.take(transaction),
+        ..Envelope::default()
+    };
+    let (handle, stream) = messages.desk.open(envelope)?;
+    let answer = DeliveryAnswer::MessageOpened(handle);
+    Ok(Answered::with(answer, vec![stream]))
+}
+
+fn abort(messages: &Messages, message: MessageHandle) -> Result<Answered<DeliveryAnswer>, Refusal> {
+    messages.desk.abort(message)?;
+    Ok(Answered::plain(DeliveryAnswer::MessageAborted))
+}
+
+/// A message that came in one piece. What fits into a frame is smaller than the smallest limit that a configuration may set.
+fn whole(
+    house: &House,
+    messages: &Messages,
+    transaction: u64,
+    (recipients, junk): (&[String], &[String]),
+    bytes: Vec<u8>,
+) -> Result<(Incoming, Envelope), Refusal> {
+    let mut envelope = Envelope::default();
+    envelope.add(owners_of(recipients)?, Destination::Inbox)?;
+    envelope.add(owners_of(junk)?, Destination::Junk)?;
+    envelope.room = messages.rooms.take(transaction);
+    Ok((house.store.begin_with(bytes), envelope))
 }
 
 fn resolve(
@@ -223,30 +305,25 @@ fn tell(Resolved { local, remote, .. }: &Resolved) -> Result<DeliveryAnswer, Ref
     }
 }
 
-async fn add_recipients(
-    house: &Arc<House>,
+fn add_recipients(
+    house: &House,
     messages: &Messages,
     message: MessageHandle,
-    recipients: Vec<String>,
+    recipients: &[String],
     destination: Destination,
-) -> Result<(), Refusal> {
+) -> Result<Answered<DeliveryAnswer>, Refusal> {
     if recipients.len() > RECIPIENTS_PER_FRAME {
         return Err(Refusal::TooManyRecipients);
     }
     // Doubted, although resolved by us a moment ago: the asker may send anything.
-    let owners = house.work(move |house| {
-        let owners = owners_of(&recipients)?;
-        let is_here = |owner| house.store.ledger().member(owner).is_some();
-        if owners.iter().all(is_here) {
-            Ok(owners)
-        } else {
-            Err(Refusal::NoSuchUser)
-        }
-    });
-    let owners = owners.await?;
-    messages
-        .desk
-        .with(message, |envelope| envelope.add(owners, destination))
+    let owners = owners_of(recipients)?;
+    let is_here = |owner| house.store.ledger().member(owner).is_some();
+    if !owners.iter().all(is_here) {
+        return Err(Refusal::NoSuchUser);
+    }
+    let add = |envelope: &mut Envelope| envelope.add(owners, destination);
+    messages.desk.with(message, add)?;
+    Ok(Answered::plain(DeliveryAnswer::RecipientsAdded))
 }
 
 fn owners_of(recipients: &[String]) -> Result<Vec<Owner>, Refusal> {
@@ -268,6 +345,19 @@ impl Envelope {
         } else {
             Ok(())
         }
+    }
+
+    /// The message with what is known about it, and whom it is for.
+    fn around(self, mut incoming: Incoming) -> Result<(Incoming, Vec<Owner>), Refusal> {
+        let Self { owners, room } = self;
+        if owners.is_empty() {
+            return Err(Refusal::NoSuchUser);
+        }
+        let junk = owners.iter();
+        let junk = junk.filter(|(_, destination)| **destination == Destination::Junk);
+        incoming.junk = junk.map(|(owner, _)| owner.clone()).collect();
+        incoming.room = room;
+        Ok((incoming, owners.into_keys().collect()))
     }
 }
 
@@ -294,17 +384,10 @@ async fn commit(
 
 async fn deliver(
     house: &Arc<House>,
-    mut incoming: Incoming,
-    Envelope { owners, room }: Envelope,
+    incoming: Incoming,
+    envelope: Envelope,
 ) -> Result<(), Refusal> {
-    if owners.is_empty() {
-        return Err(Refusal::NoSuchUser);
-    }
-    let junk = owners.iter();
-    let junk = junk.filter(|(_, destination)| **destination == Destination::Junk);
-    incoming.junk = junk.map(|(owner, _)| owner.clone()).collect();
-    incoming.room = room;
-    let owners: Vec<Owner> = owners.into_keys().collect();
+    let (incoming, owners) = envelope.around(incoming)?;
     if !incoming.is_large() && owners.len() <= RECIPIENTS {
         return house.deliver_small(incoming, owners).await;
     }

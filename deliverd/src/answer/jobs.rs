@@ -130,6 +130,11 @@ impl Jobs {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Pieces of a party's work that wait.
     #[cfg(test)]
     pub(super) fn waiting(&self, party: &Party) -> usize {

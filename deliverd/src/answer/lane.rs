@@ -1,8 +1,9 @@
 //! Small messages on their way through the journal: one thread prepares, flushes and shows many of them.
 //!
-//! A message is put into the lane and some thread comes for it. Whoever comes takes what has gathered by then, prepares it, and
-//! flushes what was prepared if nobody does so already; then all of that is shown and answered. So a message costs a thread's
-//! wake-up only where there is little to do.
+//! The thread that read messages from smtpd prepares them, if what it takes is in memory and nobody works on it, and flushes what
+//! was prepared if nobody does so already; then all of that is shown and answered. So a message that comes alone wakes no other thread.
+//!
+//! Any other message is put into the lane and some thread comes for it. Whoever comes takes what has gathered by then, and does the same.
 //!
 //! Invariant: what is in the journal is flushed and shown by a thread that waits for nothing but the disk until then, because
 //! others may hold a lock and wait for the journal to be emptied. So a thread looks for that first whenever it has done something,
@@ -10,8 +11,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use daemon::channel::{Answered, Reply};
 use ipc::Refusal;
+use ipc::delivery::DeliveryAnswer;
+use ipc::smtp::{SmtpAnswer, SmtpEdge};
 use tokio::sync::oneshot;
 use tracing::{Span, error, info, warn};
 
@@ -22,7 +27,19 @@ use crate::store::{Addressed, Incoming, NotPledged, Owner, Pledge};
 /// Messages a thread takes at once. Few: they wait for each other's mailboxes.
 const HANDFUL: usize = 8;
 
-type Done = oneshot::Sender<Result<(), Refusal>>;
+/// Who waits for a message to be kept.
+pub(super) enum Done {
+    Task(oneshot::Sender<Result<(), Refusal>>),
+    /// Whoever asked over a channel, until then.
+    Asker(Reply<SmtpEdge>, Instant),
+}
+
+/// What a thread of a channel has begun with.
+#[derive(Default)]
+pub(super) struct Shift {
+    place: Option<Place>,
+    addressed: Vec<(Addressed, Slip)>,
+}
 
 /// The messages under way.
 #[derive(Default)]
@@ -40,11 +57,11 @@ struct State {
 }
 
 /// A message and who waits for it.
-struct Parcel {
-    message: Incoming,
-    owners: Vec<Owner>,
-    span: Span,
-    done: Done,
+pub(super) struct Parcel {
+    pub(super) message: Incoming,
+    pub(super) owners: Vec<Owner>,
+    pub(super) span: Span,
+    pub(super) done: Done,
 }
 
 /// What is needed to tell of a message that is kept.
@@ -106,7 +123,7 @@ impl Lane {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         for parcel in waiting {
-            answer(parcel.done, Err(Refusal::ShuttingDown));
+            parcel.done.answer(Err(Refusal::ShuttingDown));
         }
     }
 }
@@ -125,26 +142,77 @@ impl House {
         owners: Vec<Owner>,
     ) -> Result<(), Refusal> {
         let (done, outcome) = oneshot::channel();
-        self.lane.lock().waiting.push_back(Parcel {
+        self.queue(Parcel {
             message,
             owners,
             span: Span::current(),
-            done,
+            done: Done::Task(done),
         });
-        if self.lane.call() && !self.send_somebody() {
-            let house = Arc::clone(self);
-            // Not cut off with this call: others may rely on it.
-            tokio::spawn(async move {
-                match house.jobs.take(&house.party).await {
-                    Ok(place) => house.begin_shift(place),
-                    Err(Closed) => house.lane.close(),
-                }
-            });
-        }
         outcome.await.unwrap_or_else(|_| {
             error!("a delivery came to no end");
             Err(Refusal::StorageFault)
         })
+    }
+
+    /// Begins with a message on the thread that read it, or puts it into the lane. Goes on with [`House::settle`].
+    pub(super) fn begin_here(self: &Arc<Self>, shift: &mut Shift, parcel: Parcel) {
+        if shift.place.is_none() {
+            shift.place = self.jobs.try_take(&self.party);
+        }
+        // There are few of these threads: they do not wait for what others do in a mailbox, nor for their turn.
+        if shift.place.is_none()
+            || !parcel.message.junk.is_empty()
+            || !self.store.is_at_hand(&parcel.owners)
+        {
+            return self.queue(parcel);
+        }
+        shift.addressed.extend(self.address(parcel));
+    }
+
+    /// Ends what a thread has begun.
+    pub(super) fn settle(self: &Arc<Self>, shift: Shift) {
+        // Kept to the end, so that a stop waits for it.
+        let Shift {
+            place: Some(_place),
+            addressed,
+        } = shift
+        else {
+            return;
+        };
+        for (addressed, slip) in addressed {
+            if addressed.must_wait() {
+                self.deliver_elsewhere(addressed, slip);
+            } else {
+                self.pledge(addressed, slip);
+            }
+        }
+        self.flush_pledged(|late| self.show_elsewhere(late));
+        // This thread does not come back for what others have left to whoever is called.
+        if self.lane.has_work() && self.lane.call() {
+            self.send_for_somebody();
+        }
+    }
+
+    fn queue(self: &Arc<Self>, parcel: Parcel) {
+        self.lane.lock().waiting.push_back(parcel);
+        if self.lane.call() {
+            self.send_for_somebody();
+        }
+    }
+
+    /// Starts a thread for the lane as soon as one more may work.
+    fn send_for_somebody(self: &Arc<Self>) {
+        if self.send_somebody() {
+            return;
+        }
+        let house = Arc::clone(self);
+        // Not cut off with a call: others may rely on it.
+        tokio::spawn(async move {
+            match house.jobs.take(&house.party).await {
+                Ok(place) => house.begin_shift(place),
+                Err(Closed) => house.lane.close(),
+            }
+        });
     }
 
     /// Starts a thread for the lane, if one more may work.
@@ -169,24 +237,49 @@ impl House {
         }
     }
 
+    /// Flushes and shows what was pledged, if nobody does so already. What has to wait for others goes to `wait`.
+    fn flush_pledged(self: &Arc<Self>, wait: impl Fn(Vec<Pledged>)) {
+        while let Some((lead, batch)) = self.lane.lead() {
+            self.call_for_help();
+            for (pledge, _) in &batch {
+                pledge.commit();
+            }
+            drop(lead);
+            self.call_for_help();
+            // Nobody waits for a mailbox that only others need.
+            let (late, ready): (Vec<_>, Vec<_>) = batch
+                .into_iter()
+                .partition(|(pledge, _)| pledge.must_wait());
+            self.show(ready);
+            wait(late);
+        }
+    }
+
+    fn show(&self, pledged: Vec<Pledged>) {
+        for (pledge, slip) in pledged {
+            slip.tell(|| self.store.publish(pledge));
+        }
+    }
+
+    /// Shows messages on another thread, if one more may work.
+    fn show_elsewhere(self: &Arc<Self>, pledged: Vec<Pledged>) {
+        if pledged.is_empty() {
+            return;
+        }
+        let Some(place) = self.jobs.try_take(&self.party) else {
+            return self.show(pledged);
+        };
+        let house = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            house.show(pledged);
+        });
+    }
+
     fn work_lane(self: &Arc<Self>) {
         self.lane.arrive();
         loop {
-            while let Some((lead, batch)) = self.lane.lead() {
-                self.call_for_help();
-                for (pledge, _) in &batch {
-                    pledge.commit();
-                }
-                drop(lead);
-                self.call_for_help();
-                // Nobody waits for a mailbox that only others need.
-                let (late, ready): (Vec<_>, Vec<_>) = batch
-                    .into_iter()
-                    .partition(|(pledge, _)| pledge.must_wait());
-                for (pledge, slip) in ready.into_iter().chain(late) {
-                    slip.tell(|| self.store.publish(pledge));
-                }
-            }
+            self.flush_pledged(|late| self.show(late));
             let (parcels, has_more) = self.lane.take();
             if parcels.is_empty() {
                 return;
@@ -212,8 +305,9 @@ impl House {
             span,
             done,
         } = parcel;
-        if done.is_closed() {
+        if done.is_over() {
             // Nobody waits for it any more, so it will be brought again.
+            done.answer(Err(Refusal::DeadlinePassed));
             return None;
         }
         let slip = Slip {
@@ -244,20 +338,23 @@ impl House {
         match pledged {
             Ok(pledge) => self.lane.lock().pledged.push((pledge, slip)),
             Err(NotPledged::Refused(refusal)) => slip.answer(Err(refusal)),
-            Err(NotPledged::NoRoom(addressed)) => {
-                let house = Arc::clone(self);
-                tokio::spawn(async move {
-                    let waited = house.work(|house| {
-                        slip.tell(|| house.store.deliver_addressed(addressed));
-                        Ok(())
-                    });
-                    if let Err(refusal) = waited.await {
-                        // Who brought it hears that its slip is gone.
-                        warn!(%refusal, "a message that waited for room in the journal is not delivered");
-                    }
-                });
-            }
+            Err(NotPledged::NoRoom(addressed)) => self.deliver_elsewhere(addressed, slip),
         }
+    }
+
+    /// Delivers a message on a thread that waits for what it needs.
+    fn deliver_elsewhere(self: &Arc<Self>, addressed: Addressed, slip: Slip) {
+        let house = Arc::clone(self);
+        tokio::spawn(async move {
+            let waited = house.work(|house| {
+                slip.tell(|| house.store.deliver_addressed(addressed));
+                Ok(())
+            });
+            if let Err(refusal) = waited.await {
+                // Who brought it hears that its slip is gone.
+                warn!(%refusal, "a message that had to wait is not delivered");
+            }
+        });
     }
 }
 
@@ -275,11 +372,28 @@ impl Slip {
     }
 
     fn answer(self, outcome: Result<(), Refusal>) {
-        answer(self.done, outcome);
+        self.done.answer(outcome);
     }
 }
 
-fn answer(done: Done, outcome: Result<(), Refusal>) {
-    // Who gave up waiting does not hear it; the message is there or not, as after any lost answer.
-    let _ = done.send(outcome);
+impl Done {
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Task(done) => done.is_closed(),
+            Self::Asker(_, until) => Instant::now() > *until,
+        }
+    }
+
+    /// Who gave up waiting does not hear it; the message is there or not, as after any lost answer.
+    fn answer(self, outcome: Result<(), Refusal>) {
+        match self {
+            Self::Task(done) => {
+                let _ = done.send(outcome);
+            }
+            Self::Asker(reply, _) => {
+                let answer = SmtpAnswer::Delivery(DeliveryAnswer::MessageDelivered);
+                reply.send(outcome.map(|()| Answered::plain(answer)));
+            }
+        }
+    }
 }

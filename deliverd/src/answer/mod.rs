@@ -46,7 +46,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use daemon::channel::{Service, serve};
+use daemon::channel::{Service, serve, serve_promptly};
 use daemon::config::Config;
 use daemon::{Birth, StartError, Stop};
 use ipc::smtp::Credentials;
@@ -105,9 +105,9 @@ impl Deref for House {
 pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let house = Arc::new(House::open(&birth)?);
     let mut doors = tokio::task::JoinSet::new();
-    doors.spawn(door(
+    doors.spawn(serve_promptly(
         birth.packet_listener("smtpd")?,
-        smtp::Door(Arc::clone(&house)),
+        Arc::new(smtp::Door(Arc::clone(&house))),
         birth.stop.clone(),
     ));
     doors.spawn(door(

@@ -1,14 +1,16 @@
 //! What smtpd may ask: deliveries, logins of submission, and who may use which sender.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use daemon::channel::{Answered, Events, Service};
+use daemon::channel::{Answered, Events, Prompt, Reply, Service};
 use ipc::login::LoginRequest;
 use ipc::smtp::{SmtpAnswer, SmtpEdge, SmtpRequest};
-use ipc::{Call, Refusal};
-use tracing::{Instrument, info_span};
+use ipc::{Call, Context, Refusal};
+use tracing::{Instrument, Span, info_span};
 
-use super::delivery::{self, Messages};
+use super::delivery::{self, Begun, Messages};
+use super::lane::{Done, Parcel, Shift};
 use super::{House, hex};
 use crate::accounts::{Exchanges, Step, address};
 use crate::store::Owner;
@@ -37,13 +39,62 @@ impl Service<SmtpEdge> for Door {
         peer: Arc<Peer>,
         call: Call<SmtpRequest>,
     ) -> Result<Answered<SmtpAnswer>, Refusal> {
-        let span = info_span!(
-            "smtpd",
-            session = hex(call.context.session),
-            message = hex(call.context.message)
-        );
+        let span = span_of(call.context);
         self.reply(&peer, call.request).instrument(span).await
     }
+}
+
+impl Prompt<SmtpEdge> for Door {
+    type Shift = Shift;
+
+    fn answer_here(
+        &self,
+        shift: &mut Shift,
+        peer: &Peer,
+        call: Call<SmtpRequest>,
+        reply: Reply<SmtpEdge>,
+    ) -> Option<(Call<SmtpRequest>, Reply<SmtpEdge>)> {
+        let SmtpRequest::Delivery(request) = call.request else {
+            return Some((call, reply));
+        };
+        let span = span_of(call.context);
+        let begun = span.in_scope(|| delivery::begin(&self.0, &peer.messages, request));
+        match begun {
+            Begun::Answered(result) => {
+                reply.send(result.map(|Answered { answer, fds }| {
+                    Answered::with(SmtpAnswer::Delivery(answer), fds)
+                }));
+                None
+            }
+            Begun::Small(message, owners) => {
+                let within = Duration::from_millis(u64::from(call.deadline_ms));
+                let parcel = Parcel {
+                    message,
+                    owners,
+                    span,
+                    done: Done::Asker(reply, Instant::now() + within),
+                };
+                self.0.begin_here(shift, parcel);
+                None
+            }
+            Begun::Not(request) => {
+                let request = SmtpRequest::Delivery(request);
+                Some((Call { request, ..call }, reply))
+            }
+        }
+    }
+
+    fn settle(&self, shift: Shift) {
+        self.0.settle(shift);
+    }
+}
+
+fn span_of(context: Context) -> Span {
+    info_span!(
+        "smtpd",
+        session = hex(context.session),
+        message = hex(context.message)
+    )
 }
 
 impl Door {

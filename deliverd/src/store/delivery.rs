@@ -262,6 +262,13 @@ fn promise_all(
     Ok(Pledge { permit, promised })
 }
 
+impl Addressed {
+    /// Whether somebody works on one of its mailboxes at this moment.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.places.iter().any(|(mailbox, _)| mailbox.is_locked())
+    }
+}
+
 impl Pledge {
     /// Whether somebody works on one of its mailboxes at this moment.
     pub(crate) fn must_wait(&self) -> bool {

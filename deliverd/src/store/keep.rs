@@ -1,7 +1,7 @@
 //! What is written of a mailbox beside its messages – keywords, status, index – and when it leaves memory.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 
 use ipc::Refusal;
 use ipc::session::SessionEvent;
@@ -68,6 +68,17 @@ impl Mailbox {
             Ok(slot) => matches!(&*slot, Slot::Loaded(state) if state.is_in_use()),
             Err(_) => true,
         }
+    }
+
+    /// Whether it is in memory, and nobody holds its lock at this moment.
+    pub(super) fn is_at_hand(&self) -> bool {
+        let slot = self.slot.try_lock();
+        slot.is_ok_and(|slot| matches!(*slot, Slot::Loaded(_)))
+    }
+
+    /// Whether somebody holds its lock at this moment.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self.slot.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Takes the mailbox out of memory if nobody uses it. False if it is in use.

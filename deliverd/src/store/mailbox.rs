@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use ipc::Refusal;
@@ -278,11 +278,6 @@ impl Mailbox {
             slot,
         };
         Ok(work(loaded.state().ok()))
-    }
-
-    /// Whether somebody holds its lock at this moment.
-    pub(super) fn is_locked(&self) -> bool {
-        matches!(self.slot.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     pub(super) fn lock(self: &Arc<Self>) -> MutexGuard<'_, Slot> {

@@ -228,6 +228,14 @@ impl Store {
         })
     }
 
+    /// Whether the INBOX of each of them is in memory, with its quota, and nobody works on it at this moment.
+    pub(crate) fn is_at_hand(&self, owners: &[Owner]) -> bool {
+        owners.iter().all(|owner| {
+            let user = self.users.known(owner);
+            user.is_some_and(|user| user.member().is_counted() && user.is_inbox_at_hand())
+        })
+    }
+
     /// A user's mail, if it is in memory.
     fn opened(&self, owner: &Owner) -> Option<Arc<User>> {
         self.users.opened(owner)

@@ -180,6 +180,16 @@ impl User {
         }
     }
 
+    /// Whether its INBOX is in memory, and nobody works on it or on the list of mailboxes at this moment.
+    pub(super) fn is_inbox_at_hand(&self) -> bool {
+        let inbox = MailboxName::inbox();
+        let tree = self.tree.try_lock();
+        tree.is_ok_and(|tree| {
+            let inbox = tree.mailboxes.get(&inbox);
+            inbox.is_some_and(|inbox| inbox.is_at_hand())
+        })
+    }
+
     /// The mailbox of that name.
     pub(crate) fn mailbox(&self, name: &MailboxName) -> Result<Arc<Mailbox>, Refusal> {
         self.check()?;

@@ -97,6 +97,12 @@ impl Users {
         Ok(user)
     }
 
+    /// The user, if it is in memory and not being opened.
+    pub(super) fn known(&self, owner: &Owner) -> Option<Arc<User>> {
+        let state = self.lock();
+        state.known.get(owner).map(|known| Arc::clone(&known.user))
+    }
+
     /// The user, if it is in memory.
     pub(super) fn opened(&self, owner: &Owner) -> Option<Arc<User>> {
         let state = self.lock_after(|state| state.opening.contains(owner));

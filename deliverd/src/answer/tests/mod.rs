@@ -29,6 +29,7 @@ mod cache;
 mod delivery;
 mod house;
 mod jobs;
+mod prompt;
 mod quota;
 mod session;
 mod sharing;
@@ -42,7 +43,7 @@ const SIZE: usize = 100_000;
 struct World {
     temp: tempfile::TempDir,
     house: Arc<House>,
-    _stop: StopSender,
+    stop: StopSender,
 }
 
 /// A running deliverd with the users alice and bob, `auth_failures` 3 and messages of at most [`MAX_SIZE`] bytes.
@@ -70,9 +71,9 @@ async fn world_taking(size: usize) -> World {
     ));
     let house = Arc::new(House::furnish(&config, stop.clone(), store, accounts, None).unwrap());
     let listener = |role: &str| PacketListener::bind(&config.ipc_socket("deliverd", role)).unwrap();
-    tokio::spawn(door(
+    tokio::spawn(serve_promptly(
         listener("smtpd"),
-        smtp::Door(Arc::clone(&house)),
+        Arc::new(smtp::Door(Arc::clone(&house))),
         stop.clone(),
     ));
     tokio::spawn(door(
@@ -98,7 +99,7 @@ async fn world_taking(size: usize) -> World {
     let world = World {
         temp,
         house,
-        _stop: sender,
+        stop: sender,
     };
     world.add_user("alice@example.test", 0).await;
     world.add_user("bob@example.test", 0).await;

@@ -6,6 +6,7 @@
 mod ask;
 mod link;
 mod outgoing;
+mod prompt;
 mod reply;
 mod serve;
 mod wire;
@@ -16,6 +17,7 @@ use ipc::Refusal;
 
 pub use ask::Client;
 pub use link::Link;
+pub use prompt::{Prompt, serve_promptly};
 pub use reply::Reply;
 pub use serve::{Events, NotQueued, Service, serve, serve_link};
 

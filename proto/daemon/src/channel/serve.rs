@@ -169,7 +169,7 @@ pub async fn serve_link<E: Edge, S: Service<E>>(
     Ok(())
 }
 
-async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: Stop) {
+pub(super) async fn run<E: Edge, S: Service<E>>(packets: Packets, service: Arc<S>, stop: Stop) {
     let (outgoing, writer) = Outgoing::start(E::NAME, packets.exit());
     let peer = Arc::new(service.open(Events::over(&outgoing)));
     let slots = Arc::new(Semaphore::new(MAX_CALLS));

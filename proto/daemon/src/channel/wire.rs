@@ -73,6 +73,11 @@ impl Packets {
         AsyncFd::with_interest(Arc::new(socket), Interest::READABLE).map(Self)
     }
 
+    /// The socket, which is not watched any more.
+    pub(super) fn into_socket(self) -> Arc<PacketSocket> {
+        self.0.into_inner()
+    }
+
     pub(super) fn exit(&self) -> Exit {
         Exit(Arc::clone(self.0.get_ref()))
     }

@@ -69,7 +69,7 @@ impl PacketSocket {
             &self.0,
             &[IoSlice::new(bytes)],
             &mut control,
-            SendFlags::NOSIGNAL,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         )?;
         Ok(())
     }
@@ -81,13 +81,42 @@ impl PacketSocket {
     /// # Errors
     /// `WouldBlock` when nothing waits; what `recvmsg(2)` says otherwise.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        self.recv_with(buffer, RecvFlags::DONTWAIT)
+    }
+
+    /// The same, but waits for a packet: after [`PacketSocket::let_wait`]. Of several threads that wait, one gets it.
+    ///
+    /// # Errors
+    /// What `recvmsg(2)` says.
+    pub fn recv_waiting(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        self.recv_with(buffer, RecvFlags::empty())
+    }
+
+    /// Lets [`PacketSocket::recv_waiting`] wait. The other functions do not wait.
+    ///
+    /// # Errors
+    /// What `ioctl(2)` says.
+    pub fn let_wait(&self) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(&self.0, false)?)
+    }
+
+    /// Takes no more packets: whoever waits for one, or asks for one that has not come yet, is told that the peer is gone. Packets can
+    /// still be sent.
+    ///
+    /// # Errors
+    /// What `shutdown(2)` says.
+    pub fn end_receiving(&self) -> io::Result<()> {
+        Ok(net::shutdown(&self.0, net::Shutdown::Read)?)
+    }
+
+    fn recv_with(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<Received> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let message = net::recvmsg(
             &self.0,
             &mut [IoSliceMut::new(buffer)],
             &mut control,
-            RecvFlags::CMSG_CLOEXEC,
+            RecvFlags::CMSG_CLOEXEC | flags,
         )?;
         let fds = control
             .drain()
@@ -251,6 +280,30 @@ mod tests {
         let (a, b) = PacketSocket::pair().unwrap();
         drop(a);
         assert_eq!(b.recv(&mut [0; 16]).unwrap().len, 0);
+    }
+
+    #[test]
+    fn who_waits_for_a_packet_hears_that_none_is_taken_any_more() {
+        let (a, b) = PacketSocket::pair().unwrap();
+        b.let_wait().unwrap();
+        std::thread::scope(|scope| {
+            let waits = [(); 2].map(|()| scope.spawn(|| b.recv_waiting(&mut [0; 16]).unwrap().len));
+            a.send(b"hello", &[]).unwrap();
+            // One of them has it; the other one still waits, and nobody else would.
+            while !waits.iter().any(std::thread::ScopedJoinHandle::is_finished) {
+                std::thread::yield_now();
+            }
+            assert_eq!(
+                b.recv(&mut [0; 16]).unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+            b.end_receiving().unwrap();
+            let mut heard = waits.map(|wait| wait.join().unwrap());
+            heard.sort_unstable();
+            assert_eq!(heard, [0, 5]);
+        });
+        b.send(b"bye", &[]).unwrap();
+        assert_eq!(a.recv(&mut [0; 16]).unwrap().len, 3);
     }
 
     #[test]
