@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::session::{Answer, Awareness, Kept, May, Selected, Slot, parse};
-use super::steps::{FLEETING, MANY, NAMES, Run};
+use super::sharing::spelled;
+use super::steps::{FLEETING, MANY, Run};
 use super::wire::{Flags, Line, numbers};
 
 /// How STORE changes flags.
@@ -33,15 +34,8 @@ impl Mode {
 }
 
 impl Run {
-    fn some_name(&mut self) -> String {
-        if self.dice.chance(10) {
-            return (*self.dice.pick(&FLEETING)).into();
-        }
-        (*self.dice.pick(&NAMES)).into()
-    }
-
     pub(crate) fn select(&mut self, at: usize) -> Result<(), String> {
-        let name = self.some_name();
+        let name = self.some_name(at);
         self.select_named(at, &name)
     }
 
@@ -50,9 +44,12 @@ impl Run {
         let session = &mut self.sessions[at];
         session.selected = None;
         session.saved.clear();
-        let read_only = self.dice.chance(15);
-        let word = if read_only { "EXAMINE" } else { "SELECT" };
-        let mut command = format!("{word} {name}");
+        let examines = self.dice.chance(15);
+        let word = if examines { "EXAMINE" } else { "SELECT" };
+        let rights = self.world.rights(session.who, name);
+        let read_only = examines || !rights.changes_something();
+        let refusal = self.world.refusal(session.who, name, "r");
+        let mut command = format!("{word} {}", spelled(session.who, name));
         let kept = session.kept.clone();
         let kept = kept.filter(|kept| kept.name == *name && self.dice.chance(80));
         let kept = kept.filter(|_| session.awareness == Awareness::QResync);
@@ -73,10 +70,11 @@ impl Run {
             command += " (CONDSTORE)";
             session.awareness = session.awareness.max(Awareness::CondStore);
         }
-        let Some(truth) = self.world.mailboxes.get_mut(name) else {
+        if let Some(code) = refusal {
             let answer = session.run(&command, May::ALL, None)?;
-            return expect(&answer, "NO", "NONEXISTENT");
-        };
+            return expect(&answer, "NO", code);
+        }
+        let truth = self.world.mailbox_mut(name);
         let kept = kept.filter(|kept| kept.validity == truth.validity);
         let mut believed: BTreeMap<u32, Slot> = BTreeMap::new();
         for slot in kept.iter().flat_map(|kept| &kept.view) {
@@ -101,9 +99,12 @@ impl Run {
             view: view.collect(),
             known_up_to: 0,
             highest_told: truth.uid_next - 1,
+            permanent: Flags::new(),
+            is_unsure: false,
         });
         let answer = session.run(&command, May::ALL, Some(truth))?.ok()?;
         session.is_up_to_date(truth, true)?;
+        session.knows_rights(&rights)?;
         let missing = believed.keys().find(|uid| !answer.earlier.contains(uid));
         if let Some(uid) = missing {
             return Err(format!("UID {uid} is gone and the client was not told"));
@@ -171,6 +172,10 @@ impl Run {
     }
 
     pub(crate) fn close(&mut self, at: usize) -> Result<(), String> {
+        let expunges = self.rights(at).has("e");
+        if self.sessions[at].selected.as_ref().unwrap().is_unsure {
+            return self.noop(at);
+        }
         self.keep(at);
         let selected = self.sessions[at].selected.take().unwrap();
         self.sessions[at].saved.clear();
@@ -179,7 +184,7 @@ impl Run {
             self.sessions[at].run("UNSELECT", May::ALL, None)?.ok()?;
             return Ok(());
         }
-        if !selected.read_only {
+        if !selected.read_only && expunges {
             self.remove_deleted(&name, None);
         }
         self.sessions[at].run("CLOSE", May::ALL, None)?.ok()?;
@@ -199,7 +204,8 @@ impl Run {
     }
 
     pub(crate) fn append(&mut self, at: usize) -> Result<(), String> {
-        let name = self.some_name();
+        let name = self.some_name(at);
+        let who = self.who(at);
         let (content, text) = self.letter();
         let flags = if self.dice.chance(50) {
             self.some_flags()
@@ -209,16 +215,21 @@ impl Run {
         let date = self.world.contents[content].date.clone().unwrap();
         let size = text.len();
         let list = list(&flags);
-        let command = format!("APPEND {name} ({list}) \"{date}\" {{{size}+}}\r\n{text}");
-        let is_there = self.world.mailboxes.contains_key(&name);
-        let uid = is_there.then(|| self.world.mailbox_mut(&name).add(content, flags));
+        let target = spelled(who, &name);
+        let command = format!("APPEND {target} ({list}) \"{date}\" {{{size}+}}\r\n{text}");
+        let refusal = self.world.refusal_of_transfer(who, &name, "i");
+        let flags = self.world.rights(who, &name).among(&flags);
+        let uid = match refusal {
+            Some(_) => 0,
+            None => self.world.mailbox_mut(&name).add(content, flags),
+        };
         let answer = match self.sessions[at].selected {
             Some(_) => self.say(at, &command, May::ALL)?,
             None => self.sessions[at].run(&command, May::ALL, None)?,
         };
-        let Some(uid) = uid else {
-            return expect(&answer, "NO", "TRYCREATE");
-        };
+        if let Some(code) = refusal {
+            return expect(&answer, "NO", code);
+        }
         let (code, value) = answer.ok()?.code();
         let expected = format!("{} {uid}", self.world.mailbox(&name).validity);
         if (code.as_str(), &value) != ("APPENDUID", &expected) {
@@ -232,7 +243,7 @@ impl Run {
         let name = self.name(at);
         let by_uid =
             self.dice.chance(40) && !self.sessions[at].selected.as_ref().unwrap().view.is_empty();
-        let (command, among) = if by_uid {
+        let (command, among): (String, Option<BTreeSet<u32>>) = if by_uid {
             let (set, places) = self.some(at, true);
             let uids = places.into_iter().map(|place| self.uid(at, place));
             (format!("UID EXPUNGE {set}"), Some(uids.collect()))
@@ -243,9 +254,18 @@ impl Run {
             let answer = self.say(at, &command, May::ALL)?;
             return expect(&answer, "NO", "READ-ONLY");
         }
+        let is_some = among.as_ref().is_none_or(|some| !some.is_empty());
+        if let Some(code) = self
+            .world
+            .refusal(self.who(at), &name, "e")
+            .filter(|_| is_some)
+        {
+            let answer = self.say(at, &command, May::ALL)?;
+            return expect(&answer, "NO", code);
+        }
         self.remove_deleted(&name, among.as_ref());
         let answer = self.say(at, &command, May::ALL)?.ok()?;
-        if among.is_none_or(|some| !some.is_empty()) {
+        if is_some {
             self.all_is_told(at)?;
         }
         self.settle(&name)?;
@@ -325,6 +345,17 @@ impl Run {
             let answer = self.say(at, &command, may)?;
             return expect(&answer, "NO", "READ-ONLY");
         }
+        let rights = self.world.rights(session.who, &name);
+        let is_refused = match mode {
+            Mode::Replace => ["\\Seen", "\\Deleted", "\\Draft"]
+                .iter()
+                .all(|flag| !rights.marks(flag)),
+            Mode::Add | Mode::Remove => rights.among(&flags).is_empty(),
+        };
+        if is_refused && !places.is_empty() {
+            let answer = self.say(at, &command, may)?;
+            return expect(&answer, "NO", "NOPERM");
+        }
         // What is to come of it, by UID: left alone, or whether it changes.
         let (mut left_alone, mut changes) = (BTreeSet::new(), BTreeMap::new());
         for place in &places {
@@ -337,7 +368,8 @@ impl Run {
             if since.is_some_and(|since| message.modseq().unwrap() > since) {
                 left_alone.insert(if by_uid { uid } else { *place as u32 + 1 });
             } else {
-                let flags = mode.apply(message.flags(), &flags);
+                let wanted = mode.apply(message.flags(), &flags);
+                let flags = rights.limit(message.flags(), &wanted);
                 changes.insert(uid, mailbox.set(uid, flags));
             }
         }
@@ -369,7 +401,9 @@ impl Run {
             if let Some(slot) = view.iter_mut().find(|slot| slot.uid == Some(*uid))
                 && !has("FLAGS")
             {
-                slot.flags = slot.flags.take().map(|before| mode.apply(&before, &flags));
+                let before = slot.flags.take();
+                slot.flags =
+                    before.map(|before| rights.limit(&before, &mode.apply(&before, &flags)));
                 // What they are now it cannot know, and is not told.
                 slot.selected = None;
                 slot.modseq = slot.modseq.filter(|_| has("MODSEQ") || !is_changed);
@@ -398,33 +432,38 @@ impl Run {
     }
 
     fn transfer(&mut self, at: usize, word: &str) -> Result<(), String> {
-        let (name, to) = (self.name(at), self.some_name());
+        let (name, to) = (self.name(at), self.some_name(at));
+        let who = self.who(at);
         let by_uid = self.dice.chance(50);
         let (set, places) = self.some(at, by_uid);
         let prefix = if by_uid { "UID " } else { "" };
-        let command = format!("{prefix}{word} {set} {to}");
+        let command = format!("{prefix}{word} {set} {}", spelled(who, &to));
         let moves = word == "MOVE";
         if moves && self.sessions[at].selected.as_ref().unwrap().read_only {
             let answer = self.say(at, &command, May::ALL)?;
             return expect(&answer, "NO", "READ-ONLY");
         }
         let uids: Vec<u32> = places.iter().map(|place| self.uid(at, *place)).collect();
-        if !self.world.mailboxes.contains_key(&to) {
+        let refusal = |name: &str, letters| self.world.refusal_of_transfer(who, name, letters);
+        let of_source = refusal(&name, "te").filter(|_| moves);
+        let refusal = of_source.or_else(|| refusal(&to, "i"));
+        if let Some(code) = refusal {
             let answer = self.say(at, &command, May::ALL)?;
             let is_nothing = uids.is_empty() && answer.is_ok();
             return if is_nothing {
                 Ok(())
             } else {
-                expect(&answer, "NO", "TRYCREATE")
+                expect(&answer, "NO", code)
             };
         }
+        let rights = self.world.rights(who, &to);
         let (mut source, mut target) = (Vec::new(), Vec::new());
         for uid in uids.iter().copied() {
             let message = self.world.mailbox(&name).messages[&uid].clone();
             if !message.is_gone {
                 source.push(uid);
                 let copy = self.world.mailbox_mut(&to);
-                target.push(copy.add(message.content, message.flags().clone()));
+                target.push(copy.add(message.content, rights.among(message.flags())));
             }
         }
         if moves {
@@ -464,6 +503,9 @@ impl Run {
 
     /// A mailbox comes, goes, or gets another name, whoever has it selected.
     pub(crate) fn rename_or_delete(&mut self, at: usize) -> Result<(), String> {
+        if self.who(at) != 0 {
+            return self.share(at);
+        }
         let [a, b] = FLEETING;
         let (from, to) = if self.dice.chance(50) { (a, b) } else { (b, a) };
         let has = |run: &Self, name: &str| run.world.mailboxes.contains_key(name);
@@ -511,7 +553,7 @@ fn list(flags: &Flags) -> String {
 }
 
 /// The answer is that word with that code.
-fn expect(answer: &Answer, word: &str, code: &str) -> Result<(), String> {
+pub(crate) fn expect(answer: &Answer, word: &str, code: &str) -> Result<(), String> {
     if answer.result.starts_with(word) && answer.code().0 == code {
         Ok(())
     } else {

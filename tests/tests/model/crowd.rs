@@ -47,13 +47,13 @@ struct Member<'a> {
 
 /// `steps` of each client. The mailboxes are empty before.
 pub(crate) fn all_at_once(address: SocketAddr, seed: u64, steps: usize) -> Result<(), String> {
-    let mut first = Session::log_in(address);
+    let mut first = Session::log_in(address, 0);
     first.is_witness = true;
     first.run("CREATE Work", May::ALL, None)?.ok()?;
     let shared = Shared::default();
     let mut members: Vec<Member<'_>> = (0..SESSIONS)
         .map(|number| Member {
-            session: Session::log_in(address),
+            session: Session::log_in(address, 0),
             keyword: format!("mark{number}"),
             dice: Dice::new(seed * 100 + number as u64),
             shared: &shared,
@@ -207,6 +207,8 @@ impl Member<'_> {
             view: Vec::new(),
             known_up_to: 0,
             highest_told: 0,
+            permanent: Flags::new(),
+            is_unsure: false,
         });
         self.say(&format!("SELECT {name}"), May::ALL)?.ok()?;
         self.name_new()

@@ -1,5 +1,6 @@
 //! Eight clients on the same mailboxes, beside a model of what they hold (RFC 3501 §7.4.1, RFC 7162): first one step at a time, where each
-//! untagged response is compared with all that happened, then all at once, where what each believes in the end is what is there.
+//! untagged response is compared with all that happened, and three of them are of others, who may do what the owner lets them do at the moment
+//! (RFC 4314); then all at once, where what each believes in the end is what is there.
 //!
 //! `RMAIL_MODEL_SEED` chooses another run, `RMAIL_MODEL_STEPS` a longer one, and `RMAIL_MODEL_MINUTES` goes on with rising seeds for so long.
 #![allow(
@@ -17,6 +18,7 @@ mod dice;
 mod keys;
 mod reading;
 mod session;
+mod sharing;
 mod steps;
 mod truth;
 mod wire;
@@ -54,7 +56,7 @@ fn what_eight_sessions_at_once_believe_in_the_end_is_there() {
     );
     let end = Instant::now() + Duration::from_secs(60 * number("RMAIL_MODEL_MINUTES", 0));
     for seed in seed.. {
-        let system = start();
+        let system = start(Options::alice());
         let steps = usize::try_from(steps).unwrap() / SESSIONS;
         if let Err(error) = crowd::all_at_once(system.address("imap"), seed, steps) {
             panic!("RMAIL_MODEL_SEED={seed}: {error}");
@@ -66,12 +68,16 @@ fn what_eight_sessions_at_once_believe_in_the_end_is_there() {
     }
 }
 
-fn start() -> System {
-    System::start(Options::alice().config(&serde_json::json!({"log_level": "info"})))
+fn start(options: Options) -> System {
+    System::start(options.config(&serde_json::json!({"log_level": "info"})))
 }
 
 fn one_at_a_time(seed: u64, steps: u64) {
-    let system = start();
+    let mut options = Options::alice();
+    for name in &sharing::ACCOUNTS[1..] {
+        options = options.user(&format!("{name}@example.test"));
+    }
+    let system = start(options);
     let mut run = Run::begin(&system, seed).unwrap_or_else(|error| panic!("{error}"));
     for step in 0..steps {
         let at = run.dice.below(SESSIONS);

@@ -61,6 +61,7 @@ impl Run {
             .iter()
             .map(|place| (self.uid(at, *place), self.slots(at)[*place].clone()))
             .collect();
+        let may_mark = self.rights(at).has("s");
         // Which must and may be shown, by what was told of before and by all that happened since.
         let mailbox = self.world.mailbox_mut(&name);
         let is_news = |message: &Message, slot: &Slot| {
@@ -87,8 +88,11 @@ impl Run {
                 .is_some_and(|at| since.is_some_and(|since| at > since))
         });
         let gone: BTreeSet<u32> = gone.map(|(uid, _)| *uid).collect();
-        let marks =
-            items.contains("BODY[TEXT]") && !self.sessions[at].selected.as_ref().unwrap().read_only;
+        let selected = self.sessions[at].selected.as_ref().unwrap();
+        let marks = items.contains("BODY[TEXT]") && !selected.read_only && may_mark;
+        if items.contains("BODY[TEXT]") && selected.is_unsure {
+            return self.noop(at);
+        }
         // Where it is not known which are shown, it is not known which are marked either.
         let marked = if marks
             && must.len()

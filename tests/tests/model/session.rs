@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use system_tests::imap::Client;
 use system_tests::options::PASSWORD;
 
+use super::sharing::ACCOUNTS;
 use super::truth::Mailbox;
 use super::wire::{self, Flags, Line};
 
@@ -47,6 +48,10 @@ pub(crate) struct Selected {
     pub(crate) known_up_to: u64,
     /// New messages have UIDs above this.
     pub(crate) highest_told: u32,
+    /// The flags it can keep, as it was told last.
+    pub(crate) permanent: Flags,
+    /// What it may do was changed since it was told everything.
+    pub(crate) is_unsure: bool,
 }
 
 /// What a QRESYNC client keeps for the next time.
@@ -114,6 +119,8 @@ impl May {
 
 pub(crate) struct Session {
     pub(crate) client: Client,
+    /// Which of the accounts it is of.
+    pub(crate) who: usize,
     tag: u32,
     pub(crate) log: VecDeque<String>,
     pub(crate) awareness: Awareness,
@@ -130,10 +137,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn log_in(address: SocketAddr) -> Self {
-        let client = Client::login(address, "alice@example.test", PASSWORD).unwrap();
+    pub(crate) fn log_in(address: SocketAddr, who: usize) -> Self {
+        let user = format!("{}@example.test", ACCOUNTS[who]);
+        let client = Client::login(address, &user, PASSWORD).unwrap();
         Self {
             client,
+            who,
             tag: 0,
             log: VecDeque::new(),
             awareness: Awareness::Plain,
@@ -230,6 +239,11 @@ impl Session {
             Line::Ok(code, value) => {
                 if code == "HIGHESTMODSEQ" && self.selected.is_some() {
                     self.hold(parse(value)?, truth.as_deref())?;
+                }
+                if code == "PERMANENTFLAGS"
+                    && let Some(selected) = &mut self.selected
+                {
+                    selected.permanent = wire::flags(value.trim_matches(['(', ')']));
                 }
                 answer.codes.insert(code.clone(), value.clone());
             }

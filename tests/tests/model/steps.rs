@@ -8,10 +8,13 @@ use system_tests::smtp;
 
 use super::dice::Dice;
 use super::session::{Answer, Awareness, May, Session, parse};
+use super::sharing::{ABROAD, ACCOUNTS, owner, spelled};
 use super::truth::{Content, World};
 use super::wire::{Flags, Line};
 
 pub(crate) const SESSIONS: usize = 8;
+/// Whose they are.
+const WHOSE: [usize; SESSIONS] = [0, 0, 0, 0, 0, 1, 1, 2];
 /// The largest mailbox, over several pages of the view.
 const BIG: usize = 2_500;
 /// More messages are not left in the others for long.
@@ -41,8 +44,8 @@ const FLAGS: [&str; 8] = [
 pub(crate) struct Run {
     pub(crate) world: World,
     pub(crate) sessions: Vec<Session>,
-    /// Looks at what nobody else is told of; never selects but for reading.
-    pub(crate) witness: Session,
+    /// They look at what nobody else is told of; each is of one of the accounts, and selects only for reading.
+    pub(crate) witnesses: Vec<Session>,
     pub(crate) dice: Dice,
     imap: SocketAddr,
     smtp: SocketAddr,
@@ -54,27 +57,31 @@ impl Run {
         let imap = system.address("imap");
         let mut run = Self {
             world: World::default(),
-            sessions: (0..SESSIONS).map(|_| Session::log_in(imap)).collect(),
-            witness: Session::log_in(imap),
+            sessions: WHOSE.map(|who| Session::log_in(imap, who)).into(),
+            witnesses: (0..ACCOUNTS.len())
+                .map(|who| Session::log_in(imap, who))
+                .collect(),
             dice: Dice::new(seed),
             imap,
             smtp: system.address("smtp"),
             next: 0,
         };
-        run.witness.is_witness = true;
-        for name in NAMES.iter().chain(&FLEETING) {
+        for witness in &mut run.witnesses {
+            witness.is_witness = true;
+        }
+        for name in NAMES.iter().chain(&FLEETING).chain(&ABROAD) {
             if run.world.mailboxes.contains_key(*name) {
                 continue;
             }
-            if *name != "INBOX" {
-                run.witness
+            if !name.ends_with("INBOX") {
+                run.witnesses[0]
                     .run(&format!("CREATE {name}"), May::ALL, None)?
                     .ok()?;
             }
             run.world.create(name);
             run.settle(name)?;
         }
-        for name in NAMES {
+        for name in NAMES.into_iter().chain(ABROAD) {
             for _ in 0..6 {
                 run.append_by_witness(name)?;
             }
@@ -82,27 +89,36 @@ impl Run {
         while run.world.mailbox("Big").messages.len() < BIG {
             run.double("Big")?;
         }
+        run.share_all()?;
         Ok(run)
     }
 
     fn append_by_witness(&mut self, name: &str) -> Result<(), String> {
-        let (content, text) = self.letter();
-        let date = self.world.contents[content].date.clone().unwrap();
-        let size = text.len();
-        let command = format!("APPEND {name} \"{date}\" {{{size}+}}\r\n{text}");
-        self.witness.run(&command, May::ALL, None)?.ok()?;
+        let content = self.bring(name)?;
         self.world.mailbox_mut(name).add(content, Flags::new());
         self.settle(name)
     }
 
+    /// Brings a message of which the model does not know yet.
+    pub(crate) fn bring(&mut self, name: &str) -> Result<usize, String> {
+        let (content, text) = self.letter();
+        let date = self.world.contents[content].date.clone().unwrap();
+        let size = text.len();
+        let (witness, name) = self.witness(name);
+        let command = format!("APPEND {name} \"{date}\" {{{size}+}}\r\n{text}");
+        witness.run(&command, May::ALL, None)?.ok()?;
+        Ok(content)
+    }
+
     fn double(&mut self, name: &str) -> Result<(), String> {
-        self.witness
-            .run(&format!("SELECT {name}"), May::ALL, None)?
-            .ok()?;
-        self.witness
-            .run(&format!("COPY 1:* {name}"), May::ALL, None)?
-            .ok()?;
-        self.witness.run("UNSELECT", May::ALL, None)?.ok()?;
+        let (witness, spelled) = self.witness(name);
+        for command in [
+            format!("SELECT {spelled}"),
+            format!("COPY 1:* {spelled}"),
+            "UNSELECT".into(),
+        ] {
+            witness.run(&command, May::ALL, None)?.ok()?;
+        }
         let mailbox = self.world.mailbox_mut(name);
         let all: Vec<usize> = mailbox.present().map(|(_, one)| one.content).collect();
         for content in all {
@@ -152,12 +168,12 @@ impl Run {
 
     /// Asks for what only the server can know, and notes it.
     pub(crate) fn learn(&mut self, name: &str, set: &str) -> Result<(), String> {
-        self.witness
-            .run(&format!("EXAMINE {name}"), May::ALL, None)?
-            .ok()?;
+        let (witness, spelled) = self.witness(name);
+        let examine = format!("EXAMINE {spelled}");
+        witness.run(&examine, May::ALL, None)?.ok()?;
         let command = format!("UID FETCH {set} (RFC822.SIZE INTERNALDATE MODSEQ FLAGS)");
-        let answer = self.witness.run(&command, May::ALL, None)?.ok()?;
-        self.witness.run("UNSELECT", May::ALL, None)?.ok()?;
+        let answer = witness.run(&command, May::ALL, None)?.ok()?;
+        witness.run("UNSELECT", May::ALL, None)?.ok()?;
         for line in answer.lines {
             let Line::Fetch(_, items) = line else {
                 continue;
@@ -182,8 +198,9 @@ impl Run {
     /// Asks for the state of a mailbox and compares all of it.
     pub(crate) fn settle(&mut self, name: &str) -> Result<(), String> {
         let items = "MESSAGES UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ RECENT";
-        let command = format!("STATUS {name} ({items})");
-        let answer = self.witness.run(&command, May::ALL, None)?.ok()?;
+        let (witness, spelled) = self.witness(name);
+        let command = format!("STATUS {spelled} ({items})");
+        let answer = witness.run(&command, May::ALL, None)?.ok()?;
         let mut status = answer.lines.into_iter().filter_map(|line| match line {
             Line::Status(_, status) => Some(status),
             _ => None,
@@ -231,6 +248,9 @@ impl Run {
         if self.sessions[at].idle.is_some() {
             return self.end_idle(at);
         }
+        if self.dice.chance(3) {
+            return self.share(at);
+        }
         let Some(selected) = &self.sessions[at].selected else {
             return match self.dice.below(20) {
                 0 => self.append(at),
@@ -244,6 +264,7 @@ impl Run {
         if self.world.mailbox(&selected.name).present().count() > MANY
             && selected.name != "Big"
             && !selected.read_only
+            && self.rights(at).has("te")
         {
             return self.thin_out(at);
         }
@@ -315,6 +336,12 @@ impl Run {
             .collect()
     }
 
+    /// The witness of a mailbox's owner, and how that writes its name.
+    fn witness(&mut self, name: &str) -> (&mut Session, String) {
+        let who = owner(name);
+        (&mut self.witnesses[who], spelled(who, name))
+    }
+
     /// The name of the mailbox that a session has selected.
     pub(crate) fn name(&self, at: usize) -> String {
         self.sessions[at].selected.as_ref().unwrap().name.clone()
@@ -349,9 +376,13 @@ impl Run {
             let truth = &self.world.mailboxes[&self.name(at)];
             self.sessions[at].is_up_to_date(truth, all)?;
             if all {
+                let rights = self.rights(at);
+                self.sessions[at].knows_rights(&rights)?;
+                let truth = &self.world.mailboxes[&self.name(at)];
                 // What came and went meanwhile is not told any more. (While it idles that may still come.)
                 let next = truth.uid_next;
-                self.sessions[at].selected.as_mut().unwrap().highest_told = next - 1;
+                let selected = self.sessions[at].selected.as_mut().unwrap();
+                (selected.highest_told, selected.is_unsure) = (next - 1, false);
             }
         }
         Ok(())
@@ -360,13 +391,13 @@ impl Run {
     pub(crate) fn reconnect(&mut self, at: usize) {
         let log = std::mem::take(&mut self.sessions[at].log);
         let kept = self.sessions[at].kept.take();
-        self.sessions[at] = Session::log_in(self.imap);
+        self.sessions[at] = Session::log_in(self.imap, WHOSE[at]);
         self.sessions[at].log = log;
         self.sessions[at].note("-- a new connection".into());
         self.sessions[at].kept = kept;
     }
 
-    fn noop(&mut self, at: usize) -> Result<(), String> {
+    pub(crate) fn noop(&mut self, at: usize) -> Result<(), String> {
         let command = *self.dice.pick(&["NOOP", "CHECK"]);
         self.say(at, command, May::ALL)?.ok()?;
         self.all_is_told(at)
@@ -457,7 +488,7 @@ impl Run {
         let session = &self.sessions[at];
         format!(
             "{error}\n--- the witness\n{}\n--- session {at}, {:?}\n{}\n--- {error}",
-            self.witness.transcript(12),
+            self.witnesses[0].transcript(12),
             session.awareness,
             session.transcript(usize::MAX),
         )

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::sharing::Rights;
 use super::wire::Flags;
 
 /// A text that messages can have; copies share it.
@@ -71,6 +72,8 @@ pub(crate) struct Mailbox {
     pub(crate) id: Option<String>,
     /// Something happened since it was asked last.
     pub(crate) is_changed: bool,
+    /// What others may do with it, or may not.
+    pub(crate) acl: BTreeMap<String, Rights>,
 }
 
 impl Mailbox {
@@ -83,6 +86,7 @@ impl Mailbox {
             messages: BTreeMap::new(),
             id: None,
             is_changed: true,
+            acl: BTreeMap::new(),
         }
     }
 
@@ -168,7 +172,7 @@ impl Mailbox {
     }
 }
 
-/// All mailboxes of the account.
+/// All mailboxes, by the names that the first of the accounts has for them.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) mailboxes: BTreeMap<String, Mailbox>,
