@@ -7,6 +7,8 @@ use super::mailbox::Mailbox;
 
 /// What a loaded mailbox costs beside its records, counted in records.
 const BASE_WEIGHT: usize = 32;
+/// So many records leave memory before what they took is given back to the system: 2 MB.
+const GIVEN_BACK: usize = 100_000;
 /// So many mailboxes are looked through at once without a thought.
 const ENOUGH: usize = 1000;
 
@@ -90,7 +92,11 @@ impl Cache {
         self.in_use.store(in_use, Ordering::Relaxed);
         let kept = (self.budget / 4 * 3).max(in_use + self.budget / 8);
         unused.sort_by_key(|mailbox| mailbox.used.load(Ordering::Relaxed));
+        let before = self.weight();
         unused.retain(|mailbox| self.weight() <= kept || !mailbox.unload());
+        if before.saturating_sub(self.weight()) >= GIVEN_BACK {
+            sys::memory::give_back();
+        }
         let both = used.iter().chain(&unused);
         self.loaded().mailboxes.extend(both.map(Arc::downgrade));
     }

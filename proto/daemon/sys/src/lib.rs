@@ -6,6 +6,7 @@ pub mod file;
 pub mod jail;
 pub mod listen;
 pub mod memfd;
+pub mod memory;
 pub mod packet;
 pub mod plan;
 pub mod process;
