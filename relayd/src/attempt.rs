@@ -9,13 +9,13 @@ use daemon::config::TlsDemand;
 use mail::address::Address;
 use smtp::auth::Credentials;
 use smtp::client::{Envelope, Origin, Outcome, Verdict};
-use tokio::fs::File;
 use tracing::{info, warn};
 
 use crate::demand::{Asked, Told};
 use crate::dial::{Begins, Glimpse, Heard, Phone, Target};
 use crate::dns::{Dns, Host, NoHost, Route};
 use crate::lanes::Destination;
+use crate::letter::Letter;
 use crate::sts::Sts;
 use crate::tls::{Policy, Wish};
 use crate::tlsrpt::ledger::{self, Ledger};
@@ -97,12 +97,12 @@ impl Smarthost {
 
 impl Carrier {
     /// Takes a message to a destination. The findings come in the order of the envelope's recipients.
-    pub async fn attempt(
+    pub async fn attempt<B: Into<Letter>>(
         &self,
         destination: &Destination,
         envelope: &Envelope,
         wish: Wish,
-        body: impl Fn() -> io::Result<std::fs::File>,
+        body: impl Fn() -> io::Result<B>,
     ) -> Vec<Finding> {
         let mut route = match self.route(destination).await {
             Ok(route) => route,
@@ -251,17 +251,17 @@ impl Carrier {
         }
     }
 
-    async fn visit(
+    async fn visit<B: Into<Letter>>(
         &self,
         target: &Target,
         envelope: &Envelope,
-        body: &impl Fn() -> io::Result<std::fs::File>,
+        body: &impl Fn() -> io::Result<B>,
         mut told: Option<&Told>,
     ) -> Result<Vec<Finding>, (Finding, Next)> {
         let mut target = target.clone();
         loop {
-            let mut file = match body() {
-                Ok(file) => File::from_std(file),
+            let mut letter: Letter = match body() {
+                Ok(body) => body.into(),
                 Err(error) => {
                     tracing::error!(%error, "a queued body cannot be read");
                     return Err((
@@ -274,7 +274,7 @@ impl Carrier {
             let mut glimpse = Glimpse::default();
             let dial = self
                 .phone
-                .dial(&target, envelope.clone(), &mut file, &mut glimpse);
+                .dial(&target, envelope.clone(), &mut letter, &mut glimpse);
             let heard = dial.await;
             // Whatever is tried instead of what failed is no news.
             if let Some(told) = told.take() {

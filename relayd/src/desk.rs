@@ -290,6 +290,7 @@ mod tests {
             recipients: vec!["bob@example.org".into()],
             parameters: String::new(),
             tls_waived: false,
+            sign: Vec::new(),
             particulars: Vec::new(),
         };
         let id = QueueId::generate().unwrap();

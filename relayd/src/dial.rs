@@ -8,12 +8,12 @@ use std::time::Duration;
 use mail::address::Address;
 use smtp::auth::Credentials;
 use smtp::client::{Action, Client, Config, Envelope, Extensions, Input, Order, Outcome, Verdict};
-use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
+use crate::letter::Letter;
 use crate::line::{Boxed, Line};
 use crate::pool::Pool;
 use crate::tls::{self, Policy, Tls};
@@ -99,7 +99,7 @@ impl Phone {
         self: &Arc<Self>,
         target: &Target,
         envelope: Envelope,
-        body: &mut File,
+        body: &mut Letter,
         glimpse: &mut Glimpse,
     ) -> Heard {
         if let Some(line) = self.pool.take(target) {
@@ -179,7 +179,7 @@ struct Call<'a> {
     latest: Instant,
     reports: bool,
     envelope: Option<Envelope>,
-    body: &'a mut File,
+    body: &'a mut Letter,
     sending_body: bool,
     /// Something of the body may have gone.
     has_begun: bool,
@@ -200,7 +200,7 @@ impl<'a> Call<'a> {
         target: &'a Target,
         line: Line,
         envelope: Envelope,
-        body: &'a mut File,
+        body: &'a mut Letter,
         glimpse: &'a mut Glimpse,
     ) -> Self {
         let now = Instant::now();

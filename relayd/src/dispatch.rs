@@ -17,11 +17,13 @@ use crate::clock;
 use crate::desk::Desk;
 use crate::home;
 use crate::lanes::{Destination, Job, Lanes};
+use crate::letter::Letter;
 use crate::queue::journal::{Attempted, Fate, Outcome, Record, Standing};
 use crate::queue::{Opened, QueueId};
 use crate::reporter::Reporter;
 use crate::rests::Pace;
 use crate::schedule::{self, Due};
+use crate::signer::Signer;
 
 /// How long attempts may go on once relayd is to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -41,6 +43,8 @@ pub struct Dispatcher {
     pub carrier: Carrier,
     /// Tells senders.
     pub reporter: Reporter,
+    /// Has mail signed.
+    pub signer: Arc<Signer>,
     /// Seconds between attempts.
     pub waits: Vec<u32>,
 }
@@ -230,12 +234,21 @@ impl Dispatcher {
                 };
                 match instead {
                     Some(finding) => vec![finding; recipients.len()],
-                    None => {
-                        let wish = message.tls_wish();
-                        let found = self.carrier.attempt(elsewhere, &envelope, wish, body).await;
-                        rests.note(elsewhere, &found, clock::now(), self.pace()?);
-                        found
-                    }
+                    None => match self.signer.sign(&self.desk, id, &message).await {
+                        Err(finding) => vec![finding; recipients.len()],
+                        Ok(head) => {
+                            let (wish, size) = (message.tls_wish(), head.len() as u64);
+                            let envelope = Envelope {
+                                size: envelope.size + size,
+                                ..envelope
+                            };
+                            let letter = || Ok(Letter::new(Arc::clone(&head), body()?));
+                            let carrier = &self.carrier;
+                            let found = carrier.attempt(elsewhere, &envelope, wish, letter).await;
+                            rests.note(elsewhere, &found, clock::now(), self.pace()?);
+                            found
+                        }
+                    },
                 }
             }
         };

@@ -30,10 +30,12 @@ use crate::dial::Phone;
 use crate::dispatch::Dispatcher;
 use crate::dns::Dns;
 use crate::lanes::Lanes;
+use crate::lookout::Lookout;
 use crate::pool::Pool;
 use crate::quarantine::Ward;
 use crate::queue::Queue;
 use crate::reporter::Reporter;
+use crate::signer::Signer;
 use crate::sts::Sts;
 use crate::tls::{self, Tls};
 use crate::tlsrpt::ledger::Ledger;
@@ -98,6 +100,12 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     }
     let dmarc = tokio::spawn(dmarc.run(birth.stop.clone()));
     let tls = tokio::spawn(tls.run(birth.stop.clone()));
+    let signer = Arc::new(Signer::new(config.ipc_socket("keyd", "relayd")));
+    let lookout = Lookout {
+        signer: Arc::clone(&signer),
+        dns: carrier.dns.clone(),
+    };
+    let lookout = tokio::spawn(lookout.run(birth.stop.clone()));
     let dispatcher = Arc::new(Dispatcher {
         desk: Arc::clone(&desk),
         carrier,
@@ -106,6 +114,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
             ask,
             hostname,
         },
+        signer,
         waits: config.relay.retry_seconds.as_slice().to_vec(),
     });
     let lanes = Lanes::new(
@@ -116,8 +125,8 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     birth.ready();
     dispatcher.run(lanes, birth.stop.clone()).await;
     info!("stopping");
-    for courier in [dmarc, tls] {
-        courier.await.map_err(StartError::fault)?;
+    for task in [dmarc, tls, lookout] {
+        task.await.map_err(StartError::fault)?;
     }
     for served in [smtpd, ctl] {
         served

@@ -183,6 +183,7 @@ impl Reporter {
             recipients,
             parameters: String::new(),
             tls_waived: false,
+            sign: vec![self.hostname.to_string()],
             particulars: Vec::new(),
         };
         let draft = self.desk.with_queue(move |queue| {

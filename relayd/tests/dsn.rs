@@ -168,6 +168,7 @@ fn leave_behind(house: &House, hours: i64, particulars: Vec<Particular>) {
         recipients: vec![BOB.into()],
         parameters: String::new(),
         tls_waived: false,
+        sign: Vec::new(),
         particulars,
     };
     let mut line = Vec::new();

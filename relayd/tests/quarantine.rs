@@ -123,6 +123,7 @@ fn plant(house: &House, age: i64) -> QueueId {
         recipients: vec![CAROL.into()],
         parameters: String::new(),
         tls_waived: false,
+        sign: Vec::new(),
         particulars: vec![Particular {
             recipient: 0,
             parameters: String::new(),

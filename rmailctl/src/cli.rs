@@ -1,5 +1,6 @@
 //! The command line.
 
+mod dkim;
 mod explain;
 mod imap;
 mod share;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::dkim::{DkimCommand, KeyKind};
 pub use self::explain::{ExplainOptions, ListenerName};
 pub use self::imap::ImapOptions;
 pub use self::share::{ShareOptions, SharesOptions, UnshareOptions};
@@ -49,6 +51,9 @@ pub enum Command {
     /// Who is not let in for a while, because too many logins failed.
     #[command(subcommand)]
     Ban(BanCommand),
+    /// Keys that sign the mail of a domain (DKIM).
+    #[command(subcommand)]
+    Dkim(DkimCommand),
     /// Mail that waits to be sent out.
     #[command(subcommand)]
     Queue(QueueCommand),

@@ -3,7 +3,7 @@
 //! Runs as: whoever calls it; only root and the user of the system may open the operators' sockets.
 //! Owns: nothing that lasts but the configuration it writes once.
 //! Trusts: its caller and the configuration.
-//! Never: opens the store, the accounts or the queue. It asks deliverd and relayd, which own them, and smtpd.
+//! Never: opens the store, the accounts, the queue or a key. It asks deliverd, relayd and keyd, which own them, and smtpd.
 
 pub mod certificate;
 pub mod cli;
@@ -37,6 +37,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::User(command) => in_runtime(cmd::user::run(&cli.config, command)),
         Command::Alias(command) => in_runtime(cmd::alias::run(&cli.config, command)),
         Command::Ban(command) => in_runtime(cmd::ban::run(&cli.config, command)),
+        Command::Dkim(command) => in_runtime(cmd::dkim::run(&cli.config, command)),
         Command::Queue(command) => in_runtime(cmd::queue::run(&cli.config, command)),
         Command::Reports(command) => in_runtime(cmd::reports::run(&cli.config, command)),
         Command::Explain(options) => in_runtime(cmd::explain::run(&cli.config, options)),

@@ -1,4 +1,4 @@
-//! Asking deliverd, relayd and smtpd over the operator's sockets.
+//! Asking deliverd, relayd, keyd and smtpd over the operator's sockets.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use daemon::channel::{Answered, CallError, Client};
 use daemon::config::Config;
 use ipc::control::{QueueControlEdge, StoreControlEdge};
 use ipc::explain::ExplainEdge;
+use ipc::keys::KeyControlEdge;
 use ipc::{Context, Edge, Refusal};
 use sys::packet::PacketSocket;
 use tokio::time::{Instant, sleep};
@@ -34,6 +35,9 @@ pub type Store = Line<StoreControlEdge>;
 /// The operator's line to relayd.
 pub type Queue = Line<QueueControlEdge>;
 
+/// The operator's line to keyd.
+pub type Keys = Line<KeyControlEdge>;
+
 /// The operator's line to smtpd.
 pub type Receiver = Line<ExplainEdge>;
 
@@ -42,6 +46,14 @@ impl Receiver {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self::to("smtpd", config)
+    }
+}
+
+impl Keys {
+    /// To the keyd of this configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self::to("keyd", config)
     }
 }
 

@@ -25,7 +25,15 @@ struct Role {
     tls: bool,
 }
 
-const ROLES: [Role; 5] = [
+const ROLES: [Role; 6] = [
+    Role {
+        name: "keyd",
+        network: false,
+        nofile: 1024,
+        needed: true,
+        askers: &["relayd", "ctl"],
+        tls: false,
+    },
     Role {
         name: "deliverd",
         network: false,
@@ -173,6 +181,7 @@ fn identity(config: &Config, daemon: &str, separate: bool) -> Result<Identity, E
         "imapd" => ("users.imapd", &config.users.imapd),
         "apid" => ("users.apid", &config.users.apid),
         "relayd" => ("users.relayd", &config.users.relayd),
+        "keyd" => ("users.keyd", &config.users.keyd),
         _ => ("users.deliverd", &config.users.deliverd),
     };
     user::find(name.as_str()).map_err(|error| {
@@ -286,6 +295,7 @@ fn binds(config: &Config, daemon: &str) -> Vec<Bind> {
     };
     match daemon {
         "deliverd" => vec![own(config.store_dir())],
+        "keyd" => vec![own(config.keys_dir())],
         "relayd" => {
             let mut binds = vec![
                 own(config.queue_dir()),

@@ -1,6 +1,7 @@
 //! A private name server: NSD (Debian package `nsd`), serving the zone `test` and what else a test wants, on a loopback port.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::patience::wait_for;
@@ -12,7 +13,7 @@ use loopback::Port;
 pub struct NameServer {
     port: Port,
     service: Service,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// All names of the outside world of these tests. Names that are not here do not exist (NXDOMAIN).
@@ -94,20 +95,31 @@ impl NameServer {
             port.number(),
             dir = dir.display(),
         );
-        let file = dir.join("nsd.conf");
-        std::fs::write(&file, config).expect("our own file");
-        let mut command = program::command("nsd");
-        let service = Service::start(command.arg("-d").arg("-c").arg(&file), &dir.join("log"));
+        std::fs::write(dir.join("nsd.conf"), config).expect("our own file");
         let server = Self {
             port,
-            service,
-            _dir: home,
+            service: launch(dir),
+            dir: home,
         };
-        wait_for(Duration::from_secs(10), || {
-            answers(server.address()).then_some(())
-        })
-        .unwrap_or_else(|error| panic!("nsd: {error}\n{}", server.service.log()));
+        server.wait();
         server
+    }
+
+    /// Starts it again with these records in `test.` besides.
+    pub fn publish(&mut self, records: &str) {
+        let file = self.dir.path().join("test.zone");
+        let zone = std::fs::read_to_string(&file).expect("our own file");
+        std::fs::write(&file, format!("{zone}{records}")).expect("our own file");
+        self.service.stop(Duration::from_secs(10));
+        self.service = launch(self.dir.path());
+        self.wait();
+    }
+
+    fn wait(&self) {
+        wait_for(Duration::from_secs(10), || {
+            answers(self.address()).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("nsd: {error}\n{}", self.service.log()));
     }
 
     /// Where it listens.
@@ -115,6 +127,12 @@ impl NameServer {
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
+}
+
+fn launch(dir: &Path) -> Service {
+    let mut command = program::command("nsd");
+    let command = command.arg("-d").arg("-c").arg(dir.join("nsd.conf"));
+    Service::start(command, &dir.join("log"))
 }
 
 /// Asks for the SOA of `test.`

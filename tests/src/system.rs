@@ -1,4 +1,4 @@
-//! A running rmail of a test's own: `rmaild` and its five daemons on loopback ports, in a directory that goes with it.
+//! A running rmail of a test's own: `rmaild` and its six daemons on loopback ports, in a directory that goes with it.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +20,7 @@ use crate::program::{self, Outcome, Service};
 use loopback::Port;
 
 /// The daemons, in the order in which a message comes in.
-pub const DAEMONS: [&str; 5] = ["smtpd", "deliverd", "imapd", "relayd", "apid"];
+pub const DAEMONS: [&str; 6] = ["smtpd", "deliverd", "imapd", "relayd", "apid", "keyd"];
 
 /// The listeners and the keys of their ports in the configuration.
 const LISTENERS: [(&str, &str, &str); 7] = [
@@ -358,6 +358,7 @@ impl Home {
             (self.mail_root(), None, 0o755),
             (self.mail_root().join("store"), Some("deliverd"), 0o700),
             (self.mail_root().join("queue"), Some("relayd"), 0o700),
+            (self.mail_root().join("keys"), Some("keyd"), 0o700),
             (self.run_dir(), None, 0o755),
         ] {
             std::fs::create_dir_all(&path).expect("our own directory");

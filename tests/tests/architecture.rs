@@ -17,7 +17,7 @@ use serde_json::Value;
 /// Which of our crates each of our crates is built on.
 ///
 /// mail ← sasl, smtp, imap, ipc ← daemon ← processes, with `sys` (the system calls) and `proxy` below `daemon`.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("mail", &[]),
     // Messages of logins: carried by smtp and imap, read by deliverd; below all three, and fuzzed without them.
     ("sasl", &["mail"]),
@@ -42,13 +42,16 @@ const ARROWS: [(&str, &[&str]); 21] = [
         ],
     ),
     ("imapd", &["daemon", "imap", "ipc", "mail", "sasl", "sys"]),
-    // sender: to whom a domain wants its reports sent is read by the code that reads its policy.
+    // sender: to whom a domain wants its reports sent is read by the code that reads its policy. dkim: what of a message is signed is
+    // found where the message is; the keys are elsewhere.
     (
         "relayd",
-        &["daemon", "ipc", "mail", "sender", "smtp", "sys"],
+        &["daemon", "dkim", "ipc", "mail", "sender", "smtp", "sys"],
     ),
     ("deliverd", &["daemon", "ipc", "mail", "sasl", "sys"]),
     ("apid", &["daemon", "ipc", "mail", "sys"]),
+    // dkim: keyd makes the signature's field itself, so it must read the header it is about.
+    ("keyd", &["daemon", "dkim", "ipc", "mail", "sys"]),
     // smtp: the outside world of `rmailctl demo` receives mail, and the demo sends some. imap: which extensions can be switched off.
     (
         "rmailctl",
@@ -67,8 +70,8 @@ const ARROWS: [(&str, &[&str]); 21] = [
 ];
 
 /// One crate per process; none may know another.
-const PROCESSES: [&str; 7] = [
-    "smtpd", "imapd", "relayd", "deliverd", "apid", "rmailctl", "rmaild",
+const PROCESSES: [&str; 8] = [
+    "smtpd", "imapd", "relayd", "deliverd", "apid", "keyd", "rmailctl", "rmaild",
 ];
 
 fn root() -> PathBuf {
@@ -393,5 +396,33 @@ fn the_keeper_of_the_store_has_no_network() {
     // The power cut test runs programs that make a disk.
     let tests = ["deliverd/src/store/power_cut/"];
     let mentions = mentions(&members["deliverd"], &forbidden, &tests);
+    assert!(mentions.is_empty(), "{mentions:?}");
+}
+
+#[test]
+fn the_keeper_of_the_keys_has_no_network_and_no_message() {
+    let members = members();
+    let linked = linked_into("keyd");
+    for name in [
+        "hyper",
+        "axum",
+        "hickory-resolver",
+        "rusqlite",
+        "smtp",
+        "imap",
+        "mail-parser",
+    ] {
+        assert!(!linked.contains(name), "keyd links {name}");
+    }
+    let forbidden = [
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+        "UnixStream",
+        "channel::Client",
+        "process::Command",
+        "tokio::process",
+    ];
+    let mentions = mentions(&members["keyd"], &forbidden, &[]);
     assert!(mentions.is_empty(), "{mentions:?}");
 }

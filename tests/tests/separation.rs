@@ -115,14 +115,14 @@ fn only_relayd_has_a_network() {
 }
 
 #[test]
-fn only_deliverd_opens_the_store_and_only_relayd_the_queue() {
+fn only_deliverd_opens_the_store_only_relayd_the_queue_and_only_keyd_the_keys() {
     skip_unless!(
         program::is_root(),
         "only root can act as the daemons' users"
     );
     skip_without!("python3");
     let system = System::start(Options::without_users());
-    for (part, owner) in [("store", "deliverd"), ("queue", "relayd")] {
+    for (part, owner) in [("store", "deliverd"), ("queue", "relayd"), ("keys", "keyd")] {
         let path = system.home().mail_root().join(part);
         for daemon in DAEMONS {
             let uid = system.home().uid(daemon);
@@ -206,7 +206,8 @@ fn a_daemon_finds_nothing_of_the_machine_in_its_root() {
                 "{daemon}: {line}"
             );
             let own = (daemon == "deliverd" && place.ends_with("/store"))
-                || (daemon == "relayd" && place.ends_with("/queue"));
+                || (daemon == "relayd" && place.ends_with("/queue"))
+                || (daemon == "keyd" && place.ends_with("/keys"));
             assert_eq!(options.contains("rw"), own, "{daemon}: {line}");
             assert!(!own || options.contains("noexec"), "{daemon}: {line}");
         }

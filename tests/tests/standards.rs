@@ -20,12 +20,13 @@ const DOCUMENTS: [&str; 8] = [
     "docs/hostile-imap.md",
     "docs/dovecot-differences.md",
 ];
-const PLACES: [&str; 11] = [
+const PLACES: [&str; 12] = [
     "proto",
     "smtpd",
     "imapd",
     "relayd",
     "deliverd",
+    "keyd",
     "apid",
     "rmailctl",
     "tests",

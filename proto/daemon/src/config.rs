@@ -6,6 +6,7 @@
 mod aggregate_reports;
 mod authentication;
 mod budgets;
+mod dkim;
 mod dns_lists;
 mod dnssec;
 mod filter;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use aggregate_reports::AggregateReports;
 pub use authentication::{Authentication, Measure, Unanswered};
 pub use budgets::{Budget, Budgets};
+pub use dkim::Dkim;
 pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use dnssec::{Dnssec, DnssecMode};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure, Oversize};
@@ -70,7 +72,7 @@ pub struct Config {
     /// Domains made at start if they do not exist; more are added with `rmailctl domain add`.
     #[serde(default)]
     pub domains: Vec<HostName>,
-    /// Parent of the store (`store/`) and of the queue (`queue/`).
+    /// Parent of the store (`store/`), of the queue (`queue/`) and of the keys (`keys/`).
     #[serde(default = "default::mail_root")]
     pub mail_root: PathBuf,
     /// Sockets between the daemons, pid files.
@@ -99,6 +101,9 @@ pub struct Config {
     /// relayd.
     #[serde(default)]
     pub relay: Relay,
+    /// keyd's keys.
+    #[serde(default)]
+    pub dkim: Dkim,
     /// Limits against floods and guessing.
     #[serde(default)]
     pub limits: Limits,
@@ -132,6 +137,8 @@ pub struct Users {
     pub relayd: UserName,
     /// User of deliverd.
     pub deliverd: UserName,
+    /// User of keyd.
+    pub keyd: UserName,
 }
 
 /// Where the certificate is.
@@ -272,6 +279,7 @@ impl Default for Users {
             apid: UserName::known("_rmail-apid"),
             relayd: UserName::known("_rmail-relayd"),
             deliverd: UserName::known("_rmail-deliverd"),
+            keyd: UserName::known("_rmail-keyd"),
         }
     }
 }
@@ -562,6 +570,12 @@ impl Config {
     #[must_use]
     pub fn queue_dir(&self) -> PathBuf {
         self.mail_root.join("queue")
+    }
+
+    /// Directory of the keys, keyd's alone.
+    #[must_use]
+    pub fn keys_dir(&self) -> PathBuf {
+        self.mail_root.join("keys")
     }
 
     /// Path of the socket for LMTP on this machine.

@@ -164,7 +164,8 @@ fn selector(tags: &Tags<'_>) -> Result<String, Flaw> {
 }
 
 /// Whether this is a selector in A-labels.
-pub(crate) fn is_selector(text: &str) -> bool {
+#[must_use]
+pub fn is_selector(text: &str) -> bool {
     text.split('.').all(|label| {
         let mut letters = label.bytes();
         (1..=63).contains(&label.len())

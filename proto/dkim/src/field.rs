@@ -118,6 +118,11 @@ impl<'a> Header<'a> {
         self.named.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// All fields, the topmost first.
+    pub(crate) fn fields(&self) -> &[Field<'a>] {
+        &self.fields
+    }
+
     /// The field at a place.
     pub(crate) fn field(&self, place: usize) -> Option<&Field<'a>> {
         self.fields.get(place)

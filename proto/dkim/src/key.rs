@@ -113,10 +113,66 @@ impl Key {
     }
 }
 
+/// Whether of the TXT records of a name exactly one is a key record, and has the key that `record` has.
+#[must_use]
+pub fn is_published(records: &[Vec<u8>], record: &str) -> bool {
+    let read = |text: &[u8]| {
+        let tags = Tags::parse(text).filter(is_key)?;
+        let algorithm = match tags.value("k") {
+            Some(b"ed25519") => Algorithm::Ed25519Sha256,
+            Some(_) | None => Algorithm::RsaSha256,
+        };
+        let key = Key::read(&tags, algorithm).ok();
+        Some(key.map(|key| (key.algorithm, key.octets)))
+    };
+    let mut found = records.iter().filter_map(|record| read(record));
+    let wanted = read(record.as_bytes()).flatten();
+    match (found.next(), found.next()) {
+        (Some(Some(only)), None) => Some(only) == wanted,
+        (Some(_) | None, _) => false,
+    }
+}
+
 /// Whether this is a key record at all.
 // RFC 6376 §3.6.1: v= is optional, but stands first and says DKIM1; p= is required.
 fn is_key(tags: &Tags<'_>) -> bool {
     let version = tags.value("v");
     let is_version = version.is_none_or(|version| version == b"DKIM1" && tags.first() == b"v");
     is_version && tags.value("p").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_published_if_its_key_is_found_there_alone() {
+        let ours = "v=DKIM1; k=ed25519; p=QUJD";
+        let is = |records: &[&str]| {
+            let records: Vec<_> = records
+                .iter()
+                .map(|text| text.as_bytes().to_vec())
+                .collect();
+            is_published(&records, ours)
+        };
+        assert!(is(&[ours]));
+        assert!(is(&[
+            "other text",
+            "v=DKIM1;t=s; n=note; k=ed25519 ;p=QU JD;"
+        ]));
+        for records in [
+            &[][..],
+            &["other text"],
+            &["v=DKIM1; k=ed25519; p="],
+            &["v=DKIM1; k=ed25519; p=QUJE"],
+            &["v=DKIM1; k=rsa; p=QUJD"],
+            &["v=DKIM1; p=QUJD"],
+            &["v=DKIM1; k=ed25519; h=sha1; p=QUJD"],
+            &["v=DKIM1; k=ed25519; s=other; p=QUJD"],
+            &[ours, "v=DKIM1; k=ed25519; p="],
+            &[ours, ours],
+        ] {
+            assert!(!is(records), "{records:?}");
+        }
+    }
 }

@@ -17,13 +17,16 @@
 //! assert_eq!(outcome.verdict(), dkim::Verdict::None);
 //! ```
 //!
-//! [`Signer`] makes a signature, the same way round. The mathematics is aws-lc's.
+//! [`Signer`] makes a signature, the same way round. Where the key is in another process than the message, [`Extract`] finds there
+//! what is signed, and [`SigningKey::state`] signs it here. The mathematics is aws-lc's.
 
 mod arc;
 mod body;
 mod canon;
 mod claim;
+mod extract;
 mod field;
+mod generate;
 mod key;
 mod sign;
 mod tag;
@@ -31,6 +34,10 @@ mod verdict;
 mod verify;
 
 pub use arc::{Chain, ChainFlaw, ChainVerdict, Sealer};
-pub use sign::{BadKey, CannotSign, Signer, SigningKey};
+pub use claim::is_selector;
+pub use extract::{Extract, HASH, Signable, authors};
+pub use generate::KeyKind;
+pub use key::is_published;
+pub use sign::{BadKey, CannotSign, Signer, SigningKey, Statement};
 pub use verdict::{Algorithm, Flaw, Outcome, Signature, Verdict};
 pub use verify::{Answer, Answers, Evidence, Limits, Verifier};

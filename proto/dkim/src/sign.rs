@@ -7,36 +7,11 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use mail::address::Domain;
 
-use crate::body::Hashes;
 use crate::canon::{Canon, put_own};
-use crate::claim::BodyHash;
-use crate::field::{Header, Splitter};
+use crate::extract::{Extract, HASH, SEALED, SIGNED, is_signable};
+use crate::field::Header;
 use crate::verdict::Algorithm;
 
-/// Fields that are signed once more than they are there, so that none can be added.
-// RFC 6376 §5.4, §8.15.
-const SEALED: [&str; 12] = [
-    "From",
-    "Reply-To",
-    "To",
-    "Cc",
-    "Subject",
-    "Date",
-    "Message-ID",
-    "In-Reply-To",
-    "References",
-    "MIME-Version",
-    "Content-Type",
-    "Content-Transfer-Encoding",
-];
-/// Fields that are signed where they are there; mailing lists add them.
-const SIGNED: [&str; 5] = [
-    "Sender",
-    "List-Id",
-    "List-Post",
-    "List-Unsubscribe",
-    "List-Unsubscribe-Post",
-];
 /// Characters of a line of `b=`, and at most of one of `h=` (RFC 5322 §2.1.1 recommends 78).
 const LINE: usize = 72;
 
@@ -61,6 +36,8 @@ pub enum CannotSign {
     NotOneFrom,
     /// Its header is larger than 1 MiB or has more than 10,000 fields.
     HeaderTooLarge,
+    /// What is to be signed is not made of the fields that are signed, and of nothing else.
+    NotFields,
     /// The selector is none.
     BadSelector,
     /// The key could not be used.
@@ -73,6 +50,7 @@ impl fmt::Display for CannotSign {
             Self::NoHeader => "the message does not begin with a header field",
             Self::NotOneFrom => "the message does not have exactly one From",
             Self::HeaderTooLarge => "the header is too large",
+            Self::NotFields => "it is not made of header fields that are signed",
             Self::BadSelector => "the selector is not a name in the DNS",
             Self::KeyFailed => "the key could not be used",
         })
@@ -152,68 +130,51 @@ impl SigningKey {
     }
 }
 
-/// Takes a message, from the first octet of its header with CRLF line ends, and signs it at its end.
-#[derive(Debug)]
-pub struct Signer<'a> {
-    key: &'a SigningKey,
-    domain: Domain,
-    selector: String,
-    splitter: Splitter,
-    hashes: Hashes,
+/// What a signature says.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement<'a> {
+    /// [`crate::Signable::fields`].
+    pub fields: &'a [u8],
+    /// [`crate::Signable::body_hash`].
+    pub body_hash: &'a [u8; HASH],
+    /// Who signs.
+    pub domain: &'a Domain,
+    /// Where its key is found.
+    pub selector: &'a str,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Until when it counts.
+    pub until: Option<u64>,
 }
 
-impl<'a> Signer<'a> {
-    /// A signer for `domain`, whose key is found under `selector`.
-    #[must_use]
-    pub fn new(key: &'a SigningKey, domain: Domain, selector: &str) -> Self {
-        let mut hashes = Hashes::default();
-        hashes.want(&BodyHash::whole(Canon::Relaxed));
-        Self {
-            key,
-            domain,
-            selector: selector.to_owned(),
-            splitter: Splitter::new(usize::MAX),
-            hashes,
-        }
-    }
-
-    /// Takes more of the message.
-    pub fn feed(&mut self, input: &[u8]) {
-        if let Some(body) = self.splitter.feed(input) {
-            self.hashes.feed(body);
-        }
-    }
-
-    /// The DKIM-Signature field with its CRLF, to be put above the message; `now` in seconds since 1970.
+impl SigningKey {
+    /// The DKIM-Signature field with its CRLF, to be put above the message. Whatever the statement is, nothing is signed but a header
+    /// with such a field at its end.
     ///
     /// # Errors
     /// [`CannotSign`].
-    pub fn end(self, now: u64) -> Result<String, CannotSign> {
-        let bytes = self.splitter.into_header();
-        let bytes = bytes.ok_or(CannotSign::HeaderTooLarge)?;
-        let header = Header::parse(&bytes).ok_or(CannotSign::HeaderTooLarge)?;
-        if header.field(0).is_none_or(|field| field.start > 0) {
-            return Err(CannotSign::NoHeader);
-        }
+    pub fn state(&self, statement: &Statement<'_>) -> Result<String, CannotSign> {
+        let header = signed_only(statement.fields)?;
         if header.named(b"from").len() != 1 {
             return Err(CannotSign::NotOneFrom);
         }
-        if !crate::claim::is_selector(&self.selector) {
+        if !crate::claim::is_selector(statement.selector) {
             return Err(CannotSign::BadSelector);
         }
         let names = names(&header);
-        let hashed = self.hashes.end();
-        let body = hashed.first().ok_or(CannotSign::KeyFailed)?;
+        let until = statement.until.map(|until| format!(" x={until};"));
         let mut field = format!(
-            "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;\r\n d={}; s={};\r\n t={now}; bh={};\r\n h={};\r\n b=",
-            self.key.algorithm().as_str(),
-            self.domain,
-            self.selector,
-            mail::encode::base64(body.hash.as_ref()),
+            "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;\r\n d={}; s={};\r\n t={};{} bh={};\r\n h={};\r\n b=",
+            self.algorithm().as_str(),
+            statement.domain,
+            statement.selector,
+            statement.at,
+            until.unwrap_or_default(),
+            mail::encode::base64(statement.body_hash),
             folded(&names),
         );
         let hash = hash(&header, &names, &field);
-        let signature = mail::encode::base64(&self.key.sign(&hash)?);
+        let signature = mail::encode::base64(&self.sign(&hash)?);
         for (index, line) in signature.as_bytes().chunks(LINE).enumerate() {
             if index > 0 {
                 field.push_str("\r\n  ");
@@ -222,6 +183,72 @@ impl<'a> Signer<'a> {
         }
         field.push_str("\r\n");
         Ok(field)
+    }
+}
+
+/// A header all of whose octets belong to fields that are signed.
+fn signed_only(fields: &[u8]) -> Result<Header<'_>, CannotSign> {
+    if fields.len() > mail::header::MAX_HEADER_BYTES {
+        return Err(CannotSign::HeaderTooLarge);
+    }
+    let header = Header::parse(fields).ok_or(CannotSign::HeaderTooLarge)?;
+    let mut end = 0;
+    for field in header.fields() {
+        if field.start != end || !is_signable(field.name) {
+            return Err(CannotSign::NotFields);
+        }
+        end = field.end;
+    }
+    match end == fields.len() && end > 0 {
+        true => Ok(header),
+        false => Err(CannotSign::NotFields),
+    }
+}
+
+/// Takes a message, from the first octet of its header with CRLF line ends, and signs it at its end.
+#[derive(Debug)]
+pub struct Signer<'a> {
+    key: &'a SigningKey,
+    domain: Domain,
+    selector: String,
+    extract: Extract,
+}
+
+impl<'a> Signer<'a> {
+    /// A signer for `domain`, whose key is found under `selector`.
+    #[must_use]
+    pub fn new(key: &'a SigningKey, domain: Domain, selector: &str) -> Self {
+        Self {
+            key,
+            domain,
+            selector: selector.to_owned(),
+            extract: Extract::default(),
+        }
+    }
+
+    /// Takes more of the message.
+    pub fn feed(&mut self, input: &[u8]) {
+        self.extract.feed(input);
+    }
+
+    /// The DKIM-Signature field with its CRLF, to be put above the message; `now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`CannotSign`].
+    pub fn end(self, now: u64) -> Result<String, CannotSign> {
+        let signable = self.extract.end()?;
+        // Without a single field that is signed there is no From either.
+        if signable.fields.is_empty() {
+            return Err(CannotSign::NotOneFrom);
+        }
+        self.key.state(&Statement {
+            fields: &signable.fields,
+            body_hash: &signable.body_hash,
+            domain: &self.domain,
+            selector: &self.selector,
+            at: now,
+            until: None,
+        })
     }
 }
 

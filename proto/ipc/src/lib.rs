@@ -1,6 +1,6 @@
 //! What the processes say to each other: one typed enum per edge, packed into small packets.
 //!
-//! Asking goes one way (`rmailctl, smtpd, imapd, apid → relayd → deliverd`). Whoever answers doubts whoever asks, so text
+//! Asking goes one way (`rmailctl, smtpd, imapd, apid → relayd → deliverd, keyd`). Whoever answers doubts whoever asks, so text
 //! crosses an edge as plain strings and is parsed into its type again on the other side. What may be larger than a frame,
 //! message bodies and mailbox snapshots, travels as descriptors beside it; a message for users here that fits is in it.
 //!
@@ -13,6 +13,8 @@
 //! | [`api::ApiEdge`] | [`api`] | apid | deliverd |
 //! | [`queue::QueueEdge`] | [`queue`] | smtpd | relayd |
 //! | [`control::StoreControlEdge`], [`control::QueueControlEdge`] | [`control`] | rmailctl | deliverd, relayd |
+//! | [`signing::SigningEdge`] | [`signing`] | relayd | keyd |
+//! | [`keys::KeyControlEdge`] | [`keys`] | rmailctl | keyd |
 //! | [`explain::ExplainEdge`] | [`explain`] | rmailctl | smtpd |
 
 pub mod acl;
@@ -29,6 +31,7 @@ pub mod frame;
 pub mod greylist;
 pub mod hello;
 pub mod imap;
+pub mod keys;
 pub mod login;
 pub mod metadata;
 pub mod observation;
@@ -40,6 +43,7 @@ pub mod reports;
 pub mod routing;
 pub mod secret;
 pub mod session;
+pub mod signing;
 pub mod smtp;
 pub mod snapshot;
 pub mod tools;

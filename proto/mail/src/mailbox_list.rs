@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::address::{Address, Domain};
 use crate::lexer::Lexer;
 
 /// Further entries of one list are not read.
@@ -46,6 +47,27 @@ pub fn parse(value: &[u8]) -> Vec<Entry> {
         parser.entries.push(Entry::GroupEnd);
     }
     parser.entries
+}
+
+/// The addresses of a field; `None` unless there is one at least, and nothing else: no group, no route, nothing that is no address.
+#[must_use]
+pub fn addresses(value: &[u8]) -> Option<Vec<Address>> {
+    let read = |entry: &Entry| match entry {
+        Entry::Mailbox(mailbox) if mailbox.route.is_none() => mailbox.address(),
+        Entry::Mailbox(_) | Entry::GroupStart(_) | Entry::GroupEnd => None,
+    };
+    // Of more entries not all were read.
+    let entries = Some(parse(value)).filter(|all| all.len() < MAX_ENTRIES)?;
+    let addresses: Option<Vec<_>> = entries.iter().map(read).collect();
+    addresses.filter(|all| !all.is_empty())
+}
+
+impl Mailbox {
+    fn address(&self) -> Option<Address> {
+        let local = core::str::from_utf8(&self.local).ok()?;
+        let domain = Domain::parse(core::str::from_utf8(&self.domain).ok()?).ok()?;
+        Address::new(local, domain).ok()
+    }
 }
 
 struct Parser<'a> {

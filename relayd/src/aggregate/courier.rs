@@ -270,6 +270,7 @@ impl<K: Kind> Courier<K> {
             recipients,
             parameters: String::new(),
             tls_waived: K::IS_TLS_WAIVED,
+            sign: vec![letter::submitter(sender).to_owned()],
         };
         let draft = self.desk.with_queue(move |queue| {
             let draft = queue.draft()?;

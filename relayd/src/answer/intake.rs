@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval};
 use tracing::warn;
 
+use super::authorship;
 use super::filters::Filters;
 use super::lookup::LookUps;
 use super::till::Till;
@@ -337,9 +338,13 @@ impl Intake {
             None => Party::Nobody,
         };
         let envelope = incoming.envelope.clone();
-        let look = move |_: &Queue| Ok((is_tls_waived(&envelope, &draft)?, draft));
+        let look = move |_: &Queue| Ok((look(&envelope, &draft)?, draft));
         let looked = self.desk.with_queue(look).await;
-        let (tls_waived, draft) = looked.map_err(|error| desk::fault(&error, "read a message"))?;
+        let (seen, draft) = looked.map_err(|error| desk::fault(&error, "read a message"))?;
+        let sign = match &incoming.envelope.account {
+            Some(account) => authorship::domains(&self.ask, account, &party, &seen.authors).await?,
+            None => Vec::new(),
+        };
         let id = QueueId::generate().map_err(|error| desk::fault(&error, "make a queue id"))?;
         let (recipients, particulars) = split(std::mem::take(&mut incoming.recipients));
         let header = Header {
@@ -355,7 +360,8 @@ impl Intake {
             quarantine: quarantined,
             recipients,
             parameters: incoming.envelope.parameters.clone(),
-            tls_waived,
+            tls_waived: seen.tls_waived,
+            sign,
             particulars,
         };
         if let Some(reason) = &header.hold {
@@ -376,15 +382,30 @@ impl Intake {
     }
 }
 
-/// Whether the header waives what recipients demand of TLS. RFC 8689 §4.1: REQUIRETLS goes before it.
-fn is_tls_waived(envelope: &Envelope, draft: &Draft) -> io::Result<bool> {
+/// What is to be known of a header.
+#[derive(Debug, Default)]
+struct Seen {
+    /// It waives what recipients demand of TLS.
+    tls_waived: bool,
+    /// Whom it names as authors, if that is clear; only looked for if somebody submitted it.
+    authors: Vec<Address>,
+}
+
+fn look(envelope: &Envelope, draft: &Draft) -> io::Result<Seen> {
     let parameters = MailParameters::parse(&envelope.parameters).unwrap_or_default();
-    if parameters.require_tls {
-        return Ok(false);
+    let is_ours = envelope.account.is_some();
+    if parameters.require_tls && !is_ours {
+        return Ok(Seen::default());
     }
     let mut file = draft.file();
     file.rewind()?;
-    Ok(tls_required::is_waived(&tls_required::read_header(file)?))
+    let header = tls_required::read_header(file)?;
+    let authors = is_ours.then(|| dkim::authors(&header)).flatten();
+    Ok(Seen {
+        // RFC 8689 §4.1: REQUIRETLS goes before it.
+        tls_waived: !parameters.require_tls && tls_required::is_waived(&header),
+        authors: authors.unwrap_or_default(),
+    })
 }
 
 impl Counter {

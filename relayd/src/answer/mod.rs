@@ -2,6 +2,7 @@
 //! filters ([`filters`]); the operator looks and acts ([`operator`]).
 
 pub mod allowances;
+mod authorship;
 pub mod filters;
 pub mod intake;
 pub mod lookup;

@@ -66,6 +66,9 @@ pub struct Header {
     /// Its header waives what recipients demand of TLS (RFC 8689 §3). An older relayd that passes over it asks for more than it must.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls_waived: bool,
+    /// The domains it is signed for whenever it goes out. An older relayd passes over it, and sends it without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sign: Vec<String>,
     /// What is to be known of some of the recipients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub particulars: Vec<Particular>,
@@ -254,6 +257,7 @@ mod tests {
             recipients: vec!["bob@example.org".into(), "\"a\\\"b\"@example.org".into()],
             parameters: "RET=HDRS".into(),
             tls_waived: true,
+            sign: vec!["example.test".into()],
             particulars: vec![Particular {
                 recipient: 1,
                 parameters: "NOTIFY=SUCCESS".into(),

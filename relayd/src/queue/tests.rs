@@ -31,6 +31,7 @@ fn header() -> Header {
         recipients: vec!["bob@example.org".into(), "carol@example.net".into()],
         parameters: String::new(),
         tls_waived: false,
+        sign: Vec::new(),
         particulars: Vec::new(),
     }
 }

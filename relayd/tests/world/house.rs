@@ -20,10 +20,13 @@ use sys::packet::PacketListener;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use super::keyd::Keyd;
+
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct House {
     pub(crate) home: tempfile::TempDir,
+    pub(crate) keyd: Keyd,
     listeners: [OwnedFd; 2],
     relayd: Option<Child>,
     /// A file with the only root certificate it knows, PEM.
@@ -57,8 +60,10 @@ impl House {
         };
         let listeners = [listen("smtpd"), listen("ctl")];
         let (smtpd, ctl) = (Client::new(socket("smtpd")), Client::new(socket("ctl")));
+        let keyd = Keyd::start(&home.path().join("keyd-relayd.sock"));
         let mut house = Self {
             home,
+            keyd,
             listeners,
             relayd: None,
             root: None,

@@ -10,6 +10,7 @@
 pub(crate) mod deliverd;
 pub(crate) mod house;
 pub(crate) mod https;
+pub(crate) mod keyd;
 pub(crate) mod zones;
 
 use std::net::SocketAddr;

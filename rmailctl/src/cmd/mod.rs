@@ -3,6 +3,7 @@
 pub mod alias;
 pub mod ban;
 pub mod budget;
+pub mod dkim;
 pub mod domain;
 pub mod explain;
 pub mod expunged;

@@ -48,13 +48,14 @@ pub async fn run(config: &Path, as_json: bool) -> Result<(), Error> {
         }),
         answer => return Err(unexpected(&answer)),
     };
-    let pids: serde_json::Map<String, Value> = ["deliverd", "relayd", "smtpd", "imapd", "apid"]
-        .into_iter()
-        .filter_map(|name| {
-            let text = std::fs::read_to_string(config.run_dir.join("pids").join(name)).ok()?;
-            Some((name.to_owned(), json!(text.trim().parse::<u32>().ok()?)))
-        })
-        .collect();
+    let pids: serde_json::Map<String, Value> =
+        ["keyd", "deliverd", "relayd", "smtpd", "imapd", "apid"]
+            .into_iter()
+            .filter_map(|name| {
+                let text = std::fs::read_to_string(config.run_dir.join("pids").join(name)).ok()?;
+                Some((name.to_owned(), json!(text.trim().parse::<u32>().ok()?)))
+            })
+            .collect();
     let status = json!({"deliverd": store, "relayd": queue, "pids": pids});
     if as_json {
         println!("{status}");

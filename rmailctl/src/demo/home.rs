@@ -124,7 +124,7 @@ fn config(
         "domains": [options.domain],
         "mail_root": directory.join("mail"),
         "run_dir": directory.join("run"),
-        "users": {"deliverd": uid(0), "relayd": uid(1), "smtpd": uid(2), "imapd": uid(3), "apid": uid(4)},
+        "users": {"deliverd": uid(0), "relayd": uid(1), "smtpd": uid(2), "imapd": uid(3), "apid": uid(4), "keyd": uid(5)},
         "tls": {"cert_file": directory.join("tls/cert.pem"), "key_file": directory.join("tls/key.pem")},
         "smtp": {"host": host, "cleartext_auth_on_loopback": true},
         "imap": {"host": host, "cleartext_login_on_loopback": true},

@@ -64,7 +64,7 @@ pub async fn run(options: DemoOptions) -> Result<(), Error> {
     ));
     let mut system = System::start(&home.config_file, &home.directory, &home.log).await?;
     progress.step(format_args!(
-        "five daemons are ready, log in {}",
+        "six daemons are ready, log in {}",
         home.log.display()
     ));
     let result = serve(&options, &progress, &home, &outside, &mut system).await;

@@ -14,7 +14,7 @@ use crate::listeners::Listeners;
 use crate::{credentials, notify, planning};
 
 /// Who is started first: those who answer before those who ask. Others come last.
-const START: [&str; 5] = ["deliverd", "relayd", "smtpd", "imapd", "apid"];
+const START: [&str; 6] = ["keyd", "deliverd", "relayd", "smtpd", "imapd", "apid"];
 /// Deaths of one daemon before the system was ever ready that are borne; whoever started rmaild then learns of the failure.
 const STILLBORN: u32 = 3;
 /// Who is stopped together, and how long each group has. First those who ask; what they began can still be answered.
@@ -22,7 +22,7 @@ const STOP: [(&[&str], Duration); 3] = [
     // smtpd itself gives its sessions 20 s to end.
     (&["smtpd", "imapd", "apid"], Duration::from_secs(25)),
     (&["relayd"], Duration::from_secs(12)),
-    (&["deliverd"], Duration::from_secs(8)),
+    (&["deliverd", "keyd"], Duration::from_secs(8)),
 ];
 
 /// All daemons of a plan.
@@ -210,7 +210,7 @@ impl<'a> Supervisor<'a> {
     /// Stops the groups one after the other; who does not go in time is killed.
     fn stop(&mut self) -> Result<(), Failure> {
         for (names, grace) in STOP {
-            let last = names == ["deliverd"];
+            let last = names.contains(&"deliverd");
             let is_in = |daemon: &Daemon| {
                 let name = daemon.plan.name.as_str();
                 names.contains(&name)

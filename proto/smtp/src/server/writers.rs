@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use mail::address::{Address, Domain};
-use mail::mailbox_list::{self, Entry, Mailbox};
+use mail::address::Address;
+use mail::mailbox_list;
 
 use super::{Agents, Author};
 
@@ -115,21 +115,10 @@ impl WriterWatch {
 
 /// The addresses of a field; `None` unless there is one at least, and nothing else.
 fn addresses(value: &[u8]) -> Option<Vec<Address>> {
-    if value.len() > MAX_VALUE {
-        return None;
+    match value.len() > MAX_VALUE {
+        true => None,
+        false => mailbox_list::addresses(value),
     }
-    let read = |entry: &Entry| match entry {
-        Entry::Mailbox(mailbox) if mailbox.route.is_none() => address(mailbox),
-        Entry::Mailbox(_) | Entry::GroupStart(_) | Entry::GroupEnd => None,
-    };
-    let addresses: Option<Vec<_>> = mailbox_list::parse(value).iter().map(read).collect();
-    addresses.filter(|all| !all.is_empty())
-}
-
-fn address(mailbox: &Mailbox) -> Option<Address> {
-    let local = core::str::from_utf8(&mailbox.local).ok()?;
-    let domain = Domain::parse(core::str::from_utf8(&mailbox.domain).ok()?).ok()?;
-    Address::new(local, domain).ok()
 }
 
 #[cfg(test)]
