@@ -173,6 +173,14 @@ impl Carrier {
                 is_secure: false,
                 names: Vec::new(),
             }),
+            (Destination::Chosen(detour), _) => Ok(Route {
+                hosts: vec![Host {
+                    name: detour.host.clone(),
+                    preference: 0,
+                }],
+                is_secure: false,
+                names: Vec::new(),
+            }),
             (Destination::Here, _) => Err(NoHost::Temporary(
                 "users here".into(),
                 "bug: they have no server".into(),
@@ -203,6 +211,10 @@ impl Carrier {
             (Destination::Smarthost, Some(smarthost)) => {
                 let addresses = self.dns.addresses(host).await?;
                 return Ok(untold(addresses, wish.of_smarthost(smarthost.policy())));
+            }
+            (Destination::Chosen(detour), _) => {
+                let addresses = self.dns.addresses(&detour.host).await?;
+                return Ok((addresses, wish.of_smarthost(Policy::Opportunistic)));
             }
             (Destination::Domain(domain), _) => domain,
             (Destination::Smarthost | Destination::Here, _) => {
@@ -236,7 +248,12 @@ impl Carrier {
             .smarthost
             .as_ref()
             .filter(|_| *destination == Destination::Smarthost);
-        let port = smarthost.map_or(self.port, |smarthost| smarthost.port);
+        let port = match destination {
+            Destination::Chosen(detour) => detour.port.unwrap_or(self.port),
+            Destination::Smarthost | Destination::Domain(_) | Destination::Here => {
+                smarthost.map_or(self.port, |smarthost| smarthost.port)
+            }
+        };
         let implicit = smarthost.is_some() && port == SUBMISSIONS;
         Target {
             host: host.to_owned(),

@@ -267,7 +267,11 @@ mod tests {
     #[tokio::test]
     async fn what_comes_into_quarantine_is_looked_at_when_its_days_are_over() {
         let home = tempfile::tempdir().unwrap();
-        let queue = Queue::open(&home.path().join("queue")).unwrap();
+        let queue = Queue::open(
+            &home.path().join("queue"),
+            (&daemon::config::History::default()).into(),
+        )
+        .unwrap();
         let ward = Ward::new(&Quarantine::default());
         let end = ward.end(1_700_000_000);
         let desk = Arc::new(Desk::new(queue, None, ward));

@@ -18,6 +18,7 @@ use crate::desk::Desk;
 use crate::home;
 use crate::lanes::{Destination, Job, Lanes};
 use crate::letter::Letter;
+use crate::queue::history::Ending;
 use crate::queue::journal::{Attempted, Fate, Outcome, Record, Standing};
 use crate::queue::{Opened, QueueId};
 use crate::reporter::Reporter;
@@ -147,9 +148,11 @@ impl Dispatcher {
         let opened = self.desk.with_queue(move |queue| queue.message(id)).await?;
         let (message, now) = (opened.snapshot(), clock::now());
         let domains = message.due_domains(now, due.hurried);
-        let mut destinations: Vec<_> = match &self.carrier.smarthost {
-            Some(_) if !domains.is_empty() => vec![Destination::Smarthost],
-            _ => domains.into_iter().map(Destination::Domain).collect(),
+        let mut destinations: Vec<_> = match (&message.route, &self.carrier.smarthost) {
+            _ if domains.is_empty() => Vec::new(),
+            (Some(route), _) => vec![Destination::Chosen(route.clone())],
+            (None, Some(_)) => vec![Destination::Smarthost],
+            (None, None) => domains.into_iter().map(Destination::Domain).collect(),
         };
         if message.is_due_here(now, due.hurried) {
             destinations.push(Destination::Here);
@@ -185,7 +188,7 @@ impl Dispatcher {
         let mine = |recipient: &crate::queue::Recipient| match &job.destination {
             Destination::Here => recipient.standing == Standing::Here,
             _ if recipient.standing == Standing::Here => false,
-            Destination::Smarthost => true,
+            Destination::Smarthost | Destination::Chosen(_) => true,
             Destination::Domain(domain) => recipient.address.domain() == domain,
         };
         let recipients: Vec<_> = message
@@ -195,7 +198,9 @@ impl Dispatcher {
         let parameters = message.parameters_at(clock::now());
         let sender = match &job.destination {
             Destination::Here => &message.reverse_path,
-            Destination::Smarthost | Destination::Domain(_) => &message.onward,
+            Destination::Smarthost | Destination::Chosen(_) | Destination::Domain(_) => {
+                &message.onward
+            }
         };
         let envelope = Envelope {
             sender: sender.clone(),
@@ -379,7 +384,9 @@ impl Dispatcher {
         let due = match message.next_due() {
             Some(due) => due,
             None if told => {
-                self.desk.with_queue(move |queue| queue.finish(id)).await?;
+                self.desk
+                    .with_queue(move |queue| queue.finish(id, Ending::Done))
+                    .await?;
                 info!(%id, "done");
                 return Ok(None);
             }
@@ -407,7 +414,9 @@ impl Dispatcher {
         if end > clock::now() {
             return Ok(Some(end));
         }
-        self.desk.with_queue(move |queue| queue.finish(id)).await?;
+        self.desk
+            .with_queue(move |queue| queue.finish(id, Ending::Expired))
+            .await?;
         self.desk.quarantine.leave(id);
         info!(%id, "removed: it was in quarantine for authentication.quarantine.days and not released");
         Ok(None)

@@ -180,7 +180,8 @@ fn open_queue(config: &Config) -> Result<Desk, StartError> {
     let warning = config.relay.delay_warning_hours.value();
     let warning = (warning > 0).then(|| i64::from(warning) * 3600);
     let quarantine = Ward::new(&config.authentication.quarantine);
-    let queue = Queue::open(&path).map_err(explain)?;
+    let kept = (&config.relay.history).into();
+    let queue = Queue::open(&path, kept).map_err(explain)?;
     Ok(Desk::new(queue, warning, quarantine))
 }
 

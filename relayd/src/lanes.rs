@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mail::address::Domain;
 use smtp::parameter::Priority;
 
+use crate::detour::Detour;
 use crate::queue::QueueId;
 use crate::turns::{Party, Rank};
 
@@ -18,6 +19,8 @@ pub enum Destination {
     Domain(Domain),
     /// The one server that takes everything.
     Smarthost,
+    /// A server the operator chose for some messages.
+    Chosen(Detour),
     /// Users here.
     Here,
 }
@@ -89,7 +92,7 @@ impl Lanes {
 
     const fn most_to(&self, destination: &Destination) -> usize {
         match destination {
-            Destination::Domain(_) => self.most_per_destination,
+            Destination::Domain(_) | Destination::Chosen(_) => self.most_per_destination,
             Destination::Smarthost | Destination::Here => self.most,
         }
     }
@@ -222,6 +225,7 @@ mod tests {
         match &job.destination {
             Destination::Domain(domain) => domain.to_string(),
             Destination::Smarthost => "smarthost".into(),
+            Destination::Chosen(detour) => detour.to_string(),
             Destination::Here => "here".into(),
         }
     }

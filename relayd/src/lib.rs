@@ -21,6 +21,7 @@ pub mod clock;
 pub mod dane;
 mod demand;
 pub mod desk;
+pub mod detour;
 pub mod dial;
 pub mod dispatch;
 pub mod dns;

@@ -160,6 +160,13 @@ impl Schedule {
         self.messages.contains_key(&id)
     }
 
+    /// Whether somebody works on the message.
+    #[must_use]
+    pub fn is_in_work(&self, id: QueueId) -> bool {
+        let turn = self.messages.get(&id).map(|entry| entry.turn);
+        matches!(turn, Some(Turn::InWork))
+    }
+
     /// Messages in the queue.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -273,8 +280,10 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.insert(ids[0], 0, Rank::default());
         take(&mut schedule, 0);
+        assert!(schedule.is_in_work(ids[0]));
         assert_eq!(schedule.hurry(ids[0], 0), Some(false));
         schedule.settle(ids[0], 5);
+        assert!(!schedule.is_in_work(ids[0]));
         assert_eq!(take(&mut schedule, 5), Some(ids[0]));
     }
 

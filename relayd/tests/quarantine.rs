@@ -102,7 +102,11 @@ fn now() -> i64 {
 
 /// Puts a message into the queue of a house that does not run, as if it had come `age` seconds ago.
 fn plant(house: &House, age: i64) -> QueueId {
-    let queue = Queue::open(&house.home.path().join("queue")).unwrap();
+    let queue = Queue::open(
+        &house.home.path().join("queue"),
+        (&daemon::config::History::default()).into(),
+    )
+    .unwrap();
     let id = QueueId::generate().unwrap();
     let draft = queue.draft().unwrap();
     draft.file().write_all(BODY).unwrap();

@@ -100,7 +100,15 @@ impl World {
     /// As after a start of relayd.
     async fn carrier_by(&self, dns: Dns) -> Carrier {
         let ward = Ward::new(&Quarantine::default());
-        let desk = Desk::new(Queue::open(self.queue.path()).unwrap(), None, ward);
+        let desk = Desk::new(
+            Queue::open(
+                self.queue.path(),
+                (&daemon::config::History::default()).into(),
+            )
+            .unwrap(),
+            None,
+            ward,
+        );
         let tls = Tls::new(self.authority.roots.clone()).unwrap();
         let rules = MtaSts {
             port: self.https.port,

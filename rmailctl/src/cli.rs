@@ -3,6 +3,7 @@
 mod dkim;
 mod explain;
 mod imap;
+mod queue;
 mod share;
 mod store;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::dkim::{DkimCommand, KeyKind};
 pub use self::explain::{ExplainOptions, ListenerName};
 pub use self::imap::ImapOptions;
+pub use self::queue::{QueueCommand, QueueRange, Selection, StateName, TopBy};
 pub use self::share::{ShareOptions, SharesOptions, UnshareOptions};
 pub use self::store::{StoreCommand, StoreRange};
 
@@ -65,6 +67,15 @@ pub enum Command {
     /// The mail store: look for damage and mend it, count, and hash, all while mail goes on.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Whether every outgoing message that was taken is in the queue or has ended, as relayd's history and queue say; each one of which that is
+    /// not so is named.
+    ///
+    /// The exit status is 0 if all is well, 1 if there are differences, and 64 or more if it could not be done.
+    Audit {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// How the daemons are.
     Status {
         /// One JSON object instead of text.
@@ -520,41 +531,6 @@ pub enum ReportsCommand {
     },
     /// End the running period and send all reports now, instead of in the hours after midnight, UTC.
     Send,
-}
-
-/// `rmailctl queue …`.
-#[derive(Debug, Subcommand)]
-pub enum QueueCommand {
-    /// Show what waits.
-    List {
-        /// A JSON array instead of text.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Try a message, or all, now.
-    Retry {
-        /// The queue id; all if not given.
-        queue_id: Option<String>,
-    },
-    /// Keep a message in the queue until it is released.
-    Hold {
-        /// The queue id.
-        queue_id: String,
-    },
-    /// Let a message go that is held, or all that an account has sent; what was beyond a budget does not count for it.
-    Release {
-        /// The queue id.
-        #[arg(required_unless_present = "account", conflicts_with = "account")]
-        queue_id: Option<String>,
-        /// The account.
-        #[arg(long)]
-        account: Option<String>,
-    },
-    /// Take a message out of the queue without a report to its sender.
-    Remove {
-        /// The queue id.
-        queue_id: String,
-    },
 }
 
 /// `rmailctl demo`.

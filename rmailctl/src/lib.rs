@@ -42,6 +42,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Reports(command) => in_runtime(cmd::reports::run(&cli.config, command)),
         Command::Explain(options) => in_runtime(cmd::explain::run(&cli.config, options)),
         Command::Store(command) => in_runtime(cmd::store::run(&cli.config, command)),
+        Command::Audit { json } => in_runtime(cmd::audit::run(&cli.config, json)),
         Command::Status { json } => in_runtime(cmd::status::run(&cli.config, json)),
     }
 }

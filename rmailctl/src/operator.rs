@@ -74,6 +74,28 @@ impl Queue {
 }
 
 impl<E: Edge> Line<E> {
+    /// Another line to the same daemon.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            client: Client::new(self.socket.clone()),
+            daemon: self.daemon,
+            socket: self.socket.clone(),
+        }
+    }
+
+    /// Gives one of many orders to a daemon that was asked before.
+    ///
+    /// # Errors
+    /// [`CallError`]; [`Self::explain`] has words for it.
+    pub async fn order(&self, request: E::Request) -> Result<E::Answer, CallError> {
+        let answered = self
+            .client
+            .call(Context::default(), WITHIN, request)
+            .await?;
+        Ok(answered.answer)
+    }
+
     fn to(daemon: &'static str, config: &Config) -> Self {
         let socket = config.ipc_socket(daemon, "ctl");
         Self {
@@ -135,7 +157,8 @@ impl<E: Edge> Line<E> {
         Ok(self.client.call(context, within, request).await)
     }
 
-    fn explain(&self, what: impl Into<String>, error: CallError) -> Error {
+    /// An error in words.
+    pub fn explain(&self, what: impl Into<String>, error: CallError) -> Error {
         Error::of_call(self.daemon, &self.socket, what.into(), error)
     }
 }

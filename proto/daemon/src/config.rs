@@ -11,6 +11,7 @@ mod dns_lists;
 mod dnssec;
 mod filter;
 mod greylisting;
+mod history;
 mod imap_limits;
 mod measures;
 mod mechanisms;
@@ -38,6 +39,7 @@ pub use dns_lists::{DnsList, DnsLists, Listed, ReplyPattern, ReplyScore};
 pub use dnssec::{Dnssec, DnssecMode};
 pub use filter::{Filter, FilterAddress, FilterListener, OnFailure, Oversize};
 pub use greylisting::Greylisting;
+pub use history::History;
 pub use imap_limits::ImapLimits;
 pub use measures::{DomainMeasures, Measures};
 pub use mechanisms::{Mechanisms, SaslMechanism};
@@ -226,6 +228,8 @@ pub struct Relay {
     pub connection_reuse_seconds: value::AtMost<60>,
     /// How much mail accounts may send in a day.
     pub budgets: Budgets,
+    /// For how long it is known what became of mail.
+    pub history: History,
 }
 
 /// The `limits` section. 0 means no limit.
@@ -330,6 +334,7 @@ impl Default for Relay {
             max_connections_per_domain: value::AtLeast::known(5),
             connection_reuse_seconds: value::AtMost::known(2),
             budgets: Budgets::default(),
+            history: History::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::acl::{AclEntry, RightsChange};
 use crate::budget::{BudgetChange, OwnBudget, Payer, Spent};
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
+use crate::queue_walk::{HistoryPlace, QueueFilter, QueueView};
 use crate::quota::{LimitChange, Limits, Usage};
 use crate::refusal::Refusal;
 use crate::reports::{ReportKind, ReportRow, ReportSummary, TlsReportRow};
@@ -547,6 +548,41 @@ pub enum QueueControlRequest {
         /// Queue id; `None` for all.
         queue_id: Option<String>,
     },
+    /// A piece of a walk over the queue, ordered by queue id; [`QueueControlAnswer::QueueWalked`] says it.
+    WalkQueue {
+        /// Which messages.
+        filter: QueueFilter,
+        /// What is wanted of them.
+        view: QueueView,
+        /// Ids up to this one were seen.
+        after: Option<String>,
+    },
+    /// All about a message, answered like a piece of a walk.
+    ShowMessage {
+        /// Queue id.
+        queue_id: String,
+        /// Its header, too.
+        headers: bool,
+    },
+    /// Give a message up: its sender gets a report.
+    BounceMessage {
+        /// Queue id.
+        queue_id: String,
+    },
+    /// Have a message go to a server instead of to those of its recipients' domains.
+    RerouteMessage {
+        /// Queue id.
+        queue_id: String,
+        /// `host` or `host:port`; `None` undoes it.
+        server: Option<String>,
+    },
+    /// A piece of what happened, the oldest first; [`QueueControlAnswer::History`] says it.
+    ReadHistory {
+        /// From there on; from the beginning if not given.
+        from: Option<HistoryPlace>,
+        /// Only what has this text, whatever its case.
+        about: Option<String>,
+    },
     /// Take a message out of the queue without a report.
     RemoveMessage {
         /// Queue id.
@@ -615,6 +651,28 @@ pub enum QueueControlAnswer {
         /// Ordered by queue id.
         messages: Vec<QueuedMessage>,
         /// Ask again behind the last one.
+        more: bool,
+    },
+    /// A piece of a walk. If there are rows, they come in a sealed memory file; see [`crate::tools::unpack`].
+    QueueWalked {
+        /// Messages that were looked at.
+        seen: u32,
+        /// How many rows there are, each a [`crate::queue_walk::QueueRow`].
+        rows: u32,
+        /// Ask again behind this message; `None` at the end.
+        after: Option<String>,
+    },
+    /// Nobody waits for it any more.
+    Bounced,
+    /// It goes there.
+    Rerouted,
+    /// A piece of what happened, with rows as in [`Self::QueueWalked`].
+    History {
+        /// How many rows there are.
+        rows: u32,
+        /// What comes next is there.
+        next: HistoryPlace,
+        /// There was more when it was read.
         more: bool,
     },
     /// Messages that were made due.

@@ -36,6 +36,7 @@ pub mod login;
 pub mod metadata;
 pub mod observation;
 pub mod queue;
+pub mod queue_walk;
 pub mod quota;
 pub mod refusal;
 pub mod relay;

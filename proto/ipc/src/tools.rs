@@ -368,7 +368,7 @@ pub enum Row {
 ///
 /// # Errors
 /// When a row does not fit into a frame.
-pub fn pack(rows: &[Row]) -> Result<Vec<u8>, FrameError> {
+pub fn pack<T: Encode>(rows: &[T]) -> Result<Vec<u8>, FrameError> {
     let mut packed = Vec::new();
     for row in rows {
         let bytes = frame::encode(row)?;
@@ -383,7 +383,7 @@ pub fn pack(rows: &[Row]) -> Result<Vec<u8>, FrameError> {
 ///
 /// # Errors
 /// [`FrameError::Malformed`] for anything else.
-pub fn unpack(mut packed: &[u8]) -> Result<Vec<Row>, FrameError> {
+pub fn unpack<T: Decode<()>>(mut packed: &[u8]) -> Result<Vec<T>, FrameError> {
     let mut rows = Vec::new();
     while let Some((length, rest)) = packed.split_first_chunk::<4>() {
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn rows_survive_the_round_trip() {
         assert_eq!(unpack(&pack(&rows()).unwrap()), Ok(rows()));
-        assert_eq!(unpack(&[]), Ok(Vec::new()));
+        assert_eq!(unpack::<Row>(&[]), Ok(Vec::new()));
     }
 
     #[test]
@@ -431,7 +431,11 @@ mod tests {
         let packed = pack(&rows()).unwrap();
         let first = pack(&rows()[..1]).unwrap().len();
         for end in (1..packed.len()).filter(|end| *end != first) {
-            assert_eq!(unpack(&packed[..end]), Err(FrameError::Malformed), "{end}");
+            assert_eq!(
+                unpack::<Row>(&packed[..end]),
+                Err(FrameError::Malformed),
+                "{end}"
+            );
         }
     }
 }

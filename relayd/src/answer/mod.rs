@@ -4,9 +4,12 @@
 pub mod allowances;
 mod authorship;
 pub mod filters;
+mod history;
 pub mod intake;
 pub mod lookup;
 pub mod operator;
+mod orders;
 pub mod reports;
 pub mod till;
+mod walk;
 pub mod welcome;

@@ -15,6 +15,7 @@ use tracing::info;
 
 use super::reports::Reports;
 use super::till::Till;
+use super::{history, orders, walk};
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::Record;
@@ -58,6 +59,28 @@ impl Service<QueueControlEdge> for Operator {
         }
         let answer = match call.request {
             QueueControlRequest::ListQueue { after } => self.list(after.as_deref()).await?,
+            QueueControlRequest::WalkQueue {
+                filter,
+                view,
+                after,
+            } => {
+                let after = after.as_deref().map(parse).transpose()?;
+                return walk::walk(&self.desk, filter, view, after).await;
+            }
+            QueueControlRequest::ShowMessage { queue_id, headers } => {
+                return walk::show(&self.desk, parse(&queue_id)?, headers).await;
+            }
+            QueueControlRequest::BounceMessage { queue_id } => {
+                orders::bounce(&self.desk, parse(&queue_id)?).await?;
+                QueueControlAnswer::Bounced
+            }
+            QueueControlRequest::RerouteMessage { queue_id, server } => {
+                orders::reroute(&self.desk, parse(&queue_id)?, server.as_deref()).await?;
+                QueueControlAnswer::Rerouted
+            }
+            QueueControlRequest::ReadHistory { from, about } => {
+                return history::read(&self.desk, from, about).await;
+            }
             QueueControlRequest::RetryMessage { queue_id } => self.retry(queue_id.as_deref())?,
             QueueControlRequest::RemoveMessage { queue_id } => self.remove(&queue_id).await?,
             QueueControlRequest::HoldMessage { queue_id } => self.hold(&queue_id).await?,
@@ -169,8 +192,7 @@ impl Operator {
 
     async fn hold(&self, queue_id: &str) -> Result<QueueControlAnswer, Refusal> {
         let id = parse(queue_id)?;
-        self.append(id, Record::Held("held by the operator".into()))
-            .await?;
+        orders::append(&self.desk, id, Record::Held("held by the operator".into())).await?;
         self.desk.quarantine.leave(id);
         self.desk.schedule().postpone(id, i64::MAX);
         info!(%id, "held by the operator");
@@ -181,16 +203,17 @@ impl Operator {
     async fn release(&self, id: QueueId, account: Option<&str>) -> Result<bool, Refusal> {
         let read = self.desk.with_queue(move |queue| queue.message(id)).await;
         let message = read
-            .map_err(|error| gone(&error, "read a message"))?
+            .map_err(|error| orders::gone(&error, "read a message"))?
             .snapshot();
         let owner = message.header.account.map(|owner| owner.to_lowercase());
         let is_meant = account.is_none_or(|account| owner.as_deref() == Some(account));
         if message.hold.is_none() || !is_meant {
             return Ok(false);
         }
-        self.append(id, Record::Released).await?;
+        orders::append(&self.desk, id, Record::Released).await?;
         self.desk.quarantine.leave(id);
-        self.desk.schedule().postpone(id, clock::now());
+        // Also what was tried before, and has its next turn later.
+        self.desk.schedule().hurry(id, clock::now());
         self.desk.bell.notify_one();
         info!(%id, "released by the operator");
         Ok(true)
@@ -215,12 +238,6 @@ impl Operator {
         }
     }
 
-    async fn append(&self, id: QueueId, record: Record) -> Result<(), Refusal> {
-        let append = move |queue: &crate::queue::Queue| queue.message(id)?.append(&record);
-        let appended = self.desk.with_queue(append).await;
-        appended.map_err(|error| gone(&error, "change a message"))
-    }
-
     fn status(&self) -> QueueControlAnswer {
         QueueControlAnswer::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -229,13 +246,6 @@ impl Operator {
             delivered: self.desk.delivered.load(Ordering::Relaxed),
             failed: self.desk.failed.load(Ordering::Relaxed),
         }
-    }
-}
-
-fn gone(error: &io::Error, what: &'static str) -> Refusal {
-    match error.kind() {
-        io::ErrorKind::NotFound => Refusal::NotFound,
-        _ => desk::fault(error, what),
     }
 }
 

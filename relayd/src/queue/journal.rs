@@ -26,6 +26,8 @@ pub enum Record {
     Held(String),
     /// It need not wait any more.
     Released,
+    /// It goes to this server ([`crate::detour::Detour`]), or again where its recipients' domains say.
+    Rerouted(Option<String>),
     /// The sender was told about these recipients (indexes), or cannot be.
     Reported(Vec<u32>),
     /// The sender was told that these recipients (indexes) have to wait.

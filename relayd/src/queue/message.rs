@@ -5,6 +5,7 @@ use mail::address::{Address, Domain, ReversePath};
 use smtp::deliver_by::Late;
 use smtp::parameter::{MailParameters, RcptParameters};
 
+use crate::detour::Detour;
 use crate::tls::Wish;
 use crate::turns::Rank;
 
@@ -29,6 +30,8 @@ pub struct Message {
     pub in_quarantine: bool,
     /// Under which it goes to other servers.
     pub onward: ReversePath,
+    /// Where it goes instead of to its recipients' domains.
+    pub route: Option<Detour>,
 }
 
 /// One recipient.
@@ -104,6 +107,7 @@ impl Message {
             hold: header.hold.clone(),
             in_quarantine: quarantine.is_some() && header.hold.is_some(),
             onward: ReversePath::parse(onward).ok()?,
+            route: None,
         };
         for particular in &header.particulars {
             message.specify(particular)?;
@@ -148,6 +152,8 @@ impl Message {
                 self.hold = None;
                 self.in_quarantine = false;
             }
+            // What cannot be understood goes its usual way.
+            Record::Rerouted(server) => self.route = server.as_deref().and_then(Detour::parse),
             Record::Reported(recipients) => {
                 for index in recipients {
                     if let Some(recipient) = self.recipients.get_mut(*index as usize) {

@@ -6,6 +6,7 @@
 
 mod book;
 mod draft;
+pub mod history;
 mod id;
 pub mod journal;
 mod log;
@@ -30,8 +31,11 @@ pub(crate) use message::release;
 pub use message::{Message, Recipient, State};
 pub use recover::{InQuarantine, Recovered};
 
+use history::{Bounds, Ending, Event, History, Piece, Place};
 use journal::{Header, Record};
 use log::{Entry, Log};
+
+use crate::clock;
 
 /// Octets of a body up to which it is written into the log, too; a larger one is flushed by itself.
 const INLINE: u64 = if cfg!(test) { 4096 } else { 128 << 10 };
@@ -44,6 +48,7 @@ pub struct Queue {
     /// Held for life: one relayd per queue.
     _lock: File,
     log: Arc<Log>,
+    history: Arc<History>,
     /// What was queued since the start, until all that was there before is read: nobody takes it for something that was there before.
     born: Mutex<Option<HashSet<QueueId>>>,
     /// Messages somebody works on, so that all who work on one share its journal.
@@ -56,6 +61,7 @@ pub struct Opened {
     /// Its id.
     pub id: QueueId,
     log: Arc<Log>,
+    history: Arc<History>,
     inner: Mutex<Inner>,
 }
 
@@ -70,11 +76,11 @@ struct Inner {
 }
 
 impl Queue {
-    /// Opens the queue directory, making it if its parent exists, and writes what is in the log into the files of the messages.
+    /// Opens the queue directory, making it if its parent exists, with a history of which so much is `kept`, and writes what is in the log into the files of the messages.
     ///
     /// # Errors
     /// What the system says; `WouldBlock` when another relayd has it.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, kept: Bounds) -> io::Result<Self> {
         match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
             .create(path)
         {
@@ -97,7 +103,9 @@ impl Queue {
             std::fs::TryLockError::Error(error) => error,
         })?;
         let (log, past) = Log::open(directory.try_clone()?)?;
+        let history = History::new(directory.try_clone()?, kept);
         let queue = Self {
+            history: Arc::new(history),
             directory,
             path: path.to_owned(),
             _lock: lock,
@@ -161,8 +169,11 @@ impl Queue {
             born.insert(id);
         }
         let committed = self.commit_line(id, body, &line);
-        if committed.is_err() {
-            self.log.note(id, Entry::Gone);
+        if committed.is_ok() {
+            self.history
+                .note([Event::queued(id, header)], header.queued);
+        } else {
+            self.log.note(id, Entry::Gone(Ending::Refused));
             self.forget(id);
         }
         committed
@@ -251,6 +262,21 @@ impl Queue {
         Ok(opened)
     }
 
+    /// A message as it stands now, for somebody who only looks: who works on the others is not kept waiting for the disk.
+    ///
+    /// # Errors
+    /// As [`Queue::message`].
+    pub fn peek(&self, id: QueueId) -> io::Result<Message> {
+        let opened = self.lock_open().get(&id).and_then(Weak::upgrade);
+        if let Some(opened) = opened {
+            return Ok(opened.snapshot());
+        }
+        let mut bytes = Vec::new();
+        self.open_plain(&id.journal_name(), OFlags::RDONLY)?
+            .read_to_end(&mut bytes)?;
+        replay(&journal::decode(&bytes))
+    }
+
     fn lock_born(&self) -> MutexGuard<'_, Option<HashSet<QueueId>>> {
         self.born.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -266,12 +292,7 @@ impl Queue {
         // As long as its recipients and the attempts at them make it: a limit here would cut valid records off.
         journal.read_to_end(&mut bytes)?;
         let decoded = journal::decode(&bytes);
-        let message = Message::replay(&decoded.records).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the journal does not begin with a valid message record",
-            )
-        })?;
+        let message = replay(&decoded)?;
         if decoded.valid < bytes.len() {
             tracing::warn!(%id, octets = bytes.len() - decoded.valid, "a torn end of a journal is cut off");
             journal.set_len(decoded.valid as u64)?;
@@ -279,6 +300,7 @@ impl Queue {
         Ok(Opened {
             id,
             log: Arc::clone(&self.log),
+            history: Arc::clone(&self.history),
             inner: Mutex::new(Inner {
                 journal,
                 message,
@@ -323,9 +345,25 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`, or what the system says.
-    pub fn finish(&self, id: QueueId) -> io::Result<()> {
-        self.log.note(id, Entry::Gone);
+    pub fn finish(&self, id: QueueId, ending: Ending) -> io::Result<()> {
+        // Before its files go: after a kill it would be in neither.
+        self.history.note([self.end(id, ending)], clock::now());
+        self.log.note(id, Entry::Gone(ending));
         self.unlink_all(id)
+    }
+
+    fn end(&self, id: QueueId, ending: Ending) -> Event {
+        // Of what is damaged the sender is not known.
+        let from = self.peek(id).map(|message| message.header.reverse_path);
+        Event::ended(id, from.unwrap_or_default(), ending, clock::now())
+    }
+
+    /// What happened, from a place on: a piece of it, of lines with that text in them if one is given.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn history(&self, from: Option<Place>, about: Option<&str>) -> io::Result<Piece> {
+        self.history.read(from, about)
     }
 
     /// Takes any message out, durably. Where the log does not take that, as on a full disk, its names go all the same: it may be there again after
@@ -334,12 +372,17 @@ impl Queue {
     /// # Errors
     /// `NotFound`, or what the system says.
     pub fn remove(&self, id: QueueId) -> io::Result<()> {
-        match self.log.commit(id, Entry::Gone) {
-            Ok(_ticket) => self.unlink_all(id),
+        let (ended, gone) = (self.end(id, Ending::Removed), Entry::Gone(Ending::Removed));
+        match self.log.commit(id, gone) {
+            Ok(_ticket) => {
+                self.history.note([ended], clock::now());
+                self.unlink_all(id)
+            }
             Err(error) => {
                 tracing::warn!(%id, %error, "a message is removed, and that is not in the log: after a crash it may be there again");
+                self.history.note([ended], clock::now());
                 self.unlink_all(id)?;
-                self.log.note(id, Entry::Gone);
+                self.log.note(id, gone);
                 file::sync_directory(self.shard(id)?)
             }
         }
@@ -365,6 +408,15 @@ impl Queue {
             other => other,
         }
     }
+}
+
+fn replay(decoded: &journal::Decoded) -> io::Result<Message> {
+    Message::replay(&decoded.records).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the journal does not begin with a valid message record",
+        )
+    })
 }
 
 impl Opened {
@@ -402,6 +454,10 @@ impl Opened {
         drop(ticket);
         *torn = false;
         *durable += line.len() as u64;
+        if let Record::Attempted(attempted) = record {
+            let tried = Event::tried(self.id, message, attempted);
+            self.history.note(tried, attempted.at);
+        }
         message.apply(record);
         Ok(())
     }

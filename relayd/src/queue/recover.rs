@@ -1,6 +1,6 @@
 //! What is done at start with what the last process left: docs/queue.md has the table.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,8 +11,11 @@ use std::path::Path;
 use sys::file::{self, Kind, OFlags};
 use tracing::{error, info, warn};
 
+use super::history::{self, Ending, Event, Known};
+use super::journal::{self, Record};
 use super::log::{Entry, PREFIX, Past};
 use super::{Book, Message, Queue, QueueId};
+use crate::clock;
 use crate::turns::Rank;
 
 /// Name of the lock file.
@@ -64,22 +67,43 @@ impl Queue {
 
     /// Does once more what is in the log. Where it was done before, nothing changes.
     fn replay(&self, past: &Past) -> io::Result<()> {
-        let mut gone = HashSet::new();
+        let mut gone = HashMap::new();
         past.for_each(|id, entry| {
-            if entry == Entry::Gone {
-                gone.insert(id);
+            if let Entry::Gone(ending) = entry {
+                gone.insert(id, ending);
             }
             Ok(())
         })?;
+        let known = match past.is_empty() {
+            true => Known::default(),
+            false => self.history.known()?,
+        };
+        let mut lost = Vec::new();
         past.for_each(|id, entry| match entry {
-            _ if gone.contains(&id) => Ok(()),
-            Entry::Gone => Ok(()),
-            Entry::Queued { journal, body } => self.restore(id, journal, body),
-            Entry::Appended { offset, line } => self.restore_record(id, offset, line),
+            Entry::Queued { journal, body } => {
+                let is_refused = gone.get(&id) == Some(&Ending::Refused);
+                if !is_refused && !known.queued.contains(&id) {
+                    lost.extend(first_line(id, journal));
+                }
+                match gone.contains_key(&id) {
+                    true => Ok(()),
+                    false => self.restore(id, journal, body),
+                }
+            }
+            Entry::Appended { offset, line } if !gone.contains_key(&id) => {
+                self.restore_record(id, offset, line)
+            }
+            Entry::Appended { .. } | Entry::Gone(_) => Ok(()),
         })?;
-        for id in gone {
+        for (id, ending) in gone {
+            if ending != Ending::Refused && !known.ended.contains(&id) {
+                lost.push(Event::ended(id, String::new(), ending, clock::now()));
+            }
             self.unlink_if_there(&id.journal_name())?;
             self.unlink_if_there(&id.body_name())?;
+        }
+        if !lost.is_empty() {
+            self.history.note(lost, clock::now());
         }
         Ok(())
     }
@@ -283,9 +307,23 @@ fn is_ours(name: &str, kind: Kind) -> bool {
         Kind::File | Kind::Other => {
             name == LOCK
                 || name.starts_with(PREFIX)
+                || name.starts_with(history::PREFIX)
                 || name.ends_with(".bad")
                 || Book::of(name).is_some()
         }
+    }
+}
+
+/// That a message came, by the first line of its journal.
+fn first_line(id: QueueId, line: &[u8]) -> Option<Event> {
+    match journal::decode(line).records.first()? {
+        Record::Message(header) => Some(Event::queued(id, header)),
+        Record::Attempted(_)
+        | Record::Held(_)
+        | Record::Released
+        | Record::Rerouted(_)
+        | Record::Reported(_)
+        | Record::Warned(_) => None,
     }
 }
 

@@ -10,9 +10,14 @@ use crate::turns::{Party, Rank};
 use super::journal::{Attempted, Fate, Outcome, Particular, Standing, VERSION};
 use super::*;
 
+const KEPT: Bounds = Bounds {
+    days: 7,
+    bytes: 1 << 20,
+};
+
 fn queue() -> (tempfile::TempDir, Queue) {
     let home = tempfile::tempdir().unwrap();
-    let queue = Queue::open(&home.path().join("queue")).unwrap();
+    let queue = Queue::open(&home.path().join("queue"), KEPT).unwrap();
     (home, queue)
 }
 
@@ -70,7 +75,10 @@ fn names(queue: &Queue) -> Vec<String> {
             let files = fs::read_dir(entry.path()).unwrap();
             let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
             names.extend(files.map(|file| format!("{name}/{file}")));
-        } else if name != ".lock" && !name.starts_with(log::PREFIX) {
+        } else if name != ".lock"
+            && !name.starts_with(log::PREFIX)
+            && !name.starts_with(history::PREFIX)
+        {
             names.push(name);
         }
     }
@@ -92,7 +100,7 @@ fn recovered(queue: &Queue) -> Vec<Recovered> {
 /// As after `kill -9`.
 fn reopen(home: &tempfile::TempDir, queue: Queue) -> Queue {
     drop(queue);
-    Queue::open(&home.path().join("queue")).unwrap()
+    Queue::open(&home.path().join("queue"), KEPT).unwrap()
 }
 
 #[test]
@@ -205,7 +213,7 @@ fn a_journal_torn_at_any_byte_keeps_the_message_and_takes_new_records() {
     drop(queue);
     for length in first..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
-        let queue = Queue::open(&home.path().join("queue")).unwrap();
+        let queue = Queue::open(&home.path().join("queue"), KEPT).unwrap();
         assert_eq!(recovered(&queue).len(), 1, "torn at {length}");
         assert_eq!(fs::read(&path).unwrap().len(), first);
         let opened = queue.message(id).unwrap();
@@ -333,7 +341,7 @@ fn a_removal_cut_short_after_the_journal_ends_at_the_next_start() {
 fn a_second_relayd_is_kept_out() {
     let (_home, queue) = queue();
     assert_eq!(
-        Queue::open(queue.path()).unwrap_err().kind(),
+        Queue::open(queue.path(), KEPT).unwrap_err().kind(),
         io::ErrorKind::WouldBlock
     );
 }

@@ -314,7 +314,7 @@ impl House {
         );
     }
 
-    /// Files in the queue directory and those below it, without those of the log.
+    /// Files in the queue directory and those below it, without those that are of all messages.
     pub(crate) fn files(&self) -> Vec<String> {
         let queue = self.home.path().join("queue");
         let mut names = Vec::new();
@@ -325,7 +325,7 @@ impl House {
                 let files = std::fs::read_dir(entry.path()).unwrap();
                 let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
                 names.extend(files.map(|file| format!("{name}/{file}")));
-            } else if name != ".lock" && !name.starts_with(".log-") {
+            } else if !is_of_all(&name) {
                 names.push(name);
             }
         }
@@ -340,9 +340,17 @@ impl House {
 
     /// Has everything in the files of the messages and nothing in the log, of a house that does not run.
     pub(crate) fn empty_log(&self) {
-        let queue = relayd::queue::Queue::open(&self.home.path().join("queue")).unwrap();
+        let queue = relayd::queue::Queue::open(
+            &self.home.path().join("queue"),
+            (&daemon::config::History::default()).into(),
+        )
+        .unwrap();
         queue.close().unwrap();
     }
+}
+
+fn is_of_all(name: &str) -> bool {
+    name == ".lock" || name.starts_with(".log-") || name.starts_with(".history-")
 }
 
 pub(crate) fn envelope(from: &str, parameters: &str) -> Envelope {

@@ -1,6 +1,7 @@
 //! One file per command that orders the running system about.
 
 pub mod alias;
+pub mod audit;
 pub mod ban;
 pub mod budget;
 pub mod dkim;

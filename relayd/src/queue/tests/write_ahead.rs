@@ -97,7 +97,7 @@ fn a_log_torn_at_any_byte_gives_whole_messages_or_none() {
             let _ = fs::remove_file(path.join(name));
         }
         fs::write(&log, &whole[..length]).unwrap();
-        let queue = Queue::open(&home.path().join("queue")).unwrap();
+        let queue = Queue::open(&home.path().join("queue"), KEPT).unwrap();
         let expected = match length == whole.len() {
             true => vec![body.clone(), journal.clone()],
             false => Vec::new(),
@@ -119,7 +119,7 @@ fn a_record_torn_in_the_log_leaves_those_before_it() {
         // The power failed before the record came into the journal.
         fs::write(&log, &whole[..length]).unwrap();
         fs::write(&journal, "").unwrap();
-        let queue = Queue::open(&home.path().join("queue")).unwrap();
+        let queue = Queue::open(&home.path().join("queue"), KEPT).unwrap();
         let (states, _) = state_of(&queue, id);
         assert_eq!(
             states,
@@ -137,14 +137,14 @@ fn what_is_done_and_comes_back_has_nothing_left_to_do() {
     opened.append(&attempted(0, Fate::Delivered)).unwrap();
     opened.append(&attempted(1, Fate::Delivered)).unwrap();
     drop(opened);
-    queue.finish(id).unwrap();
+    queue.finish(id, Ending::Done).unwrap();
     assert!(names(&queue).is_empty());
     // That it is gone was not written yet.
     let queue = reopen(&home, queue);
     assert_eq!(recovered(&queue).len(), 1);
     let message = queue.message(id).unwrap().snapshot();
     assert_eq!(message.waiting().count() + message.unreported().count(), 0);
-    queue.finish(id).unwrap();
+    queue.finish(id, Ending::Done).unwrap();
     // It is with the next message.
     let other = commit(&queue);
     let queue = reopen(&home, queue);
@@ -232,7 +232,7 @@ fn a_large_body_is_not_written_into_the_log_and_is_there_all_the_same() {
     assert_eq!(state_of(&queue, id).1.as_bytes(), large);
     // Without its body it was removed, and that is all that the disk knows of it.
     let gone = commit_bytes(&queue, &large).unwrap();
-    queue.finish(gone).unwrap();
+    queue.finish(gone, Ending::Done).unwrap();
     let queue = reopen(&home, queue);
     assert_eq!(names(&queue), [id.body_name(), id.journal_name()]);
 }
@@ -248,7 +248,7 @@ fn the_log_is_written_over_and_loses_nothing() {
         if number % 7 == 0 {
             kept.push(id);
         } else {
-            queue.finish(id).unwrap();
+            queue.finish(id, Ending::Done).unwrap();
         }
     }
     kept.sort();

@@ -12,9 +12,12 @@
 //!
 //! A flush that failed is not tried again. What it was about is refused, and the log goes on in another file.
 
+mod entry;
+mod past;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -23,7 +26,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use sys::file::{self, OFlags};
 use tracing::error;
 
-use super::id::{LENGTH, QueueId};
+pub(super) use self::entry::Entry;
+use self::entry::number;
+use self::past::Batches;
+pub(super) use self::past::Past;
+use super::id::QueueId;
 use super::journal::crc32;
 
 /// What the names of its files begin with.
@@ -39,82 +46,6 @@ const HEAD: usize = 24;
 const MOST_UNFLUSHED: usize = 1 << 20;
 /// Refused batches that are remembered until those who wait have heard of it.
 const REMEMBERED: usize = 1000;
-
-/// What has happened to a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry<'a> {
-    /// It is in the queue, with this first record.
-    Queued {
-        journal: &'a [u8],
-        /// `None` for one that was flushed by itself, because it is large.
-        body: Option<&'a [u8]>,
-    },
-    /// Its journal has this record at this place, and nothing behind it.
-    Appended { offset: u64, line: &'a [u8] },
-    /// It is in the queue no more.
-    Gone,
-}
-
-impl<'a> Entry<'a> {
-    fn encode(self, id: QueueId, out: &mut Vec<u8>) {
-        let begin = out.len();
-        let kind = match self {
-            Self::Queued { body: None, .. } => 0,
-            Self::Queued { body: Some(_), .. } => 1,
-            Self::Appended { .. } => 2,
-            Self::Gone => 3,
-        };
-        out.push(kind);
-        out.extend_from_slice(id.as_str().as_bytes());
-        out.extend_from_slice(&[0; 4]);
-        let payload = out.len();
-        match self {
-            Self::Queued { journal, body } => {
-                out.extend_from_slice(&number(journal.len()));
-                out.extend_from_slice(journal);
-                out.extend_from_slice(body.unwrap_or_default());
-            }
-            Self::Appended { offset, line } => {
-                out.extend_from_slice(&offset.to_le_bytes());
-                out.extend_from_slice(line);
-            }
-            Self::Gone => {}
-        }
-        let length = number(out.len() - payload);
-        out[begin + 1 + LENGTH..payload].copy_from_slice(&length);
-    }
-
-    /// The first entry, and what is behind it.
-    fn decode(bytes: &'a [u8]) -> Option<(QueueId, Self, &'a [u8])> {
-        let (kind, rest) = bytes.split_first()?;
-        let (id, rest) = rest.split_at_checked(LENGTH)?;
-        let id = QueueId::parse(std::str::from_utf8(id).ok()?)?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (payload, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let entry = match *kind {
-            0 | 1 => {
-                let (length, payload) = payload.split_first_chunk()?;
-                let (journal, body) =
-                    payload.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-                let body = (*kind == 1).then_some(body);
-                Self::Queued { journal, body }
-            }
-            2 => {
-                let (offset, line) = payload.split_first_chunk()?;
-                let offset = u64::from_le_bytes(*offset);
-                Self::Appended { offset, line }
-            }
-            3 => Self::Gone,
-            _ => return None,
-        };
-        Some((id, entry, rest))
-    }
-}
-
-/// Nothing of the queue comes near four gigabytes: a message's size is bounded, and so are its recipients.
-fn number(count: usize) -> [u8; 4] {
-    u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes()
-}
 
 /// The log of a queue.
 #[derive(Debug)]
@@ -644,87 +575,4 @@ fn open_segment(directory: &OwnedFd, number: usize, flags: OFlags) -> io::Result
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// What the last process left: files of the log, the oldest first.
-#[derive(Debug)]
-pub(super) struct Past(Vec<(u64, Arc<File>)>);
-
-impl Past {
-    /// Goes through all entries, in the order in which they were written.
-    ///
-    /// # Errors
-    /// What the system or `each` says.
-    pub(super) fn for_each(
-        &self,
-        mut each: impl FnMut(QueueId, Entry<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        for (_, file) in &self.0 {
-            let Some(batches) = Batches::of(file)? else {
-                continue;
-            };
-            for mut entries in batches.iter() {
-                while let Some((id, entry, rest)) = Entry::decode(entries) {
-                    each(id, entry)?;
-                    entries = rest;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// The batches of one file.
-struct Batches {
-    bytes: Vec<u8>,
-    generation: u64,
-    nonce: u64,
-}
-
-impl Batches {
-    /// `None` if there is none.
-    fn of(mut file: &File) -> io::Result<Option<Self>> {
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        file.read_to_end(&mut bytes)?;
-        let Some((generation, nonce, _)) = batch_at(&bytes, 0) else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            bytes,
-            generation,
-            nonce,
-        }))
-    }
-
-    /// The entries of each, up to the first that is not whole, or of another use of the file.
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let (generation, nonce, entries) = batch_at(&self.bytes, at)?;
-            if (generation, nonce) != (self.generation, self.nonce) {
-                return None;
-            }
-            at = (at + HEAD + entries.len()).next_multiple_of(BLOCK as usize);
-            Some(entries)
-        })
-    }
-}
-
-fn batch_at(bytes: &[u8], at: usize) -> Option<(u64, u64, &[u8])> {
-    let (crc, bytes) = bytes.get(at..)?.split_first_chunk::<4>()?;
-    let (length, _) = bytes.split_first_chunk()?;
-    let length = u32::from_le_bytes(*length) as usize;
-    let bytes = bytes.get(..(HEAD - 4).checked_add(length)?)?;
-    if length == 0 || crc32(bytes).to_le_bytes() != *crc {
-        return None;
-    }
-    let (generation, rest) = bytes.get(4..)?.split_first_chunk()?;
-    let (nonce, entries) = rest.split_first_chunk()?;
-    let (generation, nonce) = (u64::from_le_bytes(*generation), u64::from_le_bytes(*nonce));
-    Some((generation, nonce, entries))
 }

@@ -1,0 +1,86 @@
+//! A queue with very many messages: how long it is read, and how much memory a message takes.
+//!
+//! `CROWD=1000000 cargo nextest run -p relayd --run-ignored only --no-capture -E 'binary(crowded)'`; it takes four kilobytes of the disk for each.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test that panics fails the test"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use daemon::config::{History, Quarantine};
+use relayd::desk::Desk;
+use relayd::quarantine::Ward;
+use relayd::queue::journal::{self, Header, Record, VERSION};
+use relayd::queue::{Queue, QueueId};
+use relayd::turns::Party;
+
+/// What the design allows.
+const OCTETS_PER_MESSAGE: usize = 256;
+
+/// Octets of memory that this process has.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+    kilobytes.parse::<usize>().unwrap() * 1024
+}
+
+fn fill(queue: &Path, count: usize) {
+    for number in 0..count {
+        let id = QueueId::generate().unwrap();
+        let header = Header {
+            version: VERSION,
+            queued: 1_700_000_000,
+            size: 0,
+            reverse_path: format!("sender{number}@example.test"),
+            account: Some(format!("sender{number}@example.test")),
+            party: Party::Tenant(format!("tenant{}", number % 100)),
+            smtp_utf8: false,
+            eight_bit: false,
+            hold: Some("held for a measurement".into()),
+            quarantine: None,
+            recipients: vec![format!("r{number}@d{}.example", number % 5000)],
+            parameters: String::new(),
+            tls_waived: false,
+            particulars: Vec::new(),
+        };
+        let mut line = Vec::new();
+        journal::encode(&Record::Message(Box::new(header)), &mut line).unwrap();
+        fs::write(queue.join(id.body_name()), "").unwrap();
+        fs::write(queue.join(id.journal_name()), line).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "makes as many files as there are to be messages"]
+fn a_queue_of_very_many_messages_is_read_soon_and_takes_little_memory() {
+    let count = std::env::var("CROWD").map_or(100_000, |count| count.parse().unwrap());
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("queue");
+    for first in "0123456789abcdefghjkmnpqrstvwxyz".chars() {
+        for second in "0123456789abcdefghjkmnpqrstvwxyz".chars() {
+            fs::create_dir_all(path.join(format!("{first}{second}"))).unwrap();
+        }
+    }
+    let begun = Instant::now();
+    fill(&path, count);
+    eprintln!("{count} messages made in {:?}", begun.elapsed());
+    let before = resident();
+    let begun = Instant::now();
+    let queue = Queue::open(&path, (&History::default()).into()).unwrap();
+    let desk = Desk::new(queue, None, Ward::new(&Quarantine::default()));
+    let ready = begun.elapsed();
+    desk.read().unwrap();
+    let taken = resident().saturating_sub(before) / count;
+    eprintln!(
+        "mail is taken after {ready:?}, all {count} are read after {:?}; {taken} octets of memory for each",
+        begun.elapsed()
+    );
+    assert_eq!(desk.schedule().len(), count);
+    assert!(taken < OCTETS_PER_MESSAGE, "{taken}");
+}
