@@ -48,19 +48,19 @@ struct Fault {
 }
 
 fn faults() -> Vec<Fault> {
-    let ways = STAGES
-        .iter()
-        .flat_map(|stage| WAYS.iter().map(move |way| (stage, way)));
-    let fault = |(number, ((stage, stages), (way, option))): (
-        u8,
-        (&(&str, &'static str), &(&str, &'static str)),
-    )| Fault {
-        name: format!("{stage}-{way}"),
-        address: Ipv4Addr::new(127, 0, 0, number),
-        option,
-        stage: stages,
-    };
-    (10..).zip(ways).map(fault).collect()
+    let mut faults = Vec::new();
+    let mut numbers = 10..;
+    for (stage, commands) in STAGES {
+        for (way, option) in WAYS {
+            faults.push(Fault {
+                name: format!("{stage}-{way}"),
+                address: Ipv4Addr::new(127, 0, 0, numbers.next().unwrap()),
+                option,
+                stage: commands,
+            });
+        }
+    }
+    faults
 }
 
 /// alice writes to carol at each domain.

@@ -1,7 +1,8 @@
 //! Measures the store beside a plain maildir writer and Debian's Dovecot, in one run on one file system, and prints the tables of
 //! docs/performance.md.
 //!
-//! `store-bench [--smoke] [--rounds N] [--million] [--flush MS] [--directory DIR] [WORKLOAD…]`, or `store-bench --scale …` (`growth`);
+//! `store-bench [--smoke] [--rounds N] [--million] [--flush MS] [--directory DIR] [WORKLOAD…]`, `store-bench --scale …` (`growth`), or
+//! `store-bench relay …` (`relay`);
 //! `tests/bench/run` builds what it needs first.
 
 #![allow(
@@ -28,6 +29,7 @@ mod meter;
 mod plain;
 mod read;
 mod recipients;
+mod relay;
 mod rmail;
 mod server;
 mod sheet;
@@ -86,6 +88,12 @@ fn main() {
         .map(|(first, rest)| (first.as_str(), rest))
     {
         return growth::main(rest);
+    }
+    if let Some((relay::ARGUMENT, rest)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        return relay::main(rest);
     }
     match Options::parse(&arguments) {
         Ok(options) => measure(options),

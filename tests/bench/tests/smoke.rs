@@ -74,6 +74,27 @@ fn large_stores_are_made_and_asked_and_have_their_tables() {
 }
 
 #[test]
+fn mail_is_relayed_and_has_its_table() {
+    let is_there = |path| std::path::Path::new(path).exists();
+    if !is_there("/usr/sbin/nsd") || !is_there("/usr/sbin/smtp-sink") {
+        eprintln!(
+            "SKIPPED: nsd or smtp-sink is not installed; tests/PACKAGES names the Debian packages"
+        );
+        return;
+    }
+    let (success, tables, complaints) = bench(&["relay", "--smoke"]);
+    assert!(success, "{complaints}");
+    for row in [
+        "### Relay through to a sink, 4 KiB\n",
+        "| 1 session | rmail |",
+        "| 20 sessions | rmail |",
+        "| messages/s, times Postfix | ≥ 3 | – | not measured |",
+    ] {
+        assert!(tables.contains(row), "{row} is missing in\n{tables}");
+    }
+}
+
+#[test]
 fn an_unknown_workload_is_refused_with_the_usage() {
     let (success, tables, complaints) = bench(&["--smoke", "fly"]);
     assert!(!success && tables.is_empty());
