@@ -214,7 +214,7 @@ impl Carrier {
             }
             (Destination::Chosen(detour), _) => {
                 let addresses = self.dns.addresses(&detour.host).await?;
-                return Ok((addresses, wish.of_smarthost(Policy::Opportunistic)));
+                return Ok(untold(addresses, wish.of_smarthost(Policy::Opportunistic)));
             }
             (Destination::Domain(domain), _) => domain,
             (Destination::Smarthost | Destination::Here, _) => {

@@ -249,7 +249,7 @@ async fn a_certificate_nobody_vouches_for_gets_no_password() {
             .smarthost
             .and_then(|smarthost| smarthost.credentials),
     };
-    let mut body = tokio::fs::File::from_std(tempfile::tempfile().unwrap());
+    let mut body = tempfile::tempfile().unwrap().into();
     let heard = carrier
         .phone
         .dial(
