@@ -36,7 +36,7 @@ use tracing::{debug, error};
 
 use self::lent::{is_line, read_records, read_table, unreadable};
 
-pub use self::append::{Upload, Wish};
+pub use self::append::{HELD, Upload, Wish};
 pub use self::quota::Quota;
 pub use self::watching::Happenings;
 

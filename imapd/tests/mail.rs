@@ -61,6 +61,58 @@ async fn a_message_that_breaks_off_is_not_kept() {
 }
 
 #[tokio::test]
+async fn messages_that_come_unasked_are_kept_whatever_their_size_and_whatever_is_done_with_them() {
+    let world = World::new().await;
+    let mut alice = world.alice().await;
+    let letter = |size: usize| format!("A: 1\r\n\r\n{}", "x".repeat(size - 8));
+    let literal = |size: usize| format!("{{{size}+}}\r\n{}", letter(size));
+    let mut expected = Vec::new();
+    let edge = usize::try_from(imapd::ask::HELD).unwrap();
+    for size in [9, 4096, edge, edge + 1, 100_000] {
+        let flags = r"(\Seen work)";
+        alice
+            .ok(&format!("c APPEND INBOX {flags} {}", literal(size)))
+            .await;
+        expected.push(letter(size));
+    }
+    // With keywords that do not fit beside it.
+    let keywords: Vec<String> = (0..60).map(|number| format!("k{number:089}")).collect();
+    let append = format!("c APPEND INBOX ({}) {}", keywords.join(" "), literal(edge));
+    alice.ok(&append).await;
+    expected.push(letter(edge));
+    // Two together, one put together of two, and one that takes the place of another.
+    alice
+        .ok(&format!("d APPEND INBOX {} {}", literal(100), literal(200)))
+        .await;
+    expected.extend([letter(100), letter(200)]);
+    let parts = format!("TEXT {} TEXT {}", literal(300), literal(edge));
+    alice
+        .ok(&format!("e APPEND INBOX CATENATE ({parts})"))
+        .await;
+    expected.push(letter(300) + &letter(edge));
+    alice
+        .ok(&format!("f REPLACE 1 INBOX {}", literal(400)))
+        .await;
+    expected.push(letter(400));
+    expected.remove(0);
+    let found = world.store.messages("INBOX");
+    let found: Vec<_> = found
+        .iter()
+        .map(|one| String::from_utf8_lossy(one))
+        .collect();
+    assert!(found.iter().eq(&expected));
+    // Nothing comes of these, and what follows is heard.
+    let nul = "g APPEND INBOX {3+}\r\na\0b";
+    assert!(alice.ask(nul).await[0].starts_with("g BAD "));
+    let missing = alice
+        .ask(&format!("h APPEND nothing {}", literal(50)))
+        .await;
+    assert!(missing[0].starts_with("h NO [TRYCREATE] "), "{missing:?}");
+    alice.ok("j NOOP").await;
+    assert_eq!(world.store.messages("INBOX").len(), expected.len());
+}
+
+#[tokio::test]
 async fn many_messages_are_fetched_in_batches_and_in_order() {
     let world = World::new().await;
     for n in 1..=100 {

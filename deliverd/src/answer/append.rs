@@ -51,12 +51,7 @@ impl Finished {
         keywords: Vec<String>,
         internal_date: Option<i64>,
     ) -> Self {
-        let message = NewMessage {
-            flags: flags & flag::ALL,
-            keywords,
-            size,
-            internal_date: internal_date.unwrap_or_else(clock::seconds),
-        };
+        let message = new_message(size, flags, keywords, internal_date);
         Self { handle, message }
     }
 }
@@ -91,12 +86,7 @@ impl Appends {
             let rights = house
                 .work(move |house| asked.need(house, Rights::INSERT))
                 .await?;
-            // RFC 4314 §4: an APPEND does not fail for flags that may not be set.
-            let marks = Marks::of(rights);
-            message.flags &= marks.flags;
-            if !marks.keywords {
-                message.keywords.clear();
-            }
+            restrict(&mut message, rights);
         }
         Ok((incoming, reached, message))
     }
@@ -121,6 +111,54 @@ impl Appends {
             return Err(Refusal::TooManyKeywords);
         }
         Ok(())
+    }
+}
+
+/// Leaves a message the flags that it may have.
+// RFC 4314 §4: an APPEND does not fail for flags that may not be set.
+fn restrict(message: &mut NewMessage, rights: Rights) {
+    let marks = Marks::of(rights);
+    message.flags &= marks.flags;
+    if !marks.keywords {
+        message.keywords.clear();
+    }
+}
+
+/// Makes a message that came in one piece durable and visible. What fits into a frame is smaller than the smallest limit that a
+/// configuration may set.
+pub(super) async fn whole(
+    house: &Arc<House>,
+    (reached, rights): (Reached, Rights),
+    bytes: Vec<u8>,
+    mut message: NewMessage,
+) -> Result<Answered<SessionAnswer>, Refusal> {
+    restrict(&mut message, rights);
+    let size = bytes.len() as u64;
+    let (uid_validity, uid) = house
+        .work(move |house| {
+            let incoming = house.store.begin_with(bytes);
+            house.store.append(incoming, &reached.mailbox, message)
+        })
+        .await?;
+    info!(size, uid, "appended");
+    Ok(Answered::plain(SessionAnswer::Appended {
+        uid_validity,
+        uid,
+    }))
+}
+
+/// What an appended message of so many bytes is to be.
+pub(super) fn new_message(
+    size: u64,
+    flags: u8,
+    keywords: Vec<String>,
+    internal_date: Option<i64>,
+) -> NewMessage {
+    NewMessage {
+        flags: flags & flag::ALL,
+        keywords,
+        size,
+        internal_date: internal_date.unwrap_or_else(clock::seconds),
     }
 }
 

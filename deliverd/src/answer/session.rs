@@ -219,6 +219,18 @@ impl Door {
             SessionRequest::Expunge { uids } => self.expunge(peer, uids).await,
             SessionRequest::Copy { uids, to } => self.copy(peer, uids, to).await,
             SessionRequest::Move { uids, to } => self.move_to(peer, uids, to).await,
+            SessionRequest::Append {
+                mailbox,
+                bytes,
+                flags,
+                keywords,
+                internal_date,
+            } => {
+                let target = self.reach(mailbox, Rights::INSERT).await?;
+                let size = bytes.len() as u64;
+                let message = append::new_message(size, flags, keywords, internal_date);
+                append::whole(&self.house, target, bytes, message).await
+            }
             SessionRequest::OpenAppend { mailbox, size } => {
                 let (reached, _) = self.reach(mailbox, Rights::INSERT).await?;
                 let owner = reached.owner(&self.me.owner).clone();

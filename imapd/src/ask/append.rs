@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use daemon::channel::{Answered, CallError};
 use ipc::delivery::MessageHandle;
-use ipc::session::{SessionAnswer, SessionRequest, UidRanges};
+use ipc::session::{SessionAnswer, SessionRequest, UidRanges, append_fits_in_frame};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -16,9 +16,26 @@ use super::{LONG_PATIENCE, MailSession, PATIENCE, nonsense, open_stream, single}
 /// How long a piece of a message may take to be read by deliverd.
 const WRITE_PATIENCE: Duration = Duration::from_mins(1);
 
+/// Bytes of a message that deliverd need not hear of before they are here, at most.
+pub const HELD: u64 = 12 * 1024;
+
 /// A message on its way to deliverd.
 #[derive(Debug)]
-pub struct Upload {
+pub enum Upload {
+    /// It goes in one piece when it is here.
+    Held {
+        /// Where to.
+        mailbox: String,
+        /// What is here.
+        bytes: Vec<u8>,
+    },
+    /// Deliverd reads it as it comes.
+    Opened(Opened),
+}
+
+/// A message that deliverd reads.
+#[derive(Debug)]
+pub struct Opened {
     handle: MessageHandle,
     stream: UnixStream,
     written: u64,
@@ -61,12 +78,16 @@ impl MailSession {
     /// # Errors
     /// [`CallError`].
     pub async fn open_append(&self, mailbox: String, size: u64) -> Result<Upload, CallError> {
+        self.begin(mailbox, size).await.map(Upload::Opened)
+    }
+
+    async fn begin(&self, mailbox: String, size: u64) -> Result<Opened, CallError> {
         let request = SessionRequest::OpenAppend { mailbox, size };
         let Answered { answer, fds } = self.call(PATIENCE, request).await?;
         let SessionAnswer::AppendOpened(handle) = answer else {
             return Err(nonsense());
         };
-        Ok(Upload {
+        Ok(Opened {
             handle,
             stream: open_stream(single(fds)?)?,
             written: 0,
@@ -78,10 +99,21 @@ impl MailSession {
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn extend(&self, upload: &Upload, size: u64) -> Result<(), CallError> {
-        let message = upload.handle;
-        self.order(SessionRequest::ExtendAppend { message, size })
-            .await
+    pub async fn extend(&self, upload: &mut Upload, size: u64) -> Result<(), CallError> {
+        match upload {
+            Upload::Held { mailbox, bytes } => {
+                let (mailbox, bytes) = (std::mem::take(mailbox), std::mem::take(bytes));
+                let mut opened = self.begin(mailbox, size).await?;
+                opened.write(&bytes).await;
+                *upload = Upload::Opened(opened);
+                Ok(())
+            }
+            Upload::Opened(Opened { handle, .. }) => {
+                let message = *handle;
+                self.order(SessionRequest::ExtendAppend { message, size })
+                    .await
+            }
+        }
     }
 
     /// Makes an appended message durable and visible; then the message `replaces` of the selected mailbox goes. Returns UIDVALIDITY
@@ -95,14 +127,34 @@ impl MailSession {
         wish: Wish,
         replaces: Option<u32>,
     ) -> Result<(u32, u32), CallError> {
-        let upload = self.end(upload).await?;
-        let request = SessionRequest::CommitAppend {
-            message: upload.handle,
-            size: upload.written,
-            flags: wish.flags,
-            keywords: wish.keywords,
-            internal_date: wish.internal_date,
-            replaces,
+        let Wish {
+            flags,
+            keywords,
+            internal_date,
+        } = wish;
+        let request = match upload {
+            Upload::Held { mailbox, bytes }
+                if replaces.is_none() && append_fits_in_frame(&mailbox, &keywords, bytes.len()) =>
+            {
+                SessionRequest::Append {
+                    mailbox,
+                    bytes,
+                    flags,
+                    keywords,
+                    internal_date,
+                }
+            }
+            upload => {
+                let ended = self.end(upload).await?;
+                SessionRequest::CommitAppend {
+                    message: ended.handle,
+                    size: ended.written,
+                    flags,
+                    keywords,
+                    internal_date,
+                    replaces,
+                }
+            }
         };
         match self.call(LONG_PATIENCE, request).await?.answer {
             SessionAnswer::Appended { uid_validity, uid } => Ok((uid_validity, uid)),
@@ -115,10 +167,10 @@ impl MailSession {
     /// # Errors
     /// [`CallError`].
     pub async fn keep(&self, upload: Upload, wish: Wish) -> Result<(), CallError> {
-        let upload = self.end(upload).await?;
+        let ended = self.end(upload).await?;
         let request = SessionRequest::KeepAppend {
-            message: upload.handle,
-            size: upload.written,
+            message: ended.handle,
+            size: ended.written,
             flags: wish.flags,
             keywords: wish.keywords,
             internal_date: wish.internal_date,
@@ -148,18 +200,31 @@ impl MailSession {
         }
     }
 
-    /// Ends the stream of a message.
-    async fn end(&self, mut upload: Upload) -> Result<Upload, CallError> {
-        if upload.stream.shutdown().await.is_err() || upload.broken {
-            self.abort(upload).await;
+    /// Ends the stream of a message, of which all bytes are there.
+    async fn end(&self, upload: Upload) -> Result<Opened, CallError> {
+        let mut opened = match upload {
+            Upload::Opened(opened) => opened,
+            Upload::Held { mailbox, bytes } => {
+                let mut opened = self.begin(mailbox, bytes.len() as u64).await?;
+                opened.write(&bytes).await;
+                opened
+            }
+        };
+        if opened.stream.shutdown().await.is_err() || opened.broken {
+            self.abort(Upload::Opened(opened)).await;
             return Err(CallError::Unavailable);
         }
-        Ok(upload)
+        Ok(opened)
     }
 
     /// Forgets an appended message.
     pub async fn abort(&self, upload: Upload) {
-        let message = upload.handle;
+        let Upload::Opened(Opened {
+            handle: message, ..
+        }) = upload
+        else {
+            return;
+        };
         drop(upload);
         if let Err(error) = self.order(SessionRequest::AbortAppend { message }).await {
             warn!(%error, "an unwanted message was not aborted; it will time out");
@@ -170,6 +235,15 @@ impl MailSession {
 impl Upload {
     /// Carries a piece over; waits while deliverd is busy. A failure shows at the commit.
     pub async fn write(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Held { bytes: held, .. } => held.extend_from_slice(bytes),
+            Self::Opened(opened) => opened.write(bytes).await,
+        }
+    }
+}
+
+impl Opened {
+    async fn write(&mut self, bytes: &[u8]) {
         if self.broken {
             return;
         }

@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::catenate::Base;
 use super::{Session, limit, out_of_place};
-use crate::ask::{Upload, Wish};
+use crate::ask::{HELD, Upload, Wish};
 use crate::house::House;
 use crate::session::{User, not_offered};
 use crate::view::{Expunges, store_form};
@@ -304,8 +304,17 @@ impl Intake<'_> {
             )));
         }
         draft.size = size;
-        let outcome = match &draft.upload {
+        // What comes in any case, and is small, need not be announced.
+        let comes = self.literal.is_some_and(|literal| !literal.waits);
+        let outcome = match &mut draft.upload {
             Some(upload) => self.user.mail.extend(upload, size).await,
+            None if comes && size <= HELD && self.replaces.is_none() => {
+                draft.upload = Some(Upload::Held {
+                    mailbox: self.head.mailbox.clone(),
+                    bytes: Vec::new(),
+                });
+                Ok(())
+            }
             None => {
                 let mailbox = self.head.mailbox.clone();
                 let opened = self.user.mail.open_append(mailbox, size).await;

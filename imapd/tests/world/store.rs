@@ -347,6 +347,7 @@ impl State {
             SessionRequest::OpenBeside
             | SessionRequest::OpenCache { .. }
             | SessionRequest::FillCache { .. }
+            | SessionRequest::Append { .. }
             | SessionRequest::OpenAppend { .. }
             | SessionRequest::ExtendAppend { .. }
             | SessionRequest::KeepAppend { .. }

@@ -9,7 +9,7 @@ use crate::acl::{AclEntry, Rights, RightsChange};
 use crate::cache::{CacheKind, NewEntry};
 use crate::delivery::MessageHandle;
 use crate::edge::Edge;
-use crate::frame::{Decode, Encode};
+use crate::frame::{Decode, Encode, MAX_FRAME};
 use crate::metadata::{Annotation, AnnotationChange};
 use crate::quota::{Limits, Usage};
 use crate::snapshot::{Record, ShardCount};
@@ -42,6 +42,20 @@ pub const APPENDS_TOGETHER: usize = 500;
 pub const KEYWORDS_TOGETHER: usize = 64 * 1024;
 /// Longest mailbox name in bytes of UTF-8.
 pub const MAX_MAILBOX_NAME: usize = 200;
+
+/// What stands around the message, the name and the keywords of an `Append` in its frame, generously, and before each text.
+const AROUND_APPEND: usize = 128;
+const LENGTH: usize = 8;
+
+/// Whether a message of `size` bytes can be appended in one piece.
+#[must_use]
+pub fn append_fits_in_frame(mailbox: &str, keywords: &[String], size: usize) -> bool {
+    let keywords = keywords.iter().map(|one| LENGTH + one.len());
+    keywords
+        .fold(AROUND_APPEND + mailbox.len(), usize::saturating_add)
+        .saturating_add(size)
+        <= MAX_FRAME
+}
 
 /// Inclusive UID ranges, ascending and disjoint.
 pub type UidRanges = Vec<(u32, u32)>;
@@ -244,6 +258,19 @@ pub enum SessionRequest {
         uids: UidRanges,
         /// Name of the target.
         to: String,
+    },
+    /// Append a message in one piece: make it durable and visible. For what [`append_fits_in_frame`].
+    Append {
+        /// Name of the target.
+        mailbox: String,
+        /// The message.
+        bytes: Vec<u8>,
+        /// System flags, bits of [`crate::snapshot::flag`].
+        flags: u8,
+        /// Keywords by name.
+        keywords: Vec<String>,
+        /// INTERNALDATE in Unix seconds; now if absent.
+        internal_date: Option<i64>,
     },
     /// Begin an APPEND. Answered with the stream to write the message into, as in [`crate::delivery`].
     OpenAppend {

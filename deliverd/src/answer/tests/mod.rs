@@ -25,6 +25,7 @@ use ipc::{Context, Secret};
 use super::*;
 
 mod accounts;
+mod append;
 mod cache;
 mod delivery;
 mod house;

@@ -83,6 +83,28 @@ impl Service<SessionEdge> for Door {
         call: Call<SessionRequest>,
     ) -> Result<Answered<SessionAnswer>, Refusal> {
         match call.request {
+            SessionRequest::Append {
+                mailbox,
+                bytes,
+                flags,
+                keywords,
+                internal_date,
+            } => {
+                let kept = Kept {
+                    mailbox,
+                    bytes,
+                    flags,
+                    keywords,
+                    date: internal_date.unwrap_or(1_000_000_000),
+                };
+                let mut state = self.0.state.lock().unwrap();
+                state.mailbox(&kept.mailbox)?;
+                let uid = state.replace(&peer, kept, None)?;
+                Ok(Answered::plain(SessionAnswer::Appended {
+                    uid_validity: UID_VALIDITY,
+                    uid,
+                }))
+            }
             SessionRequest::OpenAppend { mailbox, size } => self.open_append(&peer, mailbox, size),
             SessionRequest::ExtendAppend { message, size } => {
                 if size > u64::from(APPEND_LIMIT) {

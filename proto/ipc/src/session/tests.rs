@@ -123,3 +123,28 @@ fn the_largest_table_of_shards_fits_into_a_frame_with_all_keywords() {
     };
     assert!(encode(&answer).is_ok());
 }
+
+#[test]
+fn what_is_said_to_be_appended_in_one_frame_is() {
+    let mailbox = "x".repeat(MAX_MAILBOX_NAME);
+    for count in [0, 1, MAX_KEYWORDS] {
+        let keywords = vec!["x".repeat(MAX_KEYWORD_LEN); count];
+        let fits = |size: &usize| append_fits_in_frame(&mailbox, &keywords, *size);
+        let size = (0..MAX_FRAME).rfind(fits).unwrap();
+        let call = crate::Call {
+            id: u64::MAX,
+            deadline_ms: u32::MAX,
+            context: crate::Context::default(),
+            request: SessionRequest::Append {
+                mailbox: mailbox.clone(),
+                bytes: vec![0; size],
+                flags: u8::MAX,
+                keywords: keywords.clone(),
+                internal_date: Some(i64::MAX),
+            },
+        };
+        let frame = encode(&call).unwrap();
+        // It is read back although decoding counts what lists take in memory.
+        assert_eq!(decode(&frame), Ok(call), "{count}");
+    }
+}
