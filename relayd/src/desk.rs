@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
+use crate::clock;
 use crate::quarantine::Ward;
 use crate::queue::journal::{Header, Record};
 use crate::queue::{Draft, Opened, Queue, QueueId, Recovered, release};
@@ -111,7 +112,12 @@ impl Desk {
             }
             None => message.due.min(warned),
         };
-        self.schedule().insert(message.id, due, message.rank);
+        let (mut schedule, now) = (self.schedule(), clock::now());
+        schedule.insert(message.id, due, message.rank);
+        // The clock was wrong when it came, and so is the time when it is due.
+        if message.id.made() > now.saturating_add(clock::BEARABLE) {
+            schedule.hurry(message.id, now);
+        }
     }
 
     /// Waits, for a moment, until [`Desk::read`] is done.

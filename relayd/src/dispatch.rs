@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::Stop;
 use smtp::client::{Envelope, Outcome as Verdict};
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::attempt::{Carrier, Finding};
-use crate::clock;
+use crate::clock::{self, Watch};
 use crate::desk::Desk;
 use crate::home;
 use crate::lanes::{Destination, Job, Lanes};
@@ -62,7 +62,11 @@ impl Dispatcher {
         let mut tasks: JoinSet<Done> = JoinSet::new();
         // Jobs of each message that are not over: when the last one is, its round is.
         let mut rounds: HashMap<QueueId, usize> = HashMap::new();
+        let mut watch = Watch::begin(Instant::now(), clock::now());
         loop {
+            if let Some(seconds) = watch.look() {
+                self.make_up_for(seconds);
+            }
             let more = self.plan_due(&mut lanes, &mut rounds, &mut tasks).await;
             while let Some(job) = lanes.start_next() {
                 tasks.spawn(guard(Done::Job(job.clone()), Arc::clone(&self).work(job)));
@@ -76,6 +80,16 @@ impl Dispatcher {
         }
         self.drain(lanes, rounds, tasks).await;
         self.carrier.phone.pool.clear();
+    }
+
+    /// The clock was set back: when things are due was said by one that was wrong.
+    fn make_up_for(&self, seconds: i64) {
+        let messages = self.desk.schedule().hurry_all(clock::now());
+        self.desk.rests.end_all();
+        warn!(
+            seconds,
+            messages, "the clock was set back; what waits for a time of its own is tried now"
+        );
     }
 
     /// A task is over; with the last job of a message its round ends.

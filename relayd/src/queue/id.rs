@@ -54,6 +54,15 @@ impl QueueId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// When it was made, Unix seconds by the clock of then.
+    #[must_use]
+    pub fn made(&self) -> i64 {
+        let digit = |letter: &u8| DIGITS.iter().position(|digit| digit == letter);
+        let digits = self.0[..TIME_DIGITS].iter().filter_map(digit);
+        let millis = digits.fold(0_u64, |number, digit| number * 32 + digit as u64);
+        i64::try_from(millis / 1000).unwrap_or(i64::MAX)
+    }
+
     /// The directory of its files, one of 1,024.
     #[must_use]
     pub fn shard(&self) -> &str {
@@ -108,6 +117,14 @@ mod tests {
         let later = QueueId::from_parts(1_700_000_000_001, 0);
         assert!(earlier < later);
         assert!(earlier.as_str() < later.as_str());
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        assert_eq!(
+            QueueId::from_parts(1_700_000_000_999, 7).made(),
+            1_700_000_000
+        );
     }
 
     #[test]

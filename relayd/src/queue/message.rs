@@ -277,7 +277,9 @@ impl Message {
     /// Those who are due at `now`; if the operator is `hurried` all who wait, but none before the message is released, and none
     /// while it is held.
     fn due(&self, now: i64, hurried: bool) -> impl Iterator<Item = &Recipient> {
-        let released = release(&self.parameters, self.header.queued) <= now;
+        // What nobody holds back may go even if it came by a clock that was ahead.
+        let hold = self.parameters.hold;
+        let released = hold.is_none_or(|hold| hold.release(self.header.queued) <= now);
         self.waiting()
             .map(|(_, recipient)| recipient)
             .filter(move |recipient| {

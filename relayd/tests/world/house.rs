@@ -89,6 +89,15 @@ impl House {
         self.start_after("");
     }
 
+    /// Started by another program, which must become it; the shell does `first` before.
+    pub(crate) fn start_by(&mut self, program: &[&str], first: &str) {
+        self.spawn(program, first);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.relayd.as_ref().unwrap().id()
+    }
+
     /// As on a disk where no file can grow beyond `octets`, until [`House::make_room`].
     pub(crate) fn start_without_room(&mut self, octets: u64) {
         self.start_after(&format!(
@@ -106,13 +115,19 @@ impl House {
     }
 
     fn start_after(&mut self, first: &str) {
+        self.spawn(&["env"], first);
+    }
+
+    fn spawn(&mut self, program: &[&str], first: &str) {
         let [smtpd, ctl] = &self.listeners;
         let script = "exec 3<&0 4<&1 </dev/null >/dev/null; \
                       LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=smtpd:ctl exec \"$0\" \"$1\"";
         let roots = self.root.iter().map(|file| ("SSL_CERT_FILE", file));
-        let child = Command::new("/bin/sh")
+        let child = Command::new(program[0])
+            .args(&program[1..])
             .envs(roots)
             .args([
+                "/bin/sh",
                 "-c",
                 &format!("{first}{script}"),
                 env!("CARGO_BIN_EXE_relayd"),
@@ -173,7 +188,7 @@ impl House {
         recipients: Vec<Recipient>,
         body: &[u8],
     ) -> Result<String, CallError> {
-        self.bring(envelope, recipients, body, None).await
+        bring(&self.smtpd, envelope, recipients, body, None).await
     }
 
     /// The same, for the quarantine.
@@ -184,36 +199,7 @@ impl House {
         body: &[u8],
         why: Quarantine,
     ) -> Result<String, CallError> {
-        self.bring(envelope, recipients, body, Some(why)).await
-    }
-
-    async fn bring(
-        &self,
-        envelope: Envelope,
-        recipients: Vec<Recipient>,
-        body: &[u8],
-        quarantine: Option<Quarantine>,
-    ) -> Result<String, CallError> {
-        let link = self.smtpd.pinned(PATIENCE).await?;
-        let call = |request| link.call(Context::default(), PATIENCE, request);
-        let opened = call(QueueRequest::OpenMessage(envelope)).await?;
-        let QueueAnswer::MessageOpened(message) = opened.answer else {
-            panic!("{:?}", opened.answer)
-        };
-        let stream = std::os::unix::net::UnixStream::from(opened.fds.into_iter().next().unwrap());
-        stream.set_nonblocking(true).unwrap();
-        let mut stream = UnixStream::from_std(stream).unwrap();
-        call(QueueRequest::AddRecipients {
-            message,
-            recipients,
-        })
-        .await?;
-        // A message that is too large is not read to its end.
-        let _ = stream.write_all(body).await;
-        let _ = stream.shutdown().await;
-        let size = body.len() as u64;
-        self.commit_as(&link, message, size, Vec::new(), quarantine)
-            .await
+        bring(&self.smtpd, envelope, recipients, body, Some(why)).await
     }
 
     /// Commits a message with a head in front.
@@ -224,31 +210,7 @@ impl House {
         size: u64,
         head: Vec<u8>,
     ) -> Result<String, CallError> {
-        self.commit_as(link, message, size, head, None).await
-    }
-
-    async fn commit_as(
-        &self,
-        link: &daemon::channel::Link<QueueEdge>,
-        message: MessageHandle,
-        size: u64,
-        head: Vec<u8>,
-        quarantine: Option<Quarantine>,
-    ) -> Result<String, CallError> {
-        let request = QueueRequest::CommitMessage {
-            message,
-            size,
-            head,
-            quarantine,
-        };
-        match link
-            .call(Context::default(), PATIENCE, request)
-            .await?
-            .answer
-        {
-            QueueAnswer::MessageQueued { queue_id } => Ok(queue_id),
-            answer => panic!("{answer:?}"),
-        }
+        commit_as(link, message, size, head, None).await
     }
 
     pub(crate) async fn commit(
@@ -351,6 +313,58 @@ impl House {
 
 fn is_of_all(name: &str) -> bool {
     name == ".lock" || name.starts_with(".log-") || name.starts_with(".history-")
+}
+
+/// Brings a message over a connection of whoever asks.
+pub(crate) async fn bring(
+    smtpd: &Client<QueueEdge>,
+    envelope: Envelope,
+    recipients: Vec<Recipient>,
+    body: &[u8],
+    quarantine: Option<Quarantine>,
+) -> Result<String, CallError> {
+    let link = smtpd.pinned(PATIENCE).await?;
+    let call = |request| link.call(Context::default(), PATIENCE, request);
+    let opened = call(QueueRequest::OpenMessage(envelope)).await?;
+    let QueueAnswer::MessageOpened(message) = opened.answer else {
+        panic!("{:?}", opened.answer)
+    };
+    let stream = std::os::unix::net::UnixStream::from(opened.fds.into_iter().next().unwrap());
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = UnixStream::from_std(stream).unwrap();
+    call(QueueRequest::AddRecipients {
+        message,
+        recipients,
+    })
+    .await?;
+    // A message that is too large is not read to its end.
+    let _ = stream.write_all(body).await;
+    let _ = stream.shutdown().await;
+    let size = body.len() as u64;
+    commit_as(&link, message, size, Vec::new(), quarantine).await
+}
+
+async fn commit_as(
+    link: &daemon::channel::Link<QueueEdge>,
+    message: MessageHandle,
+    size: u64,
+    head: Vec<u8>,
+    quarantine: Option<Quarantine>,
+) -> Result<String, CallError> {
+    let request = QueueRequest::CommitMessage {
+        message,
+        size,
+        head,
+        quarantine,
+    };
+    match link
+        .call(Context::default(), PATIENCE, request)
+        .await?
+        .answer
+    {
+        QueueAnswer::MessageQueued { queue_id } => Ok(queue_id),
+        answer => panic!("{answer:?}"),
+    }
 }
 
 pub(crate) fn envelope(from: &str, parameters: &str) -> Envelope {
