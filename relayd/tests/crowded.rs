@@ -47,6 +47,7 @@ fn fill(queue: &Path, count: usize) {
             recipients: vec![format!("r{number}@d{}.example", number % 5000)],
             parameters: String::new(),
             tls_waived: false,
+            sign: Vec::new(),
             particulars: Vec::new(),
         };
         let mut line = Vec::new();

@@ -10,13 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/rfc.md",
     "docs/hostile-smtp.md",
+    "docs/hostile-relay.md",
     "docs/hostile-imap.md",
     "docs/dovecot-differences.md",
 ];
@@ -175,7 +176,9 @@ fn every_test_and_guard_of_the_tables_of_hostile_input_exists() {
     assert!(smtp.len() > 35, "{} rows", smtp.len());
     let imap = table_rows("docs/hostile-imap.md", head);
     assert!(imap.len() > 20, "{} rows", imap.len());
-    for row in smtp.into_iter().chain(imap) {
+    let relay = table_rows("docs/hostile-relay.md", head);
+    assert!(relay.len() > 20, "{} rows", relay.len());
+    for row in smtp.into_iter().chain(imap).chain(relay) {
         let [precedent, _, _, tests, guards] = row.as_slice() else {
             panic!("not five cells: {row:?}");
         };

@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use sys::file::{self, OFlags};
-use tracing::error;
 
 pub use book::Book;
 pub use draft::Draft;
