@@ -312,7 +312,10 @@ impl View {
     }
 
     fn remove(&mut self, ranges: &Ranges) {
-        self.fresh.retain(|message| !ranges.contains(message.uid));
+        let fresh = &mut self.fresh;
+        let untold = fresh.extract_if(.., |message| ranges.contains(message.uid));
+        let untold = untold.map(|message| message.uid).collect();
+        self.forget(untold);
         let Some(last_told) = self.told_below.checked_sub(1) else {
             return;
         };
@@ -513,14 +516,19 @@ impl View {
                 }
             }
             // All that are in no shard before.
-            self.told_gone
-                .append(&mut self.gone.split_off(uids_of(number).start()));
+            let told = self.gone.split_off(uids_of(number).start());
+            self.forget(told);
         };
         write::vanished(false, Ranges::new(vanished).as_slice(), out);
+        told
+    }
+
+    /// They are gone, and the client has no numbers for them: it was told, or never heard of them.
+    fn forget(&mut self, mut uids: BTreeSet<u32>) {
+        self.told_gone.append(&mut uids);
         while self.told_gone.len() > GONE_KEPT {
             self.told_gone.pop_first();
         }
-        told
     }
 
     /// How many messages have UIDs below this one.

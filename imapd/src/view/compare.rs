@@ -115,8 +115,10 @@ impl View {
             // What came since then is told by events, and so is what went.
             let fresh = fresh.into_iter();
             let fresh = fresh.filter(|record| record.uid < comparison.below);
-            self.fresh
-                .extend(fresh.filter(|record| !removed.contains(record.uid)));
+            let (gone, fresh): (Vec<Record>, Vec<Record>) =
+                fresh.partition(|record| removed.contains(record.uid));
+            self.forget(gone.iter().map(|record| record.uid).collect());
+            self.fresh.extend(fresh);
         }
         self.fresh.sort_unstable_by_key(|record| record.uid);
         replay.iter().for_each(|record| self.update(record));

@@ -474,3 +474,21 @@ fn what_cannot_be_found_out_is_said_to_be_lost() {
     view.take(pages(&[2, 6]), Vec::new());
     assert_eq!(told(&mut view, Expunges::Allowed), "* 2 EXPUNGE\r\n");
 }
+
+// Its removal may be among those that are asked for when others were lost.
+#[test]
+fn what_came_and_went_untold_is_not_missed() {
+    let mut view = View::new("INBOX".into(), selection(&[2, 4]));
+    view.note(SessionEvent::Added(vec![record(106, 0)]));
+    view.note(SessionEvent::Removed(vec![(106, 106)]));
+    view.note(SessionEvent::Added(vec![record(108, 0)]));
+    assert!(told(&mut view, Expunges::Allowed).starts_with("* 3 EXISTS\r\n"));
+    view.note(SessionEvent::Resync);
+    let removed = Ranges::new(vec![(4, 4), (106, 106)]);
+    let now = [2, 108];
+    let comparison = view.compare_with(selection(&now), view.noted(), Some(removed));
+    let done = view.compare(&comparison.unwrap(), pages(&now), Vec::new());
+    assert_eq!(done, Ok(()));
+    view.take(pages(&now), Vec::new());
+    assert_eq!(told(&mut view, Expunges::Allowed), "* 2 EXPUNGE\r\n");
+}
