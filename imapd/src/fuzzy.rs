@@ -226,6 +226,9 @@ mod tests {
         let words: String = (0..1000).map(|n| format!("word{n} ")).collect();
         assert_eq!(Fuzzy::new(&words).words.len(), MAX_WORDS);
         assert!(Fuzzy::new(&words).memory() < 8000);
+        // A word that comes again is none more.
+        let again = "word ".repeat(MAX_WORDS);
+        assert_eq!(score(&format!("{again} other"), &["word"]), 0);
     }
 
     #[test]

@@ -299,8 +299,21 @@ async fn a_search_over_a_message_that_cannot_be_read_says_so() {
         assert_eq!(lines[0], "* SEARCH 1 3");
         assert_eq!(lines[1], "c NO [SERVERBUG] some messages could not be read");
     }
+    // Nor can it be kept up to date what they are.
+    let lines = alice.ask("d SEARCH RETURN (UPDATE COUNT) TEXT x").await;
+    assert_eq!(
+        lines[0],
+        "* NO [NOUPDATE \"d\"] some messages could not be read"
+    );
+    assert_eq!(lines[1], "* ESEARCH (TAG \"d\") COUNT 2");
+    // Nor is some of it saved.
+    for question in ["ESEARCH RETURN (SAVE)", "SEARCH RETURN (SAVE)"] {
+        let lines = alice.ask(&format!("d {question} TEXT x")).await;
+        assert_eq!(lines, ["d NO [SERVERBUG] some messages could not be read"]);
+        assert_eq!(alice.ok("d UID SEARCH $").await[0], "* SEARCH");
+    }
     // Where it does not matter, nobody complains.
-    alice.ok("d SEARCH TEXT x NOT UID 2").await;
+    alice.ok("e SEARCH TEXT x NOT UID 2").await;
 }
 
 #[tokio::test]

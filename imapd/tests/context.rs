@@ -168,3 +168,73 @@ async fn who_wants_to_hear_nothing_hears_of_searches_that_are_kept() {
     world.store.deliver(b"A: y\r\n\r\n");
     assert_eq!(alice.ok("e NOOP").await, ["e OK nothing done"]);
 }
+
+#[tokio::test]
+async fn what_outgrows_its_room_is_not_kept_any_more() {
+    let world = World::cramped(3).await;
+    world.store.deliver(b"Subject: 0\r\n\r\n");
+    let mut alice = world.alice().await;
+    alice
+        .ok("c UID SORT RETURN (UPDATE COUNT) (SUBJECT) UTF-8 ALL")
+        .await;
+    for number in 1..100 {
+        let message = format!("Subject: {number}\r\n\r\n");
+        world.store.deliver(message.as_bytes());
+    }
+    let lines = alice.ok("d NOOP").await;
+    let end = |line: &&String| line.starts_with("* NO [NOUPDATE \"c\"] ");
+    let mut lines: Vec<String> = lines;
+    while !lines.iter().any(|line| end(&line)) {
+        lines.push(alice.line().await.unwrap());
+    }
+    world.store.deliver(b"Subject: x\r\n\r\n");
+    let lines = alice.ok("e NOOP").await;
+    let is_told = |line: &String| line.contains("ESEARCH");
+    assert!(!lines.iter().any(is_told), "{lines:?}");
+    // There is room again.
+    let lines = alice.ok("f UID SEARCH RETURN (UPDATE COUNT) SEEN").await;
+    assert_eq!(lines[0], "* ESEARCH (TAG \"f\") UID COUNT 0");
+}
+
+#[tokio::test]
+async fn what_comes_later_is_found_when_it_is_old_enough() {
+    let world = World::new().await;
+    let mut alice = world.alice().await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let age = now.as_secs() - CAME + 4;
+    alice
+        .ok(&format!("c UID SEARCH RETURN (UPDATE COUNT) OLDER {age}"))
+        .await;
+    world.store.deliver(b"A: x\r\n\r\n");
+    expect(
+        &mut alice,
+        &[
+            "* 1 EXISTS",
+            "* 0 RECENT",
+            "* ESEARCH (TAG \"c\") UID ADDTO (0 1)",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_looked_at_is_looked_at_again() {
+    let world = World::new().await;
+    for _ in 0..40 {
+        world.store.deliver(b"A: x\r\n\r\n");
+        world.store.skip_uids(1000);
+    }
+    let mut alice = world.alice().await;
+    let mut other = world.alice().await;
+    alice.ok("c NOTIFY NONE").await;
+    alice.ok("d UID SEARCH RETURN (UPDATE COUNT) SEEN").await;
+    other.ok("b FETCH 1 FLAGS").await;
+    // The first page is not there any more, and cannot be had for now.
+    world.store.lie_once_after(0);
+    other.ok("c STORE 1 +FLAGS.SILENT (\\Seen)").await;
+    let mut lines = alice.ask("e NOOP").await;
+    while !lines.iter().any(|line| line.contains("ADDTO (0 1)")) {
+        lines.extend(alice.ask("f NOOP").await);
+        assert!(lines.len() < 100, "{lines:?}");
+    }
+}

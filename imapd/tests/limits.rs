@@ -8,6 +8,8 @@
 
 mod world;
 
+use std::time::{Duration, Instant};
+
 use imap::capability::Limits;
 use world::{Client, World};
 
@@ -116,13 +118,125 @@ async fn a_search_looks_only_at_messages_its_sets_name() {
 #[tokio::test]
 async fn a_password_in_an_answer_is_no_longer_than_one_of_login() {
     let world = World::new().await;
-    for (length, end) in [(1024, "NO [AUTHENTICATIONFAILED] "), (1025, "BAD ")] {
-        let mut message = b"\0alice@example.org\0".to_vec();
-        message.resize(message.len() + length, b'x');
+    let long = |length| "x".repeat(length);
+    for (user, password, end) in [
+        (
+            "alice@example.org".into(),
+            long(1024),
+            "NO [AUTHENTICATIONFAILED] ",
+        ),
+        ("alice@example.org".into(), long(1025), "BAD "),
+        (long(1024), "x".into(), "NO [AUTHENTICATIONFAILED] "),
+        (long(1025), "x".into(), "BAD "),
+    ] {
+        let message = format!("\0{user}\0{password}").into_bytes();
         let answer = mail::encode::base64(&message);
         let mut client = world.connect().await;
         let lines = client.ask(&format!("a AUTHENTICATE PLAIN {answer}")).await;
         let last = lines.last().unwrap();
-        assert!(last.starts_with(&format!("a {end}")), "{length}: {last}");
+        assert!(
+            last.starts_with(&format!("a {end}")),
+            "{user} {password}: {last}"
+        );
+    }
+}
+
+/// Says the same again and again, and how often until the server has enough.
+async fn until_bye(client: &mut Client, said: &str) -> usize {
+    for count in 1..=200 {
+        client.send(said.as_bytes()).await;
+        loop {
+            let line = client.line().await.expect("a goodbye before the end");
+            if line.starts_with("* BYE") {
+                return count;
+            }
+            if line.starts_with("c ") {
+                break;
+            }
+        }
+    }
+    panic!("{said:?} can be said for ever");
+}
+
+#[tokio::test]
+async fn mistakes_of_each_kind_are_counted() {
+    let world = World::new().await;
+    world.store.deliver(b"A: x\r\n\r\n");
+    let other = mail::encode::base64(b"bob@example.org\0alice@example.org\0secret-alice");
+    let other = format!("c AUTHENTICATE PLAIN {other}\r\n");
+    for said in [
+        "c AUTHENTICATE NONE\r\n",
+        "c AUTHENTICATE EXTERNAL\r\n",
+        "c AUTHENTICATE PLAIN\r\n*\r\n",
+        "c AUTHENTICATE PLAIN\r\n!\r\n",
+        other.as_str(),
+        "c AUTHENTICATE SCRAM-SHA-256\r\n*\r\n",
+        "c AUTHENTICATE SCRAM-SHA-256\r\n!\r\n",
+        "c AUTHENTICATE SCRAM-SHA-256 eA==\r\n!\r\n",
+        "c AUTHENTICATE SCRAM-SHA-256 eA==\r\neA==\r\n",
+        "c LOGIN alice@example.org wrong\r\n",
+    ] {
+        assert_eq!(
+            until_bye(&mut world.connect().await, said).await,
+            10,
+            "{said}"
+        );
+    }
+    for said in [
+        "c AUTHENTICATE PLAIN eA==\r\n",
+        "c LOGIN alice@example.org secret-alice\r\n",
+    ] {
+        let mut client = world.connect_far().await;
+        assert_eq!(until_bye(&mut client, said).await, 10, "{said}");
+    }
+    for said in [
+        "c NONSENSE\r\n",
+        "c ESEARCH IN (personal) RETURN (SAVE) ALL\r\n",
+        "c UIDBATCHES 500 2:1\r\n",
+        "c UID SEARCH RETURN (UPDATE) ALL\r\n",
+        "c FETCH 1 FLAGS\r\n",
+        "c REPLACE 1 INBOX {1+}\r\nx\r\n",
+    ] {
+        let mut client = world.alice().await;
+        client.ok("d ENABLE UIDONLY").await;
+        client.ok("c UID SEARCH RETURN (UPDATE) ALL").await;
+        // Some are answered before they are counted.
+        let count = until_bye(&mut client, said).await;
+        assert!((100..=101).contains(&count), "{said} {count}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_has_to_wait_waits() {
+    let world = World::new().await;
+    for said in [
+        "c LOGIN slow@example.org x",
+        "c AUTHENTICATE SCRAM-SHA-256 c2xvdw==",
+    ] {
+        let begun = Instant::now();
+        let mut client = world.connect().await;
+        let lines = client.ask(said).await;
+        assert!(
+            lines[1].starts_with("c NO [AUTHENTICATIONFAILED]"),
+            "{lines:?}"
+        );
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_broken_off_is_given_up() {
+    let world = World::new().await;
+    for (count, end) in ["*\r\n", "no/base64!\r\n", ""].iter().enumerate() {
+        let mut client = world.connect().await;
+        client.line().await;
+        client.send(b"c AUTHENTICATE SCRAM-SHA-256 eA==\r\n").await;
+        assert_eq!(client.line().await.unwrap(), "+ eA==");
+        assert_eq!(world.store.abandoned(), count);
+        client.send(end.as_bytes()).await;
+        drop(client);
+        while world.store.abandoned() == count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

@@ -238,6 +238,24 @@ pub(super) fn cancel(session: &mut Session, tag: &str, tags: &[String]) -> Tagge
     Tagged::ok(tag, "no more of that")
 }
 
+/// What would be told by message numbers is not kept any more.
+// RFC 9586 §3: from ENABLE UIDONLY on none may be sent.
+pub(super) fn give_up_numbers(session: &mut Session) {
+    let Session {
+        wire,
+        view: Some(view),
+        ..
+    } = session
+    else {
+        return;
+    };
+    let all = &mut view.contexts.all;
+    for context in all.extract_if(.., |context| context.by == Numbering::Sequence) {
+        let text = "there are no message numbers any more, search by UID";
+        refuse(wire, &context.tag, text);
+    }
+}
+
 /// A message that has to be looked at.
 struct Candidate {
     index: usize,
@@ -421,6 +439,8 @@ const MAX_SLEEP: u64 = 86_400;
 
 #[cfg(test)]
 mod tests {
+    use imap::sequence::SequenceSet;
+
     use super::super::query::Sought;
     use super::*;
 
@@ -460,8 +480,25 @@ mod tests {
         assert!(!fits(&mut kept(sorted(100_000, 8)), &[], &room));
         drop(two);
         assert!(fits(&mut kept(sorted(100_000, 8)), &[], &room));
-        let texts = Key::Text("x".repeat(3 << 20));
-        assert!(!fits(&mut context(sorted(0, 0), texts, &room), &[], &room));
+        // What is looked for counts: texts, those of fuzzy searches twice, and sets.
+        let text = |size: usize| Key::Text("x ".repeat(size / 2));
+        let uids = |count: u32| Ranges::new((1..count).map(|uid| (2 * uid, 2 * uid)).collect());
+        let kept = |key: Key| {
+            let mut context = context(sorted(0, 0), key, &room);
+            fits(&mut context, &[], &room)
+        };
+        assert!(kept(text(1 << 20)));
+        assert!(!kept(text(3 << 20)));
+        assert!(!kept(Key::Fuzzy(Box::new(text(1 << 20)))));
+        let mut sets = context(sorted(0, 0), Key::All, &room);
+        let of_sets = |count| {
+            let saved = Key::Uid(SequenceSet::Saved);
+            Sought::new(saved, 0, 0, &uids(count))
+        };
+        sets.sought = Arc::new(of_sets(500_000));
+        assert!(fits(&mut sets, &[], &room));
+        sets.sought = Arc::new(of_sets(1_100_000));
+        assert!(!fits(&mut sets, &[], &room));
     }
 
     #[test]
@@ -481,9 +518,19 @@ mod tests {
         };
         (0..count).for_each(|uid| one.passing.add(&record(uid)));
         assert!(fits(&mut one, &[], &room));
+        // It takes room beside what was found.
+        let mut two = context(sorted(110_000, 8), Key::All, &room);
+        assert!(fits(&mut two, &[], &room));
+        std::mem::swap(&mut two.passing, &mut one.passing);
+        assert!(!fits(&mut two, &[], &room));
+        std::mem::swap(&mut two.passing, &mut one.passing);
         assert_eq!(one.passing.next(), Some(1000));
         assert_eq!(one.passing.take_due(1001), [0, 1]);
         (count..count + 3).for_each(|uid| one.passing.add(&record(uid)));
         assert!(!fits(&mut one, &[], &room));
+        // Nor is what is looked at later, where that alone is too much.
+        let mut later = context(Results::Found(Ranges::default()), Key::Older(1000), &room);
+        later.passing.and(one.passing);
+        assert!(!fits(&mut later, &[], &room));
     }
 }

@@ -273,6 +273,9 @@ fn enable(session: &mut Session, tag: &str, extensions: &[Extension]) -> Tagged 
         }
     }
     session.speak(dialect);
+    if dialect.uid_only {
+        context::give_up_numbers(session);
+    }
     let levels = [
         (Awareness::CondStore, Extension::CondStore),
         (Awareness::QResync, Extension::QResync),

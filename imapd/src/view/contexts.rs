@@ -165,3 +165,18 @@ impl View {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_is_kept_up_to_date_no_change_is_noted() {
+        let mut contexts = Contexts::default();
+        contexts.touch(1);
+        assert!(contexts.touched.is_empty());
+        contexts.is_on = true;
+        contexts.touch(1);
+        assert!(contexts.touched.contains(&1));
+    }
+}

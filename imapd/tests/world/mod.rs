@@ -22,6 +22,7 @@ use daemon::port::{self, Begins};
 use daemon::stop::{self, StopSender};
 use daemon::tls::Certificates;
 use imapd::ask::Ask;
+use imapd::budget::Room;
 use imapd::house::House;
 use imapd::port::Port;
 use sys::packet::PacketListener;
@@ -66,14 +67,23 @@ impl World {
             total: 0,
             per_address: 0,
         };
-        Self::build(limits, messages).await
+        Self::build(limits, messages, None).await
+    }
+
+    /// Where all searches that are kept up to date have so many KiB.
+    pub(crate) async fn cramped(kibibytes: u32) -> Self {
+        let limits = Limits {
+            total: 0,
+            per_address: 0,
+        };
+        Self::build(limits, imap::capability::Limits::default(), Some(kibibytes)).await
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
-        Self::build(limits, imap::capability::Limits::default()).await
+        Self::build(limits, imap::capability::Limits::default(), None).await
     }
 
-    async fn build(limits: Limits, messages: imap::capability::Limits) -> Self {
+    async fn build(limits: Limits, messages: imap::capability::Limits, room: Option<u32>) -> Self {
         // Another test of this process may have been first.
         let _ = crypto::aws_lc_rs::default_provider().install_default();
         let home = tempfile::tempdir().unwrap();
@@ -97,6 +107,7 @@ impl World {
             let house = Arc::new(House {
                 metadata,
                 limits: messages,
+                contexts: room.map_or(house.contexts, Room::new),
                 ..house
             });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

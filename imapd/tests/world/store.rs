@@ -52,6 +52,8 @@ struct State {
     sessions: Vec<Weak<Peer>>,
     modseq: u64,
     opened: usize,
+    /// Logins that were begun and given up.
+    abandoned: usize,
     /// Pages that were read.
     pages: usize,
     /// Tables of shards come in descriptors.
@@ -143,6 +145,11 @@ impl Store {
     /// How often messages were opened to be read.
     pub(crate) fn opened(&self) -> usize {
         self.state.lock().unwrap().opened
+    }
+
+    /// How many logins were begun and given up.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.state.lock().unwrap().abandoned
     }
 
     /// How many pages were read.

@@ -121,8 +121,6 @@ impl Needs {
                 let is_display =
                     |one: &Criterion| matches!(one.key, SortKey::DisplayFrom | SortKey::DisplayTo);
                 self.on(criteria.iter().any(is_display), "SORT=DISPLAY");
-                let is_relevancy = |one: &Criterion| one.key == SortKey::Relevancy;
-                self.on(criteria.iter().any(is_relevancy), "SEARCH=FUZZY");
                 self.results(results.as_ref(), "ESORT", "CONTEXT=SORT");
                 self.key(key);
             }
@@ -241,7 +239,6 @@ impl Needs {
     fn results(&mut self, results: Option<&Return>, name: &'static str, contexts: &'static str) {
         if let Some(results) = results {
             self.0.push(name);
-            self.on(results.relevancy, "SEARCH=FUZZY");
             self.on(results.context || results.update, contexts);
             self.on(results.save, "SEARCHRES");
             self.on(results.partial.is_some(), "PARTIAL");

@@ -98,6 +98,8 @@ mod tests {
             "UID SEARCH OR 1 UID 10",
             "UID SORT (DATE) UTF-8 1:2",
             "UID THREAD REFS UTF-8 1",
+            "ESEARCH 1:2",
+            "ESEARCH IN (personal) NOT 1",
             "REPLACE 1 a CATENATE (URL b)",
             "SELECT a (QRESYNC (1 1 1:9 (1 9)))",
             "EXAMINE a (QRESYNC (1 1 (1 9)))",

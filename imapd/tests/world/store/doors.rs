@@ -17,9 +17,12 @@ impl Service<ImapEdge> for Front {
     ) -> Result<Answered<ImapAnswer>, Refusal> {
         let credentials = match call.request {
             ImapRequest::Authenticate(credentials) => credentials,
-            ImapRequest::Login(request) => return log_in(request),
+            ImapRequest::Login(request) => return self.0.log_in(request),
         };
         let is_alice = credentials.user == "alice@example.org";
+        if credentials.user == "slow@example.org" {
+            return Err(Refusal::BadCredentials { wait: 1 });
+        }
         if !is_alice || credentials.password.reveal() != b"secret-alice" {
             return Err(Refusal::BadCredentials { wait: 0 });
         }
@@ -33,18 +36,28 @@ impl Service<ImapEdge> for Front {
     }
 }
 
-/// Says back what the client said first, and then that it was wrong.
-fn log_in(request: LoginRequest) -> Result<Answered<ImapAnswer>, Refusal> {
-    match request {
-        LoginRequest::Begin(start) if start.message.reveal() == b"garbled" => {
-            Err(Refusal::Invalid("garbled".into()))
+impl Store {
+    /// Says back what the client said first, and then that it was wrong.
+    fn log_in(&self, request: LoginRequest) -> Result<Answered<ImapAnswer>, Refusal> {
+        match request {
+            LoginRequest::Begin(start) if start.message.reveal() == b"slow" => {
+                Err(Refusal::BadCredentials { wait: 1 })
+            }
+            LoginRequest::Begin(start) if start.message.reveal() == b"garbled" => {
+                Err(Refusal::Invalid("garbled".into()))
+            }
+            LoginRequest::Begin(start) => {
+                Ok(Answered::plain(ImapAnswer::LoginChallenged(Challenge {
+                    exchange: 1,
+                    message: start.message,
+                })))
+            }
+            LoginRequest::Continue { .. } => Err(Refusal::BadCredentials { wait: 0 }),
+            LoginRequest::Abandon { .. } => {
+                self.state.lock().unwrap().abandoned += 1;
+                Ok(Answered::plain(ImapAnswer::LoginAbandoned))
+            }
         }
-        LoginRequest::Begin(start) => Ok(Answered::plain(ImapAnswer::LoginChallenged(Challenge {
-            exchange: 1,
-            message: start.message,
-        }))),
-        LoginRequest::Continue { .. } => Err(Refusal::BadCredentials { wait: 0 }),
-        LoginRequest::Abandon { .. } => Ok(Answered::plain(ImapAnswer::LoginAbandoned)),
     }
 }
 
