@@ -9,13 +9,15 @@
 )]
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use daemon::config::{History, Quarantine};
 use relayd::desk::Desk;
 use relayd::quarantine::Ward;
-use relayd::queue::journal::{self, Header, Record, VERSION};
+use relayd::queue::history::Ending;
+use relayd::queue::journal::{self, Attempted, Fate, Header, Outcome, Record, VERSION};
 use relayd::queue::{Queue, QueueId};
 use relayd::turns::Party;
 
@@ -30,30 +32,82 @@ fn resident() -> usize {
     kilobytes.parse::<usize>().unwrap() * 1024
 }
 
+fn header(number: usize) -> Header {
+    Header {
+        version: VERSION,
+        queued: 1_700_000_000,
+        size: 0,
+        reverse_path: format!("sender{number}@example.test"),
+        account: Some(format!("sender{number}@example.test")),
+        party: Party::Tenant(format!("tenant{}", number % 100)),
+        smtp_utf8: false,
+        eight_bit: false,
+        hold: Some("held for a measurement".into()),
+        quarantine: None,
+        recipients: vec![format!("r{number}@d{}.example", number % 5000)],
+        parameters: String::new(),
+        tls_waived: false,
+        sign: Vec::new(),
+        particulars: Vec::new(),
+    }
+}
+
 fn fill(queue: &Path, count: usize) {
     for number in 0..count {
         let id = QueueId::generate().unwrap();
-        let header = Header {
-            version: VERSION,
-            queued: 1_700_000_000,
-            size: 0,
-            reverse_path: format!("sender{number}@example.test"),
-            account: Some(format!("sender{number}@example.test")),
-            party: Party::Tenant(format!("tenant{}", number % 100)),
-            smtp_utf8: false,
-            eight_bit: false,
-            hold: Some("held for a measurement".into()),
-            quarantine: None,
-            recipients: vec![format!("r{number}@d{}.example", number % 5000)],
-            parameters: String::new(),
-            tls_waived: false,
-            sign: Vec::new(),
-            particulars: Vec::new(),
-        };
+        let header = header(number);
         let mut line = Vec::new();
         journal::encode(&Record::Message(Box::new(header)), &mut line).unwrap();
         fs::write(queue.join(id.body_name()), "").unwrap();
         fs::write(queue.join(id.journal_name()), line).unwrap();
+    }
+}
+
+/// Messages of one session after the other: queued, delivered, done.
+fn pass_through(queue: &Queue, count: usize) {
+    for number in 0..count {
+        let id = QueueId::generate().unwrap();
+        let draft = queue.draft().unwrap();
+        draft.file().write_all(&[b'x'; 4096]).unwrap();
+        queue.commit(id, &draft, &header(number)).unwrap();
+        let outcome = Outcome {
+            recipient: 0,
+            fate: Fate::Delivered,
+            status: "2.0.0".into(),
+            text: "250 2.0.0 queued".into(),
+            remote: true,
+            host: Some("mx.example".into()),
+        };
+        let attempted = Attempted {
+            at: 1_700_000_000,
+            results: vec![outcome],
+        };
+        let opened = queue.message(id).unwrap();
+        opened.append(&Record::Attempted(attempted)).unwrap();
+        queue.finish(id, Ending::Done).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "measures the disk"]
+fn a_flush_serves_many_sessions() {
+    for sessions in [20, 1] {
+        let home = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&home.path().join("queue"), (&History::default()).into()).unwrap();
+        let count = 200 / sessions;
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..sessions {
+                scope.spawn(|| pass_through(&queue, count));
+            }
+        });
+        eprintln!(
+            "{sessions} sessions: 200 messages in {:?}, {} flushes",
+            begun.elapsed(),
+            queue.flushes()
+        );
+        // One for the message and one for its result, had each its own.
+        assert!(queue.flushes() <= 400);
     }
 }
 
