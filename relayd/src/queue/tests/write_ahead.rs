@@ -339,3 +339,18 @@ fn what_comes_while_the_queue_is_read_is_not_taken_for_something_old() {
     assert!(recovered(&queue).iter().any(|one| one.id == new));
     assert!(!names(&queue).contains(&half.body_name()));
 }
+
+#[test]
+fn what_is_left_of_an_earlier_use_of_the_log_does_not_count() {
+    let (home, queue) = queue();
+    let ids = [commit(&queue), commit(&queue)];
+    queue.close().unwrap();
+    for id in ids {
+        fs::remove_file(queue.path().join(id.journal_name())).unwrap();
+        fs::remove_file(queue.path().join(id.body_name())).unwrap();
+    }
+    // It stands where the first one stood, and behind it still stands the second.
+    let new = commit(&queue);
+    let queue = reopen(&home, queue);
+    assert_eq!(names(&queue), [new.body_name(), new.journal_name()]);
+}
