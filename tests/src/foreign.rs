@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::patience::wait_for;
 use crate::program::{self, Service};
 
 /// Arguments: the unpacked package, the directory with `etc`, what is to be done first, and the program with its own.
@@ -28,6 +29,16 @@ exec "$@"
 pub struct Foreign {
     package: PathBuf,
     home: tempfile::TempDir,
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // A process of the server that is about to end may still write its last line.
+        let remove = || std::fs::remove_dir_all(self.path()).ok();
+        if let Err(error) = wait_for(Duration::from_secs(2), remove) {
+            eprintln!("{}: {error}", self.path().display());
+        }
+    }
 }
 
 /// A user that its server wants to exist; the group has its name and number.
