@@ -146,7 +146,7 @@ impl Carrier {
                     break 'hosts;
                 }
                 let target = self.target(destination, &host.name, address, policy.clone());
-                let told = told.as_ref();
+                let told = told.as_ref().filter(|_| asked.is_told());
                 match self.visit(&target, envelope, &body, told).await {
                     Ok(findings) => return findings,
                     Err((finding, next)) => {

@@ -55,6 +55,19 @@ impl Asked {
             is_told: wish != Wish::Waived,
         }
     }
+
+    /// Whether the domain is told how it went.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// Of a domain whose policy is known. It is told nothing.
+    pub(crate) fn known(policy: Option<Published>) -> Self {
+        Self {
+            published: OnceCell::new_with(Some(policy)),
+            is_told: false,
+        }
+    }
 }
 
 impl Carrier {
@@ -90,7 +103,7 @@ impl Carrier {
         if wish == Wish::Required && !demand.is_vouched {
             return Err(Finding::ours("5.7.30", unvouched(domain)));
         }
-        let told = demand.told.clone().filter(|_| asked.is_told);
+        let told = demand.told.clone();
         let policy = match rule {
             None | Some(TlsDemand::None | TlsDemand::May) => demand.policy,
             Some(rule) => at_least(rule, demand).ok_or_else(|| {

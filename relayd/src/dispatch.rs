@@ -41,7 +41,7 @@ pub struct Dispatcher {
     /// The queue.
     pub desk: Arc<Desk>,
     /// The ways out.
-    pub carrier: Carrier,
+    pub carrier: Arc<Carrier>,
     /// Tells senders.
     pub reporter: Reporter,
     /// Has mail signed.

@@ -57,10 +57,10 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
         dns: dns.clone(),
     };
     let ledger = Ledger::new(Arc::clone(&reports.tls), dns.clone());
-    let carrier = Carrier {
+    let carrier = Arc::new(Carrier {
         ledger: Some(ledger),
         ..carrier(&birth, &hostname, dns.clone(), &desk).await?
-    };
+    });
     let ask = Ask::new(config.ipc_socket("deliverd", "relayd"));
     let till = Till::open(Arc::clone(&desk), ask.clone(), &config.relay.budgets);
     let till = Arc::new(till.await.map_err(StartError::fault)?);
@@ -82,6 +82,7 @@ pub async fn run(mut birth: Birth) -> Result<(), StartError> {
     let operator = Operator {
         desk: Arc::clone(&desk),
         reports,
+        carrier: Arc::clone(&carrier),
         till,
         started,
     };

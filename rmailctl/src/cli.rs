@@ -59,6 +59,9 @@ pub enum Command {
     /// Mail that waits to be sent out.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// The way to other servers.
+    #[command(subcommand)]
+    Relay(RelayCommand),
     /// What domains are to be told about mail in their name (DMARC aggregate reports) and about TLS with their servers (TLS reports).
     #[command(subcommand)]
     Reports(ReportsCommand),
@@ -504,6 +507,20 @@ pub enum BanCommand {
         /// The account, an IP address, or the network as `list` shows it.
         #[arg(value_name = "ADDRESS|NETWORK")]
         what: String,
+    },
+}
+
+/// `rmailctl relay …`.
+#[derive(Debug, Subcommand)]
+pub enum RelayCommand {
+    /// Show how much TLS is asked of the servers of a domain, and why: what DNSSEC, TLSA records, MTA-STS and relay.domains say, and how it
+    /// went on the last connections since relayd started. DNS is asked, and a policy fetched that is new.
+    Tls {
+        /// The domain.
+        domain: String,
+        /// A JSON object instead of text, with times in Unix seconds.
+        #[arg(long)]
+        json: bool,
     },
 }
 

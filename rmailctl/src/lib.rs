@@ -39,6 +39,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Ban(command) => in_runtime(cmd::ban::run(&cli.config, command)),
         Command::Dkim(command) => in_runtime(cmd::dkim::run(&cli.config, command)),
         Command::Queue(command) => in_runtime(cmd::queue::run(&cli.config, command)),
+        Command::Relay(command) => in_runtime(cmd::relay::run(&cli.config, command)),
         Command::Reports(command) => in_runtime(cmd::reports::run(&cli.config, command)),
         Command::Explain(options) => in_runtime(cmd::explain::run(&cli.config, options)),
         Command::Store(command) => in_runtime(cmd::store::run(&cli.config, command)),

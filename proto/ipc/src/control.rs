@@ -2,6 +2,7 @@
 
 use crate::acl::{AclEntry, RightsChange};
 use crate::budget::{BudgetChange, OwnBudget, Payer, Spent};
+use crate::demands::TlsDemands;
 use crate::edge::{Edge, Silence};
 use crate::frame::{Decode, Encode};
 use crate::queue_walk::{HistoryPlace, QueueFilter, QueueView};
@@ -639,6 +640,11 @@ pub enum QueueControlRequest {
         /// The domain.
         domain: String,
     },
+    /// How much TLS is asked of the servers of a domain, and why? DNS is asked.
+    ShowTls {
+        /// The domain.
+        domain: String,
+    },
     /// End the running period of the reports of all kinds, and send about all that have ended, now.
     SendReports,
 }
@@ -732,6 +738,8 @@ pub enum QueueControlAnswer {
         /// At most a handful.
         targets: Vec<String>,
     },
+    /// To [`QueueControlRequest::ShowTls`].
+    TlsDemands(Box<TlsDemands>),
     /// Reports that are being made now.
     ReportsDue {
         /// How many.

@@ -24,6 +24,7 @@ pub mod cache;
 pub mod call;
 pub mod control;
 pub mod delivery;
+pub mod demands;
 pub mod dns;
 pub mod edge;
 pub mod explain;

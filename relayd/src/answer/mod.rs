@@ -3,6 +3,7 @@
 
 pub mod allowances;
 mod authorship;
+mod demands;
 pub mod filters;
 mod history;
 pub mod intake;

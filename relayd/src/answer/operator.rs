@@ -13,9 +13,11 @@ use ipc::control::{
 use ipc::{Call, Refusal};
 use tracing::info;
 
+use super::demands;
 use super::reports::Reports;
 use super::till::Till;
 use super::{history, orders, walk};
+use crate::attempt::Carrier;
 use crate::clock;
 use crate::desk::{self, Desk};
 use crate::queue::journal::Record;
@@ -38,6 +40,8 @@ pub struct Operator {
     pub desk: Arc<Desk>,
     /// What is to be reported to domains.
     pub reports: Reports,
+    /// Knows what domains demand.
+    pub carrier: Arc<Carrier>,
     /// Where accounts pay.
     pub till: Arc<Till>,
     /// When relayd started.
@@ -116,6 +120,9 @@ impl Service<QueueControlEdge> for Operator {
             } => self.reports.show(kind, begin, &domain, skip).await?,
             QueueControlRequest::FindReportTargets { kind, domain } => {
                 self.reports.find_targets(kind, &domain).await?
+            }
+            QueueControlRequest::ShowTls { domain } => {
+                demands::answer(&self.carrier, &domain).await?
             }
             QueueControlRequest::SendReports => self.reports.send().await,
         };

@@ -121,6 +121,12 @@ impl Sts {
         }
     }
 
+    /// Name of the version, Unix seconds of fetching, and text of the policy of a domain, as long as it holds.
+    pub(crate) async fn kept(&self, domain: &Domain) -> Option<(String, i64, Policy)> {
+        let kept = self.shelf.find(domain.as_str(), clock::now()).await?;
+        Some((kept.id, kept.fetched, kept.policy))
+    }
+
     async fn version(&self, domain: &str) -> Option<String> {
         let found = self
             .dns

@@ -2,17 +2,19 @@
 //! is lost.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mail::address::Domain;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::TlsRpt;
+use super::recent::{Recent, Seen};
 use super::record::is_published;
 use super::row::{Flaw, Policy, Row};
 use crate::aggregate::register::Register;
 use crate::aggregate::target::NoAnswer;
+use crate::clock;
 use crate::dns::Dns;
 
 /// Connections being counted at once. Each may wait for DNS.
@@ -24,6 +26,7 @@ pub struct Ledger {
     register: Arc<Register<TlsRpt>>,
     dns: Dns,
     room: Arc<Semaphore>,
+    recent: Mutex<Recent>,
 }
 
 /// What came of a connection, or why there was none.
@@ -63,11 +66,24 @@ impl Ledger {
             register,
             dns,
             room: Arc::new(Semaphore::new(AT_ONCE)),
+            recent: Mutex::default(),
         }
+    }
+
+    /// What came of the last connections to the servers of a domain, the last one first.
+    #[must_use]
+    pub fn recent(&self, domain: &str) -> Vec<Seen> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.of(domain)
     }
 
     /// Takes in what came of a connection to a server of a domain.
     pub fn note(&self, domain: &Domain, outcome: &Outcome<'_>) {
+        let row = outcome.row();
+        {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            recent.note(domain.as_str(), &row, clock::now());
+        }
         if !self.register.is_on() {
             return;
         }
@@ -76,7 +92,7 @@ impl Ledger {
             return;
         };
         let (register, dns) = (Arc::clone(&self.register), self.dns.clone());
-        let (domain, row) = (domain.as_str().to_owned(), outcome.row());
+        let domain = domain.as_str().to_owned();
         tokio::spawn(async move {
             match is_published(&dns, &domain).await {
                 Ok(false) => debug!(domain, "no TLS reports are wanted"),

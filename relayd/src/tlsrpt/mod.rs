@@ -9,6 +9,7 @@
 pub mod json;
 pub mod ledger;
 pub mod letter;
+pub mod recent;
 pub mod record;
 pub mod row;
 

@@ -12,6 +12,7 @@ pub mod grant;
 pub mod imap;
 pub mod queue;
 pub mod quota;
+pub mod relay;
 pub mod reports;
 pub mod share;
 pub mod status;
