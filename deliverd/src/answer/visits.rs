@@ -84,6 +84,12 @@ impl Visits {
         Ok(Some(id))
     }
 
+    /// As if others had so many mailboxes of an owner selected.
+    #[cfg(test)]
+    pub(super) fn pretend(&self, owner: &str, count: usize) {
+        self.lock().owners.insert(owner.to_owned(), count);
+    }
+
     /// Ends a selection, if it is still there.
     pub(super) fn end(&self, id: u64) {
         let ended = self.lock().remove(id);

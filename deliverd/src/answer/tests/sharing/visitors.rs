@@ -286,6 +286,27 @@ async fn one_visitor_holds_no_more_than_so_many_selections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_one_owner_all_together_hold_no_more_than_so_many_selections() {
+    let (world, alice, bob) = two().await;
+    alice.give("work", BOB, "lr").await;
+    world.house.visits.pretend(ALICE, 998);
+    let (second, third) = (
+        world.login(BOB, "password").await.unwrap(),
+        world.login(BOB, "password").await.unwrap(),
+    );
+    bob.answer(select(shared("work"))).await.unwrap();
+    second.answer(select(shared("work"))).await.unwrap();
+    assert_eq!(
+        refused(third.answer(select(shared("work"))).await),
+        Refusal::Busy
+    );
+    // The owner's own are none of them.
+    alice.answer(select("work".into())).await.unwrap();
+    second.answer(SessionRequest::Unselect).await.unwrap();
+    third.answer(select(shared("work"))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_operator_sees_and_sets_rights_and_the_list_of_who_shares_is_made_anew_from_files() {
     let (world, alice, bob) = two().await;
     let change = StoreControlRequest::ChangeSharing {
