@@ -25,7 +25,7 @@ use imap::sequence::Ranges;
 use imap::sync::Awareness;
 use imap::write;
 use ipc::acl::Rights;
-use ipc::session::{MAX_KEYWORDS, PAGES_PER_READ, RECORDS_PER_FRAME, SessionEvent};
+use ipc::session::{MAX_KEYWORDS, PAGES_PER_READ, SessionEvent};
 use ipc::snapshot::{Record, flag as bit};
 
 use self::shards::{Page, Shards, shard_of, uids_of};
@@ -248,14 +248,6 @@ impl View {
             }
             // Not to this one.
             SessionEvent::Happened => {}
-        }
-    }
-
-    fn hear(&mut self, records: &[Record]) {
-        // What is told in several events fills all of them but the last.
-        let is_whole = records.len() < RECORDS_PER_FRAME;
-        if let Some(last) = records.last().filter(|_| is_whole) {
-            self.heard = self.heard.max(last.modseq);
         }
     }
 

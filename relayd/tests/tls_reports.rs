@@ -10,6 +10,7 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use ipc::control::{QueueControlAnswer, QueueControlRequest};
@@ -94,6 +95,17 @@ async fn counted(house: &House, wanted: &[(&str, u64)]) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("{counts:?}");
+}
+
+/// Waits until something that was counted is written down, so that a kill does not take it.
+async fn written(queue: &Path) {
+    let is_written = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with(".sessions-") && entry.metadata().unwrap().len() > 0
+    };
+    while !std::fs::read_dir(queue).unwrap().flatten().any(is_written) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Sends a mail and waits until it is known what became of it.
@@ -199,6 +211,7 @@ async fn domains_are_told_how_tls_with_their_servers_went_whatever_is_wrong_with
     house.start();
     send(&house, "good").await;
     counted(&house, &[("good", 1)]).await;
+    written(&house.socket("queue")).await;
     house.kill();
     house.start();
     for (domain, _) in DOMAINS {

@@ -143,7 +143,10 @@ fn kept(system: &System) -> BTreeMap<PathBuf, u64> {
     }
     found.retain(|path, _| {
         let is_message = path.extension().is_some_and(|extension| extension == "eml");
-        is_message || path.starts_with(root.join("queue"))
+        // relayd tries what is in the queue meanwhile, and these two tell of all messages.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_of_all = name.starts_with(".log-") || name.starts_with(".history-");
+        is_message || path.starts_with(root.join("queue")) && !is_of_all
     });
     found
 }

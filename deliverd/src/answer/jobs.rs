@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 /// Pieces of blocking work at once. Many, because writers wait for the disk together and share a flush.
-const PLACES: usize = 64;
+pub(super) const PLACES: usize = 64;
 /// Those of one customer.
 const MOST: usize = PLACES / 4 * 3;
 

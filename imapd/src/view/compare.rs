@@ -1,7 +1,7 @@
 //! Changes were lost, and the mailbox was selected again: what they were is found out by comparing all pages, a few at a time.
 
 use imap::sequence::Ranges;
-use ipc::session::{PAGES_PER_READ, SessionEvent};
+use ipc::session::{PAGES_PER_READ, RECORDS_PER_FRAME, SessionEvent};
 use ipc::snapshot::Record;
 
 use super::shards::{shard_of, uids_of};
@@ -44,6 +44,14 @@ impl View {
     #[must_use]
     pub fn heard(&self) -> u64 {
         self.heard.max(self.noted)
+    }
+
+    pub(super) fn hear(&mut self, records: &[Record]) {
+        // What is told in several events fills all of them but the last.
+        let is_whole = records.len() < RECORDS_PER_FRAME;
+        if let Some(last) = records.last().filter(|_| is_whole) {
+            self.heard = self.heard.max(last.modseq);
+        }
     }
 
     /// Begins to compare with a mailbox that was selected again. `since`: what [`Self::noted`] was when changes were lost;

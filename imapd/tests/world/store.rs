@@ -178,26 +178,11 @@ impl Store {
         self.state.lock().unwrap().lie = lie;
     }
 
-    /// After so many answers with pages comes one that is none.
-    pub(crate) fn lie_once_after(&self, answers: usize) {
-        self.state.lock().unwrap().good_pages = Some(answers);
-    }
-
     /// Works without telling anybody.
     pub(crate) fn in_silence(&self, work: impl FnOnce(&Self)) {
         let sessions = std::mem::take(&mut self.state.lock().unwrap().sessions);
         work(self);
         self.state.lock().unwrap().sessions = sessions;
-    }
-
-    /// The disk does not give this message's bytes any more.
-    pub(crate) fn spoil(&self, uid: u32) {
-        self.state.lock().unwrap().spoilt.insert(uid);
-    }
-
-    /// Somebody else adds flags to a message right before the next STORE is done.
-    pub(crate) fn overtake(&self, uid: u32, flags: u8) {
-        self.state.lock().unwrap().overtakes = Some((uid, flags));
     }
 
     /// Somebody else removes messages.

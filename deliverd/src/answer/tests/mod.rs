@@ -30,6 +30,7 @@ mod cache;
 mod delivery;
 mod house;
 mod jobs;
+mod overtaken;
 mod prompt;
 mod quota;
 mod session;

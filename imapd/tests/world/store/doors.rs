@@ -37,6 +37,21 @@ impl Service<ImapEdge> for Front {
 }
 
 impl Store {
+    /// After so many answers with pages comes one that is none.
+    pub(crate) fn lie_once_after(&self, answers: usize) {
+        self.state.lock().unwrap().good_pages = Some(answers);
+    }
+
+    /// The disk does not give this message's bytes any more.
+    pub(crate) fn spoil(&self, uid: u32) {
+        self.state.lock().unwrap().spoilt.insert(uid);
+    }
+
+    /// Somebody else adds flags to a message right before the next STORE is done.
+    pub(crate) fn overtake(&self, uid: u32, flags: u8) {
+        self.state.lock().unwrap().overtakes = Some((uid, flags));
+    }
+
     /// Says back what the client said first, and then that it was wrong.
     fn log_in(&self, request: LoginRequest) -> Result<Answered<ImapAnswer>, Refusal> {
         match request {
