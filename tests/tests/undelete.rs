@@ -21,6 +21,12 @@ fn deliver(system: &System, text: &str) {
         .unwrap();
 }
 
+/// A system that keeps what is expunged however little room the disk of this machine has.
+fn start() -> System {
+    let config = json!({"store": {"expunged_min_free_percent": 0}});
+    System::start(Options::alice().config(&config))
+}
+
 fn login(system: &System) -> Client {
     Client::login(system.address("imap"), ALICE, PASSWORD).unwrap()
 }
@@ -41,7 +47,7 @@ fn undelete(system: &System, more: &[&str]) -> String {
 
 #[test]
 fn what_a_client_expunged_comes_back_where_it_was_while_the_client_looks_on() {
-    let system = System::start(Options::alice());
+    let system = start();
     (1..=3).for_each(|number| deliver(&system, &format!("letter {number}")));
     let mut client = login(&system);
     client.command("SELECT INBOX").unwrap().ok();
@@ -99,7 +105,7 @@ fn what_a_client_expunged_comes_back_where_it_was_while_the_client_looks_on() {
 
 #[test]
 fn a_deleted_mailbox_is_made_again_with_its_messages_if_they_fit_into_the_quota() {
-    let system = System::start(Options::alice());
+    let system = start();
     let mut client = login(&system);
     client.command("CREATE Work/2026").unwrap().ok();
     (1..=2).for_each(|number| deliver(&system, &format!("letter {number}")));
@@ -131,7 +137,7 @@ fn a_deleted_mailbox_is_made_again_with_its_messages_if_they_fit_into_the_quota(
 
 #[test]
 fn an_undelete_says_what_is_meant() {
-    let system = System::start(Options::alice());
+    let system = start();
     for wrong in [
         &["user", "undelete", ALICE][..],
         &["user", "undelete", ALICE, "--uid", "1"],

@@ -326,7 +326,7 @@ impl Run {
             _ => None,
         });
         let (_, letters) = told.ok_or("no MYRIGHTS")?;
-        // RFC 4314 §2.1.1: those of RFC 2086 are told, too.
+        // RFC 4314 §2.1.1: the rights of the older ACL are told, too.
         let letters = letters.trim_end_matches(['c', 'd']);
         if Rights::of(letters) != rights {
             return Err(format!("MYRIGHTS {letters}, not {rights:?}"));
