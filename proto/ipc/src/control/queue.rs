@@ -109,7 +109,7 @@ pub enum QueueControlRequest {
     },
     /// What have these sent today?
     ShowSpent {
-        /// At most [`ENTRIES_PER_FRAME`].
+        /// At most [`super::ENTRIES_PER_FRAME`].
         payers: Vec<Payer>,
     },
     /// Somebody's budget was changed at deliverd: ask there again.
@@ -215,7 +215,7 @@ pub enum QueueControlAnswer {
         /// Recipients that failed for good since its start.
         failed: u64,
     },
-    /// A page of the reports, at most [`REPORTS_PER_FRAME`].
+    /// A page of the reports, at most [`super::REPORTS_PER_FRAME`].
     Reports {
         /// Ordered by their beginning and domain.
         reports: Vec<ReportSummary>,
