@@ -114,7 +114,7 @@ impl Cabinet {
 
     fn read_all(&self) -> io::Result<()> {
         let mut keys = BTreeMap::new();
-        for entry in file::list(self.directory.as_fd())? {
+        for entry in file::list_anew(self.directory.as_fd())? {
             let text = entry.name.to_string_lossy();
             if text.ends_with(NEW) {
                 file::unlink(self.directory.as_fd(), &entry.name)?;

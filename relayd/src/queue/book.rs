@@ -109,7 +109,7 @@ impl Queue {
     /// What the system says.
     pub fn periods(&self, kind: fn(i64) -> Book) -> io::Result<Vec<i64>> {
         let mut begins = Vec::new();
-        for entry in file::list(self.directory.as_fd())? {
+        for entry in file::list_anew(self.directory.as_fd())? {
             let book = Book::of(&entry.name.to_string_lossy());
             if let Some(Book::Observed(begin) | Book::Sessions(begin)) = book
                 && book == Some(kind(begin))

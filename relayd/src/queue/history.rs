@@ -284,7 +284,7 @@ impl History {
     /// When each of its files begins, and its size; the oldest first.
     fn files(&self) -> io::Result<Vec<(i64, u64)>> {
         let mut files = Vec::new();
-        for entry in file::list(self.directory.as_fd())? {
+        for entry in file::list_anew(self.directory.as_fd())? {
             let name = entry.name.to_string_lossy();
             let Some(begin) = name.strip_prefix(PREFIX).and_then(|text| text.parse().ok()) else {
                 continue;

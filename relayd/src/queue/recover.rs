@@ -149,7 +149,7 @@ impl Queue {
     /// Removes what a crash left, and gives messages of an older relayd, which knew no directories, a place in them. Tells whether there were any.
     fn take_over(&self) -> io::Result<bool> {
         let mut older = BTreeSet::new();
-        for entry in file::list(self.directory.as_fd())? {
+        for entry in file::list_anew(self.directory.as_fd())? {
             let name = entry.name.to_string_lossy();
             let id = name
                 .strip_suffix(".env")
@@ -185,7 +185,7 @@ impl Queue {
     /// # Errors
     /// When the queue directory cannot be read.
     pub fn shards(&self) -> io::Result<Vec<String>> {
-        let entries = file::list(self.directory.as_fd())?;
+        let entries = file::list_anew(self.directory.as_fd())?;
         let names = entries
             .into_iter()
             .filter_map(|entry| entry.name.into_string().ok());

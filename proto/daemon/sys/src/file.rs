@@ -267,6 +267,15 @@ pub fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// [`list`] by a descriptor of its own: others may list the directory by `directory` at the same time, and where a listing has come to belongs
+/// to the descriptor.
+///
+/// # Errors
+/// What `openat2(2)` and [`list`] say.
+pub fn list_anew(directory: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
+    list(directory_beneath(directory, Path::new("."))?.as_fd())
+}
+
 /// Reads what of a file is in memory already, from `offset` on, without waiting for the disk. Returns how many bytes that were: fewer
 /// than `buffer` holds where the disk must be waited for, where the file ends, or where its file system cannot say.
 ///
@@ -314,6 +323,23 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn who_lists_a_directory_anew_sees_all_of_it_whoever_else_does() {
+        let (home, fd) = directory();
+        for number in 0..2000 {
+            std::fs::write(home.path().join(format!("{number:040}")), "").unwrap();
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        assert_eq!(list_anew(fd.as_fd()).unwrap().len(), 2000);
+                    }
+                });
+            }
+        });
     }
 
     #[test]
