@@ -265,7 +265,7 @@ async fn end_tracer(pid: u32) {
 
 /// A clock that the test sets.
 struct Clock {
-    library: PathBuf,
+    faketime: PathBuf,
     file: PathBuf,
 }
 
@@ -275,12 +275,12 @@ impl Clock {
         let places = std::fs::read_dir("/usr/lib").unwrap();
         let mut libraries =
             places.map(|place| place.unwrap().path().join("faketime/libfaketimeMT.so.1"));
-        let library = libraries.find(|library| library.exists());
-        if library.is_none() {
+        let faketime = libraries.find(|faketime| faketime.exists());
+        if faketime.is_none() {
             eprintln!("SKIPPED: libfaketime is not installed");
         }
         Some(Self {
-            library: library?,
+            faketime: faketime?,
             file: house.socket("clock"),
         })
     }
@@ -297,7 +297,7 @@ impl Clock {
         self.set("+0");
         let first = format!(
             "export LD_PRELOAD='{}' FAKETIME_TIMESTAMP_FILE='{}' FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1; ",
-            self.library.display(),
+            self.faketime.display(),
             self.file.display()
         );
         house.kill();

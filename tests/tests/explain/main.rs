@@ -6,9 +6,10 @@
     reason = "test code outside of test functions too"
 )]
 
-use std::collections::BTreeMap;
+mod kept;
+
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +18,8 @@ use system_tests::options::PASSWORD;
 use system_tests::patience::wait_for;
 use system_tests::smtp::{Client, stuffed};
 use system_tests::{Options, System, skip_without};
+
+use kept::kept;
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@example.test";
@@ -132,43 +135,6 @@ fn cut(text: &str) -> String {
         .split_once("accepted as ")
         .map_or(text, |(head, _)| head);
     text.to_owned()
-}
-
-/// What there is of mail: in mailboxes and in the queue, with what is kept beside it.
-fn kept(system: &System) -> BTreeMap<PathBuf, u64> {
-    let mut found = BTreeMap::new();
-    let root = system.home().mail_root();
-    for directory in ["store/mailstore/domains", "queue"] {
-        look(&root.join(directory), &mut found);
-    }
-    found.retain(|path, _| {
-        let is_message = path.extension().is_some_and(|extension| extension == "eml");
-        // relayd tries what is in the queue meanwhile, and these two tell of all messages.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_of_all = name.starts_with(".log-") || name.starts_with(".history-");
-        is_message || path.starts_with(root.join("queue")) && !is_of_all
-    });
-    found
-}
-
-fn look(directory: &Path, found: &mut BTreeMap<PathBuf, u64>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            look(&entry.path(), found);
-        } else if kind.is_file() {
-            let path = entry.path();
-            // relayd tries what is in the queue meanwhile, and writes down what came of it.
-            let is_journal = path.extension().is_some_and(|extension| extension == "env");
-            let size = if is_journal {
-                0
-            } else {
-                entry.metadata().unwrap().len()
-            };
-            found.insert(path, size);
-        }
-    }
 }
 
 fn outcomes(told: &Value) -> Vec<&str> {
