@@ -47,6 +47,8 @@ struct Postman {
 
 #[derive(Default)]
 struct Bag {
+    /// Messages opened so far: no two have the same handle, whichever is over first.
+    opened: u64,
     open: HashMap<u64, (UnixStream, Vec<String>)>,
 }
 
@@ -115,7 +117,8 @@ impl Service<DeliveryEdge> for Postman {
             DeliveryRequest::OpenMessage { .. } => {
                 let (ours, theirs) = UnixStream::pair().unwrap();
                 let mut bag = peer.lock().unwrap();
-                let handle = bag.open.len() as u64 + 1;
+                bag.opened += 1;
+                let handle = bag.opened;
                 bag.open.insert(handle, (ours, Vec::new()));
                 let answer = DeliveryAnswer::MessageOpened(MessageHandle(handle));
                 let answer = RelayAnswer::Delivery(answer);
