@@ -6,6 +6,7 @@
     reason = "test code outside of test functions too"
 )]
 
+mod doors;
 mod kept;
 
 use std::net::Ipv4Addr;
